@@ -1,0 +1,27 @@
+"""What the address of a page asks for (`?run=…`) and what a button told. Used by the pages that can be linked to."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qs, urlsplit
+
+import gradio as gr
+
+
+def asked(request: gr.Request | None, name: str) -> str | None:
+    """The value of `name` in the address of the page the request came from, or None."""
+    if request is None:
+        return None
+    value = dict(request.query_params).get(name) if request.query_params else None
+    if value is None:
+        referer = request.headers.get("referer", "")
+        value = parse_qs(urlsplit(referer).query).get(name, [None])[0]
+    return value or None
+
+
+def told(said: str) -> str | None:
+    """What a button told Python (`data-says`, `data-said`), out of the JSON of app/static/tell.js."""
+    try:
+        return str(json.loads(said)["value"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,139 @@
+"""The one object pages receive: where things are and who does the work. Pages touch no file or process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from trainer.home import Home
+from trainer.problem import Problem
+from trainer.texts import t
+
+if TYPE_CHECKING:
+    from app.drafts import Drafts
+    from trainer.bases import BaseFacts
+    from trainer.images.image_set import ImageSet
+    from trainer.jobs.jobs import Jobs
+    from trainer.jobs.preview import PreviewClient
+    from trainer.jobs.supervisor import Supervisor
+    from trainer.library import Library
+
+SERVED = ("runs", "previews", "loras")
+"""Folders below `outputs` whose pictures and LoRA files the page may fetch under `/files` (app/files.py)."""
+
+
+class Services:
+    """Everything behind the page, opened when first asked for and shared by both languages."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home.create()
+        self._supervisor: Supervisor | None = None
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from trainer.jobs.jobs import Jobs
+
+        return Jobs(self.home)
+
+    @cached_property
+    def library(self) -> Library:
+        from trainer.library import Library
+
+        return Library(self.home)
+
+    @cached_property
+    def preview(self) -> PreviewClient:
+        from trainer.jobs.preview import PreviewClient
+
+        return PreviewClient(self.home)
+
+    @cached_property
+    def drafts(self) -> Drafts:
+        from app.drafts import Drafts
+
+        return Drafts(self.home)
+
+    def bases(self) -> list[BaseFacts]:
+        """The base models that can be taught, the embedded one first."""
+        from trainer.bases import list_bases
+
+        return list_bases(self.home)
+
+    def thumbnail(self, name: str, picture: str, side: int) -> Path | None:
+        """The small picture of one picture of the set `name`, made when first asked for; None where there is none."""
+        from trainer.images.image_set import thumbnail
+
+        found = self.set(name)
+        if found is None:
+            return None
+        try:
+            return thumbnail(found.find(picture), side)
+        except Problem:
+            return None
+
+    def sets(self) -> list[ImageSet]:
+        """Every image set of this home."""
+        from trainer.images.image_set import list_sets
+
+        return list_sets(self.home)
+
+    def is_example(self, found: ImageSet) -> bool:
+        """Whether a set is one the project ships: it is used as it is and never written to."""
+        return found.folder.name.startswith("example-")
+
+    def set(self, name: str | None) -> ImageSet | None:
+        """The image set in the folder `name`, or None."""
+        from trainer.images.image_set import ImageSet
+
+        if not name or name != Path(name).name or name.startswith(".") or "\\" in name:
+            return None
+        folder = self.home.datasets / name
+        return ImageSet(folder) if folder.is_dir() else None
+
+    def open(self) -> None:
+        """Begin watching over trainings; called when the server starts."""
+        from trainer.jobs.supervisor import Supervisor
+
+        self._supervisor = Supervisor(self.home)
+        self._supervisor.start()
+
+    def close(self) -> None:
+        """End what this process owns. Trainings go on: they are processes of their own."""
+        if self._supervisor:
+            self._supervisor.stop()
+        if "jobs" in self.__dict__:
+            self.jobs.close()
+        if "preview" in self.__dict__:
+            self.preview.close()
+
+
+@dataclass(frozen=True)
+class Ui:
+    """What one page in one language is built with."""
+
+    services: Services
+    lang: str
+    t: Callable[..., str]
+
+    @classmethod
+    def of(cls, services: Services, lang: str) -> Ui:
+        return cls(services, lang, partial(t, language=lang))
+
+    def href(self, page: str, **params: Any) -> str:
+        """The address of a page in this language: `ui.href("preview", lora="x")` is `/en/preview?lora=x`."""
+        query = urlencode({key: value for key, value in params.items() if value is not None})
+        return f"/{self.lang}/{page}" + (f"?{query}" if query else "")
+
+    def file(self, path: str | Path | None) -> str | None:
+        """The address of a file below outputs/{runs,previews,loras}, or None where there is none to show."""
+        if path is None:
+            return None
+        try:
+            inside = Path(path).resolve().relative_to(self.services.home.outputs.resolve())
+        except ValueError:
+            return None
+        return f"/files/{quote(inside.as_posix())}" if inside.parts and inside.parts[0] in SERVED else None

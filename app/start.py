@@ -1,0 +1,155 @@
+"""What stands behind the Train page: the draft of a set as a config tree, what is missing, and the start itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from app.drafts import filled, own
+from app.services import Services, Ui
+from trainer import bases
+from trainer.config import load
+from trainer.config.load import ConfigProblems, Tree
+from trainer.images import captions
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from trainer.bases import BaseFacts
+    from trainer.config.train import TrainConfig
+    from trainer.images.image_set import ImageSet
+    from trainer.images.report import Report
+
+
+def base_of(services: Services, tree: Tree) -> BaseFacts | None:
+    """The base a tree names, or None where it is not here."""
+    try:
+        return bases.find(services.home, load.get(tree, "model.base") or "mini")
+    except Problem:
+        return None
+
+
+def below(services: Services, tree: Tree) -> Tree:
+    """The preset for the kind and the base of `tree`: what stands in the form before a person changes anything."""
+    return load.preset(load.get(tree, "run.kind") or "style", base_of(services, tree))
+
+
+def opened(services: Services, found: ImageSet | None) -> Tree:
+    """The whole tree the form shows for a set: preset, what the set says, and the draft a person left."""
+    name = found.folder.name if found else None
+    draft = services.drafts.load(name)
+    said: Tree = {}
+    if found:
+        meta = found.meta
+        load.put(said, "run.kind", meta.kind)
+        for option, value in (("captions.trigger", meta.trigger), ("rights.pictures_licence", meta.licence)):
+            if value:
+                load.put(said, option, value)
+    asked = load.merge(said, draft)
+    return load.merge(below(services, asked), asked)
+
+
+def changed(services: Services, before: Tree, now: Tree) -> Tree:
+    """The form after another kind, base, optimiser or schedule was chosen: the new preset, under a person's own."""
+    mine = own(filled(now), filled(below(services, before)))
+    for section in load.UNIONS:
+        name = load.get(now, f"{section}.name")
+        if name != load.get(filled(before), f"{section}.name"):
+            mine[section] = {"name": name}
+        elif mine.get(section):
+            mine[section]["name"] = name
+    return load.merge(below(services, mine), mine)
+
+
+def keep(services: Services, found: ImageSet | None, tree: Tree) -> None:
+    """Write the draft: what differs from the preset; and tell the set what it now is."""
+    services.drafts.save(found.folder.name if found else None, own(filled(tree), filled(below(services, tree))))
+    if found and not services.is_example(found):
+        meta = found.meta
+        kind, trigger = load.get(tree, "run.kind") or meta.kind, load.get(tree, "captions.trigger") or ""
+        if (kind, trigger) != (meta.kind, meta.trigger):
+            found.update(kind=kind, trigger=trigger)
+
+
+def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainConfig:
+    """The valid config of a tree for a set, or ConfigProblems."""
+    folder: Tree = {"images": {"folder": str(found.folder)}} if found else {}
+    return load.build(below(services, tree), tree, folder)
+
+
+def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Problem]:
+    """What is wrong with the values themselves, a field each; nothing about what is merely not filled in yet."""
+    try:
+        config_of(services, found, tree)
+    except ConfigProblems as error:
+        return error.problems
+    return []
+
+
+def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:
+    """What a start still needs, as (option, text key)."""
+    lacks: list[tuple[str, str]] = []
+    if found is None or not found.pictures():
+        lacks.append(("images.folder", "page.train.missing.pictures"))
+    if not str(load.get(tree, "save.name") or "").strip():
+        lacks.append(("save.name", "page.train.missing.name"))
+    if not load.get(tree, "rights.pictures_ok"):
+        lacks.append(("rights.pictures_ok", "page.train.missing.rights"))
+    return lacks
+
+
+def start(services: Services, found: ImageSet, tree: Tree, key: str) -> str:
+    """Hand the training over to the ledger; the same key twice is one run. Returns the run's id."""
+    config = config_of(services, found, tree)
+    keep(services, found, tree)
+    return services.jobs.submit(config, key)
+
+
+def steps(config: TrainConfig, found: ImageSet) -> int:
+    """The optimiser steps of a training, as the engine will count them."""
+    if config.run.steps:
+        return config.run.steps
+    looks = sum(max(1, picture.repeats) for picture in found.pictures()) * config.run.exposures
+    return math.ceil(looks / (config.run.batch_size * config.run.accumulation))
+
+
+def side(services: Services, tree: Tree) -> int:
+    """The size a tree trains at: its own, else the base's."""
+    said = load.get(tree, "images.resolution")
+    base = base_of(services, tree)
+    return said if isinstance(said, int) and said >= 64 else base.resolution if base else 512
+
+
+def report(services: Services, found: ImageSet) -> Report:
+    """What in a set will hurt a training with the settings of its draft."""
+    from trainer.images.report import report as look
+
+    tree = opened(services, found)
+    return look(found, side(services, tree), load.get(tree, "run.kind"), load.get(tree, "captions.trigger"))
+
+
+def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
+    """Carry out what the button of a finding asks for; returns what was done as a sentence."""
+    targets, action = [str(one) for one in said.get("targets", [])], said.get("action")
+    if ui.services.is_example(found):
+        return ui.t("page.images.example")
+    try:
+        if action == "remove":
+            found.delete(targets)
+            return ui.t("page.train.removed", count=len(targets))
+        if action == "add_trigger" and said.get("word"):
+            found.edit(captions.adding(str(said["word"]), front=True), targets)
+            return ui.t("page.train.edited", count=len(targets))
+        if action == "undo":
+            act = found.undo()
+            return ui.t("page.train.undone", count=act.count) if act else ""
+    except Problem as problem:
+        return problem.sentence(ui.lang)
+    return ""
+
+
+def again(services: Services, name: str) -> tuple[ImageSet | None, Tree]:
+    """The set and the tree of a LoRA in the library, to train it once more."""
+    tree: Tree = services.library.again(name)
+    folder: Any = load.get(tree, "images.folder")
+    found = services.set(str(folder).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]) if folder else None
+    return found, tree

@@ -1,0 +1,192 @@
+"""Pictures on their way from the browser into a set: one request a file, no form data, then one intake for all of them.
+
+Called by app/static/drop.js; routes hang in app/main.py. A file is streamed to disk and counted on its way; what it
+is, trainer/images/intake.py decides from its bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from app.services import Services
+from trainer.files import free_name, safe_name
+from trainer.images.limits import LIMITS, MB
+from trainer.problem import Problem
+from trainer.texts import LANGUAGES, t
+
+AGE = 24 * 3600
+"""Seconds after which what a broken-off upload left is swept."""
+
+
+@dataclass
+class Batch:
+    """One drop. It lives in memory; its files lie in `folder` until the intake is through."""
+
+    folder: Path
+    bytes: int = 0
+    files: int = 0
+    done: int = 0
+    of: int = 0
+    begun: float = field(default_factory=time.time)
+
+
+class Finish(BaseModel):
+    """What the browser says when every file is here."""
+
+    set: str = ""
+    title: str = ""
+    kind: str = "style"
+    lang: str = "en"
+
+
+def router(services: Services) -> APIRouter:
+    """Begin a drop, put its files, finish it."""
+    routes = APIRouter(prefix="/uploads")
+    batches: dict[str, Batch] = {}
+    place = services.home.cache / "uploads"
+
+    def batch_of(name: str) -> Batch:
+        if name not in batches:
+            raise HTTPException(404)
+        return batches[name]
+
+    @routes.post("/new")
+    def begin() -> JSONResponse:
+        sweep(place, batches)
+        name = uuid.uuid4().hex
+        batches[name] = Batch(place / name)
+        batches[name].folder.mkdir(parents=True)
+        return JSONResponse({"id": name})
+
+    @routes.put("/{name}/file")
+    async def put(name: str, path: str, request: Request, lang: str = "en") -> JSONResponse:
+        batch = batch_of(name)
+        whole = path.lower().endswith((".zip", ".safetensors"))
+        limit = LIMITS.set_bytes if whole else LIMITS.file_bytes
+        batch.files += 1
+        if batch.files > LIMITS.zip_entries * 2:
+            return _too_large(lang, "page.train.drop.too_many", limit=LIMITS.zip_entries * 2)
+        target = target_of(batch.folder, path)
+        size = 0
+        try:
+            with open(target, "xb") as file:
+                async for piece in request.stream():
+                    size += len(piece)
+                    batch.bytes += len(piece)
+                    if size > limit:
+                        raise _Over(limit)
+                    if batch.bytes > LIMITS.set_bytes:
+                        raise _Over(LIMITS.set_bytes)
+                    await run_in_threadpool(file.write, piece)
+        except (ClientDisconnect, _Over, OSError) as error:
+            target.unlink(missing_ok=True)
+            batch.bytes -= size
+            if isinstance(error, _Over):
+                return _too_large(
+                    lang, "page.train.drop.too_large", name=PurePosixPath(path).name[:80], limit=error.limit // MB
+                )
+            if isinstance(error, ClientDisconnect):
+                return JSONResponse({}, 400)
+            return JSONResponse({"error": t("page.train.drop.disk", language=_known(lang))}, 507)
+        return JSONResponse({"bytes": size})
+
+    @routes.get("/{name}")
+    def progress(name: str) -> JSONResponse:
+        batch = batches.get(name)  # the last question may come when all is done
+        return JSONResponse({"done": batch.done, "of": batch.of} if batch else {})
+
+    @routes.post("/{name}/finish")
+    def finish(name: str, said: Finish) -> JSONResponse:
+        batch = batch_of(name)
+        try:
+            return JSONResponse(_take_in(services, batch, said, _known(said.lang)))
+        except Problem as problem:
+            return JSONResponse({"error": problem.sentence(_known(said.lang))}, 409)
+        finally:
+            batches.pop(name, None)
+            shutil.rmtree(batch.folder, ignore_errors=True)
+
+    return routes
+
+
+class _Over(Exception):
+    """More bytes than `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+
+def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[str, Any]:
+    """The intake of one drop, into a set that exists or a new one that takes its name from what was dropped."""
+    from trainer.images import intake
+
+    def tell(done: int, of: int, _: str) -> None:
+        batch.done, batch.of = done, of
+
+    sources = [source for part in sorted(batch.folder.iterdir()) for source in sorted(part.iterdir())]
+    known = services.set(said.set)
+    if known is not None:
+        result = intake.take_in(sources, known, tell)
+    else:
+        title = said.title.strip() or _title(sources) or t("page.train.drop.untitled", language=lang)
+        known, result = intake.new_set(services.home, title, sources, said.kind, tell)
+    return {
+        "set": known.folder.name if known else "",
+        "accepted": len(result.accepted),
+        "refused": len(result.refused),
+        "sentences": result.sentences(lang),
+    }
+
+
+def _title(sources: list[Path]) -> str:
+    """The name of the one folder or zip that was dropped."""
+    named = [
+        source.name if source.is_dir() else source.stem
+        for source in sources
+        if source.is_dir() or source.suffix == ".zip"
+    ]
+    return named[0].replace("_", " ") if len(named) == 1 else ""
+
+
+def target_of(folder: Path, path: str) -> Path:
+    """Where a file called `path` in the browser goes: names made harmless part by part, never outside `folder`.
+
+    Loose files share one place, so that `a.png` finds its `a.txt`; what came in a folder keeps that folder.
+    """
+    parts = [safe_name(part, "file", 120) for part in path.replace("\\", "/").split("/")[-6:] if part.strip(" .")]
+    *above, name = parts or ["file"]
+    ending = PurePosixPath(path).suffix[:10]
+    if not PurePosixPath(name).suffix and ending.isascii() and ending[1:].isalnum():
+        name += ending
+    place = folder.joinpath("drop", *above)
+    place.mkdir(parents=True, exist_ok=True)
+    return free_name(place, PurePosixPath(name).stem, PurePosixPath(name).suffix)
+
+
+def sweep(place: Path, batches: dict[str, Batch]) -> None:
+    """Remove what broken-off uploads left behind."""
+    for name, batch in list(batches.items()):
+        if time.time() - batch.begun > AGE:
+            del batches[name]
+    for folder in place.iterdir() if place.is_dir() else ():
+        if folder.name not in batches:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _known(lang: str) -> str:
+    return lang if lang in LANGUAGES else "en"
+
+
+def _too_large(lang: str, key: str, **params: Any) -> JSONResponse:
+    return JSONResponse({"error": t(key, language=_known(lang), **params)}, 413)

@@ -1,0 +1,81 @@
+"""The Images page's HTML: pictures with their captions on the light table, and one with its cut drawn over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from app.services import Ui
+from app.views.sets import tell, thumb
+from app.words import esc
+from trainer.images import buckets
+
+if TYPE_CHECKING:
+    from trainer.images.image_set import ImageSet
+    from trainer.images.picture import Picture
+
+PER_PAGE = 48
+
+
+def grid(ui: Ui, found: ImageSet, pictures: Sequence[Picture], page: int, chosen: str | None) -> str:
+    """One page of the set: each picture a button, its caption below."""
+    pages = max(1, -(-len(pictures) // PER_PAGE))
+    page = min(max(0, page), pages - 1)
+    items = []
+    for p in pictures[page * PER_PAGE : (page + 1) * PER_PAGE]:
+        here = ' aria-current="true"' if p.id == chosen else ""
+        words = esc(p.caption) if p.caption else f"<em>{esc(ui.t('page.images.no_caption'))}</em>"
+        items.append(
+            f'<li><button type="button"{here} {tell("picture", id=p.id)}><span class="i-thumb">'
+            f'<img src="{esc(thumb(found, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async"></span>'
+            f'<span class="i-words">{words}</span></button></li>'
+        )
+    return f'<ul class="i-grid">{"".join(items)}</ul>{_pager(ui, page, pages)}'
+
+
+def _pager(ui: Ui, page: int, pages: int) -> str:
+    if pages < 2:
+        return ""
+    ways = []
+    for to, key in ((page - 1, "earlier"), (page + 1, "later")):
+        off = "" if 0 <= to < pages else " disabled"
+        words = esc(ui.t(f"page.images.{key}"))
+        ways.append(
+            f'<button type="button" class="a-small"{off} {tell("leaf", page=to)}>{words}</button>'
+        )
+    place = esc(ui.t("page.images.leaf", page=page + 1, pages=pages))
+    return f'<nav class="i-pager">{ways[0]}<span class="a-quiet">{place}</span>{ways[1]}</nav>'
+
+
+def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool) -> str:
+    """The picture with exactly the part that training sees; a click or the arrow keys move it."""
+    step = buckets.step_for(resolution, step)
+    size = buckets.assign(p.width, p.height, buckets.buckets(resolution, step), upscale=upscale, step=step)
+    crop = buckets.crop_box(p.width, p.height, size, p.focus)
+    left, top = 100 * crop.left / p.width, 100 * crop.top / p.height
+    wide, high = 100 * (crop.right - crop.left) / p.width, 100 * (crop.bottom - crop.top) / p.height
+    lost = buckets.cut_share(p.width, p.height, size)
+    words = "page.images.cut" if lost >= 0.005 else "page.images.whole"
+    sentence = ui.t(words, width=size[0], height=size[1], share=round(100 * lost))
+    facts = ui.t("page.images.facts", name=p.original, width=p.width, height=p.height)
+    x, y = p.focus or buckets.CENTRE
+    return (
+        f'<figure class="i-large"><atelier-cut data-id="{esc(p.id)}" data-x="{x:.3f}" data-y="{y:.3f}" '
+        f'data-label="{esc(ui.t("page.images.move"))}">'
+        f'<img src="{esc(thumb(found, p, 1280))}" alt="{esc(p.caption or p.original)}" '
+        f'width="{p.width}" height="{p.height}">'
+        f'<span class="i-cut" style="left:{left:.3f}%;top:{top:.3f}%;width:{wide:.3f}%;height:{high:.3f}%"></span>'
+        f"</atelier-cut><figcaption><span>{esc(sentence)}</span>"
+        f'<span class="a-quiet">{esc(facts)}</span></figcaption></figure>'
+    )
+
+
+def changes(ui: Ui, lines: Sequence[tuple[str, str, str]], most: int = 3) -> str:
+    """What a bulk edit would do: how many captions, and the first few before and after."""
+    if not lines:
+        return f'<p class="a-note">{esc(ui.t("page.images.bulk.none"))}</p>'
+    shown = "".join(
+        f"<li><del>{esc(before) or '–'}</del><ins>{esc(after) or '–'}</ins></li>" for _, before, after in lines[:most]
+    )
+    words = esc(ui.t("page.images.bulk.would", count=len(lines)))
+    return f'<p class="a-note">{words}</p><ul class="i-changes">{shown}</ul>'

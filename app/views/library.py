@@ -1,0 +1,90 @@
+"""The library as HTML: pictures, what each LoRA is for, how to use it, where it comes from. For pages/library.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.views import parts
+from app.words import Say, date, esc, size
+from trainer.adapters.compat import TITLES
+from trainer.prompts import number
+
+File = Callable[[Any], str | None]
+_titles: dict[str, str] = {**TITLES}
+
+
+def matches(card: Any, words: str, kind: str = "", state: str = "") -> bool:
+    """Whether all words of the search stand somewhere on the card, and kind and state are the wanted ones."""
+    text = " ".join(str(getattr(card, name, "") or "") for name in ("name", "purpose", "trigger", "base", "notes", "kind"))
+    if kind and card.kind != kind:
+        return False
+    if state and card.state != state:
+        return False
+    return all(word in text.casefold() for word in words.casefold().split())
+
+
+def grid(cards: Sequence[Any], chosen: str | None, newest: str | None, file: File, t: Say, href: Callable[..., str]) -> str:
+    """All cards as a table of pictures; each is a button that opens it beside."""
+    items = []
+    for card in cards:
+        badge = parts.mark(t("page.library.newest"), "work") if card.name == newest else ""
+        if card.broken:
+            badge = parts.mark(t("page.library.broken"), "bad")
+        here = ' aria-current="true"' if card.name == chosen else ""
+        say = card.purpose or (t(f"page.library.kind.{card.kind}") if card.kind else "")
+        ask = f'{parts.tells("card", card.name)} data-address="{esc(href("library", lora=card.name))}" '
+        ask += 'data-show="library-card"'
+        items.append(
+            f'<li><button type="button" {ask}{here}>'
+            f"{parts.picture(file(card.picture), '')}<span class='l-name'>{esc(card.name)}</span>"
+            f"<span class='l-say'>{esc(say)}</span><span class='l-marks'>{badge}</span></button></li>"
+        )
+    return f'<ul class="l-grid" aria-label="{esc(t("page.library.cards"))}">{"".join(items)}</ul>'
+
+
+def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str) -> str:
+    """One LoRA in full: large picture, trigger to copy, how strongly to use it, and everything a giver must know."""
+    if item.broken:
+        why = f'<div class="r-why" role="alert"><p>{esc(item.broken.sentence(lang))}</p></div>'
+        return f'<article class="l-card"><div class="l-facts"><h2>{esc(item.name)}</h2>{why}</div></article>'
+    best = item.recommended
+    strength = t("page.library.strength_range", low=number(best.low), best=number(best.best), high=number(best.high))
+    rows = (
+        (t("page.library.recommended"), strength),
+        (t("page.library.base"), item.base),
+        (t("page.library.base_licence"), item.base_licence),
+        (t("page.library.rights"), item.rights),
+        (t("page.library.licence"), item.licence),
+        (t("page.library.made"), date(item.date, t) if item.date else ""),
+        (t("page.library.pictures"), f"{item.pictures:,}" if item.pictures else ""),
+        (t("page.library.steps"), f"{item.steps:,}" if item.steps else ""),
+        (t("page.library.rank"), str(item.rank) if item.rank else ""),
+        (t("page.library.size"), size(item.size) if item.size else ""),
+    )
+    large = parts.picture(file(item.picture), item.name, group="library", caption=item.name, lazy=False)
+    links = [f'<a class="p-go" href="{esc(preview)}">{esc(t("page.library.try"))}</a>']
+    if link := file(item.file):
+        links.append(f'<a class="p-link" href="{esc(link)}?download" download>{esc(t("page.library.download"))}</a>')
+    if item.ours:
+        links.append(f'<a class="p-link" href="{esc(again)}">{esc(t("page.library.again"))}</a>')
+    return (
+        f'<article class="l-card"><div class="l-picture">{large}</div><div class="l-facts"><h2>{esc(item.name)}</h2>'
+        f"{parts.mark(t(f'page.library.state.{item.state}'), 'good' if item.state == 'in_use' else 'quiet')}"
+        f'<p class="l-say">{esc(item.purpose)}</p>{parts.copied(item.trigger, t)}{parts.facts(rows)}'
+        f'<p class="l-links">{"".join(links)}</p></div></article>'
+    )
+
+
+def programs(verdicts: dict[str, Any], t: Say) -> str:
+    """Which programs can read the file, each with its reason."""
+    rows = []
+    for name, verdict in verdicts.items():
+        reason = t(f"programs.{verdict.reason}", **verdict.params)
+        tone, words = ("good", t("page.library.loads")) if verdict.loads else ("bad", t("page.library.loads_not"))
+        count = t("page.library.layers", matched=verdict.matched, total=verdict.total)
+        rows.append(
+            f"<tr><th scope='row'>{esc(_titles[name])}</th><td>{parts.mark(words, tone)}</td>"
+            f"<td>{esc(count)}</td><td>{esc(reason)}</td></tr>"
+        )
+    return f'<div class="l-programs"><table>{"".join(rows)}</table></div>'

@@ -1,0 +1,170 @@
+"""A run as HTML: the list, the state in words, the numbers, the pictures in time. Called by app/pages/runs.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app import charts
+from app.views import parts
+from app.words import Say, ago, duration, esc, size, speed, time_left
+
+TONES = {
+    "draft": "quiet", "queued": "wait", "starting": "work", "running": "work", "pausing": "wait", "paused": "wait",
+    "stopping": "wait", "stopped": "quiet", "succeeded": "good", "failed": "bad", "interrupted": "bad",
+}  # fmt: skip
+ACTIONS: dict[str, frozenset[str]] = {
+    "draft": frozenset({"delete"}),
+    "queued": frozenset({"stop"}),
+    "starting": frozenset({"stop"}),
+    "running": frozenset({"pause", "stop", "save", "sample"}),
+    "pausing": frozenset({"stop"}),
+    "paused": frozenset({"resume", "stop"}),
+    "stopping": frozenset(),
+    "stopped": frozenset({"resume", "delete"}),
+    "succeeded": frozenset({"delete"}),
+    "failed": frozenset({"resume", "delete"}),
+    "interrupted": frozenset({"resume", "delete"}),
+}
+"""What can be asked of a run: from its state alone, so no button can be stuck at its last click."""
+ALIVE = frozenset({"starting", "running", "pausing", "paused", "stopping"})
+File = Callable[[Any], str | None]
+
+
+def actions(state: str) -> frozenset[str]:
+    """The buttons to show for a run in `state`."""
+    return ACTIONS.get(state, frozenset())
+
+
+def state_words(row: Any, t: Say) -> str:
+    """The state as a person says it."""
+    if row.state == "queued" and row.position:
+        return t("page.runs.state.queued_at", place=row.position)
+    return t(f"page.runs.state.{row.state}")
+
+
+def listing(
+    rows: Sequence[Any], chosen: str | None, thumbs: dict[str, str | None], t: Say, href: Callable[..., str]
+) -> str:
+    """All runs, newest first, as buttons; the chosen one is marked. Their clicks are heard by the page's own script."""
+    items = []
+    for row in sorted(rows, key=lambda row: row.created or 0, reverse=True):
+        words = state_words(row, t)
+        share = parts.bar(row.step, row.total, words, TONES[row.state]) if row.state in ALIVE and row.total else ""
+        here = ' aria-current="true"' if row.id == chosen else ""
+        ask = f'{parts.tells("run", row.id)} data-address="{esc(href("runs", run=row.id))}"'
+        items.append(
+            f'<li><button type="button" {ask}{here}>{parts.picture(thumbs.get(row.id), "")}'
+            f'<span class="r-name">{esc(row.name or row.id)}</span><span class="r-when">'
+            f"{parts.mark(words, TONES[row.state])} {esc(ago(row.created, t))}</span>{share}</button></li>"
+        )
+    return f'<ul class="r-list" aria-label="{esc(t("page.runs.list"))}">{"".join(items)}</ul>'
+
+
+def head(row: Any, t: Say, lang: str, *, ahead: str = "", result: str | None = None) -> str:
+    """Name, state, bar and numbers of the chosen run, what it does now, why it ended, and the way to its result."""
+    tone = TONES[row.state]
+    of = t("page.runs.step_of", step=f"{row.step:,}", total=f"{row.total:,}") if row.total else ""
+    left = time_left(row.eta_low, row.eta_high, t) if row.state == "running" else ""
+    sentence = {
+        "queued": t("page.runs.queued_behind", name=ahead) if ahead else t("page.runs.queued_next"),
+        "paused": t("page.runs.paused"),
+        "pausing": t("page.runs.pausing"),
+        "stopping": t("page.runs.stopping"),
+        "stopped": t("page.runs.stopped"),
+        "draft": t("page.runs.draft"),
+        "failed": " ",
+        "interrupted": " ",
+        "starting": t("page.runs.starting"),
+        "succeeded": t("page.runs.succeeded", span=duration(row.ended - row.started, t))
+        if row.ended and row.started
+        else t("page.runs.succeeded_plain"),
+    }.get(row.state) or stage(row.stage, row.stage_done, row.stage_of, t)
+    numbers = parts.facts(
+        (
+            (t("page.runs.step"), of),
+            (t("page.runs.left"), left),
+            (t("page.runs.speed"), speed(1 / row.rate if row.rate else None, t) if row.state in ALIVE else ""),
+            (t("page.runs.memory"), size(row.memory) if row.memory and row.state in ALIVE else ""),
+            (t("page.runs.began"), ago(row.started, t) if row.started else ""),
+        )
+    )
+    go = f'<a class="p-go" href="{esc(result)}">{esc(t("page.runs.show"))}</a>' if result else ""
+    return (
+        f'<div class="r-head"><div class="r-title"><h2>{esc(row.name or row.id)}</h2>'
+        f"{parts.mark(state_words(row, t), tone)}{go}</div>"
+        f"{parts.bar(row.step, row.total or 1, of or t('page.runs.step'), tone)}"
+        f'<p class="r-now" role="status">{esc(sentence.strip())}</p>{why(row, t, lang)}{numbers}</div>'
+    )
+
+
+def why(row: Any, t: Say, lang: str) -> str:
+    """Why a run ended that should not have (or does not answer), what to do, and that nothing made so far is lost."""
+    ended = row.state in ("failed", "interrupted")
+    if not ended and not row.silent:
+        return ""
+    reason = row.reason(lang) or t(f"page.runs.why_{row.state}")
+    rest = (t("page.runs.goes_on", step=f"{row.step:,}") if row.step else t("page.runs.begins_again")) if ended else ""
+    more = f"<p>{esc(rest)}</p>" if rest else ""
+    return f'<div class="r-why" role="alert"><p>{esc(reason)}</p>{more}</div>'
+
+
+def stage(name: str | None, done: int, of: int, t: Say) -> str:
+    """What the trainer does at this moment: `Drawing test pictures, 2 of 4`."""
+    words = t(f"stages.{name or 'training'}")
+    return t("page.runs.stage_of", words=words, done=done, of=of) if of > 1 else words
+
+
+def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Say) -> str:
+    """The smoothed loss line with the sentence that keeps people from staring at it."""
+    if len(losses) < 2:
+        return ""
+    first, last = losses[0][2], losses[-1][2]
+    label = t("page.runs.loss_spoken", steps=f"{losses[-1][0]:,}", first=f"{first:.3g}", last=f"{last:.3g}")
+    return (
+        f'<section class="r-loss"><h3>{esc(t("page.runs.loss"))}</h3>{charts.loss_chart(losses, total, label=label)}'
+        f'<p class="a-note">{esc(t("page.runs.loss_words"))}</p></section>'
+    )
+
+
+def timeline(samples: Sequence[Any], file: File, t: Say) -> str:
+    """Sample pictures: a row a prompt, a column a step, oldest left. Nothing where none is drawn yet."""
+    rows: dict[int, dict[int, Any]] = {}
+    for sample in samples:
+        rows.setdefault(sample.index, {})[sample.step] = sample
+    if not rows:
+        return f'<p class="a-note">{esc(t("page.runs.no_pictures"))}</p>'
+    body = []
+    for index in sorted(rows):
+        drawn = rows[index]
+        prompt = drawn[max(drawn)].prompt
+        cells = "".join(_cell(drawn[step], index, file, t) for step in sorted(drawn))
+        said = f'<p class="r-prompt">{esc(prompt)}</p>'
+        named = f'tabindex="0" role="group" aria-label="{esc(prompt)}"'
+        body.append(f'<div class="r-row">{said}<div class="r-strip" {named}>{cells}</div></div>')
+    return f'<section class="r-time"><h3>{esc(t("page.runs.pictures"))}</h3>{"".join(body)}</section>'
+
+
+def _cell(sample: Any, index: int, file: File, t: Say) -> str:
+    said = t("page.runs.at_start") if sample.step == 0 else t("page.runs.at_step", step=f"{sample.step:,}")
+    shown = parts.picture(
+        file(sample.file), f"{sample.prompt}, {said}", group=f"p{index}", caption=f"{said} · {sample.prompt}"
+    )
+    return f"<figure>{shown}<figcaption>{esc(said)}</figcaption></figure>"
+
+
+def notes(sentences: Sequence[str], t: Say) -> str:
+    """What the run mentioned on its way, each thing once."""
+    if not sentences:
+        return ""
+    lines = "".join(f"<li>{esc(line)}</li>" for line in dict.fromkeys(sentences))
+    return f'<section class="r-notes"><h3>{esc(t("page.runs.notes"))}</h3><ul>{lines}</ul></section>'
+
+
+def log(text: str, t: Say) -> str:
+    """The last lines the trainer printed."""
+    return (
+        f'<pre class="r-log" tabindex="0">{esc(text)}</pre>'
+        if text.strip()
+        else f'<p class="a-note">{esc(t("page.runs.no_log"))}</p>'
+    )

@@ -1,0 +1,130 @@
+"""An image set as HTML: the contact sheet, what the report found, sets to choose from. Used by Train and Images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from app.services import Ui
+from app.words import esc
+
+if TYPE_CHECKING:
+    from trainer.images.finding import Finding
+    from trainer.images.image_set import ImageSet
+    from trainer.images.picture import Picture
+    from trainer.images.report import Report
+
+DOES = ("remove", "add_trigger")
+"""Actions of findings that one click carries out; the others lead to where it is done."""
+
+
+def tell(name: str, **said: Any) -> str:
+    """The attributes of an element that, when clicked, tells Python `said` under `name` (app/static/tell.js)."""
+    return f'data-says="{esc(name)}" data-said="{esc(json.dumps(said, ensure_ascii=False))}"'
+
+
+def thumb(found: ImageSet, picture: Picture, side: int = 320) -> str:
+    """The address of a picture's small version; it changes with the file, so that a browser may keep it."""
+    stamp = picture.file.stat().st_mtime_ns if picture.file.exists() else 0
+    return f"/thumbs/{quote(found.folder.name)}/{quote(picture.id)}?side={side}&v={stamp:x}"
+
+
+def sheet(ui: Ui, found: ImageSet, pictures: Sequence[Picture], most: int = 24) -> str:
+    """The pictures of a set on the light table, the first `most` of them."""
+    items = "".join(
+        f'<li><img src="{esc(thumb(found, p))}" alt="{esc(p.caption or p.original)}" loading="lazy"></li>'
+        for p in pictures[:most]
+    )
+    rest = len(pictures) - most
+    more = f'<li class="s-more">+ {rest}</li>' if rest > 0 else ""
+    return f'<ul class="s-sheet" aria-label="{esc(ui.t("page.train.sheet"))}">{items}{more}</ul>'
+
+
+def heading(ui: Ui, found: ImageSet, count: int, links: Iterable[tuple[str, str]]) -> str:
+    """The set's title, how many pictures, and where to go from here: (words, attributes of the link or button)."""
+    ways = "".join(
+        f"<a {how}>{esc(words)}</a>"
+        if how.startswith("href")
+        else f'<button type="button" class="a-link" {how}>{esc(words)}</button>'
+        for words, how in links
+    )
+    return (
+        f'<div class="s-head"><h2>{esc(found.meta_in(ui.lang).title)}</h2>'
+        f'<span class="a-quiet">{esc(ui.t("page.train.pictures", count=count))}</span>'
+        f'<span class="s-ways">{ways}</span></div>'
+    )
+
+
+def report(ui: Ui, found: ImageSet, seen: Report) -> str:
+    """Every finding with its sentence and, where there is one, its button."""
+    if not seen.findings:
+        return f'<p class="s-fine">{esc(ui.t("page.train.fine"))}</p>'
+    lines = "".join(_finding(ui, found, number, finding) for number, finding in enumerate(seen.findings))
+    return f'<ul class="s-findings" aria-label="{esc(ui.t("page.train.findings"))}">{lines}</ul>'
+
+
+def _finding(ui: Ui, found: ImageSet, number: int, finding: Finding) -> str:
+    button = ""
+    if finding.action:
+        words = esc(ui.t(f"findings.action.{finding.action}"))
+        if finding.action in DOES:
+            said = tell(
+                "fix", action=finding.action, targets=list(finding.targets), word=finding.params.get("word", "")
+            )
+            button = f'<button type="button" class="a-small" {said}>{words}</button>'
+        elif finding.action == "set_trigger":
+            button = f'<button type="button" class="a-small" data-focus="field-captions-trigger">{words}</button>'
+        elif finding.action == "add":
+            button = f'<button type="button" class="a-small" data-focus="field-images">{words}</button>'
+        else:
+            first = finding.targets[0] if finding.targets else None
+            address = ui.href("images", set=found.folder.name, picture=first)
+            button = f'<a class="a-small" href="{esc(address)}">{words}</a>'
+    return (
+        f'<li class="s-{finding.severity}"><p>{esc(finding.why(ui.lang))}'
+        f'<span class="s-fix">{esc(finding.fix(ui.lang))}</span></p>{button}</li>'
+    )
+
+
+def undo(ui: Ui) -> str:
+    """The button that takes the last deletion or bulk edit back."""
+    return f'<button type="button" class="a-small" {tell("fix", action="undo")}>{esc(ui.t("page.train.undo"))}</button>'
+
+
+def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6) -> str:
+    """Sets to go on with, newest first, each as three of its pictures."""
+    cards = []
+    for found in sorted(sets, key=lambda one: one.folder.stat().st_mtime, reverse=True)[:most]:
+        pictures = found.pictures()
+        images = "".join(f'<img src="{esc(thumb(found, p, 160))}" alt="" loading="lazy">' for p in pictures[:3])
+        cards.append(
+            f'<button type="button" class="s-card" {tell("choose", set=found.folder.name)}>'
+            f'<span class="s-three">{images}</span>'
+            f"<b>{esc(found.meta_in(ui.lang).title)}</b>"
+            f'<span class="a-quiet">{esc(ui.t("page.train.pictures", count=len(pictures)))}</span></button>'
+        )
+    if not cards:
+        return ""
+    return f'<h2 class="s-or">{esc(ui.t("page.train.or_choose"))}</h2><div class="s-cards">{"".join(cards)}</div>'
+
+
+def drop(ui: Ui, found: ImageSet | None, kind: str = "style") -> str:
+    """The drop zone: large while there is nothing, small to add more."""
+    words = {
+        "title": ui.t("page.train.drop.more" if found else "page.train.drop.title"),
+        "hint": ui.t("page.train.drop.more_hint" if found else "page.train.drop.hint"),
+        "files": ui.t("page.train.drop.files"),
+        "folder": ui.t("page.train.drop.folder"),
+        "sending": ui.t("page.train.drop.sending"),
+        "reading": ui.t("page.train.drop.reading"),
+        "reading-count": ui.t("page.train.drop.reading_count"),
+        "nothing": ui.t("page.train.drop.nothing"),
+        "broken": ui.t("page.train.drop.broken"),
+        "set": found.folder.name if found else "",
+        "kind": kind,
+        "lang": ui.lang,
+    }
+    data = " ".join(f'data-{name}="{esc(value)}"' for name, value in words.items())
+    return f'<atelier-drop class="{"d-small" if found else "d-large"}" {data}></atelier-drop>'

@@ -1,0 +1,78 @@
+"""The Train page's HTML: the set in work, what a training will cost, the lines that follow the form. For pages/train.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app import form, start
+from app.services import Ui
+from app.views import sets
+from app.words import duration, esc, size
+from trainer.config import load
+from trainer.config.load import ConfigProblems, Tree
+from trainer.images.image_set import ImageSet
+
+
+def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
+    """Head, drop zone, what was said, contact sheet, findings (which are looked for afterwards)."""
+    told = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
+    kind = load.get(tree, "run.kind") or "style"
+    if here is None:
+        lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.lead'))}</p>"
+        return [lead, sets.drop(ui, None, kind), told, sets.choices(ui, ui.services.sets()), ""]
+    pictures = here.pictures()
+    links = [
+        (ui.t("page.train.captions"), f'href="{esc(ui.href("images", set=here.folder.name))}"'),
+        (ui.t("page.train.other"), sets.tell("choose", set="")),
+    ]
+    undo = ""
+    if here.undoable() and note:
+        undo = sets.undo(ui)
+    more = "" if ui.services.is_example(here) else sets.drop(ui, here, kind)
+    looking = f"<p class='a-quiet' role='status'>{esc(ui.t('page.train.looking'))}</p>" if pictures else ""
+    head = sets.heading(ui, here, len(pictures), links)
+    return [
+        head,
+        more,
+        f"<div class='t-told'>{told}{undo}</div>" if told else "",
+        sets.sheet(ui, here, pictures),
+        looking,
+    ]
+
+
+def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
+    """Licence of the base, effective rate, the address of the settings as a file, cost."""
+    base = start.base_of(ui.services, tree)
+    licence = f"<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>" if base else ""
+    name = here.folder.name if here else ""
+    save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
+    return [licence, form.effective_rate(ui, tree), save, cost(ui, here)]
+
+
+def cost(ui: Ui, here: ImageSet | None) -> str:
+    """Steps, minutes as a range, megabytes; what of it is known."""
+    if here is None:
+        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
+    try:
+        config = start.config_of(ui.services, here, start.opened(ui.services, here))
+    except ConfigProblems:
+        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
+    steps = start.steps(config, here)
+    forecast = ui.services.jobs.forecast(config)
+    if forecast is None:
+        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', steps=steps))}</p>"
+    low, high = forecast.seconds * 0.9, forecast.seconds * 1.35
+    known = {"steps": steps, "time": span(ui, low, high), "file": size(forecast.file_bytes)}
+    return f"<p>{esc(ui.t('page.train.cost.known', **known))}</p>"
+
+
+def span(ui: Ui, low: float, high: float) -> str:
+    """`3 min – 5 min`, or one of them where they read the same."""
+    a, b = duration(low, ui.t), duration(high, ui.t)
+    return a if a == b else ui.t("ago.range", a=a, b=b)
+
+
+def told(ui: Ui, said: dict[str, Any]) -> str:
+    """What became of a drop, in sentences."""
+    first = ui.t("page.train.arrived", count=int(said.get("accepted", 0)))
+    return " ".join([first, *(str(sentence) for sentence in said.get("sentences", []))])

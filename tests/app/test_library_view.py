@@ -1,0 +1,111 @@
+"""The library's cards as HTML, and taking in a file from elsewhere."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from app import imports
+from app.views import library as view
+from tests.app import studio
+from trainer.adapters.inspect import inspect
+from trainer.home import Home
+from trainer.library import Library
+from trainer.problem import Problem
+from trainer.texts import t
+
+en, ja = partial(t, language="en"), partial(t, language="ja")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.find(tmp_path).create()
+
+
+def file(path: Path | None) -> str | None:
+    return f"/files/{path.name}" if path else None
+
+
+def upload(home: Home, name: str, data: bytes, batch: str = "a" * 32) -> str:
+    folder = home.cache / "uploads" / batch / "drop"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(data)
+    return batch
+
+
+def test_a_card_says_how_to_use_it_and_where_it_comes_from(home: Home) -> None:
+    studio.lora(home, rights={"purpose": "<b>Ink</b> foxes"})
+    (card,) = Library(home).cards()
+    said = view.card(card, file, en, "en", preview="/en/preview?lora=Ink_fox", again="/en/train?again=Ink_fox")
+    for words in (
+        "inkfox",
+        "drawn by me",
+        "CC-BY-4.0",
+        "&lt;b&gt;Ink&lt;/b&gt; foxes",
+        "120",
+        "/files/Ink_fox.png",
+        "/files/Ink_fox.safetensors?download",
+        "/en/preview?lora=Ink_fox",
+        "/en/train?again=Ink_fox",
+    ):
+        assert words in said
+    assert "<b>Ink" not in said and 'data-copy="inkfox"' in said
+
+
+def test_a_broken_file_is_a_card_with_a_sentence(home: Home) -> None:
+    (home.loras / "bad.safetensors").write_bytes(b"not a lora")
+    (card,) = Library(home).cards()
+    for lang, words in (("en", en), ("ja", ja)):
+        said = view.card(card, file, words, lang, preview="", again="")
+        assert card.broken.sentence(lang) in said and "download" not in said
+    assert "cannot be read" in view.grid([card], None, None, file, en, lambda page, **_: page)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "state", "found"),
+    [
+        ("", "", "", True),
+        ("INK", "", "", True),
+        ("foxes inkfox", "", "", True),
+        ("wolf", "", "", False),
+        ("", "character", "", True),
+        ("", "style", "", False),
+        ("", "", "in_use", False),
+        ("", "", "trying", True),
+    ],
+)
+def test_searching_and_filtering(home: Home, words: str, kind: str, state: str, found: bool) -> None:
+    studio.lora(home)
+    assert view.matches(Library(home).cards()[0], words, kind, state) is found
+
+
+def test_which_programs_read_it_with_reasons_in_both_languages(home: Home) -> None:
+    verdicts = inspect(studio.lora(home)).programs
+    for words in (en, ja):
+        said = view.programs(verdicts, words)
+        assert said.count("<tr>") == 5 and "AUTOMATIC1111" in said and "programs." not in said
+
+
+def test_a_file_from_elsewhere_is_copied_under_a_free_name_and_nothing_is_overwritten(home: Home) -> None:
+    path = studio.lora(home)
+    before = path.read_bytes()
+    assert imports.take_in(home, upload(home, "Ink_fox.safetensors", before)) == "Ink_fox_v2"
+    assert path.read_bytes() == before and (home.loras / "Ink_fox_v2.safetensors").read_bytes() == before
+    assert (home.loras / "Ink_fox_v2.json").exists() and not list((home.cache / "uploads").iterdir())
+    assert len(Library(home).cards()) == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 something else", b"\xff" * 64])
+def test_a_file_that_is_no_lora_is_refused_and_removed(home: Home, data: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        imports.take_in(home, upload(home, "x.safetensors", data))
+    assert not caught.value.sentence("ja").startswith("problems.")
+    assert not list(home.loras.iterdir()) and not list((home.cache / "uploads").iterdir())
+
+
+@pytest.mark.parametrize("batch", ["../../..", "", None, "A" * 32, "b" * 32])
+def test_an_upload_that_is_not_there_is_refused(home: Home, batch: str | None) -> None:
+    with pytest.raises(Problem):
+        imports.take_in(home, batch)

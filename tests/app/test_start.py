@@ -1,0 +1,129 @@
+"""From a set to a queued run without a browser: what is missing, one run for two clicks, hostile words as text."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app import form, start
+from app.services import Services, Ui
+from app.views import images, sets
+from trainer.config import load
+from trainer.home import PROJECT, Home
+from trainer.images.image_set import ImageSet
+from trainer.images.intake import take_in
+from trainer.images.report import report
+
+EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    home = tmp_path / "home"
+    shutil.copytree(PROJECT / "datasets" / "example-style", home / "datasets" / "mine")
+    return Services(Home(home))
+
+
+def filled(services: Services, found: ImageSet) -> load.Tree:
+    tree = start.opened(services, found)
+    for name, value in (("save.name", "Ink stamp"), ("rights.pictures_ok", True), ("run.steps", 3)):
+        load.put(tree, name, value)
+    return tree
+
+
+def test_what_is_missing_is_named_field_by_field(services: Services) -> None:
+    assert [at for at, _ in start.missing(None, {})] == ["images.folder", "save.name", "rights.pictures_ok"]
+    found = services.set("mine")
+    assert found is not None
+    assert start.missing(found, filled(services, found)) == []
+
+
+def test_a_double_click_makes_one_run_and_a_second_start_another(services: Services) -> None:
+    found = services.set("mine")
+    assert found is not None
+    tree = filled(services, found)
+    first = start.start(services, found, tree, "key-1")
+    assert start.start(services, found, tree, "key-1") == first
+    assert [row.id for row in services.jobs.rows()] == [first]
+    second = start.start(services, found, tree, "key-2")
+    assert {row.id for row in services.jobs.rows()} == {first, second}
+    assert {row.state for row in services.jobs.rows()} == {"queued"}
+    services.close()
+
+
+def test_a_run_takes_the_pictures_the_name_and_the_preset_of_the_embedded_base(services: Services) -> None:
+    found = services.set("mine")
+    assert found is not None
+    config = start.config_of(services, found, filled(services, found))
+    assert Path(config.images.folder) == found.folder
+    assert (config.save.name, config.rights.pictures_ok, config.captions.trigger) == (
+        "Ink stamp",
+        True,
+        "inkstamp style",
+    )
+    wanted = load.build(load.preset("style", start.base_of(services, {})))
+    assert (config.optimizer, config.lora) == (wanted.optimizer, wanted.lora)
+
+
+def test_steps_follow_from_pictures_repeats_and_batch(services: Services) -> None:
+    found = services.set("mine")
+    assert found is not None
+    config = load.build({"run": {"exposures": 10, "batch_size": 3, "accumulation": 2}})
+    assert start.steps(config, found) == -(-16 * 10 // 6)
+    found.set_picture("0001", repeats=5)
+    assert start.steps(config, found) == -(-20 * 10 // 6)
+    assert start.steps(load.build({"run": {"steps": 7}}), found) == 7
+
+
+def test_a_findings_button_does_what_it_says_and_can_be_taken_back(services: Services) -> None:
+    ui, found = Ui.of(services, "ja"), services.set("mine")
+    assert found is not None
+    assert start.mend(ui, found, {"action": "remove", "targets": ["0001", "0002"]}) == ui.t(
+        "page.train.removed", count=2
+    )
+    assert len(found.pictures()) == 14
+    start.mend(ui, found, {"action": "undo"})
+    assert len(found.pictures()) == 16
+    assert start.mend(ui, found, {"action": "remove", "targets": ["none"]}) != ""
+    assert start.mend(ui, found, {"action": "rm -rf"}) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../home", "mine/..", "/etc", ".hidden", "a\\b", "", None, "nothing", "mine/0001.png"]
+)
+def test_only_a_set_of_this_home_is_a_set(services: Services, name: str | None) -> None:
+    assert services.set(name) is None
+
+
+def test_hostile_words_are_shown_as_text(services: Services, tmp_path: Path) -> None:
+    ui = Ui.of(services, "en")
+    Image.new("RGB", (400, 300), "red").save(tmp_path / "a.png")
+    found = ImageSet.create(services.home, EVIL)
+    take_in([tmp_path / "a.png"], found)
+    found.set_caption("0001", EVIL)
+    found.update(trigger=EVIL)
+    pictures = found.pictures()
+    pages = [
+        sets.sheet(ui, found, pictures), sets.heading(ui, found, 1, []), sets.choices(ui, [found]),
+        sets.drop(ui, found), sets.report(ui, found, report(found, 512)), images.grid(ui, found, pictures, 0, "0001"),
+        images.large(ui, found, pictures[0], 512, 64, True), images.changes(ui, [("0001", EVIL, EVIL + "x")]),
+        form.beside(ui, [("save.name", EVIL)]),
+    ]  # fmt: skip
+    for html in pages:
+        assert "<script" not in html and "<img src=x" not in html
+    assert "&lt;script&gt;" in pages[5] and "${1+1} {{x}}" in pages[5]
+
+
+def test_the_cut_on_the_page_is_the_cut_of_training(services: Services, tmp_path: Path) -> None:
+    Image.new("RGB", (1200, 400), "blue").save(tmp_path / "wide.png")
+    found = ImageSet.create(services.home, "wide")
+    take_in([tmp_path / "wide.png"], found)
+    html = images.large(Ui.of(services, "en"), found, found.pictures()[0], 512, 64, True)
+    # 3 : 1 goes into the widest format, 640 x 384 (5 : 3): 667 of 1200 columns stay, from the middle
+    assert "left:22.222%;top:0.000%;width:55.556%;height:100.000%" in html
+    found.set_picture("0001", focus=(0.0, 0.5))
+    html = images.large(Ui.of(services, "en"), found, found.pictures()[0], 512, 64, True)
+    assert "left:0.000%;top:0.000%;width:55.556%" in html

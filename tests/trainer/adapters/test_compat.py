@@ -1,0 +1,298 @@
+"""What each program makes of a file: the traps proven in their sources, and diffusers itself asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.trainer.adapters.making import factors, facts, raw
+from trainer import bases
+from trainer.adapters import file as lora_file
+from trainer.adapters import metadata
+from trainer.adapters.compat import PROGRAMS, Verdict, programs
+from trainer.adapters.families import family_modules
+from trainer.adapters.header import read_header
+from trainer.adapters.names import to_diffusers, to_kohya, to_sgm
+from trainer.config.train import TrainConfig
+from trainer.home import Home
+
+Tensors = dict[str, np.ndarray]
+
+
+def _said(**words: Any) -> dict[str, str]:
+    base = facts(**words)
+    return metadata.build(
+        TrainConfig.model_validate({"captions": {"trigger": "inkfox"}}),
+        base,
+        steps=1,
+        total_steps=1,
+        items=[("inkfox, a fox", (512, 512), 1)],
+        loss=None,
+        started=1e9,
+        finished=1e9,
+        name="fox",
+        run_id="r",
+    )
+
+
+def _kohya(**words: Any) -> Tensors:
+    return {key: np.asarray(value, np.float16) for key, value in lora_file.kohya_tensors(factors(**words)).items()}
+
+
+def _ask(path: Path, tensors: Tensors, said: dict[str, str] | None = None) -> dict[str, Verdict]:
+    return programs(read_header(raw(path / "a.safetensors", tensors, said)))
+
+
+def _loads(found: dict[str, Verdict]) -> set[str]:
+    return {program for program, verdict in found.items() if verdict.loads}
+
+
+def test_our_own_file_loads_completely_everywhere(tmp_path: Path) -> None:
+    for groups in (("attention",), ("attention", "mlp"), ("attention", "mlp", "conv")):
+        path = lora_file.write(tmp_path / "a.safetensors", factors(groups=groups), _said())
+        found = programs(read_header(path))
+        layers = sum(1 for module in family_modules("sd1").values() if module.group in groups)
+        assert {(v.loads, v.matched, v.total, v.reason) for v in found.values()} == {(True, layers, layers, "ok")}
+        assert set(found) == set(PROGRAMS)
+
+
+def test_a_lora_of_the_small_base_loads_in_diffusers_alone_and_says_why(tmp_path: Path) -> None:
+    layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
+    found = programs(read_header(lora_file.write(tmp_path / "a.safetensors", factors(layers), _said())))
+    assert _loads(found) == {"diffusers"}
+    assert found["diffusers"].reason == "own_base" and found["diffusers"].matched == 68
+    assert {found[p].reason for p in ("a1111", "forge", "comfyui")} == {"small"}
+    assert found["invokeai"].reason == "width" and "192" in found["invokeai"].why
+
+
+def test_t2_the_text_encoder_called_te1_is_lost_in_invokeai(tmp_path: Path) -> None:
+    tensors = {key.replace("lora_te_", "lora_te1_"): value for key, value in _kohya().items()}
+    found = _ask(tmp_path, tensors, _said())
+    assert {found[p].matched for p in PROGRAMS if p != "invokeai"} == {176}
+    assert (found["invokeai"].matched, found["invokeai"].total, found["invokeai"].reason) == (128, 176, "silent")
+
+
+def test_t4_and_other_kinds(tmp_path: Path) -> None:
+    tensors = _kohya()
+    dora = tensors | {
+        key.replace("lora_up.weight", "dora_scale"): np.ones((value.shape[0], 1), np.float16)
+        for key, value in tensors.items()
+        if key.endswith("lora_up.weight")
+    }
+    found = _ask(tmp_path, dora, _said())
+    assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"}
+    assert found["diffusers"].reason == "magnitude_lost"
+    loha = {
+        f"{to_kohya(part, module)}.{end}": np.ones((size, 4) if end.endswith("a") else (4, size), np.float16)
+        for (part, module), layer in family_modules("sd1").items()
+        if layer.group == "attention"
+        for end, size in (
+            ("hada_w1_a", layer.shape[0]),
+            ("hada_w1_b", layer.shape[1]),
+            ("hada_w2_a", layer.shape[0]),
+            ("hada_w2_b", layer.shape[1]),
+        )
+    }
+    found = _ask(tmp_path, loha, _said())
+    assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"} and found["diffusers"].reason == "kind"
+    assert {found[p].matched for p in _loads(found)} == {176}
+
+
+def test_t5_one_strange_key_defeats_diffusers(tmp_path: Path) -> None:
+    found = _ask(tmp_path, _kohya() | {"bundle_emb.word.string_to_param.*": np.ones((4, 768), np.float16)}, _said())
+    assert not found["diffusers"].loads and found["diffusers"].reason == "strange_keys"
+    assert "bundle_emb" in found["diffusers"].why
+    assert found["invokeai"].reason == "strange_keys"
+    assert found["a1111"].loads and found["comfyui"].reason == "silent"
+
+
+def test_t8_invokeai_finds_the_base_from_the_first_decisive_tensor(tmp_path: Path) -> None:
+    conv = factors(groups=("conv",))
+    only = {key: value for key, value in conv.items() if key[0] == "unet"}
+    found = programs(read_header(lora_file.write(tmp_path / "a.safetensors", only, _said())))
+    assert not found["invokeai"].loads and found["invokeai"].reason == "mistaken"
+    assert "XL" in found["invokeai"].why and found["a1111"].loads
+    both = {key: value for key, value in factors(groups=("attention", "conv")).items() if key[0] == "unet"}
+    assert programs(read_header(lora_file.write(tmp_path / "b.safetensors", both, _said())))["invokeai"].loads
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "loads"),
+    [
+        ({}, "unclassed", True),
+        ({"format": "pt"}, "ok", True),
+        ({"ss_base_model_version": "sd_v1", "ss_v2": "False"}, "ok", True),
+        ({"ss_v2": "True"}, "hidden", True),
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, "hidden", True),
+    ],
+)
+def test_t9_how_a1111_files_it(tmp_path: Path, said: dict[str, str], reason: str, loads: bool) -> None:
+    verdict = _ask(tmp_path, _kohya(), said)["a1111"]
+    assert (verdict.loads, verdict.reason, verdict.matched) == (loads, reason, 176)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"modelspec.architecture": "stable-diffusion-v1/lora"}, "ok"),
+        ({"ss_base_model_version": "sd_v1", "ss_v2": "False"}, "unclassed"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "hidden"),
+    ],
+)
+def test_t10_how_forge_files_it(tmp_path: Path, said: dict[str, str], reason: str) -> None:
+    assert _ask(tmp_path, _kohya(), said)["forge"].reason == reason
+
+
+def test_t11_our_files_carry_the_name_of_the_file_as_alias(tmp_path: Path) -> None:
+    said = _said()
+    path = lora_file.write(tmp_path / "fox.safetensors", factors(), said)
+    assert read_header(path).metadata["ss_output_name"] == path.stem
+
+
+def test_t12_forge_gives_up_where_comfyui_goes_on_silently(tmp_path: Path) -> None:
+    few = {
+        f"lora_unet_mystery_{i}.{end}": np.ones((4, 4), np.float16)
+        for i in range(4)
+        for end in ("lora_down.weight", "lora_up.weight", "alpha")
+    }
+    found = _ask(tmp_path, _kohya() | few, _said())
+    assert found["forge"].loads and found["forge"].reason == "partial"  # twelve keys are still let through
+    one_more = few | {"lora_unet_mystery_9.lora_down.weight": np.ones((4, 4), np.float16)}
+    found = _ask(tmp_path, _kohya() | one_more, _said())
+    assert not found["forge"].loads and found["forge"].reason == "too_many"
+    assert found["comfyui"].loads and found["comfyui"].reason == "silent"
+    assert (found["comfyui"].matched, found["comfyui"].total) == (176, 181)
+
+
+def test_files_in_diffusers_layout(tmp_path: Path) -> None:
+    tensors = {}
+    for (part, module), (down, up, _) in factors().items():
+        tensors[f"{to_diffusers(part, module)}.lora_A.weight"] = down.astype(np.float16)
+        tensors[f"{to_diffusers(part, module)}.lora_B.weight"] = up.astype(np.float16)
+    found = _ask(tmp_path, tensors, {"format": "pt"})
+    assert found["diffusers"].loads and found["diffusers"].matched == 176
+    assert (found["a1111"].loads, found["a1111"].reason) == (False, "none")
+    assert (found["invokeai"].loads, found["invokeai"].reason) == (False, "none")
+    # ComfyUI knows the attention of the UNet by its old spelling only, so the text encoder alone is read
+    assert (found["comfyui"].matched, found["comfyui"].total, found["comfyui"].reason) == (48, 176, "silent")
+    assert not found["forge"].loads
+
+
+def test_t1_alpha_that_only_diffusers_reads(tmp_path: Path) -> None:
+    tensors = {}
+    for (part, module), (down, up, _) in factors().items():
+        if part == "text_encoder":
+            tensors[f"{to_diffusers(part, module)}.lora_linear_layer.down.weight"] = down
+            tensors[f"{to_diffusers(part, module)}.lora_linear_layer.up.weight"] = up
+    said = {"lora_adapter_metadata": json.dumps({"text_encoder.lora_alpha": 1, "text_encoder.r": 4})}
+    found = _ask(tmp_path, tensors, said)
+    assert not found["comfyui"].loads and found["comfyui"].reason == "alpha_lost" and "4" in found["comfyui"].why
+    assert found["diffusers"].loads
+
+
+@pytest.mark.parametrize(("family", "spell"), [("sd2", to_kohya), ("sdxl", to_kohya), ("sdxl", "sgm")])
+def test_files_of_other_families_are_judged_by_their_own_sizes(tmp_path: Path, family: str, spell: Any) -> None:
+    tensors: Tensors = {}
+    for (part, module), layer in family_modules(family).items():
+        if layer.group == "conv":
+            continue
+        name = to_kohya(part, module, family)
+        if spell == "sgm" and part == "unet":
+            name = "lora_unet_" + to_sgm(module, family).replace(".", "_")
+        tensors[f"{name}.lora_down.weight"] = np.ones((1, *layer.shape[1:]), np.float16)
+        tensors[f"{name}.lora_up.weight"] = np.ones((layer.shape[0], 1, *layer.shape[2:]), np.float16)
+        tensors[f"{name}.alpha"] = np.ones((), np.float16)
+    version = {"sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}[family]
+    found = _ask(tmp_path, tensors, _said(family=family, version=version))
+    assert _loads(found) == set(PROGRAMS)
+    assert {verdict.matched for verdict in found.values()} == {len(tensors) // 3}
+
+
+def test_wrong_sizes_are_counted(tmp_path: Path) -> None:
+    tensors = _kohya()
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    tensors[f"{name}.lora_up.weight"] = np.ones((640, 4), np.float16)
+    found = _ask(tmp_path, tensors, _said())
+    assert {(v.loads, v.matched, v.reason) for p, v in found.items()} == {(False, 175, "shapes")}
+
+
+def test_a_file_for_flux_is_refused_by_all(tmp_path: Path) -> None:
+    name = "lora_unet_double_blocks_0_img_attn_proj"
+    found = _ask(
+        tmp_path,
+        {
+            f"{name}.lora_down.weight": np.ones((4, 8), np.float16),
+            f"{name}.lora_up.weight": np.ones((8, 4), np.float16),
+        },
+    )
+    assert _loads(found) == set() and {v.reason for v in found.values()} == {"family"} and "FLUX" in found["a1111"].why
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_every_reason_has_its_sentence(language: str) -> None:
+    from trainer.texts import lookup
+
+    used = {
+        "ok",
+        "small",
+        "shapes",
+        "partial",
+        "silent",
+        "none",
+        "kind",
+        "hidden",
+        "unclassed",
+        "family",
+        "width",
+        "mistaken",
+        "strange_keys",
+        "alpha_lost",
+        "magnitude_lost",
+        "own_base",
+        "too_many",
+    }
+    told = lookup("programs", language)
+    assert set(told) == used and all(told.values())
+
+
+@pytest.mark.slow
+def test_diffusers_itself_knows_every_name_we_say_it_knows(tmp_path: Path) -> None:
+    import torch
+    from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers
+
+    weights = factors(groups=("attention", "mlp", "conv"), rank=1, alpha=0.5)
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in lora_file.kohya_tensors(weights).items()}
+    state, alphas = _convert_non_diffusers_lora_to_diffusers(tensors)
+    assert len(state) == 2 * len(weights) and set(alphas.values()) == {0.5} and len(alphas) == len(weights)
+    from trainer.adapters.kinds import locate
+
+    assert {locate(key) for key in state} == set(weights)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_loads_our_file_and_applies_exactly_our_delta(tmp_path: Path) -> None:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    facts_ = bases.find(Home.find(tmp_path), "mini")
+    weights = factors(bases.layers(facts_), rank=4, alpha=3.0)
+    path = lora_file.write(tmp_path / "fox.safetensors", weights, _said(), "fp32")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        facts_.path, torch_dtype=torch.float32, local_files_only=True, safety_checker=None, use_safetensors=True
+    )
+    before = {
+        (part, module): getattr(pipe, part).get_submodule(module).weight.detach().clone() for part, module in weights
+    }
+    pipe.load_lora_weights(str(path))
+    pipe.fuse_lora(components=["unet", "text_encoder"])
+    for (part, module), factor in lora_file.normalise(path).modules.items():
+        layer = getattr(pipe, part).get_submodule(module)
+        after = getattr(layer, "base_layer", layer).weight.detach()
+        delta = torch.from_numpy(factor.delta())
+        assert torch.allclose(after - before[part, module], delta, rtol=1e-4, atol=1e-6), module
+        assert float(delta.abs().max()) > 1e-3

@@ -1,0 +1,104 @@
+"""The one tree of options: walked, validated, written and read back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer import bases
+from trainer.config import load
+from trainer.config.options import label, option, options
+from trainer.config.train import TrainConfig
+from trainer.home import PROJECT, Home
+
+
+def problems(*words: str, **tree):
+    with pytest.raises(load.ConfigProblems) as caught:
+        load.build(tree, overrides=words)
+    return {(p.field, p.code) for p in caught.value.problems}
+
+
+def test_every_option_has_help_a_label_and_a_default_that_is_valid():
+    for known in options():
+        assert len(known.help) > 20, known.name
+        assert label(known, "en") and label(known, "ja")
+    assert load.build({}) == TrainConfig()
+
+
+def test_names_are_unique_and_reach_the_tree():
+    names = [o.name for o in options()]
+    assert len(names) == len(set(names)) > 45
+    tree = load.dump(TrainConfig())
+    for known in options():
+        section, _, field = known.name.partition(".")
+        assert field in tree[section] or known.variants
+
+
+@pytest.mark.parametrize(("word", "field", "code"), [
+    ("optimizer.lr=0", "optimizer.lr", "greater_than"), ("optimizer.lr=-1", "optimizer.lr", "greater_than"),
+    ("optimizer.lr=nan", "optimizer.lr", "finite_number"), ("optimizer.lr=1e-4;rm", "optimizer.lr", "not_float"),
+    ("lora.rank=0", "lora.rank", "greater_than_equal"), ("lora.rank=100000", "lora.rank", "less_than_equal"),
+    ("run.steps=0", "run.steps", "greater_than_equal"), ("run.steps=1000000000", "run.steps", "less_than_equal"),
+    ("run.seed=-1", "run.seed", "greater_than_equal"), ("run.seed=1180591620717411303424", "run.seed", "less_than_equal"),
+    ("lora.rnak=3", "lora.rnak", "option_unknown"), ("nonsense", None, "option_form"),
+    ("optimizer.name=sgd", "optimizer.name", "not_choice"), ("memory.dtype=fp8", "memory.dtype", "not_choice"),
+    ("images.flip=maybe", "images.flip", "not_bool"), ("images.resolution=100", "images.resolution", "multiple_of"),
+    ("run.device=gpu", "run.device", "not_valid"),
+])
+def test_a_bad_value_is_answered_beside_its_field(word, field, code):
+    assert problems(word) == {(field, code)}
+
+
+def test_all_bad_values_are_told_at_once():
+    assert problems("lora.rank=0", "run.steps=x", "foo.bar=1") == {
+        ("lora.rank", "greater_than_equal"), ("run.steps", "not_int"), ("foo.bar", "option_unknown")}
+
+
+def test_nothing_to_learn_is_refused():
+    assert problems("lora.unet=false", "lora.text_encoder=false") == {("lora.unet", "nothing_learns")}
+
+
+def test_choosing_another_optimiser_takes_its_own_values():
+    config = load.build(load.preset("style"), overrides=["optimizer.name=prodigy"])
+    assert config.optimizer.name == "prodigy" and config.optimizer.lr == 1.0
+    config = load.build(load.preset("style"), overrides=["optimizer.lr=0.5", "optimizer.name=prodigy"])
+    assert config.optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize("kind", load.presets())
+def test_every_preset_is_valid_and_knows_the_embedded_base(kind):
+    mini = bases.find(Home(PROJECT), "mini")
+    general, special = load.build(load.preset(kind)), load.build(load.preset(kind, mini))
+    assert general.run.kind == special.run.kind == kind
+    assert special.optimizer.lr > general.optimizer.lr
+
+
+def test_toml_and_back_gives_the_same(tmp_path):
+    config = load.build(load.preset("character"), overrides=["optimizer.name=prodigy", "samples.prompts=a fox\na cat"])
+    path = tmp_path / "run.toml"
+    path.write_text(load.write_toml(config), "utf-8")
+    assert load.build(load.read_toml(path)) == config
+    assert option("lora.rank").help.split(".")[0] in path.read_text("utf-8")
+
+
+def test_a_broken_toml_is_said(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("lora = [")
+    with pytest.raises(load.Problem) as caught:
+        load.read_toml(path)
+    assert caught.value.code == "toml_broken"
+
+
+@given(st.sampled_from([o.name for o in options()]), st.text(max_size=40))
+def test_no_text_breaks_the_command_line(name, text):
+    try:
+        load.build({}, overrides=[f"{name}={text}"])
+    except load.ConfigProblems as caught:
+        assert str(caught)
+
+
+def test_the_page_of_options_is_current():
+    from trainer.config import document
+
+    assert document.PAGE.read_text("utf-8") == document.page(), "run: python -m trainer.config.document"

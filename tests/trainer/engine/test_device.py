@@ -1,0 +1,54 @@
+"""Choosing device, number format and attention; the libraries are not fooled by our folder's name."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from trainer.config.train import Memory
+from trainer.engine import device
+from trainer.problem import Problem
+
+
+def test_a_cpu_computes_in_fp32_with_sdpa():
+    cpu = torch.device("cpu")
+    assert device.choose_dtype("auto", cpu) is torch.float32
+    assert device.choose_dtype("bf16", cpu) is torch.bfloat16
+    backend, why = device.choose_attention(None, Memory(), cpu, torch.float32)
+    assert backend == "sdpa" and "cpu" in why
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_missing_device_is_said():
+    with pytest.raises(Problem) as problem:
+        device.choose_device("cuda:3")
+    assert problem.value.code == "device_missing"
+
+
+def test_the_dtype_self_test_notices_a_format_that_gives_nan(monkeypatch):
+    cpu = torch.device("cpu")
+    assert device._computes(cpu, torch.bfloat16)
+    original = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d",
+                        lambda x, w, **k: original(x, w, **k) * (1 if x.dtype == torch.float32 else float("nan")))
+    assert not device._computes(cpu, torch.bfloat16)
+
+
+def test_the_folder_datasets_is_not_taken_for_the_library_of_that_name():
+    spec = importlib.util.find_spec("datasets")
+    assert spec is None or spec.origin is None or "site-packages" in spec.origin
+    device.quiet()
+    import transformers.utils
+    from accelerate.utils import is_datasets_available as accelerates
+
+    if spec is not None and spec.origin is None:
+        assert not transformers.utils.is_datasets_available()
+        assert not accelerates()
+    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    assert all(map(callable, (AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel, LoraConfig,
+                              inject_adapter_in_model, CLIPTextModel, CLIPTokenizer)))

@@ -1,0 +1,154 @@
+"""Captions: nothing a person types or a file holds breaks them, and training sees the same words for the same seed."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.config.train import Captions
+from trainer.images import captions
+from trainer.images.captions import CaptionRules, training_caption
+
+anything = st.text(st.characters(), max_size=300)
+words = st.lists(st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8), min_size=1, max_size=10)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_become_one_clean_line(data: bytes) -> None:
+    text = captions.clean(captions.decode(data)[0])
+    assert "\n" not in text and text == text.strip() and captions.clean(text) == text
+    assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+    text.encode("utf-8")
+
+
+@given(anything)
+def test_any_text_survives_cleaning_and_utf8(text: str) -> None:
+    once = captions.clean(text)
+    assert captions.clean(once) == once
+    assert captions.decode(once.encode("utf-8"))[0] == once.removeprefix("\ufeff")
+
+
+KANA = st.characters(
+    min_codepoint=0x3041, max_codepoint=0x30FA, exclude_categories=("Cn", "Mn"), exclude_characters="ゟゔゕゖ゠ヷヸヹヺ"
+)
+
+
+@given(st.text(KANA, min_size=2, max_size=60))
+def test_japanese_windows_text_is_read_back(text: str) -> None:
+    assert captions.decode(text.encode("cp932")) == (text, "cp932")
+
+
+@pytest.mark.parametrize("text", ["猫が座っている", "1girl, 猫耳, smile", "青い目、制服", "ｶﾞﾝﾀﾞﾑ", "solo, 猫"])
+def test_usual_japanese_captions_are_never_taken_for_latin(text: str) -> None:
+    assert captions.decode(text.encode("cp932")) == (text, "cp932")
+
+
+@pytest.mark.parametrize("text", ["a café", "façade, jalapeño", "Zoë’s crème brûlée", "Müller"])
+def test_usual_western_captions_are_never_taken_for_japanese(text: str) -> None:
+    assert captions.decode(text.encode("cp1252")) == (text, "latin-1")
+
+
+def test_tags_join_and_cutting() -> None:
+    assert captions.tags(" a cat ,, red hat,") == ["a cat", "red hat"]
+    assert captions.join(["a cat", "red hat"]) == "a cat, red hat"
+    assert captions.shorten("abc def, ghi", 100) == ("abc def, ghi", False)
+    assert captions.shorten("x" * 50, 10) == ("x" * 10, True)
+    assert captions.shorten("word " * 10, 22) == ("word word word word", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "trigger", "expected"),
+    [
+        ("a cat", "ohwx", "ohwx, a cat"),
+        ("", "ohwx", "ohwx"),
+        ("a cat", "", "a cat"),
+        ("an OHWX cat", "ohwx", "an OHWX cat"),
+        ("ohwxish cat", "ohwx", "ohwx, ohwxish cat"),
+        ("a bear, inkstamp style", "inkstamp style", "a bear, inkstamp style"),
+        ("これはミコです", "ミコ", "これはミコです"),
+        ("a cat", "a.*", "a.*, a cat"),
+    ],
+)
+def test_the_trigger_is_put_in_front_where_it_is_missing(text: str, trigger: str, expected: str) -> None:
+    assert captions.with_trigger(text, trigger) == expected
+
+
+@given(words, st.integers(0, 5), st.integers(0, 2**32))
+def test_shuffling_keeps_the_front_and_loses_nothing(parts: list[str], keep: int, seed: int) -> None:
+    text = captions.join(parts)
+    mixed = captions.tags(captions.shuffle(text, keep, random.Random(seed)))
+    assert mixed[:keep] == parts[:keep] and sorted(mixed) == sorted(parts)
+    dropped = captions.tags(captions.drop(text, 0.5, keep, random.Random(seed)))
+    assert dropped[:keep] == parts[:keep] and len(dropped) <= len(parts)
+    assert captions.drop(text, 0.0, keep, random.Random(seed)) == text
+    assert captions.tags(captions.drop(text, 1.0, keep, random.Random(seed))) == parts[:keep]
+
+
+def test_training_sees_the_same_words_for_the_same_seed() -> None:
+    rules = CaptionRules(trigger="ohwx", shuffle=True, keep_tokens=1, dropout=0.2, tag_dropout=0.3)
+    looks = [
+        [training_caption("a, b, c, d, e, f", rules, rng) for _ in range(200)]
+        for rng in (random.Random(5), random.Random(5))
+    ]
+    assert looks[0] == looks[1]
+    assert 20 <= looks[0].count("") <= 60
+    assert all(look == "" or look.startswith("ohwx") for look in looks[0]) and len(set(looks[0])) > 100
+    assert training_caption("a, b", CaptionRules(), random.Random(0)) == "a, b"
+
+
+def test_the_options_of_a_training_fit_as_rules() -> None:
+    rules = Captions(trigger="ohwx", shuffle=True, keep_tokens=2, dropout=0.0)
+    look = training_caption("a, b, c", rules, random.Random(1))
+    assert look.startswith("ohwx, a, ") and sorted(captions.tags(look)) == ["a", "b", "c", "ohwx"]
+    assert training_caption("a", Captions(dropout=1.0), random.Random(1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("a cat", 2), ("a photo of a cat, red hat", 8), ("in 2024", 5), ("extraordinarily", 3), ("黒猫", 3)],
+)
+def test_token_estimate(text: str, tokens: int) -> None:
+    assert captions.estimate_tokens(text) == tokens
+
+
+@pytest.mark.parametrize(
+    ("trigger", "problem"),
+    [
+        ("", "empty"),
+        ("  ", "empty"),
+        ("cat", "common"),
+        ("Blue Girl", "common"),
+        ("猫", "common"),
+        ("ink stamp zz", "spaces"),
+        ("ohwx", None),
+    ],
+)
+def test_trigger_words_are_judged(trigger: str, problem: str | None) -> None:
+    assert captions.trigger_problem(trigger) == problem
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("Ink Stamp", "inkstamp"), ("Cat", "catxq"), ("", "xqlook"), ("ミコ・ミコ", "ミコミコ"), ("7", "7xq")],
+)
+def test_a_trigger_is_proposed_from_a_name(name: str, word: str) -> None:
+    assert captions.propose_trigger(name) == word
+
+
+@given(st.text(max_size=40))
+def test_a_proposed_trigger_is_always_a_good_one(name: str) -> None:
+    assert captions.trigger_problem(captions.propose_trigger(name)) is None
+
+
+def test_edits() -> None:
+    assert captions.adding("hat")("a cat") == "a cat, hat"
+    assert captions.adding("hat", front=True)("a cat") == "hat, a cat"
+    assert captions.adding("cat")("a cat") == "a cat"
+    assert captions.removing("Hat")("a cat, hat, hatstand") == "a cat, hatstand"
+    assert captions.replacing("cat", r"\1 dog")("a Cat, cats") == r"a \1 dog, \1 dogs"
+    assert captions.replacing("cat", "")("cat, dog") == "dog"
+    assert captions.replacing("", "x")("cat") == "cat"

@@ -1,0 +1,67 @@
+"""A home with one picture, a configuration that may run, and the trainer process with a tiny engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.trainer.jobs.helpers import QUICK, command
+from trainer.config.train import TrainConfig
+from trainer.home import Home
+from trainer.jobs import process
+from trainer.jobs.jobs import Jobs
+from trainer.jobs.store import Store
+from trainer.jobs.supervisor import Supervisor
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home").create()
+    pictures = made.datasets / "set"
+    pictures.mkdir()
+    Image.new("RGB", (64, 64), (200, 30, 40)).save(pictures / "0001.png")
+    return made
+
+
+@pytest.fixture
+def config(home: Home) -> TrainConfig:
+    return TrainConfig.model_validate({
+        "images": {"folder": str(home.datasets / "set")}, "save": {"name": "red"}, "rights": {"pictures_ok": True},
+    })
+
+
+@pytest.fixture
+def plan(home: Home) -> Callable[..., None]:
+    """Says what the tiny engine does."""
+    def write(**values: object) -> None:
+        (home.root / "fake.json").write_text(json.dumps(values))
+    return write
+
+
+@pytest.fixture
+def store(home: Home) -> Iterator[Store]:
+    made = Store(home.database)
+    yield made
+    for row in made.with_process():
+        if row.pid and row.born:
+            process.end(row.pid, row.born, 0.0)
+    made.close()
+
+
+@pytest.fixture
+def jobs(home: Home, store: Store) -> Iterator[Jobs]:
+    made = Jobs(home, store)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def supervisor(home: Home, store: Store) -> Iterator[Supervisor]:
+    made = Supervisor(home, store, patience=QUICK, command=command)
+    made.start()
+    yield made
+    made.stop()

@@ -1,0 +1,245 @@
+"""The face of jobs: what is refused before it begins, what a run will cost, and a run at the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from trainer import events
+from trainer.jobs import foreground, process
+from trainer.jobs.forecast import Forecaster
+from trainer.jobs.jobs import Jobs
+from trainer.jobs.states import STATES
+from trainer.jobs.store import Store
+from trainer.problem import Problem
+from trainer.texts import LANGUAGES, lookup
+
+
+def changed(config, section, **values):
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+@pytest.mark.parametrize(("section", "values", "code", "field"), [
+    ("save", {"name": "  "}, "job_name_missing", "save.name"),
+    ("rights", {"pictures_ok": False}, "job_rights_missing", "rights.pictures_ok"),
+    ("images", {"folder": ""}, "job_no_pictures", "images.folder"),
+    ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
+    ("model", {"base": "no such base"}, None, "model.base"),
+])
+def test_what_cannot_begin_is_refused_beside_its_field(jobs, config, section, values, code, field):
+    with pytest.raises(Problem) as caught:
+        jobs.submit(changed(config, section, **values), "a")
+    assert caught.value.field == field and code in (None, caught.value.code)
+    assert jobs.rows() == [] and list(jobs.home.runs.iterdir()) == []
+
+
+def test_an_empty_folder_is_no_set(jobs, config, home):
+    (home.datasets / "empty").mkdir()
+    with pytest.raises(Problem) as caught:
+        jobs.submit(changed(config, "images", folder=str(home.datasets / "empty")))
+    assert caught.value.code == "job_no_pictures"
+
+
+def test_a_nearly_full_disk_is_told_before_the_start(jobs, config, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**6))
+    with pytest.raises(Problem) as caught:
+        jobs.submit(config)
+    assert caught.value.code == "job_disk_short" and "600 MB" in caught.value.sentence("en")
+
+
+def test_an_unknown_run_is_answered_with_a_sentence(jobs):
+    for ask in (jobs.row, jobs.follow, jobs.pause, jobs.resume, jobs.stop, jobs.save_now, jobs.sample_now, jobs.delete):
+        with pytest.raises(Problem) as caught:
+            ask("none")
+        assert caught.value.code == "job_unknown"
+
+
+def test_every_state_and_reason_has_words_in_both_languages():
+    source = "".join(p.read_text("utf-8") for p in (Path(__file__).parents[3] / "trainer" / "jobs").glob("*.py"))
+    for language in LANGUAGES:
+        assert all(lookup(f"states.{state}", language) for state in STATES)
+        for code in ("disk", "killed", "crashed", "command_gone", "goes_on_by_itself", "no_heartbeat", "no_step"):
+            assert code in source and lookup(f"notes_jobs.{code}", language)
+        for code in [k for k in lookup("problems", language) if k.startswith("job_")]:
+            assert f'"{code}"' in source
+
+
+MEASURE = """
+import json, sys, time
+from pathlib import Path
+home = Path({home!r})
+with open(home / "measured.txt", "a") as f: f.write("x")
+config = json.loads(Path(sys.argv[1]).read_text())
+time.sleep({seconds})
+print("a library says hello")
+print(json.dumps({{"seconds_per_step": 0.5, "steps": config["run"]["steps"], "seconds": 10, "file_bytes": 1000,
+                   "peak_bytes": 5, "load_seconds": 1, "encode_seconds": 2}}))
+"""
+
+
+@pytest.fixture
+def forecaster(home, store):
+    made = []
+
+    def make(seconds=0.0, code=MEASURE):
+        program = code.format(home=str(home.root), seconds=seconds)
+        made.append(Forecaster(home, store, lambda file, _: [sys.executable, "-c", program, str(file)]))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.cancel()
+
+
+def measured(home):
+    file = home.root / "measured.txt"
+    return len(file.read_text()) if file.exists() else 0
+
+
+def test_a_forecast_is_measured_once_and_remembered(home, forecaster, config):
+    ask, config = forecaster(), changed(config, "run", steps=40)
+    assert ask.get(config) is None
+    wait_for(lambda: ask.get(config) is not None)
+    told = ask.get(config)
+    assert (told.seconds_per_step, told.steps, told.file_bytes) == (0.5, 40, 1000)
+    assert forecaster().get(config) == told and measured(home) == 1
+    assert ask.get(changed(config, "save", name="another")) == told
+    assert ask.get(changed(config, "lora", rank=4)) is None
+
+
+def test_other_settings_replace_the_measurement_that_is_on(home, forecaster, config):
+    ask = forecaster(seconds=1.0)
+    for rank in (1, 2, 3):
+        assert ask.get(changed(config, "run", steps=rank)) is None
+    last = changed(config, "run", steps=3)
+    wait_for(lambda: ask.get(last) is not None)
+    assert ask.get(last).steps == 3 and measured(home) <= 3
+    wait_for(lambda: not ask.measuring(), 3)
+
+
+def test_a_run_ends_the_measurement(home, store, forecaster, config):
+    ask = forecaster(seconds=30)
+    ask.get(config)
+    wait_for(lambda: measured(home) == 1)
+    store.start_next(store.create(config, "a"))
+    wait_for(lambda: not ask.measuring(), 3)
+    assert ask.get(config) is None and not ask.measuring() and measured(home) == 1
+
+
+def test_a_measurement_that_fails_is_not_tried_for_ever(home, forecaster, config):
+    ask = forecaster(code="raise SystemExit(1)")
+    ask.get(config)
+    wait_for(lambda: not ask.measuring())
+    assert ask.get(config) is None and not ask.measuring()
+
+
+def test_a_run_at_the_command_line_shows_lines_and_ends_with_zero(home, config, plan):
+    plan(steps=20)
+    out, told = io.StringIO(), []
+    lines = foreground.Lines(out, every=0.0)
+    status = foreground.run(config, home, lambda one: (told.append(one), lines(one)), patience=QUICK, command=command)
+    assert status == 0
+    assert out.getvalue().splitlines()[-1] == f"Finished: {home.loras / 'red.safetensors'}"
+    assert "Step 20 of 20" in out.getvalue()
+    assert [e.step for e in told if isinstance(e, events.Step)] == list(range(1, 21))
+    store = Store(home.database)
+    assert store.list()[0].state == "succeeded" and store.list()[0].runner_pid == os.getpid()
+    store.close()
+
+
+def command_line(home, config):
+    code = f"""
+import sys, json
+sys.path[:0] = {sys.path!r}
+from tests.trainer.jobs.helpers import QUICK, command
+from trainer.config.load import build
+from trainer.home import Home
+from trainer.jobs import foreground
+config = build(json.loads({json.dumps(config.model_dump_json())}))
+sys.exit(foreground.run(config, Home.find({str(home.root)!r}), foreground.Lines(), patience=QUICK, command=command))
+"""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_at_the_command_line_stops_and_keeps(home, store, config, plan):
+    plan(steps=1000)
+    run = command_line(home, config)
+    wait_for(lambda: store.list() and store.list()[0].step > 5)
+    run.send_signal(signal.SIGINT)
+    out, _ = run.communicate(timeout=20)
+    row = store.list()[0]
+    assert run.returncode == 130 and row.state == "stopped" and out.splitlines()[-1].startswith("Stopped")
+    assert store.run_dir(row.id).checkpoint(row.step).is_dir()
+
+
+def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(
+    home, store, jobs, supervisor, config, plan
+):
+    plan(steps=80)
+    first = jobs.submit(config, "a")
+    wait_for(lambda: jobs.row(first).step > 2)
+    run = command_line(home, config)
+    wait_for(lambda: len(store.list()) == 2)
+    second = store.list()[0].id
+    assert jobs.row(second).position == 1
+    out, _ = run.communicate(timeout=40)
+    assert run.returncode == 0 and out.startswith("Waiting")
+    assert jobs.row(first).state == "succeeded" and jobs.row(second).attempt == 1
+    assert jobs.row(second).started >= jobs.row(first).ended
+
+
+def test_a_command_that_is_gone_leaves_its_waiting_run_to_a_person(home, store, jobs, supervisor, config):
+    id_ = jobs.submit(config, "a", runner=(os.getpid(), (process.birth(os.getpid()) or 0) - 9, process.boot_id()))
+    wait_for(lambda: jobs.row(id_).state == "interrupted", 5)
+    assert "gone" in (jobs.row(id_).reason("en") or "")
+
+
+def test_looking_at_a_long_run_is_cheap(jobs, config):
+    id_ = jobs.submit(config, "a")
+    log = events.EventLog(jobs.run_dir(id_).events)
+    with open(log.path, "a") as file:
+        for number in range(1, 5001):
+            file.write(events.Step(step=number, total=5000, loss=0.5).model_dump_json() + "\n")
+    jobs.follow(id_)
+    begun = time.perf_counter()
+    for _ in range(20):
+        view = jobs.follow(id_)
+    assert len(view.losses) == 400 and (time.perf_counter() - begun) / 20 < 0.02
+
+
+def test_many_threads_may_use_one_jobs_object(home, config):
+    import threading
+
+    jobs = Jobs(home)
+    ids = [jobs.submit(config, str(n)) for n in range(3)]
+    errors: list[Exception] = []
+
+    def look():
+        try:
+            for _ in range(30):
+                for id_ in ids:
+                    jobs.follow(id_)
+                jobs.rows()
+                jobs.store.remember("x", 1)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    jobs.store.close()

@@ -1,0 +1,232 @@
+"""Base models: found wherever they lie, known without loading, refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.trainer.adapters.making import factors, raw
+from trainer import bases
+from trainer.adapters import file as lora_file
+from trainer.home import Home
+from trainer.problem import Problem
+
+UNET: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "cross_attention_dim": 768,
+    "sample_size": 64,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+    "layers_per_block": 2,
+}
+TEXT = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.find(tmp_path / "home").create()
+
+
+def _folder(
+    path: Path,
+    *,
+    unet: dict | None = None,
+    text: dict | None = None,
+    scheduler: dict | None = None,
+    index: dict | None = None,
+    suffix: str = ".safetensors",
+    card: str = "",
+) -> Path:
+    files = {
+        "model_index.json": {"_class_name": "StableDiffusionPipeline"} | (index or {}),
+        "unet/config.json": UNET | (unet or {}),
+        "text_encoder/config.json": TEXT | (text or {}),
+        "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
+        "scheduler/scheduler_config.json": scheduler or {},
+        "tokenizer/tokenizer_config.json": {},
+    }
+    for name, tree in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(json.dumps(tree), "utf-8")
+    for part, stem in (
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+        ("text_encoder", "model"),
+    ):
+        (path / part / f"{stem}{suffix}").write_bytes(b"\0" * 100)
+    if card:
+        (path / "README.md").write_text(card, "utf-8")
+    return path
+
+
+def _single(path: Path, cross: int = 768, inputs: int = 4, said: dict | None = None, **more: tuple) -> Path:
+    shapes = {
+        "model.diffusion_model.input_blocks.0.0.weight": (320, inputs, 3, 3),
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, cross),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": (1, 77),
+        "first_stage_model.decoder.conv_in.weight": (4, 4),
+    } | more
+    return raw(path, {key: np.zeros(shape, np.float16) for key, shape in shapes.items() if shape}, said)
+
+
+def _code(home: Home, given: str) -> str:
+    with pytest.raises(Problem) as told:
+        bases.find(home, given)
+    assert told.value.field == "model.base" or told.value.code.startswith("lora_")
+    assert told.value.sentence("ja") != f"problems.{told.value.code}"
+    return told.value.code
+
+
+def test_the_embedded_base_is_found_wherever_the_home_is(home: Home) -> None:
+    facts = bases.find(home, "mini")
+    assert [found.id for found in bases.list_bases(home)] == ["mini"]
+    assert facts.path is not None and not facts.path.is_relative_to(home.root)
+    assert (facts.layout, facts.family, facts.version, facts.licence) == ("folder", "sd1", "sd_v1", "Apache-2.0")
+    assert (
+        facts.resolution == 128
+        and facts.prediction == "v_prediction"
+        and facts.zero_snr
+        and len(facts.sample_prompts) >= 2
+    )
+    assert facts.title_in("ja") != facts.title_in("en") and facts.size_bytes > 10 * 2**20
+    assert facts.licence_summary("en") and facts.licence_summary("ja") != facts.licence_summary("en")
+    assert len(bases.layers(facts)) == 151
+
+
+def test_a_folder_in_the_models_folder_is_listed_and_found_by_name(home: Home) -> None:
+    card = "---\nlicense: creativeml-openrail-m\ntags: [x]\n---\n# A model\nlicense: mit"
+    path = _folder(home.models / "sd15", card=card)
+    found = {facts.id: facts for facts in bases.list_bases(home)}
+    assert set(found) == {"mini", "sd15"} and found["sd15"] == bases.find(home, "sd15")
+    assert bases.find(home, str(path)).path == path
+    facts = found["sd15"]
+    assert (facts.family, facts.prediction, facts.zero_snr, facts.resolution) == ("sd1", "epsilon", False, 512)
+    assert facts.licence == "CreativeML OpenRAIL-M" and facts.licence_facts.sell == "conditions"
+    assert len(bases.layers(facts)) == 282 + 72
+
+
+def test_prediction_and_zero_snr_are_read_from_the_scheduler(home: Home) -> None:
+    _folder(home.models / "v", scheduler={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
+    facts = bases.find(home, "v")
+    assert facts.prediction == "v_prediction" and facts.zero_snr
+    _folder(home.models / "odd", scheduler={"prediction_type": "sample"})
+    assert _code(home, "odd") == "base_prediction"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({"unet": {"cross_attention_dim": 1024}, "text": {"hidden_size": 1024}}, "family_unknown"),
+        ({"unet": {"cross_attention_dim": 2048}, "index": {"text_encoder_2": ["a", "b"]}}, "family_unknown"),
+        ({"unet": {"in_channels": 9}}, "base_inpainting"),
+        ({"text": {"hidden_size": 512}}, "base_parts"),
+        ({"suffix": ".bin"}, "base_pickle_only"),
+        ({"suffix": ".msgpack"}, "base_parts"),
+    ],
+)
+def test_folders_that_cannot_be_taught_say_why(home: Home, words: dict, code: str) -> None:
+    _folder(home.models / "other", **words)
+    assert _code(home, "other") == code
+    assert [facts.id for facts in bases.list_bases(home)] == ["mini"]
+    assert [(name, problem.code) for name, problem in bases.refused_bases(home)] == [("other", code)]
+
+
+def test_a_folder_of_another_kind_of_model(home: Home) -> None:
+    path = home.models / "flux"
+    path.mkdir()
+    (path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', "utf-8")
+    assert _code(home, "flux") == "base_other_kind"
+    (path / "model_index.json").write_text("{", "utf-8")
+    assert _code(home, str(path)) == "base_not_a_model"
+
+
+def test_a_single_file_is_known_by_its_header(home: Home) -> None:
+    said = {"modelspec.title": "My base", "modelspec.resolution": "640x640", "modelspec.license": "MIT"}
+    _single(home.models / "v1-5-pruned-emaonly.safetensors")
+    (home.models / "sub").mkdir()
+    _single(home.models / "sub" / "mine.safetensors", said=said)
+    plain, mine = bases.find(home, "v1-5-pruned-emaonly"), bases.find(home, "sub/mine.safetensors")
+    assert (plain.layout, plain.family, plain.prediction, plain.resolution) == ("file", "sd1", "epsilon", 512)
+    assert plain.licence == "CreativeML OpenRAIL-M" and plain.title == "v1-5-pruned-emaonly"
+    assert (mine.title, mine.resolution, mine.licence, mine.licence_facts.key) == ("My base", 640, "MIT", "mit")
+    assert len(bases.layers(plain)) == 354 and {facts.id for facts in bases.list_bases(home)} == {
+        "mini",
+        "v1-5-pruned-emaonly.safetensors",
+        "sub/mine.safetensors",
+    }
+
+
+@pytest.mark.parametrize("words", [{"said": {"modelspec.prediction_type": "v"}}, {"v_pred": (1,), "ztsnr": (1,)}])
+def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None:
+    facts = bases.find(home, str(_single(home.models / "v.safetensors", **words)))
+    assert facts.prediction == "v_prediction" and facts.zero_snr == ("ztsnr" in words)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ({"cross": 1024}, "family_unknown"),
+        ({"conditioner.embedders.1.model.x": (2, 2)}, "family_unknown"),
+        ({"inputs": 9}, "base_inpainting"),
+        ({"cross": 333}, "base_other_kind"),
+        ({"first_stage_model.decoder.conv_in.weight": ()}, "base_parts"),
+        ({"model.diffusion_model.input_blocks.0.0.weight": ()}, "base_other_kind"),
+    ],
+)
+def test_single_files_that_cannot_be_taught_say_why(home: Home, words: dict, code: str) -> None:
+    _single(home.models / "x.safetensors", **words)
+    assert _code(home, "x.safetensors") == code
+
+
+def test_other_files_are_refused_for_what_they_are(home: Home) -> None:
+    lora_file.write(home.models / "lora.safetensors", factors(), {})
+    assert _code(home, "lora.safetensors") == "base_is_lora"
+    raw(home.models / "thing.safetensors", {"a": np.zeros(3, np.float16)})
+    assert _code(home, "thing.safetensors") == "base_not_a_model"
+    for name in ("model.ckpt", "model.pt", "model.bin"):
+        (home.models / name).write_bytes(b"\x80\x02hostile")
+        assert _code(home, name) == "base_pickle"
+    (home.models / "renamed.safetensors").write_bytes(b"PK\x03\x04")
+    assert _code(home, "renamed.safetensors") == "lora_pickle"
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("../../etc", "base_dots"),
+        ("models/../../etc/passwd", "base_dots"),
+        ("..\\..\\windows", "base_dots"),
+        ("owner/..", "base_dots"),
+        ("https://example.com/model.safetensors", "base_url"),
+        ("file:///etc/passwd", "base_url"),
+        ("http:evil", "base_url"),
+        ("/etc", "base_not_a_model"),
+        ("/nowhere/at/all", "base_not_here"),
+        ("nope", "base_missing"),
+        ("", "base_missing"),
+        ("  ", "base_missing"),
+        ("a\0b", "base_url"),
+        ("a/b/c", "base_missing"),
+        ("a" * 5_000, "base_missing"),
+        ("\ud800", "base_missing"),
+        ("owner/name.git", "base_missing"),
+        ("-owner/name", "base_missing"),
+        ("o/n@../x", "base_missing"),
+        ("~/../x", "base_dots"),
+        ("gone.safetensors", "base_not_here"),
+    ],
+)
+def test_names_that_are_no_base_are_refused(home: Home, given: str, code: str) -> None:
+    assert _code(home, given) == code
+
+
+def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:
+    facts = bases.find(home, "stable-diffusion-v1-5/stable-diffusion-v1-5@0123abc")
+    assert (facts.path, facts.layout, facts.revision) == (None, "hub", "0123abc")
+    assert facts.id == "stable-diffusion-v1-5/stable-diffusion-v1-5" and facts.licence == "CreativeML OpenRAIL-M"
+    assert bases.find(home, "owner/name", "main").revision == "main"

@@ -1,0 +1,1 @@
+"""What builds parts of the project; nothing here is needed to use it."""

@@ -1,0 +1,1 @@
+"""The recipe that made models/mini. Run `python -m tools.mini_base --help`."""

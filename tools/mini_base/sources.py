@@ -1,0 +1,191 @@
+"""The npm packages the pictures and words come from: pinned versions, pinned contents, allowed licences.
+
+`data.py` and `example_sets.py` call `fetch` and `read_json`. Nothing else in the recipe touches the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ALLOWED_LICENCES = frozenset({"Apache-2.0", "MIT", "CC-BY-4.0"})
+
+# Icon sets that stay out of this project for good, so that styles remain which nothing here has ever seen.
+FORBIDDEN_SETS = frozenset({"fxemoji", "emojione", "emojione-v1", "emojione-monotone", "openmoji"})
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package at one version. `sha512` is what `npm view NAME@VERSION dist.integrity` says after `sha512-`."""
+
+    name: str
+    version: str
+    sha512: str
+
+    @property
+    def file(self) -> str:
+        """The file name `npm pack` writes."""
+        return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}.tgz"
+
+
+@dataclass(frozen=True)
+class Style:
+    """An icon set and the words that call its look in a prompt."""
+
+    key: str
+    package: Package
+    words: str
+    licence: str
+    credit: str
+    taught: bool = True  # False: neither the VAE nor the UNet ever sees it (the example style)
+
+
+STYLES = (
+    Style(
+        "twemoji",
+        Package(
+            "@iconify-json/twemoji",
+            "1.2.5",
+            "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+        ),
+        "flat",
+        "CC-BY-4.0",
+        "Twemoji, Copyright Twitter, Inc and other contributors, https://github.com/jdecked/twemoji",
+    ),
+    Style(
+        "noto",
+        Package(
+            "@iconify-json/noto",
+            "1.2.9",
+            "DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+        ),
+        "cartoon",
+        "Apache-2.0",
+        "Noto Emoji, Copyright Google Inc, https://github.com/googlefonts/noto-emoji",
+    ),
+    Style(
+        "fluent",
+        Package(
+            "@iconify-json/fluent-emoji",
+            "1.2.7",
+            "D8G6bKAyIsyxP1rzZtIWr/gg/fO4Rg1+DyCWlfqKK4h8W+4Em/Y0P6QYgJUQTlUcagzJvSyg+9OBv4hz4Hc/QA==",
+        ),
+        "glossy 3d",
+        "MIT",
+        "Fluent Emoji, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
+    ),
+    Style(
+        "fluent-flat",
+        Package(
+            "@iconify-json/fluent-emoji-flat",
+            "1.2.6",
+            "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        ),
+        "poster",
+        "MIT",
+        "Fluent Emoji Flat, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
+    ),
+    Style(
+        "noto-v1",
+        Package(
+            "@iconify-json/noto-v1",
+            "1.2.5",
+            "/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        ),
+        "retro",
+        "Apache-2.0",
+        "Noto Emoji (version 1), Copyright Google Inc, https://github.com/googlefonts/noto-emoji",
+    ),
+    Style(
+        "inkstamp",
+        Package(
+            "@iconify-json/fluent-emoji-high-contrast",
+            "1.2.6",
+            "esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
+        ),
+        "inkstamp",
+        "MIT",
+        "Fluent Emoji High Contrast, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
+        taught=False,
+    ),
+)
+
+WORDS = (
+    Package(
+        "unicode-emoji-json",
+        "0.9.0",
+        "HdrQW/7SdbXUsTd8uTATv7LvQJkCSgbAgRCDCtOhQ6xn3EAx+xZHQtRniOXWJK3ywIqPegkNhP4U4EbuFsiQng==",
+    ),
+    Package(
+        "emojibase-data",
+        "17.0.0",
+        "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+    ),
+)
+
+
+class SourceError(RuntimeError):
+    """A package is missing, changed, forbidden or under a licence this project does not use."""
+
+
+def style(key: str) -> Style:
+    """The style called `key`, for example `noto`."""
+    return next(s for s in STYLES if s.key == key)
+
+
+def fetch(packages: list[Package] | tuple[Package, ...], folder: Path) -> None:
+    """Bring every package into `folder` with `npm pack`; a file already there is only checked: no network needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in packages if not (folder / p.file).is_file()]
+    for package in packages:
+        refuse_forbidden(package.name)
+    if missing:
+        wanted = [f"{p.name}@{p.version}" for p in missing]
+        done = subprocess.run(
+            ["npm", "pack", "--silent", "--pack-destination", str(folder.resolve()), *wanted],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SourceError(f"npm pack failed for {', '.join(wanted)}: {done.stderr.strip()}")
+    for package in packages:
+        check_contents(package, folder)
+
+
+def refuse_forbidden(name: str) -> None:
+    """Raise if an npm name is one of the sets that must never enter this project."""
+    if name.rsplit("/", 1)[-1] in FORBIDDEN_SETS:
+        raise SourceError(f"{name} is kept out of this project: see FORBIDDEN_SETS in tools/mini_base/sources.py")
+
+
+def check_contents(package: Package, folder: Path) -> None:
+    """Compare a downloaded file with its pinned SHA-512."""
+    digest = base64.b64encode(hashlib.sha512((folder / package.file).read_bytes()).digest()).decode()
+    if digest != package.sha512:
+        raise SourceError(f"{package.file} is not the pinned file: expected {package.sha512}, found {digest}")
+
+
+def read_json(package: Package, folder: Path, member: str) -> Any:
+    """One JSON file from inside a fetched package."""
+    with tarfile.open(folder / package.file) as archive:
+        stream = archive.extractfile(f"package/{member}")
+        if stream is None:
+            raise SourceError(f"{package.file} holds no package/{member}")
+        return json.load(stream)
+
+
+def check_licence(package: Package, folder: Path, expected: str) -> None:
+    """Read the licence from the package's own metadata; anything unexpected or not allowed stops the recipe."""
+    if package.name.startswith("@iconify-json/"):
+        found = read_json(package, folder, "info.json")["license"]["spdx"]
+    else:
+        found = read_json(package, folder, "package.json")["license"]
+    if found != expected or found not in ALLOWED_LICENCES:
+        raise SourceError(f"{package.name} {package.version} is under {found!r}; the recipe expects {expected!r}")

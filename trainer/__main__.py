@@ -1,0 +1,69 @@
+"""The commands behind launch.py: `python -m trainer COMMAND …`. Status 0 only when the thing asked for was done, 2 for a
+person's mistake, told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from trainer.problem import Problem
+from trainer.texts import set_language
+
+COMMANDS = {
+    "train": "trainer.commands.train",
+    "sample": "trainer.commands.sample",
+    "demo": "trainer.commands.demo",
+    "check": "trainer.images.check",
+    "inspect": "trainer.adapters.inspect",
+    "doctor": "trainer.doctor",
+}
+"""For people."""
+INTERNAL = {
+    "run": "trainer.jobs.child",
+    "forecast": "trainer.engine.forecast",
+    "preview-worker": "trainer.engine.preview_worker",
+}
+"""For our own processes."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; every module named above has `main(argv) -> int`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _wait_politely()
+    set_language(_language(words))
+    command = words.pop(0) if words else ""
+    try:
+        module = COMMANDS.get(command) or INTERNAL.get(command)
+        if module is None:
+            raise Problem("command_unknown", command=command or "–", commands=", ".join(COMMANDS))
+        return import_module(module).main(words)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _wait_politely() -> None:
+    """On a machine that is busy already, threads that wait for each other must not spin: see docs/decisions/0004."""
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1):
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _language(words: list[str]) -> str | None:
+    """Take `--lang ja` out of the words; every command understands it."""
+    for index, word in enumerate(words):
+        if word == "--lang" and index + 1 < len(words):
+            language = words[index + 1]
+            del words[index : index + 2]
+            return language
+        if word.startswith("--lang="):
+            del words[index]
+            return word.removeprefix("--lang=")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

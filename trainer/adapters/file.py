@@ -1,0 +1,123 @@
+"""The LoRA file itself: tensors in and out of .safetensors, always the same bytes for the same tensors.
+
+The engine calls `write`; preview, inspect and library call `read_header`, `read_tensors` and `normalise` (weights.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer import files
+from trainer.adapters.hashes import legacy_hash, model_hash
+from trainer.adapters.header import SIZES, Header, Tensor, encode_header, read_header
+from trainer.adapters.names import to_kohya
+from trainer.adapters.weights import Factors, LoraWeights, normalise, read_tensors, to_float32
+from trainer.problem import Problem
+
+__all__ = [
+    "Factors", "Header", "LoraWeights", "Tensor", "kohya_tensors", "normalise", "read_header", "read_tensors",
+    "rewrite", "write",
+    "write_tensors",
+]  # fmt: skip
+
+DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Given = Mapping[tuple[str, str], tuple[Array, Array, float]]
+
+
+def write(
+    path: Path,
+    weights: Given,
+    metadata: Mapping[str, str],
+    dtype: str = "fp16",
+    family: str = "sd1",
+) -> Path:
+    """Write {(part, module): (down, up, alpha)} under kohya's names, atomically; returns `path`.
+
+    down is [r, in] or [r, in, kh, kw], up [out, r] or [out, r, 1, 1], float32. What every program applies is
+    W + strength · (alpha / r) · up·down. The hashes are added to the metadata here, last, from the final bytes.
+    """
+    return write_tensors(path, kohya_tensors(weights, family), metadata, dtype)
+
+
+def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
+    """The tensors of a kohya file by key, float32."""
+    tensors: dict[str, Array] = {}
+    for (part, module), (down, up, alpha) in weights.items():
+        name = to_kohya(part, module, family)
+        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0] or down.shape[0] < 1:
+            raise ValueError(f"{name}: down {down.shape} and up {up.shape} are no factors of one layer")
+        if f"{name}.alpha" in tensors:
+            raise ValueError(f"{name}: given twice")
+        tensors[f"{name}.lora_down.weight"] = down
+        tensors[f"{name}.lora_up.weight"] = up
+        tensors[f"{name}.alpha"] = np.asarray(alpha, np.float32)
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], dtype: str = "fp16") -> Path:
+    """Write float32 tensors in `dtype`, with hashes; an alpha stays float32 where `dtype` cannot hold it exactly."""
+    if not tensors:
+        raise ValueError("a LoRA without layers")
+    blocks = {key: _encode(key, array, DTYPES[dtype], path.name) for key, array in tensors.items()}
+    # Wide types first, then by name: the order the format's own library uses, so that saving again changes nothing.
+    order = sorted(blocks, key=lambda key: (-SIZES[blocks[key][0]], key))
+    entries, pieces, at = {}, [], 0
+    for key in order:
+        kind, data = blocks[key]
+        entries[key] = Tensor(kind, tuple(np.shape(tensors[key])), at, at + len(data))
+        pieces.append(data)
+        at += len(data)
+    region = b"".join(pieces)
+    facts = {key: value for key, value in metadata.items() if not key.startswith("sshs_")}
+    training = {key: value for key, value in facts.items() if key.startswith("ss_")}
+    facts["sshs_model_hash"] = model_hash(region)
+    facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, entries) + region)
+    if any(key.startswith("modelspec.") for key in facts):
+        facts["modelspec.hash_sha256"] = "0x" + facts["sshs_model_hash"]
+    files.write_bytes(Path(path), encode_header(facts, entries) + region)
+    return Path(path)
+
+
+def _encode(key: str, array: Array, kind: str, name: str) -> tuple[str, bytes]:
+    array = np.ascontiguousarray(array, dtype=np.float32).reshape(np.shape(array))
+    if not np.isfinite(array).all():
+        raise Problem("lora_not_finite", file=name, layer=key)
+    data = _as(array, kind)
+    if key.endswith(".alpha") and not np.array_equal(to_float32(data, kind).reshape(array.shape), array):
+        return "F32", array.astype("<f4").tobytes()
+    if not np.isfinite(to_float32(data, kind)).all():
+        raise Problem("lora_too_large", file=name, layer=key)
+    return kind, data
+
+
+def _as(array: Array, kind: str) -> bytes:
+    if kind == "F32":
+        return array.astype("<f4").tobytes()
+    if kind == "F16":
+        with np.errstate(over="ignore"):
+            return array.astype("<f2").tobytes()
+    # bfloat16 is float32's upper half, rounded to nearest, ties to even.
+    bits = array.astype("<f4").view("<u4") if array.ndim else array.reshape(1).astype("<f4").view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+
+
+
+
+def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:
+    """Copy a file with some of its metadata changed (empty drops a key): same tensors, hashes kept right."""
+    header = read_header(path)
+    facts = {key: value for key, value in {**header.metadata, **changes}.items() if value != ""}
+    with open(path, "rb") as file:
+        file.seek(header.offset)
+        region = file.read()
+    if "sshs_legacy_hash" in facts:
+        training = {key: value for key, value in facts.items() if key.startswith("ss_")}
+        facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, header.tensors) + region)
+    files.write_bytes(Path(target), encode_header(facts, header.tensors) + region)
+    return Path(target)

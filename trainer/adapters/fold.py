@@ -1,0 +1,118 @@
+"""Puts LoRAs of any strength into a loaded base and takes them out again to the bit. Used by preview, samples and `sample`.
+
+The delta (alpha / r) · up·down is added to the layer's weight itself, so that drawing costs nothing beside the bare base.
+The pristine weights stay where they are: a changed layer gets another tensor, and `clear` puts the first one back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.adapters.names import bare
+from trainer.adapters.weights import LoraWeights, normalise
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from trainer.families import Parts
+
+
+@dataclass(frozen=True)
+class Use:
+    """One LoRA at its own strengths."""
+
+    path: Path
+    unet: float = 1.0
+    text_encoder: float = 1.0
+
+
+class Folder:
+    """Folds LoRA files into the layers of `parts` (which may already be wrapped for training)."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._pristine: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._read: dict[tuple[Path, int], LoraWeights] = {}
+
+    def apply(self, uses: Iterable[Use], scale: float = 1.0) -> list[tuple[Path, int, int]]:
+        """Leave exactly `uses`, each times `scale`, in the base. Strength 0 leaves the pristine tensor itself.
+
+        Returns (path, matched, total) by file. Problem where a file fits no layer or belongs to another family.
+        """
+        import torch
+
+        self.clear()
+        matched = []
+        sums: dict[tuple[str, str], Any] = {}
+        for use in uses:
+            weights = self.weights(use.path)
+            fits = 0
+            for (part, module), factors in weights.modules.items():
+                layer = self._layer(part, module)
+                if layer is None or not _fits(layer, factors.down, factors.up):
+                    continue
+                fits += 1
+                strength = scale * (use.unet if part == "unet" else use.text_encoder)
+                if strength == 0:
+                    continue
+                delta = _delta(factors.up, factors.down, layer, torch) * (strength * factors.scale)
+                key = (part, module)
+                sums[key] = sums[key] + delta if key in sums else delta
+            if not fits:
+                raise Problem("lora_no_match", name=use.path.stem)
+            matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
+        for key, delta in sums.items():
+            layer = self._layer(*key)
+            old = layer.weight
+            new = torch.nn.Parameter((old.detach().float() + delta).to(old.dtype), requires_grad=False)
+            self._pristine[key] = (layer, old)
+            layer.weight = new
+        return matched
+
+    def clear(self) -> None:
+        """Put the pristine tensors back, the very same objects."""
+        for layer, weight in self._pristine.values():
+            layer.weight = weight
+        self._pristine = {}
+
+    def weights(self, path: Path) -> LoraWeights:
+        """The file's factors, kept until the file changes. Problem where it belongs to another family."""
+        key = (path, path.stat().st_mtime_ns) if path.exists() else (path, 0)
+        if key not in self._read:
+            found = normalise(path)
+            if found.family != self.parts.family.name:
+                raise Problem("lora_other_family", name=path.stem, theirs=found.family, ours=self.parts.facts.title)
+            self._read = {k: v for k, v in self._read.items() if k[0] != path}
+            self._read[key] = found
+        return self._read[key]
+
+    def _layer(self, part: str, module: str) -> Any:
+        """The plain layer under a LoRA's module name: a training wrapper is looked through, `text_model.` may be missing."""
+        if part != "unet" and part not in self.parts.text_encoders:
+            return None
+        names = (module,) if part == "unet" else (bare(module), f"text_model.{bare(module)}")
+        for name in names:
+            try:
+                layer = self.parts.module(part).get_submodule(name)
+            except AttributeError:
+                continue
+            return getattr(layer, "base_layer", layer)
+        return None
+
+
+def _fits(layer: Any, down: np.ndarray, up: np.ndarray) -> bool:
+    """Whether the factors have the layer's shape. A 1x1 convolution and a linear layer take each other's factors."""
+    shape = tuple(layer.weight.shape)
+    return shape[0] == up.shape[0] and int(np.prod(shape[1:])) == int(np.prod(down.shape[1:]))
+
+
+def _delta(up: np.ndarray, down: np.ndarray, layer: Any, torch: Any) -> Any:
+    """up·down in float32 on the layer's device, in the weight's shape."""
+    device, rank = layer.weight.device, down.shape[0]
+    left = torch.from_numpy(np.ascontiguousarray(up)).to(device).float().reshape(-1, rank)
+    right = torch.from_numpy(np.ascontiguousarray(down)).to(device).float().reshape(rank, -1)
+    return (left @ right).reshape(layer.weight.shape)

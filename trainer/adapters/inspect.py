@@ -1,0 +1,148 @@
+"""What any LoRA file says, and which programs can use it: `inspect FILE [--json]` and the library's details."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, programs
+from trainer.adapters.header import Header, read_header
+from trainer.adapters.kinds import Seen, locate, look, rank
+from trainer.adapters.names import split_key
+from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
+from trainer.problem import Problem
+from trainer.texts import t
+
+SHOWN = 4096
+_CARRIERS = ("down", "loha", "lokr", "diff", "oft", "ia3", "glora")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything told from a file's header and its alphas."""
+
+    file: Path
+    seen: Seen
+    rank: int | None
+    alpha: float | None
+    modules: dict[str, int]
+    """Layers by part: unet, text_encoder, text_encoder_2."""
+    unknown: int
+    """Keys that belong to no layer of any Stable Diffusion model."""
+    metadata: dict[str, str]
+    programs: dict[str, Verdict]
+
+    def _said(self, *keys: str) -> str:
+        return next((self.metadata[key][:SHOWN] for key in keys if self.metadata.get(key)), "")
+
+    @property
+    def trigger(self) -> str:
+        return self._said("modelspec.trigger_phrase", "trained_words")
+
+    @property
+    def base(self) -> str:
+        return self._said("ss_sd_model_name", "ss_base_model_version")
+
+    @property
+    def licence(self) -> str:
+        return self._said("modelspec.license")
+
+    def as_json(self) -> dict[str, Any]:
+        """The `inspect` command's JSON."""
+        return {
+            "family": self.seen.family, "kind": self.seen.kind, "layout": self.seen.layout, "rank": self.rank,
+            "alpha": self.alpha, "modules": self.modules, "unknown_keys": self.unknown, "trigger": self.trigger,
+            "base": self.base, "licence": self.licence, "hash": self.metadata.get("sshs_model_hash", "")[:64],
+            "programs": {name: verdict.as_json() for name, verdict in self.programs.items()},
+        }  # fmt: skip
+
+
+def inspect(path: Path | str) -> Inspection:
+    """Read a LoRA file's header and alphas. Problem where it is no LoRA or damaged."""
+    path = Path(path)
+    header = read_header(path)
+    seen = look(header)
+    refuse_others(seen.kind, path.name)
+    common = rank(header)
+    counts, unknown = _count(header)
+    alpha = _alpha(path, header)
+    if alpha is None:
+        alpha = alpha_stated(header.metadata, common)
+    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header))
+
+
+def _alpha(path: Path, header: Header) -> float | None:
+    """The alpha most layers have; None where the file states none."""
+    found: Counter[float] = Counter()
+    with open(path, "rb") as file:
+        for key, tensor in header.tensors.items():
+            if key.endswith(".alpha") and tensor.end - tensor.start <= 8:
+                file.seek(header.offset + tensor.start)
+                value = to_float32(file.read(tensor.end - tensor.start), tensor.dtype)
+                if value.size == 1 and np.isfinite(value).all():
+                    found[float(value[0])] += 1
+    return found.most_common(1)[0][0] if found else None
+
+
+def _count(header: Header) -> tuple[dict[str, int], int]:
+    parts: dict[str, set[str]] = {"unet": set(), "text_encoder": set(), "text_encoder_2": set()}
+    unknown = 0
+    for key in header.tensors:
+        split, place = split_key(key), locate(key)
+        if split and place and split.what in (*_CARRIERS, "up"):
+            parts[place[0]].add(place[1])
+        elif split and not place and split.module.startswith("lora_unet_"):
+            parts["unet"].add(split.module)  # names of the original code, or of another family
+        elif place is None:
+            unknown += 1
+    return {part: len(names) for part, names in parts.items()}, unknown
+
+
+def main(argv: list[str]) -> int:
+    """`python -m trainer inspect FILE [--json]`."""
+    words = [word for word in argv if word != "--json"]
+    if len(words) != 1 or words[0].startswith("-"):
+        raise Problem("inspect_usage")
+    found = inspect(words[0])
+    if "--json" in argv:
+        json.dump(found.as_json(), sys.stdout, ensure_ascii=False, indent=2)
+        print()
+    else:
+        print("\n".join(_lines(found)))
+    return 0
+
+
+def _lines(found: Inspection) -> list[str]:
+    none = t("library_texts.not_said")
+    text = found.modules["text_encoder"] + found.modules["text_encoder_2"]
+    rows = [
+        ("file", found.file.name),
+        ("family", found.seen.family_name),
+        ("kind", f"{found.seen.kind} ({found.seen.layout})"),
+        ("rank", f"{found.rank or none} / {found.alpha if found.alpha is not None else none}"),
+        ("modules", t("library_texts.layers_line", unet=found.modules["unet"], text=text)),
+        ("trigger", found.trigger or none),
+        ("base", found.base or none),
+        ("licence", found.licence or none),
+        ("hash", found.metadata.get("sshs_model_hash", "")[:12] or none),
+    ]
+    lines = [f"{t(f'library_texts.{key}')}: {_plain(value)}" for key, value in rows]
+    if found.unknown:
+        lines.append(t("library_texts.unknown_keys", count=found.unknown))
+    lines += ["", t("library_texts.programs")]
+    for program in PROGRAMS:
+        verdict = found.programs[program]
+        mark = t("library_texts.yes" if verdict.loads else "library_texts.no")
+        lines.append(f"  {mark} {TITLES[program]} ({verdict.matched}/{verdict.total}): {_plain(verdict.why)}")
+    return lines
+
+
+def _plain(text: str) -> str:
+    """A file's own words on one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text)[:400]

@@ -1,0 +1,212 @@
+"""What a LoRA file says about itself, for our library and every program that reads it. Called when a file is saved.
+
+Keys: ss_* as the widely read training scripts write them, modelspec.* 1.0.1, ssmd_cover_images, and our own atelier.*.
+No path of this machine is ever written. `sshs_*` and `modelspec.hash_sha256` are added by file.write, last.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from trainer import files
+from trainer.base_facts import BaseFacts, file_hashes
+from trainer.config.train import TrainConfig
+
+VERSION = "0.1.0"
+MAX_TAGS = 100
+"""ComfyUI shows the first hundred tags in alphabetical order: a longer list would push the trigger out."""
+MAX_TAG = 120
+MAX_TEXT = 2000
+MAX_COVER = 40 * 2**10
+MAX_CONFIG = 48 * 2**10
+
+ARCHITECTURES = {
+    ("sd1", "epsilon"): "stable-diffusion-v1", ("sd1", "v_prediction"): "stable-diffusion-v1",
+    ("sd2", "epsilon"): "stable-diffusion-v2-512", ("sd2", "v_prediction"): "stable-diffusion-v2-768-v",
+    ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base", ("sdxl", "v_prediction"): "stable-diffusion-xl-v1-base",
+}  # fmt: skip
+IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
+STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1)}
+"""Kind -> (lowest, best, highest) strength to recommend until somebody has looked and says otherwise."""
+
+Item = tuple[str, tuple[int, int], int]
+"""(caption, format, repeats) of one picture."""
+
+
+def build(
+    config: TrainConfig,
+    facts: BaseFacts,
+    *,
+    steps: int,
+    total_steps: int,
+    items: Sequence[Item],
+    loss: float | None,
+    started: float,
+    finished: float,
+    name: str,
+    run_id: str,
+    cover: bytes | None = None,
+) -> dict[str, str]:
+    """Everything but the hashes. `cover` is a small JPEG of what the LoRA does."""
+    share = config.save.share_captions
+    looks = sum(repeats for _, _, repeats in items)
+    folder = files.safe_name(name, "lora") if share else "images"
+    told = _training(config, facts, steps, total_steps, looks, started, finished)
+    told |= {
+        "ss_output_name": files.safe_name(name, "lora"),
+        "ss_bucket_info": _buckets(items),
+        "ss_dataset_dirs": _json({folder: {"n_repeats": 1, "img_count": len(items)}}),
+        "ss_training_comment": config.rights.purpose[:MAX_TEXT],
+    }
+    if share:
+        told["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
+    elif config.captions.trigger:
+        told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
+    told |= _modelspec(config, facts, finished, name)
+    if cover and len(cover) <= MAX_COVER and cover[:2] == b"\xff\xd8":
+        picture = base64.b64encode(cover).decode()
+        told["ssmd_cover_images"] = _json([picture])
+        told["modelspec.thumbnail"] = f"data:image/jpeg;base64,{picture}"
+    told |= _own(config, facts, steps, total_steps, len(items), loss, started, finished, run_id)
+    return {key: value for key, value in told.items() if value != ""}
+
+
+def tag_frequency(items: Sequence[Item], trigger: str) -> dict[str, int]:
+    """How often each comma-separated part of the captions is looked at: the trigger first, then the commonest."""
+    count: Counter[str] = Counter()
+    for caption, _, repeats in items:
+        for tag in {part.strip() for part in caption.split(",")}:
+            if tag:
+                count[tag[:MAX_TAG]] += repeats
+    found = {trigger: count.pop(trigger, 0) or sum(repeats for _, _, repeats in items)} if trigger else {}
+    ordered = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
+    return found | dict(ordered[: MAX_TAGS - len(found)])
+
+
+def base_name(facts: BaseFacts) -> str:
+    """The base as anybody may read it: its id or file name, never where it lies."""
+    if facts.layout == "hub":
+        return facts.id
+    return PurePath(facts.id.replace("\\", "/")).name or facts.id
+
+
+def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
+    """The whole tree of options without this machine's paths, and without the person's words where they are private."""
+    tree = config.model_dump(mode="json")
+    tree["images"]["folder"] = ""
+    tree["model"]["base"] = base_name(facts)
+    if facts.layout == "hub" and facts.revision:
+        tree["model"]["revision"] = facts.revision
+    if not config.save.share_captions or len(_json(tree).encode("utf-8", "replace")) > MAX_CONFIG:
+        tree["samples"]["prompts"], tree["samples"]["negative"] = [], ""
+    for key, text in tree["rights"].items():
+        tree["rights"][key] = text[:MAX_TEXT] if isinstance(text, str) else text
+    return tree
+
+
+def _training(
+    config: TrainConfig, facts: BaseFacts, steps: int, total: int, looks: int, started: float, finished: float
+) -> dict[str, str]:
+    run, lora, optimizer, rule = config.run, config.lora, config.optimizer, config.schedule
+    batch = run.batch_size * run.accumulation
+    per_epoch = max(1, math.ceil(looks / batch))
+    side = config.images.resolution or facts.resolution
+    unet = optimizer.lr if lora.unet else None
+    text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
+    v2 = facts.family == "sd2"
+    told: dict[str, Any] = {
+        "ss_v2": v2, "ss_base_model_version": facts.version, "ss_network_module": "networks.lora",
+        "ss_network_dim": lora.rank, "ss_network_alpha": lora.alpha, "ss_network_args": "{}",
+        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
+        "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
+        "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
+        "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
+        "ss_gradient_accumulation_steps": run.accumulation,
+        "ss_gradient_checkpointing": config.memory.gradient_checkpointing, "ss_learning_rate": optimizer.lr,
+        "ss_unet_lr": unet, "ss_text_encoder_lr": text, "ss_optimizer": _optimizer(optimizer),
+        "ss_lr_scheduler": rule.name, "ss_lr_warmup_steps": round(rule.warmup * total), "ss_seed": run.seed,
+        "ss_min_snr_gamma": config.loss.min_snr_gamma, "ss_noise_offset": config.noise.offset or None,
+        "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
+        "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
+        "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
+        "ss_random_crop": False, "ss_enable_bucket": config.images.buckets,
+        "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
+        "ss_zero_terminal_snr": facts.zero_snr, "ss_training_started_at": started,
+        "ss_training_finished_at": finished,
+    }  # fmt: skip
+    hashes = file_hashes(facts)
+    if hashes:
+        told["ss_sd_model_hash"], told["ss_new_sd_model_hash"] = hashes
+    return {key: str(value) for key, value in told.items()}
+
+
+def _optimizer(optimizer: Any) -> str:
+    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr"})
+    inner = ",".join(f"{key}={value}" for key, value in words.items())
+    return f"{type(optimizer).__name__}({inner})"
+
+
+def _buckets(items: Sequence[Item]) -> str:
+    count: Counter[tuple[int, int]] = Counter()
+    for _, size, repeats in items:
+        count[size] += repeats
+    found = {
+        str(index): {"resolution": list(size), "count": count[size]} for index, size in enumerate(sorted(count))
+    }
+    return _json({"buckets": found, "mean_img_ar_error": 0.0})
+
+
+def _modelspec(config: TrainConfig, facts: BaseFacts, finished: float, name: str) -> dict[str, str]:
+    side = config.images.resolution or facts.resolution
+    low, best, high = STRENGTHS[config.run.kind]
+    architecture = ARCHITECTURES.get((facts.family, facts.prediction), facts.family)
+    told = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{architecture}/lora",
+        "implementation": IMPLEMENTATIONS.get(facts.family, "diffusers"),
+        "title": name[:MAX_TEXT],
+        "description": config.rights.purpose[:MAX_TEXT],
+        "date": datetime.fromtimestamp(int(finished), UTC).isoformat().replace("+00:00", "Z"),
+        "license": config.rights.licence[:MAX_TEXT] or facts.licence,
+        "usage_hint": f"Strength {low:g} to {high:g}, start with {best:g}.",
+        "tags": config.run.kind,
+        "trigger_phrase": config.captions.trigger,
+        "resolution": f"{side}x{side}",
+        "prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
+    }
+    return {f"modelspec.{key}": value for key, value in told.items()}
+
+
+def _own(
+    config: TrainConfig, facts: BaseFacts, steps: int, total: int, pictures: int, loss: float | None, started: float,
+    finished: float, run_id: str,
+) -> dict[str, str]:  # fmt: skip
+    low, best, high = STRENGTHS[config.run.kind]
+    base = {"id": base_name(facts), "title": facts.titles, "revision": facts.revision, "layout": facts.layout}
+    licences = {
+        "base": facts.licence, "base_url": facts.licence_url, "pictures": config.rights.pictures_licence[:MAX_TEXT],
+        "pictures_ok": config.rights.pictures_ok, "result": config.rights.licence[:MAX_TEXT],
+    }  # fmt: skip
+    run = {
+        "id": run_id, "steps": steps, "total": total, "pictures": pictures, "loss": loss, "started": started,
+        "finished": finished,
+    }  # fmt: skip
+    return {
+        "atelier.version": VERSION,
+        "atelier.config": _json(public_config(config, facts)),
+        "atelier.base": _json(base),
+        "atelier.licences": _json(licences),
+        "atelier.run": _json(run),
+        "atelier.strength": _json({"low": low, "best": best, "high": high}),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,165 @@
+"""How a layer is called: module path <-> kohya key <-> diffusers/PEFT key. Used by all that reads or writes LoRAs.
+
+`unet`, `down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q` is in a kohya file
+`lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q`. Text encoder paths may begin with `text_model.`
+(CLIPTextModelWithProjection) or not (CLIPTextModel of transformers 5): every file says `text_model`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from trainer.adapters.families import FAMILIES, TextEncoder, UNet, modules, sd1_modules
+
+__all__ = [
+    "Key", "bare", "from_kohya", "key_map", "known_paths", "sd1_modules", "split_key", "to_diffusers", "to_kohya",
+    "to_sgm", "universe",
+]  # fmt: skip
+
+TEXT = "text_model."
+
+_SUFFIXES = {
+    "lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha",
+    "dora_scale": "dora", "diff": "diff", "diff_b": "diff_b", "w_norm": "norm", "b_norm": "norm",
+    "lora_A.weight": "down", "lora_B.weight": "up", "lora_A.default.weight": "down", "lora_B.default.weight": "up",
+    "lora.down.weight": "down", "lora.up.weight": "up", "lora_linear_layer.down.weight": "down",
+    "lora_linear_layer.up.weight": "up", "lora_magnitude_vector": "dora", "lora_magnitude_vector.weight": "dora",
+}  # fmt: skip
+"""How the end of a key tells what the tensor is. LoHa, LoKr and the like are told by the patterns below."""
+
+_OTHER = re.compile(
+    r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_\w+|oft_\w+|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
+)
+_PROCESSOR = re.compile(r"\.processor\.(to_(?:q|k|v|out))_lora\.(down|up)\.weight$")
+_OLD_TEXT = re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
+
+
+class Key(NamedTuple):
+    """A tensor's key taken apart: the module as the file spells it, and what the tensor is (`down`, `alpha` …)."""
+
+    module: str
+    what: str
+
+
+@lru_cache(maxsize=2**16)
+def split_key(key: str) -> Key | None:
+    """`Key` of a tensor name, or None where it is no adapter's."""
+    old = _PROCESSOR.search(key)
+    if old:  # diffusers before 0.22
+        name = "to_out.0" if old[1] == "to_out" else old[1]
+        return Key(f"{key[: old.start()]}.{name}", old[2])
+    old = _OLD_TEXT.search(key)
+    if old:
+        return Key(f"{key[: old.start()]}.self_attn.{old[1]}_proj", old[2])
+    parts = key.split(".")
+    for size in (3, 2, 1):
+        if len(parts) > size:
+            what = _SUFFIXES.get(".".join(parts[-size:]))
+            if what:
+                return Key(".".join(parts[:-size]), what)
+    other = _OTHER.match(key)
+    if other:
+        rest = "ia3" if other["end"] in ("weight", "on_input") else "glora"
+        return Key(other["module"], {"hada": "loha", "lokr": "lokr", "oft_": "oft"}.get(other["end"][:4], rest))
+    return None
+
+
+def bare(module: str) -> str:
+    """A text encoder's module path without the `text_model.` some classes put in front."""
+    return module.removeprefix(TEXT)
+
+
+def to_kohya(part: str, module: str, family: str = "sd1") -> str:
+    """The kohya module name. `part` is `unet`, `text_encoder` or `text_encoder_2`."""
+    prefix = FAMILIES[family].prefixes[part]
+    path = module if part == "unet" else TEXT + bare(module)
+    return prefix + path.replace(".", "_")
+
+
+def to_diffusers(part: str, module: str) -> str:
+    """The module name in diffusers' own layout, as `load_lora_weights` takes it."""
+    return f"{part}.{module if part == 'unet' else TEXT + bare(module)}"
+
+
+_RESNET = {
+    "conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}  # fmt: skip
+
+
+def to_sgm(module: str, family: str = "sd1") -> str:
+    """A UNet layer's name in the original code, as single-file checkpoints and SDXL files of sd-scripts spell it.
+
+    Three blocks a level on the way down (two layers and what shrinks), three on the way up. The growing convolution
+    sits behind the attention where its level has one.
+    """
+    fixed = {"conv_in": "input_blocks.0.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
+             "time_embedding.linear_2": "time_embed.2"}  # fmt: skip
+    if module in fixed:
+        return fixed[module]
+    found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)|mid_block\.(\w+)\.(\d+)\.(.+)", module)
+    if not found:
+        return module
+    if found[6]:
+        place = "1" if found[6] == "attentions" else str(2 * int(found[7]))
+        return f"middle_block.{place}.{_RESNET.get(found[8], found[8])}"
+    level, kind, layer, rest = int(found[2]), found[3], int(found[4]), _RESNET.get(found[5], found[5])
+    if kind == "downsamplers":
+        return f"input_blocks.{3 + 3 * level}.0.op"
+    if kind == "upsamplers":
+        attends = FAMILIES[family].unet.depths[::-1][level] > 0
+        return f"output_blocks.{2 + 3 * level}.{2 if attends else 1}.conv"
+    blocks = f"input_blocks.{1 + 3 * level + layer}" if found[1] == "down" else f"output_blocks.{3 * level + layer}"
+    return f"{blocks}.{1 if kind == 'attentions' else 0}.{rest}"
+
+
+def key_map(names: Iterable[tuple[str, str]], family: str = "sd1") -> dict[str, tuple[str, str]]:
+    """kohya module name -> (part, module) for known modules. Underscores are ambiguous, so names are never parsed."""
+    return {to_kohya(part, module, family): (part, module) for part, module in names}
+
+
+def from_kohya(
+    key: str, names: Mapping[str, Iterable[str]] | Iterable[str], family: str = "sd1"
+) -> tuple[str, str] | None:
+    """(part, module) of a kohya key, with or without `.lora_down.weight` at its end; None where no module is so called.
+
+    `names` holds the paths by part; a bare list of paths is taken as the UNet's. The path comes back as given there.
+    """
+    by_part = names if isinstance(names, Mapping) else {"unet": names}
+    known = key_map(((part, module) for part, paths in by_part.items() for module in paths), family)
+    split = split_key(key)
+    return known.get(split.module if split else key)
+
+
+@cache
+def universe() -> dict[str, tuple[str, str]]:
+    """kohya module name -> (part, module) for any Stable Diffusion shaped model, small ones and other depths included.
+
+    Both `lora_te_` and `lora_te1_` stand for the first text encoder.
+    """
+    wide = (
+        UNet((8, 16, 32, 64, 128), (10, 10, 10, 10, 10), 8, layers_per_block=4),
+        UNet((8, 16, 32, 64), (10, 10, 10, 10), 8, layers_per_block=4),
+        UNet((8, 16, 32), (10, 10, 10), 8, layers_per_block=4),
+        UNet((8, 16), (10, 10), 8, layers_per_block=4),
+    )
+    encoders = {"text_encoder": TextEncoder(48, 8, 8), "text_encoder_2": TextEncoder(48, 8, 8)}
+    names: dict[str, tuple[str, str]] = {}
+    for unet in wide:
+        names.update(key_map(modules(unet, encoders), "sdxl"))
+        for part, module in list(modules(unet, {})):
+            # The skip convolution is where widths change; here every layer may have one.
+            if module.endswith(".conv1"):
+                shortcut = module.removesuffix("conv1") + "conv_shortcut"
+                names[to_kohya(part, shortcut)] = (part, shortcut)
+    names.update(key_map(modules(None, {"text_encoder": encoders["text_encoder"]}), "sd1"))
+    return names
+
+
+@cache
+def known_paths() -> frozenset[tuple[str, str]]:
+    """Every (part, module) of `universe`, for reading files in diffusers' layout."""
+    return frozenset(universe().values())

@@ -1,0 +1,177 @@
+"""From any LoRA file of Stable Diffusion 1.x, in kohya's or diffusers' layout, to the two factors of every layer.
+
+Called by the preview (fold), by inspect and by the exports. Only plain LoRA factors; other kinds are named and refused.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainer.adapters.header import SIZES, Header, Tensor, read_header
+from trainer.adapters.kinds import Layout, locate, look, split_key
+from trainer.problem import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+MAX_RANK = 4096
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+
+
+class Factors(NamedTuple):
+    """One layer's adapter: W + strength · (alpha / r) · up·down."""
+
+    down: Array
+    up: Array
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return int(self.down.shape[0])
+
+    @property
+    def scale(self) -> float:
+        """alpha / r, what every program multiplies by."""
+        return self.alpha / self.rank
+
+    def delta(self) -> Array:
+        """The whole change of the weight at strength 1, in the weight's own shape."""
+        if self.down.ndim == 2:
+            return self.scale * (self.up @ self.down)
+        rank = self.rank
+        flat = self.up.reshape(-1, rank) @ self.down.reshape(rank, -1)
+        return self.scale * flat.reshape(self.up.shape[0], *self.down.shape[1:])
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """A LoRA by layer. Text encoder paths carry no `text_model.`: `names.bare` of a class's own path finds them."""
+
+    modules: dict[tuple[str, str], Factors]
+    family: str
+    layout: Layout
+    metadata: dict[str, str]
+    unknown: tuple[str, ...] = field(default=())
+    """Keys no layer of the family answers to; they have no effect."""
+
+
+def to_float32(data: bytes, dtype: str) -> Array:
+    """A flat float32 array from the bytes of a tensor."""
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, _NUMPY[dtype]).astype(np.float32)
+
+
+def read_tensors(path: Path | str, header: Header | None = None, *, check: bool = True) -> dict[str, Array]:
+    """Every tensor as float32 (half precision widened exactly). With `check`, NaN or infinity refuses the file."""
+    path = Path(path)
+    header = header or read_header(path)
+    found: dict[str, Array] = {}
+    with open(path, "rb") as file:
+        for key, tensor in header.tensors.items():
+            file.seek(header.offset + tensor.start)
+            found[key] = _tensor(key, tensor, file.read(tensor.end - tensor.start), path.name, check)
+    return found
+
+
+def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Array:
+    if tensor.dtype not in _NUMPY and tensor.dtype != "BF16":
+        raise Problem("lora_dtype", file=name, dtype=tensor.dtype)
+    if len(data) % SIZES[tensor.dtype] or len(data) != tensor.end - tensor.start:
+        raise Problem("lora_broken", file=name, detail="cut off")
+    array = to_float32(data, tensor.dtype).reshape(tensor.shape)
+    if check and not np.isfinite(array).all():
+        raise Problem("lora_nan", file=name, layer=key[:120])
+    return array
+
+
+def normalise(path: Path | str) -> LoraWeights:
+    """The factors of every layer of a Stable Diffusion 1.x LoRA, whichever layout it is written in."""
+    path = Path(path)
+    header = read_header(path)
+    seen = look(header)
+    refuse_others(seen.kind, path.name)
+    if seen.kind not in ("lora", "locon"):
+        raise Problem("lora_kind", file=path.name, kind=seen.kind)
+    if seen.family != "sd1":
+        raise Problem("lora_family", file=path.name, family=seen.family_name)
+    tensors = read_tensors(path, header)
+    groups: dict[tuple[str, str], dict[str, Array]] = {}
+    unknown: list[str] = []
+    for key, array in tensors.items():
+        split = split_key(key)
+        place = locate(key)
+        if split is None or place is None or split.what not in ("down", "up", "alpha"):
+            unknown.append(key)
+        else:
+            groups.setdefault(place, {})[split.what] = array
+    alphas = _diffusers_alphas(header.metadata)
+    modules: dict[tuple[str, str], Factors] = {}
+    for (part, module), found in groups.items():
+        if "down" not in found or "up" not in found:
+            raise Problem("lora_half", file=path.name, layer=f"{part}.{module}")
+        down, up = found["down"], found["up"]
+        _check_factors(down, up, path.name, f"{part}.{module}")
+        modules[part, module] = Factors(down, up, _alpha(found.get("alpha"), alphas, part, module, int(down.shape[0])))
+    if not modules:
+        raise Problem("lora_no_adapter", file=path.name)
+    return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
+
+
+def refuse_others(kind: str, name: str) -> None:
+    """A Problem for files in which there is no adapter at all."""
+    if kind == "checkpoint":
+        raise Problem("lora_is_base", file=name)
+    if kind in ("none", "embedding"):
+        raise Problem("lora_no_adapter", file=name)
+
+
+def _check_factors(down: Array, up: Array, name: str, layer: str) -> None:
+    fits = down.ndim in (2, 4) and up.ndim == down.ndim and up.shape[1] == down.shape[0]
+    flat = up.ndim == 2 or up.shape[2:] == (1, 1)
+    if not (fits and flat) or down.shape[0] > MAX_RANK or 0 in (*down.shape, *up.shape):
+        raise Problem("lora_shape", file=name, layer=layer)
+
+
+def _alpha(tensor: Array | None, alphas: dict[str, float], part: str, module: str, rank: int) -> float:
+    """The layer's own alpha; else what diffusers' metadata says; else alpha = r, which leaves the product as it is."""
+    if tensor is not None and tensor.size == 1:
+        value = float(tensor.reshape(()))
+        return value if value != 0 else float(rank)
+    root = rank**0.5 if f"{part}!rslora" in alphas else 1.0  # rsLoRA multiplies by alpha / sqrt(r)
+    for name, value in alphas.items():
+        layer = name.removeprefix(f"{part}:")
+        if name != layer and (module == layer or f"text_model.{module}" == layer or module.endswith(f".{layer}")):
+            return value * root
+    return alphas[part] * root if part in alphas else float(rank)
+
+
+def alpha_stated(metadata: dict[str, str], rank: int | None) -> float | None:
+    """The alpha diffusers' metadata states for the UNet, else for the text encoder, as alpha / r is meant; or None."""
+    alphas = _diffusers_alphas(metadata)
+    for part in ("unet", "text_encoder"):
+        if part in alphas and rank:
+            return alphas[part] * (rank**0.5 if f"{part}!rslora" in alphas else 1.0)
+    return None
+
+
+def _diffusers_alphas(metadata: dict[str, str]) -> dict[str, float]:
+    """`lora_adapter_metadata`: alpha by part, and by layer where a pattern names it."""
+    try:
+        tree = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+    except ValueError:
+        return {}
+    found: dict[str, float] = {}
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        part, _, what = key.partition(".")
+        if what == "lora_alpha" and isinstance(value, int | float) and value > 0:
+            found[part] = float(value)
+        elif what == "alpha_pattern" and isinstance(value, dict):
+            numbers = {layer: float(a) for layer, a in value.items() if isinstance(a, int | float) and a > 0}
+            found.update({f"{part}:{layer}": number for layer, number in numbers.items()})
+        elif what == "use_rslora" and value is True:
+            found[f"{part}!rslora"] = 1.0
+    return found

@@ -1,0 +1,1 @@
+"""The commands for people that have no module of their own: train, sample, demo."""

@@ -1,0 +1,65 @@
+"""`train`: a training without a browser, in the same ledger as those of the page. Called by `python -m trainer`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from trainer import bases
+from trainer.config import load
+from trainer.home import Home
+from trainer.problem import Problem
+from trainer.texts import t
+
+
+def parser() -> argparse.ArgumentParser:
+    """The words of `train`."""
+    words = argparse.ArgumentParser(prog="launch.py train", description=t("commands.train.about"))
+    words.add_argument("--images", metavar="DIR", help=t("commands.train.images"))
+    words.add_argument("--name", help=t("commands.train.name"))
+    words.add_argument("--preset", default=None, help=t("commands.train.preset"))
+    words.add_argument("--base", help=t("commands.train.base"))
+    words.add_argument("--trigger", help=t("commands.train.trigger"))
+    words.add_argument("--run", metavar="RUN.toml", type=Path, help=t("commands.train.run"))
+    words.add_argument("--rights", action="store_true", help=t("commands.train.rights"))
+    words.add_argument("--home", help=t("commands.home"))
+    words.add_argument("overrides", nargs="*", metavar="section.name=value", help=t("commands.train.overrides"))
+    return words
+
+
+def main(argv: list[str]) -> int:
+    """Train in the foreground; Ctrl-C stops and keeps."""
+    from trainer.jobs.jobs import run_in_foreground
+
+    given = parser().parse_intermixed_args(argv)
+    home = Home.find(given.home).create()
+    file = load.read_toml(given.run) if given.run else {}
+    asked: load.Tree = {}
+    for name, value in (
+        ("images.folder", str(Path(given.images).resolve()) if given.images else None), ("save.name", given.name),
+        ("model.base", given.base), ("captions.trigger", given.trigger), ("rights.pictures_ok", given.rights or None),
+    ):
+        if value is not None:
+            load.put(asked, name, value)
+    base = bases.find(home, load.get(asked, "model.base") or load.get(file, "model.base") or "mini")
+    kind = given.preset or load.get(file, "run.kind") or "style"
+    tree = load.merge(load.preset(kind, base), load.merge(from_set(Path(given.images)) if given.images else {}, file))
+    config = load.build(tree, asked, overrides=given.overrides)
+    if not config.save.name:
+        raise Problem("name_missing", field="save.name")
+    return run_in_foreground(config, home)
+
+
+def from_set(folder: Path) -> load.Tree:
+    """What the image set itself says: its trigger, and whose the pictures are."""
+    from trainer.images.image_set import ImageSet
+
+    if not folder.is_dir():
+        raise Problem("folder_missing", field="images.folder", folder=str(folder))
+    meta = ImageSet(folder).meta
+    tree: load.Tree = {}
+    if meta.trigger:
+        load.put(tree, "captions.trigger", meta.trigger)
+    if meta.licence:
+        load.put(tree, "rights.pictures_licence", meta.licence)
+    return tree

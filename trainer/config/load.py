@@ -1,0 +1,208 @@
+"""From presets, TOML files, form values and command-line words to one valid TrainConfig, and back."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import ValidationError
+
+from trainer.config.options import Option, option, options
+from trainer.config.train import TrainConfig
+from trainer.problem import Problem
+
+PRESETS = Path(__file__).parent / "presets"
+UNIONS = ("optimizer", "schedule")
+Tree = dict[str, Any]
+
+
+class ConfigProblems(Problem):
+    """Everything that is wrong with the values given: one Problem a field."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        first = problems[0]
+        super().__init__(first.code, field=first.field, **first.params)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def preset(kind: str, base: Any = None) -> Tree:
+    """The preset's values for `style`, `character` or `concept` on `base` (a BaseFacts): general, then family, then base."""
+    path = PRESETS / f"{kind}.toml"
+    if not path.is_file():
+        raise Problem("preset_unknown", field="run.kind", kind=kind, kinds=", ".join(presets()))
+    tree = read_toml(path)
+    special = tree.pop("for", {})
+    tree.setdefault("run", {})["kind"] = kind
+    if base is not None:
+        for key in (base.family, base.id):
+            tree = merge(tree, special.get(key, {}))
+    return tree
+
+
+def presets() -> list[str]:
+    """The presets' names."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def build(*layers: Tree, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Merge `layers` (later ones win) and `section.name=value` words into a valid TrainConfig, or raise ConfigProblems."""
+    tree: Tree = {}
+    for layer in layers:
+        tree = merge(tree, layer)
+    problems: list[Problem] = []
+    typed: Tree = {}
+    for word in overrides:
+        name, sign, text = word.partition("=")
+        try:
+            if not sign:
+                raise Problem("option_form", word=word)
+            put(typed, name, parse(_known(name), text))
+        except Problem as problem:
+            problems.append(problem)
+    tree = merge(tree, typed)
+    for section in UNIONS:
+        if isinstance(tree.get(section), dict):
+            tree[section].setdefault("name", TrainConfig.model_fields[section].default.name)
+    _drop_foreign_variants(tree)
+    try:
+        config = TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors()]
+        raise ConfigProblems(problems) from None
+    if problems:
+        raise ConfigProblems(problems)
+    return config
+
+
+def dump(config: TrainConfig) -> Tree:
+    """The whole tree as plain values."""
+    return config.model_dump(mode="json")
+
+
+def read_toml(path: Path) -> Tree:
+    """A TOML file as a tree; a clear Problem where it is not one."""
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise Problem("file_missing", file=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Problem("toml_broken", file=path.name, detail=str(error)) from None
+
+
+def write_toml(config: TrainConfig) -> str:
+    """The config as TOML text with each option's help as a comment; empty options are left out."""
+    tree, document = dump(config), tomlkit.document()
+    for section, values in tree.items():
+        table = tomlkit.table()
+        for name, value in values.items():
+            if value is None:
+                continue
+            known = option(f"{section}.{name}")
+            if known.help:
+                table.add(tomlkit.comment(known.help))
+            table.add(name, value)
+        document.add(section, table)
+    return tomlkit.dumps(document)
+
+
+def get(tree: Tree, name: str) -> Any:
+    """The value under a dotted name, or None."""
+    section, _, field = name.partition(".")
+    return tree.get(section, {}).get(field)
+
+
+def put(tree: Tree, name: str, value: Any) -> None:
+    """Set the value under a dotted name."""
+    section, _, field = name.partition(".")
+    tree.setdefault(section, {})[field] = value
+
+
+def merge(below: Tree, above: Tree) -> Tree:
+    """A new tree with `above`'s values over `below`'s, section by section.
+
+    Where `above` chooses another optimiser or schedule, `below`'s values for it do not carry over: a rate that suits
+    AdamW is no rate for Prodigy.
+    """
+    result = copy.deepcopy(below)
+    for section, values in above.items():
+        if isinstance(values, dict) and isinstance(result.get(section), dict):
+            if values.get("name") and result[section].get("name", values["name"]) != values["name"] and section in UNIONS:
+                result[section] = {}
+            result[section].update(copy.deepcopy(values))
+        else:
+            result[section] = copy.deepcopy(values)
+    return result
+
+
+def parse(known: Option, text: str) -> Any:
+    """A value typed as text. Empty text means None for an option that may be empty; bounds are checked by `build`."""
+    text = text.strip()
+    if text == "" and known.optional:
+        return None
+    try:
+        if known.kind == "bool":
+            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False,
+                    "0": False}[text.lower()]
+        if known.kind == "int":
+            return int(text)
+        if known.kind == "float":
+            return float(text)
+    except (ValueError, KeyError):
+        raise Problem(f"not_{known.kind}", field=known.name, given=text[:80]) from None
+    if known.kind == "list":
+        return [part.strip() for part in text.splitlines() if part.strip()]
+    return text
+
+
+def _known(name: str) -> Option:
+    try:
+        return option(name)
+    except KeyError:
+        raise Problem("option_unknown", field=name[:80], near=_nearest(name)) from None
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    names = [o.name for o in options()]
+    found = get_close_matches(name, names, 1, 0.4) or [n for n in names if n.endswith("." + name)]
+    return found[0] if found else names[0]
+
+
+def _drop_foreign_variants(tree: Tree) -> None:
+    """Switching `optimizer.name` must not trip over the other choice's fields coming from a preset or a form."""
+    for known in options():
+        values = tree.get(known.section)
+        field = known.name.partition(".")[2]
+        if known.variants and isinstance(values, dict) and field in values and values.get("name") not in known.variants:
+            del values[field]
+
+
+def _problem(error: Any) -> Problem:
+    place = [str(part) for part in error["loc"]]
+    if len(place) == 3:  # a union names the chosen member in the middle
+        place = [place[0], place[2]]
+    name, kind, context = ".".join(place), error["type"], error.get("ctx", {})
+    if name in UNIONS:
+        name = f"{name}.name"
+    given = str(error.get("input"))[:80]
+    if kind == "extra_forbidden":
+        return Problem("option_unknown", field=name, near=_nearest(name))
+    if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "multiple_of", "finite_number"):
+        limit = next(iter(context.values()), "")
+        return Problem(kind, field=name, given=given, limit=limit)
+    if kind in ("literal_error", "union_tag_invalid"):
+        return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))
+    if kind == "value_error":
+        return Problem(str(error["ctx"]["error"]), field=f"{name}.unet" if name == "lora" else name)
+    for start, code in (("int", "not_int"), ("float", "not_float"), ("bool", "not_bool")):
+        if kind.startswith(start):
+            return Problem(code, field=name, given=given)
+    return Problem("not_valid", field=name, given=given)

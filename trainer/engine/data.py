@@ -1,0 +1,96 @@
+"""Which picture is looked at when, and how. Every choice is a pure function of (seed, step), so resuming needs no state."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.config.train import TrainConfig
+from trainer.images import buckets
+from trainer.images.image_set import ImageSet, Picture
+from trainer.problem import Problem
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture as training sees it."""
+
+    picture: Picture
+    bucket: Size
+    """Width and height in pixels it is cut to."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at one picture."""
+
+    item: Item
+    flipped: bool
+
+
+def load_items(config: TrainConfig, resolution: int) -> list[Item]:
+    """The pictures of `config.images.folder` with the format each is trained in. Problem where there are none."""
+    pictures = ImageSet(Path(config.images.folder)).pictures() if config.images.folder else []
+    if not pictures:
+        raise Problem("no_pictures", field="images.folder", folder=config.images.folder or "–")
+    step = buckets.step_for(resolution, config.images.bucket_step)
+    formats = buckets.buckets(resolution, step) if config.images.buckets else [(resolution, resolution)]
+    up = config.images.upscale
+    return [Item(p, buckets.assign(p.width, p.height, formats, upscale=up, step=step)) for p in pictures]
+
+
+def chance(*parts: object) -> int:
+    """A 63-bit number that follows from `parts`: the seed of one random decision."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+class Plan:
+    """The order of looks: full batches of one format each, every picture equally often in the long run.
+
+    Each format has its own endless stream of shuffled rounds; a batch is the next `batch` entries of one stream. Formats
+    take turns by stride: always the one furthest behind its share, so batch n is the same however often the run resumed.
+    """
+
+    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool) -> None:
+        self.batch, self.seed, self.flip = batch, seed, flip
+        self.streams: dict[Size, list[Item]] = {}
+        for item in items:
+            self.streams.setdefault(item.bucket, []).extend([item] * max(1, item.picture.repeats))
+        self.length = sum(map(len, self.streams.values()))
+
+    def batches(self, start: int = 0) -> Iterator[list[Look]]:
+        """Batches number `start`, `start + 1`, … without end."""
+        done = dict.fromkeys(self.streams, 0)
+        count = 0
+        while True:
+            size = max(self.streams, key=lambda s: (len(self.streams[s]) * (count + 1) / self.length - done[s], s))
+            if count >= start:
+                yield self._batch(size, done[size])
+            done[size] += 1
+            count += 1
+
+    def _batch(self, size: Size, number: int) -> list[Look]:
+        return [self._look(size, number * self.batch + i) for i in range(self.batch)]
+
+    def _look(self, size: Size, position: int) -> Look:
+        stream = self.streams[size]
+        turn, place = divmod(position, len(stream))
+        order = list(range(len(stream)))
+        random.Random(chance(self.seed, "order", size, turn)).shuffle(order)
+        flipped = self.flip and random.Random(chance(self.seed, "flip", size, position)).random() < 0.5
+        return Look(stream[order[place]], flipped)
+
+
+def total_steps(config: TrainConfig, items: list[Item]) -> int:
+    """The optimiser steps of a run: as asked, or `exposures` looks at every picture."""
+    if config.run.steps:
+        return config.run.steps
+    looks = sum(max(1, item.picture.repeats) for item in items) * config.run.exposures
+    return math.ceil(looks / (config.run.batch_size * config.run.accumulation))

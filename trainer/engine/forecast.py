@@ -1,0 +1,63 @@
+"""Measures what a training will cost: a few real steps in a child process. `python -m trainer forecast CONFIG.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+
+from trainer.config.load import build
+from trainer.home import Home
+
+STEPS = 3
+
+
+def measure(config_file: Path, home: Home) -> dict[str, float | int]:
+    """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
+    from trainer.engine import data, device
+    from trainer.engine.cache import Latents
+    from trainer.engine.guard import Guard
+    from trainer.engine.inject import Adapter
+    from trainer.engine.step import StepMaker
+    from trainer.engine.train import checkpoint_gradients, load_base
+
+    device.quiet()
+    config = build(json.loads(config_file.read_text("utf-8")))
+    begun = time.monotonic()
+    parts = load_base(config, home)
+    items = data.load_items(config, config.images.resolution or parts.facts.resolution)
+    load_seconds = time.monotonic() - begun
+    adapter = Adapter(parts, config)
+    if config.memory.gradient_checkpointing:
+        checkpoint_gradients(parts)
+    guard = Guard(config, adapter, parts.device, parts.dtype)
+    maker = StepMaker(config, parts, adapter, Latents(parts, home.cache / "latents", config.memory.cache_latents))
+    largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
+    batch = [data.Look(largest, False)] * config.run.batch_size
+    begun = time.monotonic()
+    maker.latents.posterior(batch[0])
+    encode_seconds = (time.monotonic() - begun) * len(items)
+    times = []
+    for step in range(STEPS + 1):
+        begun = time.monotonic()
+        guard.update(maker.backward(step, [batch] * config.run.accumulation, guard.scale), 1.0).item()
+        times.append(time.monotonic() - begun)
+    each, total = median(times[1:]), data.total_steps(config, items)
+    numbers = sum(p.numel() for p in adapter.parameters())
+    return {
+        "seconds_per_step": each, "steps": total, "load_seconds": load_seconds, "encode_seconds": encode_seconds,
+        "seconds": each * total + encode_seconds + load_seconds,
+        "file_bytes": numbers * (4 if config.save.dtype == "fp32" else 2), "peak_bytes": device.peak_memory(parts.device),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(prog="forecast")
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--home")
+    given = parser.parse_args(argv)
+    print(json.dumps(measure(given.config, Home.find(given.home))), flush=True)
+    return 0

@@ -1,0 +1,257 @@
+"""What a run leaves on disk and draws on its way: checkpoints, test pictures, the finished LoRA. Called by the recipe."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer import events, files
+from trainer.adapters import file as lora_file
+from trainer.adapters import metadata
+from trainer.adapters.fold import Use
+from trainer.config.train import TrainConfig
+from trainer.engine import checkpoint
+from trainer.engine.control import Control
+from trainer.engine.data import Item
+from trainer.engine.guard import Guard
+from trainer.engine.inject import Adapter
+from trainer.engine.sampling import DrawRequest, Studio
+from trainer.families import Parts
+from trainer.home import Home
+from trainer.images.captions import with_trigger
+from trainer.library import register
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from trainer.engine.outcome import Outcome
+
+MARGIN = 500 * 2**20
+"""Bytes that stay free on the disk."""
+
+
+class Saver:
+    """Everything of a run that touches the disk."""
+
+    def __init__(
+        self, run: RunDir, config: TrainConfig, home: Home, parts: Parts, adapter: Adapter, items: list[Item], total: int,
+        tell: Callable[[events.Event], None], control: Control,
+    ) -> None:
+        self.run, self.config, self.home, self.parts, self.adapter = run, config, home, parts, adapter
+        self.items, self.total, self.tell, self.control = items, total, tell, control
+        self.started = time.time()
+        self.rolled_back = False
+        self.cover: Path | None = None
+        quarter = max(1, math.ceil(total / 4))
+        self.save_every = config.save.every or quarter
+        self.draw_every = config.samples.every or quarter
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    # --- going on ---------------------------------------------------------------------------------------------
+
+    def resume(self, guard: Guard) -> int:
+        """Load the newest checkpoint that verifies; returns the step to go on from, 0 where there is none."""
+        found = checkpoint.newest(
+            self.run, self.config, lambda step: self.tell(events.Note(code="checkpoint_bad", params={"step": step}))
+        )
+        if found is None:
+            return 0
+        try:
+            self.adapter.load(found.adapter)
+        except (KeyError, ValueError) as error:
+            raise Problem("checkpoint_other", step=found.step) from error
+        guard.load(found.optimizer, found.rate_factor)
+        self.rolled_back = found.rate_factor < 1
+        return found.step
+
+    def roll_back(self, step: int, guard: Guard) -> int:
+        """After five steps in a row without finite numbers: the last good checkpoint at half the rate, once."""
+        if self.rolled_back or not checkpoint.steps(self.run):
+            raise Problem("nan_stop", field="optimizer.lr", step=step)
+        back = self.resume(guard)
+        guard.rate_factor *= 0.5
+        self.rolled_back = True
+        self.tell(events.Note(code="halved_rate", params={"step": step, "back": back}))
+        return back
+
+    def answer(self, control: Control, step: int, guard: Guard, outcome: Outcome) -> bool:
+        """Do what was asked between two steps; True where the run is to stop now (saved, resumable)."""
+        control.poll()
+        if control.take("save") or control.sample:
+            outcome.flush()
+            self.save(step, guard)
+        if control.take("sample"):
+            self.draw(step)
+        if control.pause and not control.stop:
+            outcome.flush()
+            self.save(step, guard)
+            self.tell(events.Paused(step=step))
+            while control.pause and not control.stop:
+                control.wait()
+            if not control.stop:
+                self.tell(events.Stage(name="training"))
+        if not control.stop:
+            return False
+        outcome.flush()
+        kept = self.save(step, guard) / checkpoint.LORA if step else None
+        file = self._publish(kept, step, outcome) if kept else None
+        self.tell(events.Stopped(step=step, file=str(file) if file else None))
+        return True
+
+    # --- saving -----------------------------------------------------------------------------------------------
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one to save and draw at. The end has its own."""
+        return step % self.save_every == 0 or step % self.draw_every == 0 or step == self.total
+
+    def save(self, step: int, guard: Guard) -> Path:
+        """Keep a checkpoint of `step`, waiting where the disk is full. A step already kept is not written again."""
+        folder = self.run.checkpoint(step)
+        if (folder / "manifest.json").exists():
+            return folder
+        self.tell(events.Stage(name="saving"))
+        state, optimizer = self.adapter.state(), guard.state()
+        size = 4 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        while True:
+            self._wait_for_room(2 * size + MARGIN)
+            try:
+                checkpoint.save(self.run, self.config, step, state, optimizer, guard.rate_factor,
+                                lambda path: self._write_lora(path, step, None))
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._wait_for_room(float("inf"), once=True)
+        checkpoint.prune(self.run, self.config.save.keep)
+        file = (folder / checkpoint.LORA).relative_to(self.run.path)
+        self.tell(events.Saved(step=step, file=file.as_posix()))
+        return folder
+
+    def _wait_for_room(self, needed: float, once: bool = False) -> None:
+        waited = False
+        while (free := shutil.disk_usage(self.run.path).free) < needed:
+            if not waited:
+                self.tell(events.Stage(name="disk"))
+                self.tell(events.Note(code="disk_waits", params={
+                    "free": free >> 20, "needed": "?" if needed == float("inf") else int(needed) >> 20}))
+            waited = True
+            for _ in range(30):
+                time.sleep(1)
+                self.control.poll()
+                if self.control.stop:
+                    raise Problem("disk_full", needed=0 if needed == float("inf") else int(needed) >> 20,
+                                  folder=str(self.run.path))
+            if once:
+                break
+        if waited:
+            self.tell(events.Note(code="disk_again"))
+
+    def _write_lora(self, path: Path, step: int, loss: float | None, cover: bytes | None = None) -> Path:
+        name = self.config.save.name or path.stem
+        told = metadata.build(
+            self.config, self.parts.facts, steps=step, total_steps=self.total, items=self._seen(), loss=loss,
+            started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover,
+        )
+        return lora_file.write(path, self.adapter.factors(), told, self.config.save.dtype, self.parts.family.name)
+
+    def _seen(self) -> list[tuple[str, tuple[int, int], int]]:
+        """(caption, format, repeats) of every picture."""
+        return [(with_trigger(i.picture.caption, self.config.captions.trigger), i.bucket, max(1, i.picture.repeats))
+                for i in self.items]
+
+    # --- drawing ----------------------------------------------------------------------------------------------
+
+    def first_samples(self, step: int) -> None:
+        """The untouched base's answer to the test prompts, for comparing; drawn once a run."""
+        if step == 0 and not self.run.sample(0, 0).exists():
+            self._draw(0, None)
+
+    def draw(self, step: int) -> None:
+        """Draw the test prompts from the file saved at `step`, unless that was done."""
+        if step and not self.run.sample(step, 0).exists():
+            self._draw(step, self.run.checkpoint(step) / checkpoint.LORA)
+
+    def _draw(self, step: int, file: Path | None) -> None:
+        prompts = sample_prompts(self.config, self.parts.facts)
+        facts, chosen = self.parts.facts, self.config.samples
+        side = self.config.images.resolution or facts.resolution
+        with self.adapter.switched_off():
+            studio = Studio(self.parts)
+            for index, prompt in enumerate(prompts):
+                self.tell(events.Stage(name="sampling", done=index, of=len(prompts)))
+                request = DrawRequest(
+                    prompt, chosen.negative, chosen.seed, chosen.steps, chosen.guidance or facts.guidance, side, side,
+                    (Use(file),) if file else (),
+                )
+                path = self.run.sample(step, index)
+                for drawn in studio.draw(request, cancelled=lambda: False):
+                    drawn.save(path)
+                self.cover = path if index == 0 else self.cover
+                self.tell(events.Sample(step=step, index=index, prompt=prompt,
+                                        file=path.relative_to(self.run.path).as_posix()))
+
+    # --- the end ----------------------------------------------------------------------------------------------
+
+    def finish(self, step: int, guard: Guard, outcome: Outcome) -> Path:
+        """Save the last checkpoint, draw it, and put the LoRA into the library under its name."""
+        self.save(step, guard)
+        self.draw(step)
+        if outcome.skipped:
+            self.tell(events.Note(code="step_skipped", params={"count": outcome.skipped}))
+        return self._publish(self.run.checkpoint(step) / checkpoint.LORA, step, outcome)
+
+    def _publish(self, kept: Path, step: int, outcome: Outcome) -> Path:
+        """Write the LoRA to `outputs/loras/<name>.safetensors` with card and picture; an existing name becomes _v2.
+
+        A resumed run that had stopped before replaces nothing either: each end is a file of its own.
+        """
+        stem = files.safe_name(self.config.save.name or self.run.id, "lora")
+        self.home.loras.mkdir(parents=True, exist_ok=True)
+        target = files.free_name(self.home.loras, stem, ".safetensors")
+        cover = self._cover()
+        self._write_lora_as(target, step, outcome.last_loss, cover)
+        register(target, picture=self.cover)
+        self.tell(events.Saved(step=step, file=str(target), final=True))
+        return target
+
+    def _write_lora_as(self, target: Path, step: int, loss: float | None, cover: bytes | None) -> None:
+        name = self.config.save.name or target.stem
+        version = target.stem.rpartition("_v")[2]
+        config = self.config
+        if target.stem != files.safe_name(name, "lora") and version.isdigit():
+            save = config.save.model_copy(update={"name": f"{name} v{version}"})
+            self.config = config.model_copy(update={"save": save})
+        try:
+            self._write_lora(target, step, loss, cover)
+        finally:
+            self.config = config
+
+    def _cover(self) -> bytes | None:
+        """The newest first test picture as a small JPEG for the file's own card."""
+        import io
+
+        from PIL import Image
+
+        if self.cover is None or not self.cover.exists():
+            return None
+        with Image.open(self.cover) as image:
+            small = image.convert("RGB")
+            small.thumbnail((256, 256))
+            buffer = io.BytesIO()
+            small.save(buffer, "JPEG", quality=88)
+        return buffer.getvalue()
+
+
+def sample_prompts(config: TrainConfig, facts: Any) -> tuple[str, ...]:
+    """The prompts asked for, or two of the base's own with the trigger in."""
+    if config.samples.prompts:
+        return config.samples.prompts
+    trigger = config.captions.trigger
+    if config.run.kind == "character" and trigger:
+        return (trigger, *(with_trigger(prompt, trigger) for prompt in facts.sample_prompts[:1]))
+    return tuple(with_trigger(prompt, trigger) for prompt in facts.sample_prompts[:2])

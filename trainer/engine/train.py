@@ -1,0 +1,168 @@
+"""THE recipe: load the base, put LoRA in, look at the pictures, save. Called by the trainer process and by `demo`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from trainer import bases, events, files
+from trainer.config.train import TrainConfig
+from trainer.engine import data, device
+from trainer.engine.cache import Latents
+from trainer.engine.control import Control
+from trainer.engine.guard import Guard
+from trainer.engine.inject import Adapter
+from trainer.engine.outcome import Outcome
+from trainer.engine.saving import Saver
+from trainer.engine.step import StepMaker
+from trainer.families import Parts, family
+from trainer.home import Home
+from trainer.images.image_set import ImageSet
+from trainer.images.report import report
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+
+Tell = Callable[[events.Event], None]
+
+
+def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Control, attempt: int = 1) -> Path | None:
+    """Train from the newest checkpoint that verifies to the end; returns the LoRA in `outputs/loras`, None if stopped.
+
+    Raises Problem for a person's mistakes and for faults with advice. The base's weights are never changed.
+    """
+    device.quiet()
+    began = time.monotonic()
+    tell(events.Stage(name="loading"))
+    parts = load_base(config, home, tell)
+    backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
+    items, latents = look_at_pictures(run, config, parts, home, tell)
+    total = data.total_steps(config, items)
+    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
+    adapter = Adapter(parts, config)
+    if config.memory.gradient_checkpointing:
+        checkpoint_gradients(parts)
+    guard = Guard(config, adapter, parts.device, parts.dtype)
+    saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
+    step = saver.resume(guard)
+    maker = StepMaker(config, parts, adapter, latents)
+    outcome = Outcome(total, tell, parts.device)
+    tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
+        "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
+        "attention_why": why,
+        "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
+        "modules": len(adapter.layers), "resolution": config.images.resolution or parts.facts.resolution,
+        "base": parts.facts.id, "torch": torch.__version__,
+    }))
+    saver.first_samples(step)
+
+    batches = plan.batches(step * config.run.accumulation)
+    tell(events.Stage(name="training"))
+    while step < total:
+        if saver.answer(control, step, guard, outcome):
+            return None
+        looks = [next(batches) for _ in range(config.run.accumulation)]
+        begun = time.perf_counter()
+        try:
+            loss = maker.backward(step, looks, guard.scale)
+            finite = guard.update(loss, config.schedule.factor(step, total))
+        except torch.OutOfMemoryError as error:
+            step_down(error, maker, config, parts, adapter, tell)
+            batches = plan.batches(step * config.run.accumulation)
+            continue
+        step += 1
+        if outcome.add(step, loss, finite, guard.rates(), time.perf_counter() - begun) >= 5:
+            step = saver.roll_back(step, guard)
+            batches = plan.batches(step * config.run.accumulation)
+            outcome.restart()
+        elif saver.due(step):
+            outcome.flush()
+            saver.save(step, guard)
+            saver.draw(step)
+            tell(events.Stage(name="training"))
+    outcome.flush()
+    file = saver.finish(step, guard, outcome)
+    tell(events.Finished(step=step, seconds=time.monotonic() - began, file=str(file)))
+    return file
+
+
+def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
+    """The frozen base on the chosen device in the chosen number format."""
+    facts = fetched(home, config.model.base, config.model.revision, tell)
+    where = device.choose_device(config.run.device)
+    return family(facts.family, facts.title).load(facts, where, device.choose_dtype(config.memory.dtype, where))
+
+
+def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.BaseFacts:
+    """The facts of a base that lies on this disk: a hub id is fetched first, going on where an earlier try broke off."""
+    facts = bases.find(home, base, revision)
+    if facts.path is None:
+        bases.download(facts, home, progress=lambda done, of: tell(events.Stage(name="downloading", done=done, of=of)))
+        facts = bases.find(home, base, revision)
+    return facts
+
+
+def look_at_pictures(
+    run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell
+) -> tuple[list[data.Item], Latents]:
+    """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
+    resolution = config.images.resolution or parts.facts.resolution
+    items = data.load_items(config, resolution)
+    if not run.report.exists():
+        image_set = ImageSet(Path(config.images.folder), read_only=True)
+        found = report(image_set, resolution, config.run.kind, config.captions.trigger)
+        files.write_json(run.report, found.as_json())
+    latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
+    long = sum(parts.family.is_long(parts, item.picture.caption) for item in items)
+    if long:
+        tell(events.Note(code="long_captions", params={"count": long, "limit": 75}))
+    good = latents.prepare(
+        items, config.images.flip, lambda done, of: tell(events.Stage(name="encoding", done=done, of=of))
+    )
+    for item in items:
+        if item not in good:
+            tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))
+    return good, latents
+
+
+def checkpoint_gradients(parts: Parts) -> None:
+    """Compute activations twice instead of keeping them (Chen et al. 2016)."""
+    parts.unet.enable_gradient_checkpointing()
+    parts.unet.train()  # diffusers checkpoints only in training mode; SD's UNets have no dropout
+    for encoder in parts.text_encoders.values():
+        encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        encoder.train()
+
+
+def step_down(
+    error: BaseException, maker: StepMaker, config: TrainConfig, parts: Parts, adapter: Adapter, tell: Tell
+) -> None:
+    """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
+    for parameter in adapter.parameters():
+        parameter.grad = None
+    if parts.device.type == "cuda":
+        torch.cuda.empty_cache()
+        _, whole = torch.cuda.mem_get_info(parts.device)
+    else:
+        import psutil
+
+        whole = psutil.virtual_memory().total
+    if maker.split > 1 or (config.run.batch_size == 1 and config.memory.gradient_checkpointing):
+        needed = max(device.peak_memory(parts.device), whole) * 1.2
+        raise Problem("memory_short", needed=f"{needed / 2**30:.1f}", free=f"{whole / 2**30:.1f}") from error
+    maker.split = 2
+    checkpoint_gradients(parts)
+    batch = -(-config.run.batch_size // 2)
+    tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+def _device_name(where: torch.device) -> str:
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type

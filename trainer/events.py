@@ -1,0 +1,162 @@
+"""What a run tells: typed JSON lines in `events.jsonl`, appended and flushed. Written by the engine, read by everyone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from trainer.schema import Section
+
+
+class _Event(Section):
+    time: float = Field(default_factory=time.time)
+    """Unix seconds, for showing; order in the file is what counts."""
+
+
+class Started(_Event):
+    """The trainer has begun (or gone on): `step` is where it starts, `attempt` counts the processes of this run."""
+
+    kind: Literal["started"] = "started"
+    step: int
+    total: int
+    attempt: int
+    pid: int
+    facts: dict[str, Any] = {}
+    """Device, dtype, attention backend, trainable parameter count, pictures, versions."""
+
+
+class Stage(_Event):
+    """What is happening now when no step is made: `loading`, `encoding`, `sampling`, `saving`, `waiting` (texts `stages.*`)."""
+
+    kind: Literal["stage"] = "stage"
+    name: str
+    done: int = 0
+    of: int = 0
+
+
+class Step(_Event):
+    """One optimiser step. `seconds` is the pure step time without saves and samples; rates by group name."""
+
+    kind: Literal["step"] = "step"
+    step: int
+    total: int
+    loss: float | None
+    """None where the step was skipped because its loss or gradient was not finite."""
+    rates: dict[str, float] = {}
+    seconds: float = 0.0
+    memory: int = 0
+    """Peak bytes on the device (CUDA) or of the process (CPU)."""
+
+
+class Sample(_Event):
+    """A picture drawn from the file just saved. `file` is relative to the run folder."""
+
+    kind: Literal["sample"] = "sample"
+    step: int
+    index: int
+    prompt: str
+    file: str
+
+
+class Saved(_Event):
+    """A checkpoint that verifies, or with `final` the finished LoRA. `file` is relative to the run folder, or absolute."""
+
+    kind: Literal["saved"] = "saved"
+    step: int
+    file: str
+    final: bool = False
+
+
+class Note(_Event):
+    """Something a person should know that stops nothing: text key `notes.<code>` with params."""
+
+    kind: Literal["note"] = "note"
+    code: str
+    params: dict[str, Any] = {}
+
+
+class Paused(_Event):
+    kind: Literal["paused"] = "paused"
+    step: int
+
+
+class Stopped(_Event):
+    """Ended on request, resumable; `file` is the LoRA kept, if any."""
+
+    kind: Literal["stopped"] = "stopped"
+    step: int
+    file: str | None = None
+
+
+class Failed(_Event):
+    """Ended by a fault: `problems.<code>` with params tells it and what to do."""
+
+    kind: Literal["failed"] = "failed"
+    step: int
+    code: str
+    params: dict[str, Any] = {}
+
+
+class Finished(_Event):
+    kind: Literal["finished"] = "finished"
+    step: int
+    seconds: float
+    file: str
+
+
+Event = Annotated[
+    Started | Stage | Step | Sample | Saved | Note | Paused | Stopped | Failed | Finished, Field(discriminator="kind")
+]
+_adapter: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class EventLog:
+    """Appends events to a file, one flushed line each. A full disk loses lines, never the run."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _end_last_line(path)
+        self.path = path
+        self.lost = 0
+
+    def write(self, event: Event) -> None:
+        line = event.model_dump_json() + "\n"
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            self.lost += 1
+
+
+def _end_last_line(path: Path) -> None:
+    """A process killed in the middle of a line leaves it open; the next line must not be glued to it."""
+    if path.exists() and path.stat().st_size:
+        with open(path, "rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The whole lines from byte `offset` on, and the offset to go on from. Broken lines are passed over."""
+    if not path.exists():
+        return [], 0
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    return list(_parse(data[:end])), offset + end
+
+
+def _parse(data: bytes) -> Iterator[Event]:
+    for line in data.splitlines():
+        try:
+            yield _adapter.validate_python(json.loads(line))
+        except (ValidationError, ValueError):
+            continue

@@ -1,0 +1,20 @@
+"""The families of base models, as an explicit tuple: adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from trainer.families.base import Family, Parts
+from trainer.families.sd1 import StableDiffusion1
+from trainer.problem import Problem
+
+FAMILIES: tuple[Family, ...] = (StableDiffusion1(),)
+
+
+def family(name: str, base: str = "") -> Family:
+    """The family called `name`; a Problem where this version cannot teach it."""
+    for known in FAMILIES:
+        if known.name == name:
+            return known
+    raise Problem("family_unknown", field="model.base", base=base or name, family=name)
+
+
+__all__ = ["FAMILIES", "Family", "Parts", "family"]

@@ -1,0 +1,63 @@
+"""Where a person's things are: image sets, base models, runs, LoRAs. `--home DIR` or ATELIER_HOME moves them all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders of one studio. `root` defaults to the project's own folder."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, given: str | os.PathLike[str] | None = None) -> Home:
+        """The home named on the command line, in ATELIER_HOME, or the project's folder."""
+        return cls(Path(given or os.environ.get("ATELIER_HOME") or PROJECT).expanduser().resolve())
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs"
+
+    @property
+    def database(self) -> Path:
+        return self.outputs / "atelier.db"
+
+    @property
+    def runs(self) -> Path:
+        return self.outputs / "runs"
+
+    @property
+    def loras(self) -> Path:
+        return self.outputs / "loras"
+
+    @property
+    def previews(self) -> Path:
+        return self.outputs / "previews"
+
+    @property
+    def trash(self) -> Path:
+        return self.outputs / "trash"
+
+    @property
+    def cache(self) -> Path:
+        return self.outputs / "cache"
+
+    def create(self) -> Home:
+        """Make the folders that are missing; returns self."""
+        for folder in (self.datasets, self.models, self.runs, self.loras, self.previews, self.trash, self.cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        return self

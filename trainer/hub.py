@@ -1,0 +1,216 @@
+"""Base models from a model hub: only safetensors, only from `owner/name`, pinned to a commit, checked by hash.
+
+`bases.find` asks what is here, `bases.download` fetches. The address of the hub is HF_ENDPOINT where it is set.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainer import files, licences
+from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.base_facts import PROMPTS, BaseFacts, read_folder
+from trainer.home import Home
+from trainer.problem import Problem
+from trainer.texts import LANGUAGES
+
+STAMP = "atelier-hub.json"
+"""Written last: which hub id and commit a folder is. A folder without it is not complete."""
+_ID = re.compile(
+    r"^(?P<owner>[A-Za-z0-9][\w.-]{0,95})/(?P<name>[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,199}))?$",
+    re.ASCII,
+)
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_SMALL = re.compile(
+    r"^(model_index\.json|README\.md|LICENSE[\w.-]*|scheduler/[\w.-]+\.json|tokenizer(_2)?/[\w.-]+\.(json|txt)"
+    r"|(unet|vae|text_encoder|text_encoder_2)/[\w.-]+\.json)$"
+)
+_WHOLE = re.compile(r"^\w+/(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors$")
+_HALF = re.compile(r"^\w+/(diffusion_pytorch_model|model)\.fp16(-\d+-of-\d+)?\.safetensors$")
+
+Progress = Callable[[int, int], None]
+
+
+def parse(given: str) -> tuple[str, str | None] | None:
+    """(`owner/name`, revision) of a hub id, or None where the text is none."""
+    found = _ID.match(given)
+    if not found or ".." in given or given.endswith((".git", "/")):
+        return None
+    return f"{found['owner']}/{found['name']}", found["revision"]
+
+
+def stamp(folder: Path) -> dict[str, Any]:
+    """What a fetched folder says about where it comes from; empty for other folders."""
+    said = files.read_json(folder / STAMP)
+    return said if isinstance(said, dict) else {}
+
+
+def local(home: Home, name: str, revision: str | None) -> Path | None:
+    """The folder in which a hub base already lies complete, or None."""
+    for folder in sorted(home.models.glob(name.replace("/", "--") + "*")):
+        said = stamp(folder)
+        asked = (said.get("asked"), said.get("revision"))
+        if said.get("id") == name and (revision is None or revision in asked or str(asked[1]).startswith(revision)):
+            return folder
+    return None
+
+
+def promised(name: str, revision: str | None) -> BaseFacts:
+    """What is known of a hub base before it is fetched: its name and, for well-known ones, its licence."""
+    licence = licences.of_base(name)
+    return BaseFacts(
+        id=name, titles=dict.fromkeys(LANGUAGES, name), path=None, layout="hub", family="", version="",
+        prediction="epsilon", zero_snr=False, resolution=512, guidance=7.0, steps=25, licence=licence.title,
+        licence_url=licence.url, sample_prompts=PROMPTS, size_bytes=0, revision=revision,
+    )  # fmt: skip
+
+
+def download(facts: BaseFacts, home: Home, *, token: str | None = None, progress: Progress | None = None) -> Path:
+    """Fetch a base, going on where an earlier try stopped; returns its folder. Problem with what to do otherwise."""
+    asked = parse(facts.id if facts.revision is None else f"{facts.id}@{facts.revision}")
+    if asked is None:
+        raise Problem("base_missing", field="model.base", base=facts.id, known="–")
+    name, revision = asked
+    here = local(home, name, revision)
+    if here is not None:
+        return here
+    folder_name = name.replace("/", "--") + (f"@{revision.replace('/', '-')[:40]}" if revision else "")
+    partial = home.models / f".{folder_name}.partial"
+    with _told(name, revision, token):
+        commit, wanted = _choose(name, revision, token)
+        total = sum(size for size, _ in wanted.values())
+        _room(home.models, total, name)
+        _fetch(name, commit, wanted, partial, token, progress, total)
+        wrong = _wrong(partial, wanted)
+        if wrong:  # a broken download: once more, from nothing
+            for file in wrong:
+                (partial / file).unlink(missing_ok=True)
+            _fetch(name, commit, wanted, partial, token, progress, total)
+            if _wrong(partial, wanted):
+                raise Problem("hub_hash", field="model.base", base=name, file=wrong[0])
+    for file in wanted:
+        if file.endswith(".safetensors"):
+            read_header(partial / file, metadata_limit=MAX_HEADER)
+    read_folder(partial, name)
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    files.write_json(partial / STAMP, {"id": name, "revision": commit, "asked": revision})
+    target = files.free_name(home.models, folder_name)
+    os.replace(partial, target)
+    return target
+
+
+def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, dict[str, tuple[int, str | None]]]:
+    """The commit, and {file: (bytes, sha256 or None)} of what a base needs. Never a pickle, never code."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=_endpoint(), token=token).model_info(name, revision=revision, files_metadata=True, timeout=20)
+    listed = {item.rfilename: item for item in info.siblings or []}
+    if "model_index.json" not in listed:
+        raise Problem("hub_no_folder", field="model.base", base=name)
+    chosen = [file for file in listed if _SMALL.match(file)]
+    for part in _PARTS:
+        inside = [file for file in listed if file.startswith(part + "/")]
+        whole = [file for file in inside if _WHOLE.match(file)]
+        half = [file for file in inside if _HALF.match(file)]
+        if inside and not whole and not half and part != "text_encoder_2":
+            raise Problem("base_pickle_only", field="model.base", base=name)
+        chosen += whole or half
+    sizes: dict[str, tuple[int, str | None]] = {}
+    for file in chosen:
+        lfs = listed[file].lfs
+        sizes[file] = (int(listed[file].size or 0), lfs.sha256 if lfs else None)
+    return str(info.sha), sizes
+
+
+def _fetch(
+    name: str,
+    commit: str,
+    wanted: Iterable[str],
+    into: Path,
+    token: str | None,
+    progress: Progress | None,
+    total: int,
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=_endpoint(),
+        max_workers=2, tqdm_class=_bar(progress, total),
+    )  # fmt: skip
+
+
+def _wrong(folder: Path, wanted: dict[str, tuple[int, str | None]]) -> list[str]:
+    """The files that are missing, or not what the hub said they are."""
+    found = []
+    for file, (size, digest) in wanted.items():
+        path = folder / file
+        good = path.is_file() and (not size or path.stat().st_size == size)
+        if not good or (digest and files.sha256(path) != digest):
+            found.append(file)
+    return found
+
+
+def _bar(progress: Progress | None, total: int) -> Any:
+    """A progress bar class that draws nothing and tells `progress` the bytes on disk."""
+    from tqdm.std import tqdm  # the hub's own class falls silent where another library switched its bars off
+
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0
+
+        def __init__(self, *given: Any, **words: Any) -> None:
+            words.update(file=io.StringIO(), disable=False)
+            words.pop("name", None)
+            self.counts = str(words.get("desc", "")).startswith("Reconstruct")
+            super().__init__(*given, **words)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            done = super().update(n)
+            if progress is not None and self.counts:
+                progress(min(int(self.n), total), total)
+            return done
+
+    return Bar
+
+
+def _room(folder: Path, needed: int, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(folder).free < needed + 500 * 2**20:
+        raise Problem("hub_room", field="model.base", base=name, needed=f"{needed / 2**30:.1f}")
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+@contextmanager
+def _told(name: str, revision: str | None, token: str | None) -> Iterator[None]:
+    """Turn what the hub's client raises into one clear sentence. The token appears nowhere."""
+    import httpx2
+    from huggingface_hub import errors
+
+    told = {"field": "model.base", "base": name}
+    try:
+        yield
+    except (errors.GatedRepoError, errors.DisabledRepoError) as error:
+        raise Problem("hub_gated", **told) from error
+    except errors.RevisionNotFoundError as error:
+        raise Problem("hub_revision", revision=revision or "main", **told) from error
+    except errors.RepositoryNotFoundError as error:
+        raise Problem("hub_not_found" if token else "hub_not_found_no_token", **told) from error
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.TransportError) as error:
+        raise Problem("hub_offline", **told) from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", 0)
+        raise Problem("hub_gated" if status in (401, 403) else "hub_answer", status=status, **told) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Problem("hub_room", needed="?", **told) from error
+        raise Problem("hub_broken", detail=type(error).__name__, **told) from error

@@ -1,0 +1,93 @@
+"""What can be taken back in an image set: deletions and bulk edits of captions, each a folder in the set's `.trash`.
+
+A deletion moves the files there, so nothing is lost before the trash is emptied; it survives a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer import files
+from trainer.images.limits import LIMITS
+
+
+@dataclass
+class Act:
+    """One act. `captions` holds the texts before a bulk edit, `entries` the set.json notes of deleted pictures."""
+
+    token: str
+    what: Literal["captions", "delete"]
+    when: str
+    captions: dict[str, str] = field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many pictures it touched."""
+        return len(self.captions) or len(self.entries)
+
+
+def record_captions(folder: Path, before: dict[str, str]) -> str:
+    """Remember captions before they are changed."""
+    act = Act(_token(folder, "captions"), "captions", _now(), captions=before)
+    files.write_json(folder / ".trash" / act.token / "act.json", asdict(act))
+    for old in [a for a in all_acts(folder) if a.what == "captions"][: -LIMITS.acts]:
+        shutil.rmtree(folder / ".trash" / old.token)
+    return act.token
+
+
+def record_delete(folder: Path, gone: list[Path], entries: dict[str, dict[str, Any]]) -> str:
+    """Move files into the trash. The note is written first, so a kill in between loses nothing."""
+    act = Act(_token(folder, "delete"), "delete", _now(), entries=entries)
+    place = folder / ".trash" / act.token
+    files.write_json(place / "act.json", asdict(act))
+    for file in gone:
+        if file.exists():
+            os.replace(file, place / file.name)
+    return act.token
+
+
+def take_back(folder: Path, token: str | None) -> Act | None:
+    """Undo the file moves of one act (default: the newest) and forget it; the caller puts texts and entries back."""
+    known = all_acts(folder)
+    act = next((a for a in known if a.token == token), None) if token else (known[-1] if known else None)
+    if act is None:
+        return None
+    place = folder / ".trash" / act.token
+    for file in sorted(place.iterdir()):
+        if file.name != "act.json":
+            target = folder / file.name
+            os.replace(file, target if not target.exists() else files.free_name(folder, file.stem, file.suffix))
+    shutil.rmtree(place)
+    return act
+
+
+def newest(folder: Path) -> Act | None:
+    """The act that would be taken back."""
+    known = all_acts(folder)
+    return known[-1] if known else None
+
+
+def all_acts(folder: Path) -> list[Act]:
+    """Every act that can be taken back, oldest first."""
+    found = []
+    for place in sorted((folder / ".trash").glob("[0-9]*")):
+        said = files.read_json(place / "act.json")
+        if isinstance(said, dict) and said.get("what") in ("captions", "delete"):
+            texts, entries = (said[key] if isinstance(said.get(key), dict) else {} for key in ("captions", "entries"))
+            found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries))
+    return found
+
+
+def _token(folder: Path, what: str) -> str:
+    taken = [int(place.name[:6]) for place in (folder / ".trash").glob("[0-9]*-*") if place.name[:6].isdecimal()]
+    return f"{max(taken, default=0) + 1:06d}-{what}"
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

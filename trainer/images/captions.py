@@ -1,0 +1,213 @@
+"""Pure functions on captions: cleaning, tags, trigger, shuffling. Used by the engine, the page and the report.
+
+A caption is one line of text. Comma-separated parts are tags; a sentence is simply one tag.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from trainer.images.limits import LIMITS
+
+_BREAKS = re.compile(r"[\s\x1c-\x1f\x85\u2028\u2029]+")
+_PIECES = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
+_DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+_COMMON_TEXT = """
+a an and anime animal art baby background bear beautiful bird black blue body boy bright brown building car cartoon cat
+character child city clothes color concept cute dark day design dog drawing dress eyes face fantasy figure fish flower
+food forest girl glass gold gray green hair hand happy hat head home horse house human illustration image ink japanese
+key kid landscape light line logo long love man manga me men model monster moon mountain my name new night object of old
+orange paint painting paper pencil people person photo picture pink plant portrait pose princess purple rabbit realistic
+red river robot room rose school sea short sketch sky small star stone street style sun test the toy tree warm water
+watercolor white wolf woman women wood world yellow young
+犬 猫 人 女 男 花 空 海 山 絵 顔 子供 女の子 男の子 写真 イラスト キャラ キャラクター スタイル
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
+
+
+class Rules(Protocol):
+    """What `training_caption` needs to know; the section `captions` of TrainConfig fits as it is."""
+
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def shuffle(self) -> bool: ...
+    @property
+    def keep_tokens(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class CaptionRules:
+    """Rules without a TrainConfig around them, with the one thing that has no option of its own yet."""
+
+    trigger: str = ""
+    shuffle: bool = False
+    keep_tokens: int = 1
+    dropout: float = 0.0
+    tag_dropout: float = 0.0
+    """The share of single tags left out (never the kept ones)."""
+    separator: str = ","
+
+
+def clean(text: str) -> str:
+    """`text` as one NFC line without NUL, control characters and lone surrogates; every run of white space one blank.
+
+    Nothing else is touched: markup, braces and right-to-left text are words like any other here.
+    """
+    text = text.removeprefix("\ufeff").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = _BREAKS.sub(" ", text)
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cs"))
+    return re.sub(" +", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+def shorten(text: str, limit: int = LIMITS.caption_chars) -> tuple[str, bool]:
+    """`text` within `limit` characters, cut at the last comma or blank near the end, and whether it was cut."""
+    if len(text) <= limit:
+        return text, False
+    head = text[:limit]
+    cut = max(head.rfind(","), head.rfind(" "))
+    return head[: cut if cut > limit * 0.8 else limit].rstrip(" ,"), True
+
+
+def decode(data: bytes) -> tuple[str, str]:
+    """The text of a caption file and the encoding it was in: utf-8, utf-16, surrogates (UTF-8 but for lone surrogates),
+    cp932 (Japanese Windows) or latin-1. Not cleaned yet. latin-1 reads anything, so this never fails.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace"), "utf-16"
+    for encoding, errors, said in (("utf-8-sig", "strict", "utf-8"), ("utf-8-sig", "surrogatepass", "surrogates")):
+        try:
+            return data.decode(encoding, errors), said
+        except UnicodeDecodeError:
+            continue
+    for encoding, said in (("cp932", "cp932"), ("cp1252", "latin-1")):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if said == "latin-1" or _looks_japanese(text):
+            return text, said
+    return data.decode("latin-1"), "latin-1"
+
+
+def _looks_japanese(text: str) -> bool:
+    """Whether text read as cp932 makes sense. A western accent read so gives one odd character inside a word."""
+    runs = re.findall(r"([A-Za-z]?)([^\x00-\x7f]+)", text)
+    return not any("\ue000" <= c <= "\uf8ff" for c in text) and any(len(run) > 1 or not before for before, run in runs)
+
+
+def tags(text: str, separator: str = ",") -> list[str]:
+    """The parts of a caption, trimmed, empty ones left out."""
+    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+
+
+def join(parts: list[str], separator: str = ",") -> str:
+    """The parts as one caption again."""
+    return f"{separator} ".join(parts)
+
+
+def has(text: str, word: str) -> bool:
+    """Whether `word` stands in `text` as a word of its own (case does not count)."""
+    if not word.strip():
+        return False
+    pattern = r"(?<!\w)" + re.escape(word.strip()) + r"(?!\w)"
+    if _DENSE.search(word):  # Japanese and the like put no blanks between words
+        pattern = re.escape(word.strip())
+    return re.search(pattern, text, re.IGNORECASE) is not None
+
+
+def with_trigger(text: str, trigger: str) -> str:
+    """`text` with the trigger in front, unless it is in there already."""
+    trigger = trigger.strip()
+    if not trigger or has(text, trigger):
+        return text.strip()
+    return f"{trigger}, {text.strip()}".rstrip(" ,")
+
+
+def shuffle(text: str, keep: int, rng: random.Random, separator: str = ",") -> str:
+    """The tags in a new order, the first `keep` in their places."""
+    parts = tags(text, separator)
+    head, tail = parts[:keep], parts[keep:]
+    rng.shuffle(tail)
+    return join(head + tail, separator)
+
+
+def drop(text: str, share: float, keep: int, rng: random.Random, separator: str = ",") -> str:
+    """Each tag behind the first `keep` left out with probability `share`."""
+    parts = tags(text, separator)
+    return join(parts[:keep] + [part for part in parts[keep:] if rng.random() >= share], separator)
+
+
+def training_caption(text: str, rules: Rules, rng: random.Random) -> str:
+    """What the text encoder is given at one look: the same for the same text, rules and state of `rng`.
+
+    Order: whole caption dropped -> trigger in front -> tags shuffled -> tags dropped. The draws are made only where a
+    rule asks for them.
+    """
+    if rules.dropout > 0 and rng.random() < rules.dropout:
+        return ""
+    separator = getattr(rules, "separator", ",")
+    text = with_trigger(text, rules.trigger)
+    if rules.shuffle:
+        text = shuffle(text, rules.keep_tokens, rng, separator)
+    share = getattr(rules, "tag_dropout", 0.0)
+    return drop(text, share, rules.keep_tokens, rng, separator) if share > 0 else text
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many CLIP tokens `text` takes, without loading a tokenizer.
+
+    Short words one, long words more, each digit and mark one, Japanese about one and a half a character.
+    """
+    total = 0.0
+    for piece in _PIECES.findall(text):
+        dense = len(_DENSE.findall(piece))
+        total += 1.5 * dense + (math.ceil((len(piece) - dense) / 7) if len(piece) > dense else 0)
+    return math.ceil(total)
+
+
+def adding(tag: str, *, front: bool = False) -> Callable[[str], str]:
+    """An edit for `ImageSet.edit`: put `tag` at the end (or the front) of captions that do not have it."""
+
+    def change(text: str) -> str:
+        parts = tags(text)
+        return text if has(text, tag) else join([tag.strip(), *parts] if front else [*parts, tag.strip()])
+
+    return change
+
+
+def removing(tag: str) -> Callable[[str], str]:
+    """An edit: take the tag out wherever it is one."""
+    return lambda text: join([part for part in tags(text) if part.casefold() != tag.strip().casefold()])
+
+
+def replacing(old: str, new: str) -> Callable[[str], str]:
+    """An edit: the text `old` becomes `new`, inside words too (case does not count); parts left empty vanish."""
+    pattern = re.compile(re.escape(old), re.IGNORECASE)
+    return lambda text: join(tags(pattern.sub(lambda _: new, text))) if old else text
+
+
+def trigger_problem(trigger: str) -> Literal["empty", "common", "spaces"] | None:
+    """What speaks against a trigger word: nothing typed, a word that means something already, several words."""
+    words = trigger.split()
+    if not words:
+        return "empty"
+    if all(word.casefold() in _COMMON for word in words):
+        return "common"
+    return "spaces" if len(words) > 1 else None
+
+
+def propose_trigger(name: str) -> str:
+    """A word made from a name that means nothing else yet: `Ink Stamp` -> `inkstamp`, `Cat` -> `catxq`."""
+    word = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())[:24]
+    if not word:
+        return "xqlook"
+    return f"{word}xq" if word in _COMMON or word.isdigit() or len(word) < 3 else word

@@ -1,0 +1,45 @@
+"""`python launch.py check DIR [--json]`: the image-set report on any folder of pictures, which is not changed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.images.image_set import KINDS, ImageSet
+from trainer.images.report import Report, report
+from trainer.problem import Problem
+from trainer.texts import t
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the report; 0 when it was made, 2 when there is no such folder."""
+    parser = argparse.ArgumentParser(prog="check", description=t("findings.cli.about"))
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--json", action="store_true", help=t("findings.cli.json"))
+    parser.add_argument("--resolution", type=int, default=512, help=t("findings.cli.resolution"))
+    parser.add_argument("--kind", choices=KINDS, help=t("findings.cli.kind"))
+    parser.add_argument("--trigger", help=t("findings.cli.trigger"))
+    given = parser.parse_args(argv)
+    try:
+        made = report(ImageSet(given.folder, read_only=True), given.resolution, given.kind, given.trigger)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    print(json.dumps(made.as_json(), ensure_ascii=False, indent=2) if given.json else as_text(made))
+    return 0
+
+
+def as_text(made: Report, names: int = 5) -> str:
+    """The report for reading in a terminal."""
+    lines = [t("findings.cli.summary", pictures=made.pictures, score=made.score)]
+    for finding in made.findings:
+        lines += ["", f"{t(f'findings.severity.{finding.severity}')} {finding.why()}", f"  {finding.fix()}"]
+        if finding.pictures:
+            more = "" if len(finding.pictures) <= names else f" … ({len(finding.pictures)})"
+            lines.append(f"  {', '.join(finding.pictures[:names])}{more}")
+    if not made.findings:
+        lines.append(t("findings.cli.nothing"))
+    return "\n".join(lines)

@@ -1,0 +1,253 @@
+"""An image set: a folder of pictures, captions of the same name beside them, and `set.json`. The folder is the truth.
+
+Used by the page, the report, the trainer and the command line. A person may edit the folder by hand at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from PIL import Image
+
+from trainer import files
+from trainer.home import Home
+from trainer.images import acts, captions, picture, staging
+from trainer.images.facts import Facts, stamp
+from trainer.images.picture import Picture, Unreadable
+from trainer.images.sources import NAMED, shown
+from trainer.problem import Problem
+
+KINDS = ("style", "character", "concept")
+FIELDS = ("title", "kind", "trigger", "licence", "origin", "rights")
+_locks: dict[str, tuple[threading.RLock, threading.Lock]] = {}
+_naming = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a set says about itself."""
+
+    name: str
+    title: str
+    kind: str
+    trigger: str
+    licence: str
+    origin: str
+    rights: str
+    created: str
+
+
+class ImageSet:
+    """A set in `folder`. Opening it finishes or sweeps what a broken-off upload left and changes nothing else; with
+    `read_only` nothing is written anywhere."""
+
+    def __init__(self, folder: Path | str, *, read_only: bool = False) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise Problem("folder_missing", folder=str(self.folder))
+        self.facts = Facts(self.folder, keep=not read_only)
+        # One writer of set.json at a time, and one intake at a time, for every ImageSet of this folder.
+        self.lock, self.taking = _locks.setdefault(str(self.folder.resolve()), (threading.RLock(), threading.Lock()))
+        if not read_only:
+            with self.lock:
+                staging.recover(self.folder)
+
+    @classmethod
+    def create(cls, home: Home, title: str, kind: str = "style", contents: Path | None = None) -> ImageSet:
+        """A new set under `home.datasets`, empty or made from the prepared folder `contents`, which becomes the set.
+
+        Where the folder's name is taken it gets `_v2`.
+        """
+        title = captions.clean(title)[:120] or "untitled"
+        home.create()
+        with _naming:
+            folder = files.free_name(home.datasets, files.safe_name(title, fallback="set", limit=60))
+            told = {"name": folder.name, "title": title, "kind": kind if kind in KINDS else "style", "created": _now()}
+            place = contents or folder
+            place.mkdir(exist_ok=True)
+            said = staging.read_set(place)
+            staging.write_set(place, told | {"pictures": staging.notes_of(said)})
+            if contents:
+                os.replace(contents, folder)
+                Facts(contents).move(folder)
+        return cls(folder)
+
+    @property
+    def meta(self) -> Meta:
+        """Title, kind, trigger, licence, origin, rights, created; a title in several languages in English."""
+        return self.meta_in("en")
+
+    def meta_in(self, language: str) -> Meta:
+        """`meta` with the title in `language` where the set has it."""
+        said = staging.read_set(self.folder)
+        title = said.get("title")
+        if isinstance(title, dict):
+            title = title.get(language) or title.get("en")
+        rest = ("trigger", "licence", "origin", "rights", "created")
+        return Meta(
+            name=self.folder.name,
+            title=title if isinstance(title, str) and title else self.folder.name,
+            kind=said["kind"] if said.get("kind") in KINDS else "style",
+            **{key: said[key] if isinstance(said.get(key), str) else "" for key in rest},
+        )
+
+    def update(self, **meta: str) -> Meta:
+        """Change title, kind, trigger, licence, origin or rights. The folder keeps its name."""
+        if not set(meta) <= set(FIELDS) or meta.get("kind", "style") not in KINDS:
+            raise ValueError(f"not something a set can say: {meta}")
+        with self.lock:
+            new = {key: captions.clean(str(value)) for key, value in meta.items()}
+            staging.write_set(self.folder, staging.read_set(self.folder) | new)
+        return self.meta
+
+    def pictures(self) -> list[Picture]:
+        """Every readable picture in the folder, in natural order; notes without a file are passed over."""
+        return self.scan()[0]
+
+    def scan(self, only: str | None = None) -> tuple[list[Picture], list[Unreadable]]:
+        """The pictures, and the files meant as pictures that cannot be one, with the reason (from headers alone)."""
+        return picture.scan(self.folder, staging.notes_of(staging.read_set(self.folder)), self.facts, only)
+
+    def find(self, id_: str) -> Picture:
+        """The picture called `id_`."""
+        found = next((p for p in self.scan(only=id_)[0] if p.id == id_), None)
+        if found is None:
+            raise Problem("picture_missing", picture=shown(id_))
+        return found
+
+    def set_caption(self, id_: str, text: str) -> str:
+        """Write a caption at once; returns it as it was written (one clean line within the limit)."""
+        with self.lock:
+            return _write_caption(self.find(id_), text)
+
+    def set_picture(self, id_: str, *, repeats: int | None = None, focus: tuple[float, float] | None = None) -> Picture:
+        """How often a picture is shown per round (1..200), and the middle of its crop (0..1 from left and top)."""
+        with self.lock:
+            self.find(id_)
+            said = staging.read_set(self.folder)
+            note = staging.notes_of(said).setdefault(id_, {})
+            if repeats is not None:
+                note["repeats"] = min(max(int(repeats), 1), picture.MAX_REPEATS)
+            if focus is not None:
+                note["focus"] = [min(max(float(part), 0.0), 1.0) for part in focus]
+            staging.write_set(self.folder, said)
+            return self.find(id_)
+
+    def preview(self, change: Callable[[str], str], ids: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
+        """(id, before, after) of every caption `change` would change (`captions.adding`, `removing`, `replacing`)."""
+        wanted = None if ids is None else set(ids)
+        chosen = [p for p in self.pictures() if wanted is None or p.id in wanted]
+        edited = [(p.id, p.caption, _fit(change(p.caption))) for p in chosen]
+        return [line for line in edited if line[1] != line[2]]
+
+    def edit(self, change: Callable[[str], str], ids: Iterable[str] | None = None) -> str | None:
+        """Change many captions at once; returns an undo token, None where nothing changed."""
+        with self.lock:
+            lines = self.preview(change, ids)
+            if not lines:
+                return None
+            token = acts.record_captions(self.folder, {id_: before for id_, before, _ in lines})
+            self._write_captions({id_: after for id_, _, after in lines})
+            return token
+
+    def delete(self, ids: Iterable[str]) -> str:
+        """Move pictures (by id or file name) and their captions to the set's `.trash`; returns an undo token."""
+        wanted = set(ids)
+        with self.lock:
+            found, bad = self.scan()
+            gone = [p for p in found if p.id in wanted or p.file.name in wanted]
+            broken = [file for file, _ in bad if file.name in wanted]
+            missing = wanted - {name for p in gone for name in (p.id, p.file.name)} - {file.name for file in broken}
+            if missing:
+                raise Problem("picture_missing", picture=shown(min(missing)))
+            shared = {p.caption_file for p in found if p not in gone}
+            moved = [f for p in gone for f in (p.file, p.caption_file) if f not in shared]
+            said = staging.read_set(self.folder)
+            notes = staging.notes_of(said)
+            entries = {id_: notes.pop(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}
+            token = acts.record_delete(self.folder, moved + broken, entries)
+            staging.write_set(self.folder, said)
+            return token
+
+    def undo(self, token: str | None = None) -> acts.Act | None:
+        """Take back one bulk edit or deletion (default: the newest); None where there is nothing to take back."""
+        with self.lock:
+            act = acts.take_back(self.folder, token)
+            if act and act.what == "captions":
+                self._write_captions(act.captions)
+            elif act:
+                said = staging.read_set(self.folder)
+                staging.notes_of(said).update({id_: note for id_, note in act.entries.items() if note})
+                staging.write_set(self.folder, said)
+            return act
+
+    def undoable(self) -> acts.Act | None:
+        """What `undo()` would take back."""
+        return acts.newest(self.folder)
+
+    def next_number(self) -> int:
+        """The first number no picture has, or had as far as the trash remembers."""
+        here = [*self.folder.iterdir(), *(self.folder / ".trash").glob("*/*")]
+        return max((int(f.stem) for f in here if f.stem.isdecimal() and len(f.stem) <= 9), default=0) + 1
+
+    def discard(self, home: Home) -> Path:
+        """Move the whole set to `outputs/trash/sets`; returns where it lies, for `restore_set`."""
+        (home.trash / "sets").mkdir(parents=True, exist_ok=True)
+        place = files.free_name(home.trash / "sets", self.folder.name)
+        with self.lock:
+            os.replace(self.folder, place)
+        return place
+
+    def _write_captions(self, texts: dict[str, str]) -> None:
+        for p in self.pictures():
+            if p.id in texts:
+                _write_caption(p, texts[p.id])
+
+
+def thumbnail(p: Picture, side: int = 320) -> Path:
+    """A JPEG of at most `side` pixels, made once; another file under the same name gets another thumbnail."""
+    name = f"{p.file.name}:{stamp(p.file)}:{side}"
+    path = p.facts.place / "thumbs" / f"{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:20]}.jpg"
+    if not path.is_file():
+        image = p.load()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        files.write_bytes(path, buffer.getvalue())
+    return path
+
+
+def list_sets(home: Home) -> list[ImageSet]:
+    """Every set under `home.datasets`, by name: folders with a set.json or with pictures that someone put there."""
+    if not home.datasets.is_dir():
+        return []
+    folders = sorted(f for f in home.datasets.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return [ImageSet(f) for f in folders if any(p.name == "set.json" or p.suffix.lower() in NAMED for p in f.iterdir())]
+
+
+def restore_set(home: Home, place: Path) -> ImageSet:
+    """Bring a discarded set back; a name taken in the meantime gets `_v2`."""
+    target = files.free_name(home.datasets, place.name)
+    os.replace(place, target)
+    return ImageSet(target)
+
+
+def _fit(text: str) -> str:
+    return captions.shorten(captions.clean(text))[0]
+
+
+def _write_caption(p: Picture, text: str) -> str:
+    text = _fit(text)
+    files.write_text(p.caption_file, f"{text}\n" if text else "")
+    return text
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

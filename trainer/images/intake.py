@@ -1,0 +1,258 @@
+"""Taking pictures in: from files, folders and zips of any origin to our own clean PNGs and captions in a set.
+
+Called by the page's drop zone and by `train --images`. Nothing of the drop is believed: bytes decide what a file is
+(decode.py), directories are only read (sources.py), and the set changes in one step at the end (staging.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.home import Home
+from trainer.images import decode, staging
+from trainer.images.decode import WHITE, Colour, Refused
+from trainer.images.facts import cache_folder
+from trainer.images.image_set import ImageSet
+from trainer.images.limits import LIMITS, MB, Limits
+from trainer.images.measures import Measures, as_dict, measure_image
+from trainer.images.pairing import Pairing
+from trainer.images.picture import Picture
+from trainer.images.sources import Entry, entries, looks_like_picture, shown
+from trainer.problem import Problem
+from trainer.texts import t
+
+Progress = Callable[[int, int, str], None]
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing to tell about one file: `code` under `intake.refused` or `intake.notices`, with `params`."""
+
+    name: str
+    code: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Intake:
+    """What became of everything dropped."""
+
+    accepted: list[Picture] = field(default_factory=list)
+    refused: list[Line] = field(default_factory=list)
+    notices: list[Line] = field(default_factory=list)
+
+    def sentences(self, language: str | None = None, names: int = 3) -> list[str]:
+        """The lines for a person, one sentence for each reason, with the first few names."""
+        said = []
+        for table, lines in (("refused", self.refused), ("notices", self.notices)):
+            groups: dict[tuple[str, str], list[Line]] = {}
+            for line in lines:
+                why = t(f"intake.{table}.{line.code}", language=language, **line.params)
+                groups.setdefault((line.code, why), []).append(line)
+            for (_, why), group in groups.items():
+                who = t("intake.comma", language=language).join(line.name for line in group[:names])
+                if len(group) > names:
+                    who = t("intake.and_more", language=language, names=who, count=len(group) - names)
+                said.append(t("intake.line", language=language, names=who, why=why))
+        return said
+
+
+@dataclass
+class _Prepared:
+    png: bytes
+    content: str
+    size: tuple[int, int]
+    measures: Measures
+    notices: list[str]
+
+
+Outcome = tuple[_Prepared | Refused, int]
+
+
+def take_in(
+    sources: Iterable[Path],
+    into: ImageSet,
+    progress: Progress | None = None,
+    *,
+    limits: Limits = LIMITS,
+    background: Colour = WHITE,
+) -> Intake:
+    """Take in every picture found in `sources`; what is refused and why is in the result, the rest goes on.
+
+    `background` is what transparent parts are laid on. `progress(done, of, name)` is called after each file.
+    """
+    try:
+        with into.taking, entries(sources, limits) as found, staging.Staging(into.folder) as batch:
+            work = _Work(into, batch, limits, background)
+            work.run(found, progress)
+            with into.lock:
+                work.commit()
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise Problem("disk_full", needed=limits.file_bytes // MB, folder=str(into.folder)) from error
+        raise
+    return work.result
+
+
+def new_set(
+    home: Home, title: str, sources: Iterable[Path], kind: str = "style", progress: Progress | None = None
+) -> tuple[ImageSet | None, Intake]:
+    """A new set from a drop: it appears when everything is in, and not at all where nothing could be taken."""
+    home.create()
+    for old in home.datasets.glob(".new-*"):
+        staging.sweep(old)
+    hidden = home.datasets / f".new-{uuid.uuid4().hex}"
+    hidden.mkdir()
+    try:
+        result = take_in(sources, ImageSet(hidden), progress)
+        if not result.accepted:
+            return None, result
+        made = ImageSet.create(home, title, kind, contents=hidden)
+        result.accepted = made.pictures()
+        return made, result
+    finally:
+        for rest in (hidden, cache_folder(hidden)):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+class _Work:
+    """One intake under way."""
+
+    def __init__(self, into: ImageSet, batch: staging.Staging, limits: Limits, background: Colour) -> None:
+        self.into, self.batch, self.limits, self.background = into, batch, limits, background
+        self.result = Intake()
+        self.before = into.pictures()
+        self.known = dict(_contents(self.before))
+        self.number = into.next_number()
+        self.stored = sum(file.stat().st_size for file in into.folder.iterdir() if file.is_file())
+        self.unpacked = 0
+        self.learnt: dict[str, dict[str, Any]] = {}
+        self.late: dict[str, str] = {}
+
+    def run(self, found: list[Entry], progress: Progress | None) -> None:
+        """Prepare every picture, a few at a time, and stage it in order."""
+        self.refuse_all(entry for entry in found if entry.kind == "refused")
+        pictures = [entry for entry in found if entry.kind == "picture"]
+        for entry in found:
+            if entry.kind == "other" and looks_like_picture(entry, self.limits):
+                pictures.append(entry)
+            elif entry.kind == "other":
+                self.notice(entry.name, "other_file")
+        pairing = Pairing(found, pictures, self.limits, self.notice)
+        for done, (entry, (outcome, taken)) in enumerate(_in_order(self.prepare, pictures), 1):
+            self.unpacked += taken
+            if isinstance(outcome, Refused):
+                self.refuse(entry.name, outcome)
+            else:
+                self.place(entry, outcome, pairing.of(entry))
+            if progress:
+                progress(done, len(pictures), shown(entry.name))
+        self.late |= pairing.leftovers(self.before)
+
+    def prepare(self, entry: Entry) -> Outcome:
+        """One entry decoded and encoded again, and the bytes it took; runs in a worker thread."""
+        taken = 0
+        try:
+            if len(self.before) + len(self.batch.entries) >= self.limits.pictures:
+                raise Refused("set_full", limit=self.limits.pictures)
+            if max(self.stored, self.unpacked) >= self.limits.set_bytes:
+                raise Refused("set_too_big", limit=self.limits.set_bytes // MB)
+            data = entry.read(self.limits.file_bytes)
+            taken = len(data)
+            image, notices = decode.decode(io.BytesIO(data), self.limits, self.background)
+            png, content = decode.as_png(image), decode.content_hash(image)
+            return _Prepared(png, content, image.size, measure_image(image), notices), taken
+        except Refused as refusal:
+            return refusal, taken
+        except MemoryError:
+            return Refused("memory"), taken
+
+    def place(self, entry: Entry, ready: _Prepared, caption: str) -> None:
+        """Stage a prepared picture, unless it is there already or no room is left."""
+        twin = self.known.get(ready.content)
+        if twin is not None:
+            self.notice(entry.name, "duplicate", picture=twin)
+            if caption:
+                self.late[twin] = caption
+            return
+        if len(self.before) + len(self.batch.entries) >= self.limits.pictures:
+            return self.refuse(entry.name, Refused("set_full", limit=self.limits.pictures))
+        if max(self.stored + len(ready.png), self.unpacked) > self.limits.set_bytes:
+            return self.refuse(entry.name, Refused("set_too_big", limit=self.limits.set_bytes // MB))
+        for code in ready.notices:
+            self.notice(entry.name, code)
+        note: dict[str, Any] = {"original": shown(entry.name), "added": _now()}
+        if entry.repeats:
+            note["repeats"], word = entry.repeats
+            self.notice_once(f"{note['repeats']}_{word}", "kohya_folder", repeats=note["repeats"], word=shown(word))
+        id_ = f"{self.number:04d}"
+        self.number += 1
+        self.batch.add(id_, ready.png, caption, note)
+        self.known[ready.content] = id_
+        measures = as_dict(ready.measures)
+        self.learnt[id_] = {"content": ready.content, "size": list(ready.size), "measures": measures}
+        self.stored += len(ready.png)
+
+    def commit(self) -> None:
+        """Make it real, remember what was measured, and give captions that came late to pictures that had none."""
+        self.batch.commit()
+        fresh = {picture.id: picture for picture in self.into.pictures()}
+        for id_, learnt in self.learnt.items():
+            self.into.facts.put(self.into.folder / f"{id_}.png", **learnt)
+        self.into.facts.save()
+        for id_, caption in self.late.items():
+            if id_ in fresh and not fresh[id_].caption:
+                self.into.set_caption(id_, caption)
+                self.notice(fresh[id_].original, "caption_added", picture=id_)
+        self.result.accepted = [picture for picture in self.into.pictures() if picture.id in self.learnt]
+
+    def refuse(self, name: str, why: Refused) -> None:
+        self.result.refused.append(Line(shown(name), why.code, why.params))
+
+    def refuse_all(self, found: Iterable[Entry]) -> None:
+        for entry in found:
+            self.refuse(entry.name, entry.refusal or Refused("damaged"))
+
+    def notice(self, name: str, code: str, **params: Any) -> None:
+        self.result.notices.append(Line(shown(name), code, params))
+
+    def notice_once(self, name: str, code: str, **params: Any) -> None:
+        if Line(shown(name), code, params) not in self.result.notices:
+            self.notice(name, code, **params)
+
+
+def _in_order(work: Callable[[Entry], Outcome], items: list[Entry]) -> Iterator[tuple[Entry, Outcome]]:
+    """`work` on every item in a few threads, results in order, never more than a few finished ones waiting."""
+    waiting: deque[tuple[Entry, Future[Outcome]]] = deque()
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="intake") as pool:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > WORKERS:
+                entry, future = waiting.popleft()
+                yield entry, future.result()
+        for entry, future in waiting:
+            yield entry, future.result()
+
+
+def _contents(pictures: list[Picture]) -> Iterator[tuple[str, str]]:
+    """Content hash and id of every picture that can still be read."""
+    for picture in pictures:
+        with contextlib.suppress(Problem):
+            yield picture.content, picture.id
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,113 @@
+"""How new pictures enter a set at once or not at all, and the only code that reads and writes `set.json`.
+
+Everything is prepared in a hidden folder `.incoming-*`. Writing `commit.json` there is the moment it counts: before
+it a crash leaves nothing, after it opening the set finishes the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from trainer import files
+
+STALE_SECONDS = 3600.0
+
+
+class Staging:
+    """A batch of new pictures on its way into a set. Leaving the `with` without `commit` leaves no trace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.place = folder, folder / f".incoming-{uuid.uuid4().hex}"
+        self.entries: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Staging:
+        self.place.mkdir()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not (self.place / "commit.json").is_file():  # a commit that failed half-way is finished at the next opening
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def add(self, id_: str, picture: bytes, caption: str, note: dict[str, Any]) -> None:
+        """Put one picture and its caption down, flushed to the disk."""
+        if caption:
+            _write(self.place / f"{id_}.txt", f"{caption}\n".encode("utf-8", "replace"))
+        _write(self.place / f"{id_}.png", picture)
+        self.entries[id_] = note
+
+    def commit(self) -> None:
+        """Make everything added part of the set."""
+        if self.entries:
+            files.write_json(self.place / "commit.json", self.entries)
+            _finish(self.place)
+
+
+def recover(folder: Path) -> None:
+    """Finish what was committed and sweep what was broken off and has not moved for an hour."""
+    for place in folder.glob(".incoming-*"):
+        if (place / "commit.json").is_file():
+            _finish(place)
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            sweep(place)
+
+
+def sweep(place: Path) -> None:
+    """Remove a temporary folder that nobody has written to for an hour."""
+    try:
+        if time.time() - place.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(place, ignore_errors=True)
+    except FileNotFoundError:
+        return
+
+
+def read_set(folder: Path) -> dict[str, Any]:
+    """What `set.json` says; nothing where it is missing or broken."""
+    said = files.read_json(folder / "set.json", {})
+    return said if isinstance(said, dict) else {}
+
+
+def write_set(folder: Path, said: dict[str, Any]) -> None:
+    """Write `set.json`; one that a person broke while editing is kept aside, not overwritten."""
+    path = folder / "set.json"
+    if path.is_file() and path.stat().st_size and not isinstance(files.read_json(path), dict):
+        os.replace(path, files.free_name(folder, "set.json", ".broken"))
+    files.write_json(path, said)
+
+
+def notes_of(said: dict[str, Any]) -> dict[str, Any]:
+    """The table of pictures inside `said`, mended where it is none."""
+    if not isinstance(said.get("pictures"), dict):
+        said["pictures"] = {}
+    return said["pictures"]
+
+
+def _finish(place: Path) -> None:
+    """Captions first, so that no picture is ever seen without its own; done twice it does no harm."""
+    folder, entries, names = place.parent, files.read_json(place / "commit.json", {}), {}
+    for id_ in entries:
+        if not (place / f"{id_}.png").is_file():
+            continue  # moved before a crash
+        target = files.free_name(folder, id_, ".png").stem  # someone may have put a file of that name there meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process may be finishing the same batch
+            if (place / f"{id_}.txt").is_file():
+                os.replace(place / f"{id_}.txt", folder / f"{target}.txt")
+            os.replace(place / f"{id_}.png", folder / f"{target}.png")
+            names[id_] = target
+    said = read_set(folder)
+    notes_of(said).update({names.get(id_, id_): note for id_, note in entries.items()})
+    write_set(folder, said)
+    (place / "commit.json").unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,91 @@
+"""The ledger as an open file: reading and writing from any thread, patiently. The store's ground; leases use it too."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainer.jobs import ledger
+
+T = TypeVar("T")
+
+
+class Database:
+    """One connection, one statement at a time. `mended` says what was done to a damaged file when it was opened."""
+
+    def __init__(self, database: Path) -> None:
+        self.path = database
+        self._lock = threading.RLock()
+        self._connection, self.mended = ledger.open_ledger(database)
+        self._file = self._identity()
+
+    def close(self) -> None:
+        """Let the file go."""
+        with self._lock:
+            self._connection.close()
+
+    # --- settings ---------------------------------------------------------------------------------------------
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """A small remembered value of this home."""
+        rows = self.read("SELECT value FROM settings WHERE name=?", (name,))
+        return json.loads(rows[0]["value"]) if rows else default
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a small value."""
+        self.write("INSERT INTO settings VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value",
+                   (name, json.dumps(value)))
+
+    # --- the file ---------------------------------------------------------------------------------------------
+
+    def back_up(self) -> None:
+        """Keep a copy for the day the file is damaged."""
+        self._do(lambda connection: ledger.back_up(connection, self.path))
+
+    def read(self, sql: str, values: Any = ()) -> list[sqlite3.Row]:
+        """Rows of a query."""
+        return self._do(lambda connection: connection.execute(sql, values).fetchall())
+
+    def write(self, sql: str, values: Any = (), patience: float | None = None) -> int:
+        """One changing statement, durable when this returns: how many rows it changed."""
+        return self._do(lambda connection: connection.execute(sql, values).rowcount, patience)
+
+    def transaction(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Several statements as one, with the right to write from the start."""
+
+        def whole(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = act(connection)
+                connection.execute("COMMIT")
+                return result
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+        return self._do(whole)
+
+    def _do(self, act: Callable[[sqlite3.Connection], T], patience: float | None = None) -> T:
+        with self._lock:
+            if self._identity() != self._file:  # mended by another process: the file we hold is not the ledger now
+                self._connection.close()
+                self._connection, mended = ledger.open_ledger(self.path)
+                self.mended = mended or self.mended
+                self._file = self._identity()
+            try:
+                return ledger.patiently(lambda: act(self._connection), patience)
+            except sqlite3.OperationalError as error:
+                raise ledger.translated(error, self.path) from error
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino

@@ -1,0 +1,169 @@
+"""Says what a run would cost, measured in a child process while the person still chooses. Used by jobs.py.
+
+One measurement at a time; it ends when a run begins or other settings are asked for, and is remembered in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from trainer import files
+from trainer.config.load import dump
+from trainer.config.train import TrainConfig
+from trainer.home import PROJECT, Home
+from trainer.jobs import process
+from trainer.jobs.store import Store
+from trainer.problem import Problem
+
+LIMIT = 600.0
+"""Seconds after which a measurement is given up."""
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run costs. Seconds are for the whole run with loading and encoding, without the test pictures."""
+
+    seconds_per_step: float
+    steps: int
+    seconds: float
+    file_bytes: int
+    peak_bytes: int
+    load_seconds: float
+
+
+def command(config_file: Path, home: Home) -> list[str]:
+    """The process that measures."""
+    return process.python("forecast", str(config_file), "--home", str(home.root))
+
+
+class Forecaster:
+    """Starts measurements and remembers them. `get` never waits."""
+
+    def __init__(self, home: Home, store: Store, command: Callable[[Path, Home], list[str]] = command) -> None:
+        self.home, self.store, self.command = home, store, command
+        self._lock = threading.Lock()
+        self._key: str | None = None
+        self._halt = threading.Event()
+        self._hopeless: set[str] = set()
+        self._child: subprocess.Popen[Any] | None = None
+
+    def get(self, config: TrainConfig) -> Forecast | None:
+        """The forecast where it is known; else None, and a measurement begins unless a run is on."""
+        key = self.key(config)
+        if (known := self._remembered(key)) is not None:
+            return known
+        with self._lock:
+            if key == self._key or key in self._hopeless or self.store.active():
+                return None
+            self._halt.set()
+            self._key, self._halt = key, threading.Event()
+            threading.Thread(target=self._measure, args=(key, config, self._halt), name="forecast", daemon=True).start()
+        return None
+
+    def measuring(self) -> bool:
+        """Whether a measurement is on."""
+        return self._key is not None
+
+    def cancel(self) -> None:
+        """End the measurement that is on, if any: a run goes first."""
+        with self._lock:
+            self._halt.set()
+            self._key = None
+            if self._child is not None and self._child.poll() is None:
+                self._child.kill()
+
+    def key(self, config: TrainConfig) -> str:
+        """What a measurement depends on: base, pictures, and the options that cost something."""
+        tree = dump(config)
+        kept: dict[str, Any] = {name: tree[name] for name in ("run", "model", "images", "lora", "optimizer", "memory")}
+        kept["run"] = {k: v for k, v in tree["run"].items() if k not in ("seed", "kind")}
+        kept["save"] = tree["save"]["dtype"]
+        folder = Path(config.images.folder)
+        listing = sorted(os.scandir(folder), key=lambda e: e.name) if config.images.folder and folder.is_dir() else []
+        pictures = [e for e in listing if not e.name.endswith((".txt", ".json"))]
+        kept["set"] = [(e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in pictures]
+        base = Path(config.model.base)
+        kept["base"] = base.stat().st_mtime_ns if base.exists() else None
+        return hashlib.sha256(json.dumps([_VERSION, kept], sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+    def _file(self, key: str) -> Path:
+        return self.home.cache / "forecasts" / f"{key}.json"
+
+    def _remembered(self, key: str) -> Forecast | None:
+        told = files.read_json(self._file(key))
+        return _read(told) if isinstance(told, dict) else None
+
+    def _measure(self, key: str, config: TrainConfig, halt: threading.Event) -> None:
+        lock = FileLock(self.home.cache / "forecast.lock", thread_local=False)
+        try:
+            while not halt.is_set():  # the one before, or another page's, first has to end
+                try:
+                    lock.acquire(timeout=0.2)
+                    break
+                except Timeout:
+                    continue
+            else:
+                return
+            with lock:
+                told = self._run(config, halt)
+            if told is not None:
+                files.write_json(self._file(key), asdict(told))
+            elif not halt.is_set():
+                self._hopeless.add(key)
+        except (OSError, Problem) as error:
+            print(f"No forecast: {error}", file=sys.stderr)
+            self._hopeless.add(key)
+        finally:
+            lock.release()
+            with self._lock:
+                if self._key == key and self._halt is halt:
+                    self._key = None
+
+    def _run(self, config: TrainConfig, halt: threading.Event) -> Forecast | None:
+        limit = time.monotonic() + LIMIT
+        with tempfile.TemporaryDirectory(dir=self.home.cache) as folder:
+            given, output = Path(folder) / "config.json", Path(folder) / "out"
+            files.write_json(given, dump(config))
+            with open(output, "wb") as out, open(self.home.outputs / "forecast.log", "wb") as log:
+                child = self._child = subprocess.Popen(
+                    self.command(given, self.home), stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=PROJECT,
+                    **process.detached(),
+                )
+            try:
+                while child.poll() is None:
+                    if halt.wait(0.2) or self.store.active() or time.monotonic() > limit:
+                        halt.set()
+                        return None
+            finally:
+                if child.poll() is None:
+                    child.kill()
+                child.wait()
+            if child.returncode != 0:
+                return None
+            for line in reversed(output.read_text("utf-8", "replace").splitlines()):
+                try:
+                    return _read(json.loads(line))
+                except ValueError:
+                    continue
+            return None
+
+
+def _read(told: Any) -> Forecast | None:
+    names = [field.name for field in fields(Forecast)]
+    if not isinstance(told, dict) or not all(isinstance(told.get(name), int | float) for name in names):
+        return None
+    return Forecast(**{name: told[name] for name in names})

@@ -1,0 +1,119 @@
+"""A run at the command line: the same ledger row and the same trainer process as the page's, shown line by line here.
+
+Called by `python launch.py train`. Ctrl-C (or a closed terminal) stops after the step and keeps; a second Ctrl-C kills.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from trainer import events
+from trainer.config.train import TrainConfig
+from trainer.home import Home
+from trainer.jobs import process
+from trainer.jobs.follow import note_text
+from trainer.jobs.jobs import Jobs
+from trainer.jobs.states import ENDED
+from trainer.jobs.store import RunRow
+from trainer.jobs.supervisor import Command, Patience, Supervisor, command
+from trainer.texts import t
+
+Show = Callable[[events.Event | RunRow], None]
+
+
+def run(
+    config: TrainConfig, home: Home, show: Show, *, patience: Patience | None = None, command: Command = command,
+) -> int:
+    """Train. `show` gets each event, and the row whenever its state changes. 0: finished; 1: not; 130: stopped.
+
+    Waits where another run has the device.
+    """
+    patience = patience or Patience(tick=0.3)
+    jobs = Jobs(home)
+    id_ = jobs.submit(config, runner=process.me())
+    supervisor = Supervisor(home, jobs.store, patience=patience, command=command, only=id_)
+    asked = _Asked()
+    offset, state = 0, None
+    try:
+        while True:
+            supervisor.tick()
+            row = jobs.row(id_)
+            told, offset = events.read(jobs.run_dir(id_).events, offset)
+            for event in told:
+                show(event)
+            if row.state != state:
+                state = row.state
+                show(row)
+            if row.state in ENDED and not told:
+                return 0 if row.state == "succeeded" else 130 if row.state == "stopped" else 1
+            if asked.times == 1 and row.state != "stopping":
+                jobs.stop(id_)
+            elif asked.times > 1 and row.pid:
+                jobs.stop(id_)
+                process.end(row.pid, row.born or 0.0, 0.0)
+            time.sleep(patience.tick)
+    finally:
+        asked.restore()
+        jobs.close()
+
+
+class Lines:
+    """Prints what happens: stages, every so many seconds a step, what is saved, how it ended."""
+
+    def __init__(self, out: TextIO = sys.stdout, every: float = 5.0) -> None:
+        self.out, self.every = out, every
+        self._last, self._stage = 0.0, ""
+        self._row: RunRow | None = None
+
+    def __call__(self, told: events.Event | RunRow) -> None:
+        if isinstance(told, RunRow):
+            self._row = told
+            if told.state in ("queued", "failed", "interrupted", "stopped", "paused"):
+                reason = told.reason()
+                self._say(t(f"states.{told.state}") + (f": {reason}" if reason else ""))
+            elif told.state == "succeeded":
+                self._say(t("notes_jobs.line_lora", file=told.lora))
+        elif isinstance(told, events.Step):
+            self._step(told)
+        elif isinstance(told, events.Stage):
+            if told.name not in (self._stage, "training"):
+                self._say(t(f"stages.{told.name}"))
+            self._stage = told.name
+        elif isinstance(told, events.Note):
+            self._say(note_text(told))
+        elif isinstance(told, events.Sample):
+            self._say(t("notes_jobs.line_sample", file=told.file))
+
+    def _step(self, told: events.Step) -> None:
+        now = time.monotonic()
+        if now - self._last < self.every and told.step != told.total:
+            return
+        self._last = now
+        left = (told.total - told.step) * told.seconds
+        loss = "–" if told.loss is None else f"{told.loss:.4f}"
+        clock = f"{int(left) // 60}:{int(left) % 60:02d}"
+        self._say(t("notes_jobs.line_step", step=told.step, total=told.total, loss=loss, left=clock))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self.out, flush=True)
+
+
+class _Asked:
+    """Counts the signals that ask for an end, while it lives."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        self._before = {number: signal.signal(number, self._hear) for number in numbers}
+
+    def _hear(self, _number: int, _frame: Any) -> None:
+        self.times += 1
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

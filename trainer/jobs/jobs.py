@@ -1,0 +1,185 @@
+"""The face of runs as jobs: what the page and the commands call. Puts requests into the ledger and the run folders.
+
+Nothing here trains or waits. A request that makes no sense any more is answered with a sentence, never with harm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer import bases
+from trainer.config.train import TrainConfig
+from trainer.home import Home
+from trainer.images.image_set import ImageSet
+from trainer.jobs import process
+from trainer.jobs.follow import Follower, RunView
+from trainer.jobs.forecast import Forecast, Forecaster
+from trainer.jobs.states import ENDED, RESUMABLE
+from trainer.jobs.store import Runner, RunRow, Store
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+from trainer.texts import t
+
+if TYPE_CHECKING:
+    from trainer.jobs import foreground
+
+ROOM = 600 * 2**20
+"""Bytes that must be free before a run is taken in."""
+FOLLOWED = 16
+"""Runs kept in memory as far as they were read."""
+
+
+class Jobs:
+    """Runs of one home. Safe from any thread; as many as you like on one home."""
+
+    def __init__(self, home: Home, store: Store | None = None) -> None:
+        self.home = home.create()
+        self.store = store or Store(home.database)
+        self._followers: dict[str, Follower] = {}
+        self._lock = threading.Lock()
+        self._forecaster = Forecaster(self.home, self.store)
+
+    # --- looking ----------------------------------------------------------------------------------------------
+
+    def rows(self) -> list[RunRow]:
+        """All runs, the newest first; `position` says the place of those that wait."""
+        return self.store.list()
+
+    def row(self, id_: str) -> RunRow:
+        """One run as the ledger knows it."""
+        return self.store.get(id_)
+
+    def follow(self, id_: str) -> RunView:
+        """One run with its losses, samples, notes and the end of its log; reads only what is new."""
+        row = self.store.get(id_)
+        with self._lock:
+            follower = self._followers.pop(id_, None) or Follower(self.run_dir(id_))
+            self._followers[id_] = follower
+            while len(self._followers) > FOLLOWED:  # the ones looked at longest ago are read again when asked for
+                del self._followers[next(iter(self._followers))]
+        return follower.look(row)
+
+    def run_dir(self, id_: str) -> RunDir:
+        """The run's folder."""
+        return self.store.run_dir(id_)
+
+    def forecast(self, config: TrainConfig) -> Forecast | None:
+        """What a run with these settings costs, measured; None while it is being measured or where it cannot be."""
+        return self._forecaster.get(config)
+
+    def notice(self, language: str | None = None) -> str | None:
+        """What was done to a damaged ledger when it was opened, as a sentence; None where all was well."""
+        return t(f"notes_jobs.{self.store.mended}", language=language) if self.store.mended else None
+
+    # --- asking -----------------------------------------------------------------------------------------------
+
+    def submit(self, config: TrainConfig, key: str | None = None, *, runner: Runner | None = None) -> str:
+        """Check and queue a run; its id. The same `key` (one a filled form) never makes a second run."""
+        if key and (known := self.store.by_key(key)):
+            return known
+        self.check(config)
+        id_ = self.store.create(config, key or uuid.uuid4().hex, runner=runner)
+        self._forecaster.cancel()
+        return id_
+
+    def check(self, config: TrainConfig) -> None:
+        """Problem with its field where a run could not even begin."""
+        if not config.save.name.strip():
+            raise Problem("job_name_missing", field="save.name")
+        folder = Path(config.images.folder)
+        if not config.images.folder or not folder.is_dir() or not ImageSet(folder).pictures():
+            raise Problem("job_no_pictures", field="images.folder")
+        if not config.rights.pictures_ok:
+            raise Problem("job_rights_missing", field="rights.pictures_ok")
+        bases.find(self.home, config.model.base)
+        if shutil.disk_usage(self.home.outputs).free < ROOM:
+            raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
+
+    def pause(self, id_: str) -> RunRow:
+        """Let it wait after the step it is in, saved, keeping its place on the device."""
+        if self.store.move(id_, "pausing", only_from=("running",)):
+            self.run_dir(id_).ask("pause")
+        elif self.store.get(id_).state not in ("pausing", "paused"):
+            raise Problem("job_not_running")
+        return self.store.get(id_)
+
+    def resume(self, id_: str) -> RunRow:
+        """Go on: a paused run at once, one that ended before its time from its newest checkpoint, behind the queue."""
+        if self.store.move(id_, "running", only_from=("pausing", "paused")):
+            self.run_dir(id_).ask("resume")
+            return self.store.get(id_)
+        row = self.store.get(id_)
+        if row.state == "succeeded":
+            raise Problem("job_resume_finished")
+        if row.state in RESUMABLE:
+            self.store.move(id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=None)
+        elif row.state == "stopping":
+            raise Problem("job_still_stopping")
+        return self.store.get(id_)
+
+    def stop(self, id_: str) -> RunRow:
+        """Stop after the step and keep what was learnt; one that waits is taken from the queue. Twice is harmless."""
+        if self.store.move(id_, "stopped", only_from=("draft", "queued")):
+            return self.store.get(id_)
+        if self.store.move(id_, "stopping", only_from=("starting", "running", "pausing", "paused")):
+            self.run_dir(id_).ask("stop")
+        return self.store.get(id_)
+
+    def save_now(self, id_: str) -> RunRow:
+        """Keep a checkpoint after this step."""
+        return self._ask(id_, "save")
+
+    def sample_now(self, id_: str) -> RunRow:
+        """Draw the test pictures after this step."""
+        return self._ask(id_, "sample")
+
+    def _ask(self, id_: str, what: str) -> RunRow:
+        row = self.store.get(id_)
+        if row.state not in ("running", "pausing"):
+            raise Problem("job_not_running")
+        self.run_dir(id_).ask(what)
+        return row
+
+    # --- tidying ----------------------------------------------------------------------------------------------
+
+    def delete(self, id_: str) -> str:
+        """Take a run that has ended out of the list, its folder into the trash; what `restore` needs."""
+        row = self.store.get(id_)
+        if row.state not in ENDED | {"draft"}:
+            raise Problem("job_delete_running")
+        if process.alive(row.pid, row.born, row.boot):
+            raise Problem("job_still_stopping")
+        folder, trash = self.run_dir(id_).path, self.home.trash / "runs" / id_
+        if folder.exists():
+            trash.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder, trash)
+        self.store.write("UPDATE runs SET deleted=strftime('%s', 'now') WHERE id=?", (id_,))
+        with self._lock:
+            self._followers.pop(id_, None)
+        return id_
+
+    def restore(self, token: str) -> RunRow:
+        """Put a deleted run back."""
+        trash, folder = self.home.trash / "runs" / token, self.run_dir(token).path
+        if trash.exists() and not folder.exists():
+            os.replace(trash, folder)
+        if not folder.exists():
+            raise Problem("job_unknown", id=token)
+        self.store.write("UPDATE runs SET deleted=NULL WHERE id=?", (token,))
+        return self.store.get(token)
+
+    def close(self) -> None:
+        """End what this object started (the measuring child); runs go on."""
+        self._forecaster.cancel()
+
+
+def run_in_foreground(config: TrainConfig, home: Home, show: foreground.Show | None = None) -> int:
+    """Train at the command line, told line by line; the exit status. Ctrl-C stops and keeps (foreground.py)."""
+    from trainer.jobs import foreground
+
+    return foreground.run(config, home, show or foreground.Lines())

@@ -1,0 +1,200 @@
+"""The ledger's file: opening it safely, its tables, its backup, mending it when broken. Used by store.py alone."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from filelock import FileLock, Timeout
+
+from trainer import files
+from trainer.problem import Problem
+
+VERSION = 1
+PATIENCE = 15.0
+"""Seconds to wait for another program that holds the file."""
+T = TypeVar("T")
+
+TABLES = """
+CREATE TABLE runs(
+    id TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, device TEXT NOT NULL, state TEXT NOT NULL,
+    why TEXT, params TEXT NOT NULL DEFAULT '{}', place INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL, queued REAL, started REAL, ended REAL, deleted REAL,
+    pid INTEGER, born REAL, boot TEXT, attempt INTEGER NOT NULL DEFAULT 0, requeues INTEGER NOT NULL DEFAULT 0,
+    runner_pid INTEGER, runner_born REAL, runner_boot TEXT,
+    heartbeat REAL, beats INTEGER NOT NULL DEFAULT 0, last_step REAL, quiet REAL NOT NULL DEFAULT 0, silent TEXT,
+    step INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,
+    stage TEXT, stage_done INTEGER NOT NULL DEFAULT 0, stage_of INTEGER NOT NULL DEFAULT 0,
+    eta_low REAL, eta_high REAL, rate REAL, memory INTEGER, loss REAL, lora TEXT);
+CREATE INDEX runs_by_state ON runs(state, place);
+CREATE TABLE leases(
+    device TEXT PRIMARY KEY, holder TEXT NOT NULL, kind TEXT NOT NULL, pid INTEGER NOT NULL, born REAL NOT NULL,
+    boot TEXT NOT NULL, since REAL NOT NULL, touches INTEGER NOT NULL DEFAULT 0,
+    lender TEXT, lender_pid INTEGER, lender_born REAL, lender_boot TEXT);
+CREATE TABLE requests(
+    id INTEGER PRIMARY KEY, device TEXT NOT NULL, holder TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, pid INTEGER NOT NULL,
+    born REAL NOT NULL, boot TEXT NOT NULL, asked REAL NOT NULL);
+CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection with settings that survive a power cut. WAL needs a local disk; elsewhere the older journal."""
+    found = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+    found.row_factory = sqlite3.Row
+    try:
+        found.execute("PRAGMA busy_timeout=5000")
+        found.execute("PRAGMA foreign_keys=ON")
+        patiently(lambda: _journal(found, on_network(path)))
+        found.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        found.close()
+        raise
+    return found
+
+
+def _journal(connection: sqlite3.Connection, network: bool) -> None:
+    if not network:
+        try:
+            if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal":
+                connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+                return
+        except sqlite3.OperationalError as error:
+            if is_locked(error):
+                raise
+    connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+
+
+def open_ledger(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    """The ledger, made or mended where needed, and what was done to it: None, `restored` or `started_anew`."""
+    guard = FileLock(f"{path}.lock", timeout=PATIENCE * 2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with guard:
+            return _open(path)
+    except Timeout:
+        raise Problem("job_ledger_locked", file=str(path)) from None
+    except PermissionError:
+        raise Problem("job_ledger_readonly", file=str(path)) from None
+    except sqlite3.OperationalError as error:
+        raise translated(error, path) from error
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, str | None]:
+    mended = None
+    connection = _sound(path)
+    if connection is None:
+        mended = _mend(path)
+        connection = connect(path)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise Problem("job_ledger_newer", file=str(path), theirs=version, ours=VERSION)
+        if version == 0:
+            script = f"BEGIN IMMEDIATE;{TABLES}PRAGMA user_version={VERSION};COMMIT;"
+            patiently(lambda: connection.executescript(script))
+    except BaseException:
+        connection.close()
+        raise
+    return connection, mended
+
+
+def _sound(path: Path) -> sqlite3.Connection | None:
+    """A connection where the file is whole (or new); None where it is damaged."""
+    connection = None
+    try:
+        connection = connect(path)
+        if patiently(lambda: connection.execute("PRAGMA quick_check(1)").fetchone()[0]) == "ok":
+            return connection
+    except sqlite3.OperationalError:
+        if connection:
+            connection.close()
+        raise
+    except sqlite3.DatabaseError:  # "file is not a database", "database disk image is malformed"
+        pass
+    if connection:
+        connection.close()
+    return None
+
+
+def _mend(path: Path) -> str:
+    """Put the damaged file aside and the backup in its place; a new one where there is no sound backup."""
+    aside = files.free_name(path.parent, f"{path.stem}.broken-{time.strftime('%Y%m%d-%H%M%S')}", path.suffix)
+    for ending in ("", "-wal", "-shm"):
+        if os.path.exists(f"{path}{ending}"):
+            os.replace(f"{path}{ending}", f"{aside}{ending}")
+    copy = backup_path(path)
+    if not copy.exists():
+        return "started_anew"
+    files.write_bytes(path, copy.read_bytes())
+    kept = _sound(path)
+    if kept is None:
+        path.unlink()
+        return "started_anew"
+    kept.close()
+    return "restored"
+
+
+def backup_path(path: Path) -> Path:
+    """Where the copy taken at a clean start lies."""
+    return path.with_name(path.name + ".backup")
+
+
+def back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Write a whole copy beside the ledger, atomically."""
+    copy, temporary = backup_path(path), path.with_name(f".{path.name}.backup.tmp")
+    temporary.unlink(missing_ok=True)
+    target = sqlite3.connect(temporary)
+    try:
+        connection.backup(target)
+        target.execute("PRAGMA journal_mode=DELETE")
+    finally:
+        target.close()
+    os.replace(temporary, copy)
+    files.sync_folder(copy.parent)
+
+
+def patiently(act: Callable[[], T], patience: float | None = None) -> T:
+    """Do `act`, again while another program holds the file, for up to `patience` seconds in all."""
+    limit = time.monotonic() + (PATIENCE if patience is None else patience)
+    while True:
+        try:
+            return act()
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() >= limit:
+                raise
+            time.sleep(0.05)
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether somebody else holds the file just now."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def translated(error: sqlite3.Error, path: Path) -> Exception:
+    """The Problem that tells a person what is wrong with the ledger; the error itself where there is no sentence."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if is_locked(error):
+        return Problem("job_ledger_locked", file=str(path))
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and "disk I/O" in str(error)):
+        return Problem("job_disk_short", needed="?", folder=str(path.parent))
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return Problem("job_ledger_readonly", file=str(path))
+    return error
+
+
+def on_network(path: Path) -> bool:
+    """Whether the file lies on a network drive, where WAL loses data."""
+    if str(path).startswith("\\\\"):
+        return True
+    found: Any = None
+    for part in psutil.disk_partitions(all=True):
+        if path.is_relative_to(part.mountpoint) and (not found or len(part.mountpoint) >= len(found.mountpoint)):
+            found = part
+    remote = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "davfs")
+    return bool(found) and (found.fstype.lower().startswith(remote) or "remote" in found.opts)

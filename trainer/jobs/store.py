@@ -1,0 +1,227 @@
+"""The ledger of runs: one SQLite file that page, supervisor and trainer processes share. Every change of state is here.
+
+A move is one UPDATE that names the states it may start from; who changes no row came too late. Safe from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from trainer import files
+from trainer.config.load import dump
+from trainer.config.train import TrainConfig
+from trainer.jobs import process
+from trainer.jobs.database import Database
+from trainer.jobs.states import ACTIVE, ENDED, State, sources
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+from trainer.texts import lookup, t
+
+Runner = tuple[int, float, str]
+"""(number, birth mark, boot id) of the command that starts a run itself: `launch.py train`."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run as the ledger knows it. Times are Unix seconds; `eta_*`, `rate` and `quiet` are durations in seconds."""
+
+    id: str
+    name: str
+    device: str
+    state: State
+    why: str | None
+    """Why it is in this state: a code of `problems` or `notes_jobs`; `reason()` is the sentence."""
+    params: dict[str, Any]
+    position: int | None
+    """Its place in the queue from 1 on, where it is queued."""
+    created: float
+    queued: float | None
+    started: float | None
+    ended: float | None
+    pid: int | None
+    born: float | None
+    boot: str | None
+    attempt: int
+    requeues: int
+    runner_pid: int | None
+    runner_born: float | None
+    runner_boot: str | None
+    heartbeat: float | None
+    beats: int
+    last_step: float | None
+    quiet: float
+    """Seconds since the trainer last told anything, as of its last heartbeat."""
+    silent: str | None
+    """`no_heartbeat` or `no_step` where the trainer does not answer: a code of `notes_jobs`."""
+    step: int
+    total: int
+    stage: str | None
+    stage_done: int
+    stage_of: int
+    eta_low: float | None
+    eta_high: float | None
+    rate: float | None
+    """Seconds a step."""
+    memory: int | None
+    loss: float | None
+    lora: str | None
+
+    def reason(self, language: str | None = None) -> str | None:
+        """The sentence behind `why` or `silent`, or None."""
+        code = self.silent or self.why
+        if not code:
+            return None
+        table = "notes_jobs" if lookup(f"notes_jobs.{code}", language) else "problems"
+        return t(f"{table}.{code}", language=language, **{"id": "", "log": "", **self.params})
+
+
+_POSITION = """CASE WHEN state='queued' THEN (SELECT COUNT(*) FROM runs q WHERE q.state='queued' AND q.deleted IS NULL
+    AND q.device=runs.device AND q.place<=runs.place) END AS position"""
+_COLUMNS = ", ".join(_POSITION if field.name == "position" else field.name for field in fields(RunRow))
+_ACTIVE = ", ".join(f"'{state}'" for state in sorted(ACTIVE))
+
+
+class Store(Database):
+    """The runs in `outputs/atelier.db`."""
+
+    # --- runs -------------------------------------------------------------------------------------------------
+
+    def create(self, config: TrainConfig, key: str, state: State = "queued", runner: Runner | None = None) -> str:
+        """Write the run folder and its row; the id. The same `key` again gives the same run, not a second one."""
+        if (found := self.by_key(key)) is not None:
+            return found
+        now = time.time()
+        id_ = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        files.write_json(self.run_dir(id_).config, dump(config))
+        entered = self.enter(id_, config, key, state, created=now, runner=runner)
+        if entered != id_:  # the same key came in at the same moment by another way
+            shutil.rmtree(self.run_dir(id_).path)
+        return entered
+
+    def enter(
+        self, id_: str, config: TrainConfig, key: str, state: State, *, created: float,
+        runner: Runner | None = None, **more: Any,
+    ) -> str:
+        """The row of a run whose folder exists. Where `key` is known already, that run's id."""
+        pid, born, boot = runner or (None, None, None)
+        values: dict[str, Any] = {
+            "id": id_, "key": key, "name": config.save.name, "device": device_key(config.run.device), "state": state,
+            "created": created, "queued": time.time() if state == "queued" else None, "total": config.run.steps or 0,
+            "runner_pid": pid, "runner_born": born, "runner_boot": boot, **more,
+        }
+        names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+        inserted = self.write(
+            f"INSERT INTO runs({names}, place) SELECT {marks}, COALESCE(MAX(place), 0) + 1 FROM runs WHERE true"
+            " ON CONFLICT DO NOTHING", values)
+        return id_ if inserted else self.by_key(key) or id_
+
+    def by_key(self, key: str) -> str | None:
+        """The id of the run that was made with this idempotency key."""
+        rows = self.read("SELECT id FROM runs WHERE key=?", (key,))
+        return rows[0]["id"] if rows else None
+
+    def get(self, id_: str) -> RunRow:
+        """One run, or Problem."""
+        rows = self._rows("id=? AND deleted IS NULL", (id_,))
+        if not rows:
+            raise Problem("job_unknown", id=id_)
+        return rows[0]
+
+    def list(self) -> list[RunRow]:
+        """All runs, the newest first."""
+        return self._rows("deleted IS NULL ORDER BY created DESC, place DESC")
+
+    def active(self, device: str | None = None) -> list[RunRow]:
+        """The runs that have a process or are about to."""
+        more = " AND device=?" if device else ""
+        return self._rows(f"state IN ({_ACTIVE}) AND deleted IS NULL{more}", (device,) if device else ())
+
+    def queue(self) -> list[RunRow]:
+        """The waiting runs in the order in which they will start."""
+        return self._rows("state='queued' AND deleted IS NULL ORDER BY place")
+
+    def with_process(self) -> list[RunRow]:
+        """Runs that are active or whose process was not yet seen to have ended."""
+        return self._rows(f"pid IS NOT NULL OR state IN ({_ACTIVE})")
+
+    def move(
+        self, id_: str, to: State, why: str | None = None, params: dict[str, Any] | None = None, *,
+        only_from: Iterable[State] | None = None, attempt: int | None = None, patience: float | None = None,
+        **more: Any,
+    ) -> bool:
+        """Bring a run into state `to`; False where the table (or `only_from`, `attempt`) does not allow it."""
+        allowed = sources(to) & frozenset(only_from) if only_from is not None else sources(to)
+        values: dict[str, Any] = {"state": to, "why": why, "params": json.dumps(params or {}), **more}
+        now = time.time()
+        if to in ENDED:
+            values |= {"ended": now, "silent": None, "eta_low": None, "eta_high": None, "stage": None}
+        if to == "queued":
+            values |= {"queued": now, "ended": None, "silent": None, "stage": None}
+        places = ", place=(SELECT COALESCE(MAX(place), 0) + 1 FROM runs)" if to == "queued" else ""
+        begun = ", started=COALESCE(started, :now)" if to == "running" else ""
+        fence = " AND attempt=:fence" if attempt is not None else ""
+        states = ", ".join(f"'{state}'" for state in sorted(allowed)) or "''"
+        sets = ", ".join(f"{name}=:{name}" for name in values)
+        return self.write(
+            f"UPDATE runs SET {sets}{places}{begun} WHERE id=:id AND deleted IS NULL AND state IN ({states}){fence}",
+            {**values, "id": id_, "now": now, "fence": attempt}, patience) == 1
+
+    def start_next(self, id_: str) -> bool:
+        """queued -> starting, where nothing else holds the device. One statement: of many callers one gets True."""
+        return self.write(
+            f"""UPDATE runs SET state='starting', why=NULL, pid=NULL, born=NULL, silent=NULL, stage='loading', quiet=0
+            WHERE id=:id AND state='queued' AND pid IS NULL AND deleted IS NULL AND NOT EXISTS(
+                SELECT 1 FROM runs other WHERE other.device=runs.device AND other.id!=runs.id
+                AND (other.state IN ({_ACTIVE}) OR other.pid IS NOT NULL))""",
+            {"id": id_}) == 1
+
+    def spawned(self, id_: str, pid: int, born: float) -> None:
+        """Note the process just started, so that one that dies before it takes the run is seen."""
+        self.write(
+            "UPDATE runs SET pid=?, born=?, boot=? WHERE id=? AND pid IS NULL AND state IN ('starting', 'stopping')",
+            (pid, born, process.boot_id(), id_))
+
+    def claim(self, id_: str) -> int | None:
+        """Called by the trainer process: take the run. Its attempt number, or None where another process has it."""
+        pid, born, boot = process.me()
+        now = time.time()
+        with self._lock:
+            taken = self.write(
+                """UPDATE runs SET state='running', pid=:pid, born=:born, boot=:boot, attempt=attempt+1, heartbeat=:now,
+                beats=beats+1, quiet=0, started=COALESCE(started, :now), stage='loading', stage_done=0, stage_of=0
+                WHERE id=:id AND state='starting' AND (pid IS NULL OR (pid=:pid AND boot=:boot)) AND deleted IS NULL""",
+                {"id": id_, "pid": pid, "born": born, "boot": boot, "now": now})
+            return self.get(id_).attempt if taken else None
+
+    def progress(self, id_: str, attempt: int, values: dict[str, Any], patience: float | None = None) -> bool:
+        """Write a heartbeat with what is known; False where the fence is lost: another attempt has the run."""
+        sets = ", ".join(["heartbeat=:now", "beats=beats+1", *(f"{name}=:{name}" for name in values)])
+        return self.write(
+            f"UPDATE runs SET {sets} WHERE id=:id AND attempt=:attempt AND state IN ({_ACTIVE})",
+            {**values, "now": time.time(), "id": id_, "attempt": attempt}, patience) == 1
+
+    def mark(self, id_: str, **values: Any) -> None:
+        """Set plain columns that are not the state."""
+        sets = ", ".join(f"{name}=:{name}" for name in values)
+        self.write(f"UPDATE runs SET {sets} WHERE id=:id", {**values, "id": id_})
+
+    def run_dir(self, id_: str) -> RunDir:
+        """The run's folder, beside the ledger."""
+        return RunDir(self.path.parent / "runs" / id_)
+
+    def _rows(self, where: str, values: Any = ()) -> list[RunRow]:
+        return [
+            RunRow(**{**dict(row), "params": json.loads(row["params"])})
+            for row in self.read(f"SELECT {_COLUMNS} FROM runs WHERE {where}", values)
+        ]
+
+
+def device_key(device: str) -> str:
+    """A device's name in leases. `auto`, `cpu` and the first GPU count as one: they share what a person waits for."""
+    return device if device.startswith("cuda:") and device != "cuda:0" else "main"

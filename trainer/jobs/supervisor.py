@@ -1,0 +1,203 @@
+"""Starts what waits, notices what died, says what no longer answers. A thread of the page's process, one a home.
+
+It owns no run: trainers live on without it, and the next supervisor finds everything in the ledger.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filelock import FileLock, Timeout
+
+from trainer.home import Home
+from trainer.jobs import process
+from trainer.jobs.settle import adopt, settle
+from trainer.jobs.states import ACTIVE
+from trainer.jobs.store import RunRow, Store
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+
+Command = Callable[[RunDir, Home], list[str]]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long, in seconds of the monotonic clock, before something is done."""
+
+    tick: float = 1.0
+    """Between two looks."""
+    heartbeat: float = 60.0
+    """Without a heartbeat: not answering."""
+    step: float = 900.0
+    """Heartbeats but no step and no news: not answering either (or 20 times the usual step, whichever is more)."""
+    loading: float = 3600.0
+    """The same while a base is loaded, which may mean gigabytes from the network."""
+    birth: float = 30.0
+    """A run that was to start and has no process."""
+    stop: float = 120.0
+    """Asked to stop, without news: ended by force."""
+    grace: float = 10.0
+    """Between asking a process to end and killing it."""
+    leave: float = 60.0
+    """A process that has told its end and does not go."""
+
+
+def command(run: RunDir, home: Home) -> list[str]:
+    """The trainer process for a run."""
+    return process.python("run", str(run.path), "--home", str(home.root))
+
+
+class Supervisor:
+    """`.start()` and `.stop()` a thread that looks once a second; `.tick()` is one look."""
+
+    def __init__(
+        self, home: Home, store: Store | None = None, *, patience: Patience | None = None, command: Command = command,
+        only: str | None = None,
+    ) -> None:
+        self.home, self.store = home.create(), store or Store(home.database)
+        self.patience, self.command, self.only = patience or Patience(), command, only
+        self._beats: dict[str, tuple[tuple[int, int], float]] = {}
+        self._since: dict[tuple[str, str], float] = {}
+        self._statuses: dict[int, int] = {}
+        self._halt = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = FileLock(home.outputs / "supervisor.lock", timeout=0, thread_local=False)
+
+    # --- the thread -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look; where another page on this home does already, stand by to take over."""
+        self._halt.clear()
+        self._thread = threading.Thread(target=self._look_on, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. Trainings go on."""
+        self._halt.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+
+    def _look_on(self) -> None:
+        ours = False
+        while True:
+            try:
+                if not ours:
+                    self._lock.acquire()
+                    ours = True
+                    adopt(self.store)
+                    self.store.back_up()
+                self.tick()
+            except Timeout:
+                process.reap()
+            except (Problem, sqlite3.Error, OSError):
+                # A locked ledger, a full disk: told where the operator looks, tried again at the next look.
+                traceback.print_exc(file=sys.stderr)
+            if self._halt.wait(self.patience.tick):
+                break
+        if ours:
+            self._lock.release()
+
+    # --- one look ---------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Reap, settle what died, watch what lives, start what waits."""
+        self._statuses |= process.reap()
+        for row in self.store.with_process():
+            if self.only in (None, row.id):
+                self._look_at(row)
+        for row in self.store.queue():
+            if self._minds(row) and self.store.start_next(row.id):
+                self._spawn(row)
+
+    def _minds(self, row: RunRow) -> bool:
+        """Whether this supervisor starts that run: `launch.py train` starts its own, and only its own."""
+        if self.only is not None:
+            return row.id == self.only
+        if row.runner_pid is None:
+            return True
+        if not process.alive(row.runner_pid, row.runner_born, row.runner_boot):
+            self.store.move(row.id, "interrupted", "command_gone", only_from=("queued",), runner_pid=None)
+        return False
+
+    def _spawn(self, row: RunRow) -> None:
+        run = self.store.run_dir(row.id)
+        for old in (run.control, run.path / "control.read"):  # what was asked of the attempt before is not for this one
+            old.unlink(missing_ok=True)
+        try:
+            pid, born = process.spawn(self.command(run, self.home), run.log)
+        except OSError as error:
+            why = {"detail": str(error)}
+            self.store.move(row.id, "failed", "job_no_process", why, only_from=("starting", "stopping"))
+            return
+        self.store.spawned(row.id, pid, born)
+
+    def _look_at(self, row: RunRow) -> None:
+        if row.pid is None:
+            if self._lasts(row.id, "no_process", True, self.patience.birth):
+                if row.state == "stopping":
+                    self.store.move(row.id, "stopped", only_from=("stopping",))
+                else:
+                    self.store.move(row.id, "queued", only_from=("starting",))
+            return
+        self._lasts(row.id, "no_process", False, 0)
+        if not process.alive(row.pid, row.born, row.boot):
+            self._gone(row)
+        elif row.state in ACTIVE:
+            self._watch(row)
+        elif self._lasts(row.id, "leaving", True, self.patience.leave):
+            process.end(row.pid, row.born or 0.0, self.patience.grace)
+
+    def _gone(self, row: RunRow) -> None:
+        self._statuses |= process.reap()
+        row = self.store.get(row.id) if row.state in ACTIVE else row  # it may have told its end since we read
+        if row.state in ACTIVE and not process.alive(row.pid, row.born, row.boot):
+            if self._runs_itself(row):
+                return
+            settle(self.store, row, self._statuses.get(row.pid or -1))
+        gone = "UPDATE runs SET pid=NULL, born=NULL WHERE id=? AND pid IS ? AND born IS ?"
+        self.store.write(gone, (row.id, row.pid, row.born))
+        self._beats.pop(row.id, None)
+
+    def _runs_itself(self, row: RunRow) -> bool:
+        """A run of a `launch.py train` that still lives is settled there, where the exit status is known."""
+        return self.only is None and process.alive(row.runner_pid, row.runner_born, row.runner_boot)
+
+    def _watch(self, row: RunRow) -> None:
+        now = time.monotonic()
+        mark = (row.attempt, row.beats)
+        if self._beats.get(row.id, (None, 0.0))[0] != mark:
+            self._beats[row.id] = (mark, now)
+        age = now - self._beats[row.id][1]
+        silent = None
+        if age > self.patience.heartbeat:
+            silent = "no_heartbeat"
+        elif row.state != "paused" and row.quiet > self._usual(row):
+            silent = "no_step"
+        if silent != row.silent:
+            self.store.mark(row.id, silent=silent)
+        told = row.quiet + age
+        waits = row.state == "stopping" and (silent is not None or told > self.patience.stop)
+        if self._lasts(row.id, "stopping", waits, 0) and row.pid is not None:
+            process.end(row.pid, row.born or 0.0, self.patience.grace)
+
+    def _usual(self, row: RunRow) -> float:
+        """How long this run may be without news."""
+        if row.stage == "loading":
+            return max(self.patience.loading, self.patience.step)
+        return max(self.patience.step, 20 * (row.rate or 0))
+
+    def _lasts(self, id_: str, what: str, is_so: bool, seconds: float) -> bool:
+        """Whether something has been so for `seconds` at a stretch."""
+        if not is_so:
+            self._since.pop((id_, what), None)
+            return False
+        return time.monotonic() - self._since.setdefault((id_, what), time.monotonic()) >= seconds
+
+

@@ -1,0 +1,141 @@
+"""LoRAs named inside a prompt: `<lora:name:0.8>` and `<lora:name:te:unet>`, as AUTOMATIC1111 writes them.
+
+Pure text. The preview page reads prompts through here, and writes such tags to be copied.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+_TAG = re.compile(r"<\s*(?:lora|lyco)\s*:([^<>]*)>", re.IGNORECASE)
+_KEYS = {"unet": "unet", "te": "text_encoder"}
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One LoRA asked for in a prompt, with a strength for the part that draws and one for the part that reads."""
+
+    name: str
+    unet: float = 1.0
+    text_encoder: float = 1.0
+
+    def __str__(self) -> str:
+        if self.unet == self.text_encoder:
+            return f"<lora:{self.name}:{number(self.unet)}>"
+        return f"<lora:{self.name}:{number(self.text_encoder)}:{number(self.unet)}>"
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A prompt without its tags, the tags, and those tags that could not be read, as they were typed."""
+
+    prompt: str
+    tags: tuple[Tag, ...] = ()
+    broken: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Tags whose LoRA is there (under its real name), and the names that are not, each with the nearest one or None."""
+
+    tags: tuple[Tag, ...] = ()
+    unknown: tuple[tuple[str, str | None], ...] = ()
+
+
+def parse(prompt: str) -> Parsed:
+    """Take the tags out of `prompt`. Never raises; a prompt without tags comes back unchanged.
+
+    One number counts for both parts; of two the first is the text encoder's, the second the UNet's; `te=` and `unet=`
+    say which. A LoRA named twice gets the sum of its strengths.
+    """
+    tags: dict[str, Tag] = {}
+    broken: list[str] = []
+    rest, end = "", 0
+    for match in _TAG.finditer(prompt):
+        rest, end = _join(rest, prompt[end : match.start()], first=end == 0), match.end()
+        tag = _tag(match[1])
+        if tag is None:
+            broken.append(match[0])
+        elif tag.name in tags:
+            before = tags[tag.name]
+            tags[tag.name] = Tag(tag.name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
+        else:
+            tags[tag.name] = tag
+    if end == 0:
+        return Parsed(prompt)
+    text = _join(rest, prompt[end:], first=False)
+    return Parsed(text.strip().rstrip(",").rstrip(), tuple(tags.values()), tuple(broken))
+
+
+def resolve(tags: Iterable[Tag], names: Iterable[str]) -> Resolved:
+    """Find each tag among the library's `names`: exactly, then without regard to case and without `.safetensors`."""
+    known = list(names)
+    loose = {_loose(name): name for name in reversed(known)}
+    found: dict[str, Tag] = {}
+    unknown: list[tuple[str, str | None]] = []
+    for tag in tags:
+        name = tag.name if tag.name in known else loose.get(_loose(tag.name))
+        if name is None:
+            near = get_close_matches(_loose(tag.name), loose, 1, 0.5)
+            unknown.append((tag.name, loose[near[0]] if near else None))
+        elif name in found:
+            before = found[name]
+            found[name] = Tag(name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
+        else:
+            found[name] = Tag(name, tag.unet, tag.text_encoder)
+    return Resolved(tuple(found.values()), tuple(unknown))
+
+
+def number(value: float) -> str:
+    """A strength as a person types it: 0.8, 1, -0.25."""
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _join(left: str, right: str, *, first: bool) -> str:
+    """Close the gap a tag leaves: one space at most, and never two commas in a row."""
+    if first:
+        return right
+    open_end = not left.strip() or left.rstrip().endswith(",")
+    if open_end and right.lstrip().startswith(","):
+        right = right.lstrip()[1:]
+    if left and right and left[-1].isspace() and right[0].isspace():
+        right = right.lstrip(" \t")
+    return left + right if left.strip() else right.lstrip()
+
+
+def _tag(inside: str) -> Tag | None:
+    name, *parts = (part.strip() for part in inside.split(":"))
+    if not name or len(parts) > 3:
+        return None
+    given: dict[str, float] = {}
+    plain: list[float] = []
+    for part in parts:
+        key, sign, text = part.partition("=")
+        value = _number(text if sign else part)
+        if value is None or (sign and key.strip().lower() not in _KEYS):
+            return None
+        if sign:
+            given[_KEYS[key.strip().lower()]] = value
+        else:
+            plain.append(value)
+    if len(plain) == 1:
+        plain = plain * 2
+    text_encoder, unet = (plain[0], plain[1]) if plain else (1.0, 1.0)
+    return Tag(name, given.get("unet", unet), given.get("text_encoder", text_encoder))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and abs(value) <= 100 else None
+
+
+def _loose(name: str) -> str:
+    return name.casefold().removesuffix(".safetensors")

@@ -1,0 +1,67 @@
+"""The only place that spells a path inside a run. A run folder is complete: enough to rebuild any screen from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """`outputs/runs/<id>/` as names."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The TrainConfig as JSON."""
+        return self.path / "config.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def control(self) -> Path:
+        """Requests to the trainer, one JSON line each."""
+        return self.path / "control.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of the trainer process."""
+        return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        """The image-set report at the start."""
+        return self.path / "report.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"{step:06d}"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    def sample(self, step: int, index: int) -> Path:
+        return self.samples / f"{step:06d}_p{index}.png"
+
+    def ask(self, what: str, **params: Any) -> None:
+        """Append a request for the trainer: pause, resume, stop, save, sample. Read between two steps."""
+        line = json.dumps({"ask": what, "time": time.time(), **params}, ensure_ascii=False)
+        with open(self.control, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())

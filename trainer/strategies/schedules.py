@@ -1,0 +1,53 @@
+"""Learning-rate schedules as pure functions of the step, so that resuming needs no state. Factors multiply the rates."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.schema import Section
+
+
+class _Warm(Section):
+    warmup: float = Field(default=0.05, ge=0, le=0.9)
+    """The share of the run in which the rate grows from nothing, which spares the first steps. 0.05 is plenty."""
+
+    def factor(self, step: int, total: int) -> float:
+        """The factor at `step` (0-based) of `total`: warm-up first, then this schedule's own shape."""
+        warm = round(self.warmup * total)
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return self.shape((step - warm) / max(1, total - warm))
+
+    def shape(self, progress: float) -> float:
+        """The factor after warm-up at `progress` 0..1."""
+        return 1.0
+
+
+class Constant(_Warm):
+    """The same rate to the end. What Prodigy wants."""
+
+    name: Literal["constant"] = "constant"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+
+
+class Linear(_Warm):
+    """Falls evenly to nothing."""
+
+    name: Literal["linear"] = "linear"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+
+    def shape(self, progress: float) -> float:
+        return 1.0 - progress
+
+
+class Cosine(_Warm):
+    """Half a cosine from full to nothing (Loshchilov & Hutter 2017): a gentle end."""
+
+    name: Literal["cosine"] = "cosine"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+
+    def shape(self, progress: float) -> float:
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
