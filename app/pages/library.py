@@ -90,10 +90,13 @@ def build(ui: Ui) -> None:
     def opened(request: gr.Request) -> list[Any]:
         return show(asked(request, "lora"), "", "", "")
 
+    def filtered(name: str | None, words: str, kind: str, state: str) -> list[Any]:
+        return _show(ui, name, words or "", kind or "", state or "", kept=name)
+
     on_load(opened, [], shown)
     pick.input(lambda said, *f: [*show(told(said), *f), ""], [pick, *filters], [*shown, message], **PRIVATE)
     for part in filters:
-        part.change(show, [chosen, *filters], shown, trigger_mode="always_last", **PRIVATE)
+        part.change(filtered, [chosen, *filters], shown, trigger_mode="always_last", **PRIVATE)
     save.click(saved, [chosen, *filters, *held.values()], [*shown, message], **PRIVATE)
     trash.click(gone, [chosen, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     undo.click(back, [trashed, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
@@ -141,8 +144,9 @@ def _edit(ui: Ui) -> tuple[gr.Accordion, dict[str, Any], gr.Button, gr.Button]:
     return fold, held, save, trash
 
 
-def _show(ui: Ui, name: str | None, words: str, kind: str, state: str) -> list[Any]:
-    """Everything the page shows, from the files as they are now."""
+def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str | None = None) -> list[Any]:
+    """Everything the page shows, from the files as they are now. `kept`: while this card stays the open one, its fields
+    are left alone, since what is being typed in them is newer than the file."""
     t, cards = ui.t, ui.services.library.cards()
     if not cards:
         empty = parts.empty(t("page.library.empty"), t("page.library.empty_text"), ui.href("train"), t("page.runs.start_one"))
@@ -181,6 +185,8 @@ def _show(ui: Ui, name: str | None, words: str, kind: str, state: str) -> list[A
     )
     whole = not one.broken
     values = [one.name, one.purpose, one.trigger, one.notes, one.recommended.best, one.state]
+    if one.name == kept:
+        values = [gr.skip()] * len(EDIT)
     return [
         grid,
         gr.update(visible=True),

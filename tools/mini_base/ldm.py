@@ -15,7 +15,7 @@ import torch
 
 from . import vae as vae_stage
 from .data import Pack
-from .progress import Loop, device_for, grid, mixed
+from .progress import Loop, device_for, grid, layout, mixed
 from .shapes import Shapes, make_scheduler, make_text_encoder, make_unet
 from .sources import style
 from .tokenizer import load as load_tokenizer
@@ -114,7 +114,7 @@ def train(
     rate = rate or (1e-3 if on_gpu else 6e-4)
     tokenizer = load_tokenizer(work / "tokenizer")
     vae = vae_stage.load(work, where)
-    unet = make_unet(shapes).to(where, memory_format=torch.channels_last).train()
+    unet = make_unet(shapes).to(where, memory_format=layout(where)).train()
     text_encoder = make_text_encoder(shapes, tokenizer).to(where).train()
     parts = {"unet": unet, "text_encoder": text_encoder}
     averaging = 0.9995 if on_gpu else 0.998
@@ -187,7 +187,7 @@ def diffusion_loss(
     noisy = signal * latent + rest * noise
     with mixed(latent.device):
         words = text_encoder(ids).last_hidden_state
-        predicted = unet(noisy.contiguous(memory_format=torch.channels_last), moment, words).sample
+        predicted = unet(noisy.contiguous(memory_format=layout(noisy.device)), moment, words).sample
     predicted = predicted.float()
     error = (predicted - (signal * noise - rest * latent)).pow(2).mean((1, 2, 3))
     snr = share / (1 - share).clamp(min=1e-8)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -218,5 +219,26 @@ def device_for(name: str | None) -> torch.device:
 
 
 def mixed(device: torch.device) -> Any:
-    """bf16 where matrices meet on a GPU; plain fp32 on a CPU."""
-    return torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda")
+    """bf16 where matrices meet: on a GPU, and on a processor that multiplies in bf16 at least twice as fast as in fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda" or _cpu_likes_bf16())
+
+
+@cache
+def _cpu_likes_bf16() -> bool:
+    """Measured once, a tenth of a second: processors with AVX512-BF16 or AMX gain up to fourfold, others lose."""
+
+    def seconds(matrix: torch.Tensor) -> float:
+        times = []
+        for _ in range(4):  # the first prepares the library
+            started = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - started)
+        return min(times[1:])
+
+    matrix = torch.ones(1024, 1024)
+    return 2 * seconds(matrix.bfloat16()) < seconds(matrix)
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """Channels last on a GPU. On a CPU the group norm's backward takes several times longer that way."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from .data import Pack
-from .progress import Loop, device_for, grid, mixed
+from .progress import Loop, device_for, grid, layout, mixed
 from .shapes import Shapes, make_vae
 from .views import STILL, Views, Wobble, to_pictures
 
@@ -43,7 +43,7 @@ def train(
     batch = batch or (96 if where.type == "cuda" else 12)
     vae = make_vae(shapes)
     _start_awake(vae, shapes.latent_channels)
-    vae.to(where, memory_format=torch.channels_last).train()
+    vae.to(where, memory_format=layout(where)).train()
     # A 1 x 1 map from latent to the mean colour of its 8 x 8 pixels. Without it one colour axis gets lost.
     probe = torch.nn.Conv2d(shapes.latent_channels, 3, 1).to(where)
     loop = Loop("vae", work, {"vae": vae, "probe": probe}, minutes=minutes, sitting=sitting, rate=rate)
@@ -59,7 +59,7 @@ def train(
     for _ in loop.run(batch):
         places = taught[torch.randint(len(taught), (batch,), generator=chance, device=where)]
         pictures = views.draw(places, _grounds(views, batch, chance), chance, wide)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        pictures = pictures.contiguous(memory_format=layout(where))
         with mixed(where):
             posterior = DiagonalGaussianDistribution(vae.quant_conv(encoder(pictures)).float())
             latent = posterior.sample()
@@ -110,7 +110,7 @@ def _gradient_loss(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def encode_means(vae: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     """The posterior's mean, unscaled."""
-    return vae.encode(pictures.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+    return vae.encode(pictures.contiguous(memory_format=layout(pictures.device))).latent_dist.mean
 
 
 @torch.no_grad()
@@ -162,4 +162,4 @@ def load(work: Path, device: torch.device) -> torch.nn.Module:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(work / "vae" / "model", dtype=torch.float32)
-    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return vae.to(device, memory_format=layout(device)).eval().requires_grad_(False)

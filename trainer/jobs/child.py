@@ -60,6 +60,7 @@ class Child:
         self.control: Control | None = None
         self._stage = events.Stage(name="loading")
         self._over = threading.Event()
+        self._writing = threading.Lock()  # what was summed up first is written first
 
     # --- told by the engine -----------------------------------------------------------------------------------
 
@@ -91,12 +92,15 @@ class Child:
             raise Stopped
 
     def _pause(self, why: str | None) -> None:
+        """The state and how far it came, in one: who reads `paused` reads the step it rests at."""
         self.paused = True
+        with self._writing, _a_ledger_in_trouble_ends_no_training():
+            known = self.progress.summary()
+            known.pop("quiet")
+            self.store.move(self.run.id, "paused", why, attempt=self.attempt, **known)
         with _a_ledger_in_trouble_ends_no_training():
-            self.store.move(self.run.id, "paused", why, attempt=self.attempt)
             if self.held:
                 self.held.release()
-        self._write()
 
     def _go_on(self) -> None:
         self.paused = False
@@ -135,7 +139,7 @@ class Child:
 
     def _write(self) -> None:
         ours = True
-        with _a_ledger_in_trouble_ends_no_training():
+        with self._writing, _a_ledger_in_trouble_ends_no_training():
             ours = self.store.progress(self.run.id, self.attempt, self.progress.summary(), patience=self.beat)
         if not ours and not self._over.is_set():
             print("Another process has taken this run over; ending here.", file=sys.stderr, flush=True)
