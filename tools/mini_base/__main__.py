@@ -48,9 +48,9 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     pack_file = work / "pack.safetensors"
     if stage == "data":
         if not pack_file.is_file():
-            data.build(work / "npm", pack_file, limit=asked.things)
+            data.build(work / "npm", pack_file)
         return
-    pack = data.Pack(pack_file)
+    pack = data.Pack(pack_file, asked.things if stage in ("judge", "ldm", "evaluate", "lora", "export") else None)
     shapes = replace(NAMED[asked.size], latent_channels=asked.channels)
     if stage == "tokenizer":
         if not (work / "tokenizer" / "vocab.json").is_file():
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", choices=list(NAMED), default="full")
     parser.add_argument("--channels", type=int, default=8, help="channels of the latent")
-    parser.add_argument("--things", type=int, help="data: only so many things, favourites first")
+    parser.add_argument("--things", type=int, help="teach only so many things, favourites first")
     parser.add_argument("--prompts", type=int, default=200, help="evaluate: how many prompts")
     parser.add_argument("--override", action="append", default=[], help="lora: an option, as lora.rank=16")
     parser.add_argument("--machine", default=platform.machine(), help="export: what the model card calls the machine")

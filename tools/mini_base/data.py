@@ -96,10 +96,10 @@ def mascot_pictures(count: int) -> Iterator[tuple[str, Image.Image]]:
         yield pose.background, rasterise(mascot.svg(pose), 128).convert("RGB")
 
 
-def build(npm: Path, file: Path, pixels: int = PACK_PIXELS, limit: int | None = None) -> None:
-    """Fetch, check, draw and write the pack. `limit` takes a few favourites only."""
+def build(npm: Path, file: Path, pixels: int = PACK_PIXELS) -> None:
+    """Fetch, check, draw and write the pack."""
     fetch([*(s.package for s in STYLES), *WORDS], npm)
-    concepts = first_few(chosen_concepts(npm), limit)
+    concepts = chosen_concepts(npm)
     write_pack(file, concepts, draw_all(concepts, npm, pixels), mascot_pictures(MASCOT_POSES), pixels)
 
 
@@ -149,7 +149,8 @@ def _joined(name: str, blobs: list[bytes]) -> dict[str, np.ndarray]:
 class Pack:
     """The pack in memory: the concepts, the drawings, and their pixels as one uint8 array (N, H, W, 4)."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, things: int | None = None) -> None:
+        """`things` keeps only so many, favourites first."""
         from safetensors import safe_open
 
         with safe_open(str(file), "numpy") as stream:
@@ -159,8 +160,15 @@ class Pack:
         self.size: int = index["pixels"]
         self.concepts = [Concept(c["slug"], c["group"], tuple(c["names"])) for c in index["concepts"]]
         self.drawings = [Drawing(**row) for row in index["drawings"]]
+        if things is not None:
+            self._keep(first_few(self.concepts, things))
         self.place_of = {c.slug: i for i, c in enumerate(self.concepts)}
         self.pose_grounds: list[str] = index["poses"]
+
+    def _keep(self, concepts: list[Concept]) -> None:
+        slugs = {c.slug for c in concepts}
+        kept = [i for i, d in enumerate(self.drawings) if d.slug in slugs]
+        self.concepts, self.drawings, self.pixels = concepts, [self.drawings[i] for i in kept], self.pixels[kept]
 
     def concept(self, drawing: Drawing) -> Concept:
         """What a drawing shows."""

@@ -24,7 +24,7 @@ from .judging import (
     picture_embeddings,
     text_embeddings,
 )
-from .progress import Loop, device_for, mixed
+from .progress import Loop, device_for, layout, mixed
 from .shapes import Shapes, count, make_judge
 from .sources import STYLES
 from .tokenizer import load as load_tokenizer
@@ -83,7 +83,7 @@ class Lessons:
         if self.vae is not None:
             part = pictures[-(size // 4) :]
             with mixed(device):
-                latent = self.vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+                latent = self.vae.encode(part.contiguous(memory_format=layout(device))).latent_dist.mean
                 latent = latent + 0.15 * latent.std() * torch.randn(latent.shape, generator=chance, device=device)
                 pictures[-(size // 4) :] = self.vae.decode(latent).sample.float().clamp(-1, 1)
         smaller = F.interpolate(pictures, scale_factor=0.5, mode="area")

@@ -20,7 +20,7 @@ from .shapes import Shapes, make_scheduler, make_text_encoder, make_unet
 from .sources import style
 from .tokenizer import load as load_tokenizer
 from .tokenizer import token_ids
-from .views import BACKGROUND_NAMES, Views
+from .views import BACKGROUND_NAMES, CALM, Views, Wobble
 from .words import varied_caption
 
 LOOK_AT = (
@@ -51,7 +51,16 @@ class LatentBank:
     """
 
     def __init__(
-        self, pack: Pack, views: Views, vae: Any, tokenizer: Any, *, per_drawing: int, captions: int, seed: int
+        self,
+        pack: Pack,
+        views: Views,
+        vae: Any,
+        tokenizer: Any,
+        *,
+        per_drawing: int,
+        captions: int,
+        seed: int,
+        wobble: Wobble = Wobble(),
     ) -> None:
         device = views.device
         started = time.monotonic()
@@ -62,7 +71,7 @@ class LatentBank:
         kept = []
         for part, ground in zip(places.split(64), grounds.split(64), strict=True):
             with mixed(device):
-                latent = vae_stage.encode_means(vae, views.draw(part, views.colours[ground], chance))
+                latent = vae_stage.encode_means(vae, views.draw(part, views.colours[ground], chance, wobble))
             kept.append((latent.float() * vae.config.scaling_factor).half())
         self.latents = torch.cat(kept)  # (M, C, 16, 16)
         words = random.Random(seed)
@@ -110,7 +119,7 @@ def train(
     where = device_for(device)
     on_gpu = where.type == "cuda"
     torch.manual_seed(seed)
-    batch = batch or (512 if on_gpu else 12)
+    batch = batch or (512 if on_gpu else 16)
     rate = rate or (1e-3 if on_gpu else 6e-4)
     tokenizer = load_tokenizer(work / "tokenizer")
     vae = vae_stage.load(work, where)
@@ -126,8 +135,9 @@ def train(
             views,
             vae,
             tokenizer,
-            per_drawing=per_drawing or (40 if on_gpu else 3),
+            per_drawing=per_drawing or (40 if on_gpu else 10),
             captions=4,
+            wobble=Wobble() if on_gpu else CALM,
             seed=seed + loop.steps,
         )
         del views

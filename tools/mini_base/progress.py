@@ -44,12 +44,11 @@ class Loop:
         self.weights = [p for m in modules.values() for p in m.parameters()]
         matrices = [p for p in self.weights if p.ndim > 1]
         vectors = [p for p in self.weights if p.ndim <= 1]
-        on_gpu = self.weights[0].is_cuda
         self.optimiser = torch.optim.AdamW(
             [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
             lr=rate,
             betas=(0.9, 0.99),
-            fused=on_gpu,
+            fused=True,
         )
         self.average = [p.detach().clone() for p in self.weights]
         self.steps, self.samples, self.spent = 0, 0, 0.0
