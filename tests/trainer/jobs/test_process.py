@@ -107,4 +107,4 @@ def test_ending_kills_the_whole_group_of_one_that_does_not_hear(tmp_path):
     os.kill(pid, signal.SIGSTOP)
     process.end(pid, born, 0.3)
     assert not process.alive(pid, born)
-    wait_for(lambda: not process.alive(grandchild, mark), 3)
+    wait_for(lambda: not process.alive(grandchild, mark))

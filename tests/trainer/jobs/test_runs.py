@@ -236,7 +236,7 @@ def test_a_held_trainer_is_shown_as_not_answering_and_stop_ends_it(jobs, supervi
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_, 11)
     os.kill(row.pid, signal.SIGSTOP)
-    wait_for(lambda: jobs.row(id_).silent == "no_heartbeat", 6)
+    wait_for(lambda: jobs.row(id_).silent == "no_heartbeat")
     assert "does not answer" in jobs.row(id_).reason("en")
     jobs.stop(id_)
     row = ends(jobs, id_, "stopped")
@@ -248,9 +248,9 @@ def test_a_trainer_that_goes_on_answers_again(jobs, supervisor, config, plan):
     id_ = jobs.submit(config, "a")
     pid = reached(jobs, id_).pid
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: jobs.row(id_).silent, 6)
+    wait_for(lambda: jobs.row(id_).silent)
     os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: jobs.row(id_).silent is None, 6)
+    wait_for(lambda: jobs.row(id_).silent is None)
     assert jobs.row(id_).state == "running"
 
 
@@ -260,7 +260,7 @@ def test_a_hung_loop_with_a_heartbeat_is_seen_and_stop_kills_it(home, jobs, conf
     watch.start()
     try:
         id_ = jobs.submit(config, "a")
-        wait_for(lambda: jobs.row(id_).silent == "no_step", 15)
+        wait_for(lambda: jobs.row(id_).silent == "no_step")
         pid = jobs.row(id_).pid
         jobs.stop(id_)
         ends(jobs, id_, "stopped")
@@ -305,7 +305,7 @@ def test_a_trainer_that_lost_its_run_to_another_attempt_ends(jobs, store, superv
     row = reached(jobs, id_)
     supervisor.stop()
     store.write("UPDATE runs SET attempt=attempt+1 WHERE id=?", (id_,))
-    wait_for(lambda: not process.alive(row.pid, row.born), 5)
+    wait_for(lambda: not process.alive(row.pid, row.born))
     assert "taken this run over" in jobs.follow(id_).log_tail
 
 

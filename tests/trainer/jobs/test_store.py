@@ -198,7 +198,7 @@ def test_a_ledger_held_by_another_program_is_waited_for(store):
     holder = hold(store.path, 6.0)  # longer than SQLite's own patience of 5 s
     begun = time.monotonic()
     assert store.move(id_, "stopped")
-    assert 5.0 < time.monotonic() - begun < 12
+    assert 5.0 < time.monotonic() - begun < 60
     holder.communicate()
     assert holder.returncode == 0
 
@@ -316,6 +316,6 @@ def test_the_heartbeat_reaches_readers_of_other_processes(home, store):
     other = Store(home.database)
     assert other.claim(id_) == 1
     assert other.progress(id_, 1, {"step": 3, "loss": 0.5})
-    wait_for(lambda: store.get(id_).step == 3, 1)
+    wait_for(lambda: store.get(id_).step == 3)
     assert not other.progress(id_, 2, {"step": 4}) and store.get(id_).step == 3
     other.close()
