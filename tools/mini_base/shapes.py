@@ -20,7 +20,7 @@ class Shapes:
     vae_groups: int = 16
     text_width: int = 192
     text_layers: int = 4
-    unet_widths: tuple[int, ...] = (128, 192)  # attention at 16 x 16 and at 8 x 8
+    unet_widths: tuple[int, ...] = (96, 160, 192)  # attention at 16 x 16, at 8 x 8 and in the middle, at 4 x 4
     unet_layers: int = 1
     unet_groups: int = 16
     heads: int = 4
@@ -37,7 +37,7 @@ TINY = Shapes(
     vocabulary=768,
     text_width=32,
     text_layers=1,
-    unet_widths=(16, 32),
+    unet_widths=(16, 32, 32),
     unet_groups=4,
     heads=2,
     judge_text=(16, 1),
@@ -68,18 +68,22 @@ def make_vae(s: Shapes) -> Any:
 
 
 def make_unet(s: Shapes) -> Any:
-    """UNet2DConditionModel with cross-attention on every level. (`attention_head_dim` is the number of heads there.)"""
+    """UNet2DConditionModel with cross-attention on every level but the innermost, and in the middle, as in SD.
+
+    The innermost level is where words become a layout: at 4 x 4 every cell sees the border. (`attention_head_dim` is the
+    number of heads there.)
+    """
     from diffusers import UNet2DConditionModel
 
-    depth = len(s.unet_widths)
+    depth = len(s.unet_widths) - 1
     return UNet2DConditionModel(
         sample_size=s.pixels // 8,
         in_channels=s.latent_channels,
         out_channels=s.latent_channels,
         layers_per_block=s.unet_layers,
         block_out_channels=s.unet_widths,
-        down_block_types=("CrossAttnDownBlock2D",) * depth,
-        up_block_types=("CrossAttnUpBlock2D",) * depth,
+        down_block_types=("CrossAttnDownBlock2D",) * depth + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * depth,
         cross_attention_dim=s.text_width,
         attention_head_dim=s.heads,
         norm_num_groups=s.unet_groups,

@@ -28,7 +28,7 @@ class Wobble:
     flip: bool = True
 
 
-CALM = Wobble(smallest=0.88, largest=1.0, shift=0.03, turn=3.0, still=0.5)  # where there is time for few looks
+CALM = Wobble(0.88, 1.0, shift=0.03, turn=3.0, still=0.5, flip=False)  # where there is time for few looks
 STILL = Wobble(1.0, 1.0, 0.0, 0.0, 1.0, False)
 
 
