@@ -16,11 +16,13 @@ from typing import Any
 from trainer.adapters.families import FAMILIES, family_modules
 from trainer.adapters.header import Header
 from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
+from trainer.adapters.layers import size
 from trainer.adapters.names import bare, split_key, to_diffusers, to_kohya, to_sgm
 from trainer.texts import t
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))
+_SIZED = ("down", "up", "diff")
 _EXOTIC = ("dora", "loha", "lokr", "tucker", "full", "oft", "ia3", "glora")
 KINDS = {
     "a1111": {"lora", "locon", *_EXOTIC},
@@ -155,8 +157,7 @@ def _modules(header: Header) -> dict[str, dict[str, tuple[int, ...]]]:
             found.setdefault(key, {})
             continue
         name = f"{split.module}@processor" if ".processor." in key and ".to_" in split.module else split.module
-        what = "hada_w1_a" if key.endswith("hada_w1_a") else "hada_w1_b" if key.endswith("hada_w1_b") else split.what
-        found.setdefault(name, {})[what] = tensor.shape
+        found.setdefault(name, {})[split.what] = tensor.shape
     return found
 
 
@@ -171,16 +172,12 @@ def _keys_of(header: Header, named: Iterable[str]) -> int:
 
 
 def _fits(shapes: dict[str, tuple[int, ...]], module: Any) -> bool:
-    """Whether a layer's factors make a change of the weight's size. Kinds without plain factors are not judged."""
+    """Whether a layer's tensors make a change of the weight's size. OFT, IA3 and GLoRA are not judged."""
     if module is None:
         return False
-    plain = "down" in shapes or "up" in shapes
-    down, up = shapes.get("down" if plain else "hada_w1_b"), shapes.get("up" if plain else "hada_w1_a")
-    if not down or not up:
-        return not plain
-    if "mid" in shapes or len(down) < 2:
-        return "mid" in shapes
-    return up[0] == module.shape[0] and math.prod(down[1:]) == math.prod(module.shape[1:])
+    if not any(what in _SIZED or what.startswith(("hada_", "lokr_")) for what in shapes):
+        return True
+    return size(shapes) == (module.shape[0], math.prod(module.shape[1:]))
 
 
 # --- rules of single programs -----------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ import numpy as np
 from trainer import files
 from trainer.adapters.hashes import legacy_hash, model_hash
 from trainer.adapters.header import SIZES, Header, Tensor, encode_header, read_header
+from trainer.adapters.layers import SUFFIXES, Layer
 from trainer.adapters.names import to_kohya
-from trainer.adapters.weights import Factors, LoraWeights, normalise, read_tensors, to_float32
+from trainer.adapters.weights import LoraWeights, normalise, read_tensors, to_float32
 from trainer.problem import Problem
 
 __all__ = [
-    "Factors", "Header", "LoraWeights", "Tensor", "kohya_tensors", "normalise", "read_header", "read_tensors",
+    "Header", "Layer", "LoraWeights", "Tensor", "kohya_tensors", "normalise", "read_header", "read_tensors",
     "rewrite", "write",
     "write_tensors",
 ]  # fmt: skip
@@ -27,7 +28,8 @@ __all__ = [
 DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Given = Mapping[tuple[str, str], tuple[Array, Array, float]]
+Given = Mapping[tuple[str, str], Layer] | Mapping[tuple[str, str], tuple[Array, Array, float]]
+"""{(part, module): its adapter}; a plain one may be given as (down, up, alpha)."""
 
 
 def write(
@@ -37,10 +39,10 @@ def write(
     dtype: str = "fp16",
     family: str = "sd1",
 ) -> Path:
-    """Write {(part, module): (down, up, alpha)} under kohya's names, atomically; returns `path`.
+    """Write {(part, module): Layer} under kohya's names, atomically; returns `path`.
 
-    down is [r, in] or [r, in, kh, kw], up [out, r] or [out, r, 1, 1], float32. What every program applies is
-    W + strength · (alpha / r) · up·down. The hashes are added to the metadata here, last, from the final bytes.
+    What every program applies is W + strength · ΔW as `Layer.delta` has it, for a plain one (alpha / r) · up·down.
+    The hashes are added to the metadata here, last, from the final bytes.
     """
     return write_tensors(path, kohya_tensors(weights, family), metadata, dtype)
 
@@ -48,15 +50,17 @@ def write(
 def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
     """The tensors of a kohya file by key, float32."""
     tensors: dict[str, Array] = {}
-    for (part, module), (down, up, alpha) in weights.items():
+    for (part, module), given in weights.items():
+        layer = given if isinstance(given, Layer) else Layer.lora(*given)
         name = to_kohya(part, module, family)
-        if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0] or down.shape[0] < 1:
-            raise ValueError(f"{name}: down {down.shape} and up {up.shape} are no factors of one layer")
+        if layer.size is None:
+            shapes = ", ".join(f"{what} {tensor.shape}" for what, tensor in layer.tensors.items())
+            raise ValueError(f"{name}: {shapes} are no factors of one layer")
         if f"{name}.alpha" in tensors:
             raise ValueError(f"{name}: given twice")
-        tensors[f"{name}.lora_down.weight"] = down
-        tensors[f"{name}.lora_up.weight"] = up
-        tensors[f"{name}.alpha"] = np.asarray(alpha, np.float32)
+        for what, tensor in layer.tensors.items():
+            tensors[f"{name}.{SUFFIXES.get(what, what)}"] = tensor
+        tensors[f"{name}.alpha"] = np.asarray(layer.alpha, np.float32)
     return tensors
 
 

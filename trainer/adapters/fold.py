@@ -1,6 +1,6 @@
 """Puts LoRAs of any strength into a loaded base and takes them out again to the bit. Used by preview, samples and `sample`.
 
-The delta (alpha / r) · up·down is added to the layer's weight itself, so that drawing costs nothing beside the bare base.
+The delta (for plain LoRA (alpha / r) · up·down, layers.py has the others) is added to the layer's weight itself, so that drawing costs nothing beside the bare base.
 The pristine weights stay where they are: a changed layer gets another tensor, and `clear` puts the first one back.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import LoraWeights, normalise
 from trainer.problem import Problem
@@ -51,15 +52,15 @@ class Folder:
         for use in uses:
             weights = self.weights(use.path)
             fits = 0
-            for (part, module), factors in weights.modules.items():
+            for (part, module), adapter in weights.modules.items():
                 layer = self._layer(part, module)
-                if layer is None or not _fits(layer, factors.down, factors.up):
+                if layer is None or not adapter.fits(tuple(layer.weight.shape)):
                     continue
                 fits += 1
                 strength = scale * (use.unet if part == "unet" else use.text_encoder)
                 if strength == 0:
                     continue
-                delta = _delta(factors.up, factors.down, layer, torch) * (strength * factors.scale)
+                delta = _delta(adapter, layer.weight, torch) * strength
                 key = (part, module)
                 sums[key] = sums[key] + delta if key in sums else delta
             if not fits:
@@ -104,15 +105,7 @@ class Folder:
         return None
 
 
-def _fits(layer: Any, down: np.ndarray, up: np.ndarray) -> bool:
-    """Whether the factors have the layer's shape. A 1x1 convolution and a linear layer take each other's factors."""
-    shape = tuple(layer.weight.shape)
-    return shape[0] == up.shape[0] and int(np.prod(shape[1:])) == int(np.prod(down.shape[1:]))
-
-
-def _delta(up: np.ndarray, down: np.ndarray, layer: Any, torch: Any) -> Any:
-    """up·down in float32 on the layer's device, in the weight's shape."""
-    device, rank = layer.weight.device, down.shape[0]
-    left = torch.from_numpy(np.ascontiguousarray(up)).to(device).float().reshape(-1, rank)
-    right = torch.from_numpy(np.ascontiguousarray(down)).to(device).float().reshape(rank, -1)
-    return (left @ right).reshape(layer.weight.shape)
+def _delta(adapter: Layer, weight: Any, torch: Any) -> Any:
+    """The change of `weight` at strength 1, in float32 on its device."""
+    there = adapter.moved(lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(weight.device).float())
+    return there.delta(weight.detach().float())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer.adapters.header import Header
-from trainer.adapters.names import bare, known_paths, split_key, universe
+from trainer.adapters.names import bare, known_paths, original_names, split_key, universe
 
 __all__ = ["FAMILY_NAMES", "Layout", "Seen", "locate", "look", "rank", "split_key"]
 
@@ -58,7 +58,7 @@ def locate(key: str) -> tuple[str, str] | None:
     split = split_key(key)
     if split is None:
         return None
-    known = universe().get(split.module)
+    known = universe().get(split.module) or original_names().get(split.module)
     if known:
         return known
     path = split.module.removeprefix("base_model.model.").replace(".processor.", ".")
@@ -87,11 +87,12 @@ def _layout(header: Header) -> Layout:
 
 
 def _kind(header: Header) -> str:
-    whats = {split.what for split in map(split_key, header.tensors) if split}
+    whats = {split.what[:4] if split.what[:5] in ("hada_", "lokr_") else split.what
+             for split in map(split_key, header.tensors) if split}
     if any(key.startswith(_CHECKPOINT) for key in header.tensors):
         return "checkpoint"
-    for kind in ("loha", "lokr", "oft", "dora"):
-        if kind in whats:
+    for what, kind in (("dora", "dora"), ("magnitude", "dora"), ("hada", "loha"), ("lokr", "lokr"), ("oft", "oft")):
+        if what in whats:
             return kind
     if "mid" in whats:
         return "tucker"
@@ -111,7 +112,7 @@ def rank(header: Header) -> int | None:
     found: Counter[int] = Counter()
     for key, tensor in header.tensors.items():
         split = split_key(key)
-        if split and tensor.shape and (split.what == "down" or key.endswith("hada_w1_b")):
+        if split and tensor.shape and split.what in ("down", "hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
             found[tensor.shape[0]] += 1
     return found.most_common(1)[0][0] if found else None
 
@@ -121,7 +122,7 @@ def cross_width(header: Header) -> int | None:
     for key, tensor in header.tensors.items():
         if re.search(r"attn2[._](processor\.)?to_[kv]", key) and len(tensor.shape) >= 2:
             split = split_key(key)
-            if split and (split.what == "down" or "hada_w1_b" in key):
+            if split and split.what in ("down", "hada_w1_b", "diff"):
                 return tensor.shape[1]
     return None
 
@@ -131,7 +132,7 @@ def text_width(header: Header) -> int | None:
     for key, tensor in header.tensors.items():
         if re.search(r"(?<!\d_)(lora_te1?_|text_encoder\.|^).*self_attn[._][kqv]_proj", key) and len(tensor.shape) >= 2:
             split = split_key(key)
-            if split and (split.what == "down" or "hada_w1_b" in key):
+            if split and split.what in ("down", "hada_w1_b", "diff"):
                 return tensor.shape[1]
     return None
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from trainer.adapters.families import FAMILIES, TextEncoder, UNet, modules, sd1_modules
+from trainer.adapters.families import FAMILIES, TextEncoder, UNet, family_modules, modules, sd1_modules
 
 __all__ = [
-    "Key", "bare", "from_kohya", "key_map", "known_paths", "sd1_modules", "split_key", "to_diffusers", "to_kohya",
+    "Key", "bare", "from_kohya", "key_map", "known_paths", "original_names", "sd1_modules", "split_key", "to_diffusers", "to_kohya",
     "to_sgm", "universe",
 ]  # fmt: skip
 
@@ -26,19 +26,20 @@ _SUFFIXES = {
     "dora_scale": "dora", "diff": "diff", "diff_b": "diff_b", "w_norm": "norm", "b_norm": "norm",
     "lora_A.weight": "down", "lora_B.weight": "up", "lora_A.default.weight": "down", "lora_B.default.weight": "up",
     "lora.down.weight": "down", "lora.up.weight": "up", "lora_linear_layer.down.weight": "down",
-    "lora_linear_layer.up.weight": "up", "lora_magnitude_vector": "dora", "lora_magnitude_vector.weight": "dora",
+    "lora_linear_layer.up.weight": "up", "lora_magnitude_vector": "magnitude",
+    "lora_magnitude_vector.weight": "magnitude",
 }  # fmt: skip
-"""How the end of a key tells what the tensor is. LoHa, LoKr and the like are told by the patterns below."""
+"""How the end of a key tells what the tensor is. LoHa's and LoKr's keep their names; all others follow below."""
 
 _OTHER = re.compile(
-    r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_\w+|oft_\w+|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
+    r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_[wt]\w+|oft_\w+|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
 )
 _PROCESSOR = re.compile(r"\.processor\.(to_(?:q|k|v|out))_lora\.(down|up)\.weight$")
 _OLD_TEXT = re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 
 
 class Key(NamedTuple):
-    """A tensor's key taken apart: the module as the file spells it, and what the tensor is (`down`, `alpha` …)."""
+    """A tensor's key taken apart: the module as the file spells it, and what the tensor is (`down`, `hada_w1_a` …)."""
 
     module: str
     what: str
@@ -62,8 +63,11 @@ def split_key(key: str) -> Key | None:
                 return Key(".".join(parts[:-size]), what)
     other = _OTHER.match(key)
     if other:
-        rest = "ia3" if other["end"] in ("weight", "on_input") else "glora"
-        return Key(other["module"], {"hada": "loha", "lokr": "lokr", "oft_": "oft"}.get(other["end"][:4], rest))
+        end = other["end"]
+        if end.startswith(("hada_", "lokr_")):
+            return Key(other["module"], end)
+        rest = "ia3" if end in ("weight", "on_input") else "glora"
+        return Key(other["module"], "oft" if end.startswith("oft_") else rest)
     return None
 
 
@@ -157,6 +161,13 @@ def universe() -> dict[str, tuple[str, str]]:
                 names[to_kohya(part, shortcut)] = (part, shortcut)
     names.update(key_map(modules(None, {"text_encoder": encoders["text_encoder"]}), "sd1"))
     return names
+
+
+@cache
+def original_names() -> dict[str, tuple[str, str]]:
+    """kohya module names in the original code's spelling, as sd-scripts writes SDXL -> (part, module)."""
+    return {"lora_unet_" + to_sgm(module, "sdxl").replace(".", "_"): (part, module)
+            for part, module in family_modules("sdxl") if part == "unet"}
 
 
 @cache

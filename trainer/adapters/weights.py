@@ -1,6 +1,7 @@
-"""From any LoRA file of Stable Diffusion 1.x, in kohya's or diffusers' layout, to the two factors of every layer.
+"""From any LoRA file of Stable Diffusion, in kohya's or diffusers' layout, to the adapter of every layer.
 
-Called by the preview (fold), by inspect and by the exports. Only plain LoRA factors; other kinds are named and refused.
+Called by the preview (fold), by inspect, by the exports and the tools. LoRA, LoCon, Tucker, DoRA, LoHa, LoKr and full
+differences; kinds beyond these are named and refused.
 """
 
 from __future__ import annotations
@@ -8,49 +9,34 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from trainer.adapters.families import FAMILIES
 from trainer.adapters.header import SIZES, Header, Tensor, read_header
 from trainer.adapters.kinds import Layout, locate, look, split_key
+from trainer.adapters.layers import SUFFIXES, Layer
 from trainer.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096
+KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "full")
+"""The kinds that are read, by the words of kinds.look."""
+_KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff")
+_CARRIERS = (
+    ("down", "up"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), ("diff",),
+    *((w1, w2) for w1 in ("lokr_w1", "lokr_w1_b") for w2 in ("lokr_w2", "lokr_w2_b")),
+)  # fmt: skip
+"""Which tensors make a whole adapter."""
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
-
-
-class Factors(NamedTuple):
-    """One layer's adapter: W + strength · (alpha / r) · up·down."""
-
-    down: Array
-    up: Array
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        return int(self.down.shape[0])
-
-    @property
-    def scale(self) -> float:
-        """alpha / r, what every program multiplies by."""
-        return self.alpha / self.rank
-
-    def delta(self) -> Array:
-        """The whole change of the weight at strength 1, in the weight's own shape."""
-        if self.down.ndim == 2:
-            return self.scale * (self.up @ self.down)
-        rank = self.rank
-        flat = self.up.reshape(-1, rank) @ self.down.reshape(rank, -1)
-        return self.scale * flat.reshape(self.up.shape[0], *self.down.shape[1:])
 
 
 @dataclass(frozen=True)
 class LoraWeights:
     """A LoRA by layer. Text encoder paths carry no `text_model.`: `names.bare` of a class's own path finds them."""
 
-    modules: dict[tuple[str, str], Factors]
+    modules: dict[tuple[str, str], Layer]
     family: str
     layout: Layout
     metadata: dict[str, str]
@@ -89,14 +75,14 @@ def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Ar
 
 
 def normalise(path: Path | str) -> LoraWeights:
-    """The factors of every layer of a Stable Diffusion 1.x LoRA, whichever layout it is written in."""
+    """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in."""
     path = Path(path)
     header = read_header(path)
     seen = look(header)
     refuse_others(seen.kind, path.name)
-    if seen.kind not in ("lora", "locon"):
+    if seen.kind not in KINDS:
         raise Problem("lora_kind", file=path.name, kind=seen.kind)
-    if seen.family != "sd1":
+    if seen.family not in FAMILIES:
         raise Problem("lora_family", file=path.name, family=seen.family_name)
     tensors = read_tensors(path, header)
     groups: dict[tuple[str, str], dict[str, Array]] = {}
@@ -104,21 +90,31 @@ def normalise(path: Path | str) -> LoraWeights:
     for key, array in tensors.items():
         split = split_key(key)
         place = locate(key)
-        if split is None or place is None or split.what not in ("down", "up", "alpha"):
+        if split is None or place is None or not (split.what in _KNOWN or split.what.startswith(("hada_", "lokr_"))):
             unknown.append(key)
         else:
             groups.setdefault(place, {})[split.what] = array
     alphas = _diffusers_alphas(header.metadata)
-    modules: dict[tuple[str, str], Factors] = {}
+    modules: dict[tuple[str, str], Layer] = {}
     for (part, module), found in groups.items():
-        if "down" not in found or "up" not in found:
-            raise Problem("lora_half", file=path.name, layer=f"{part}.{module}")
-        down, up = found["down"], found["up"]
-        _check_factors(down, up, path.name, f"{part}.{module}")
-        modules[part, module] = Factors(down, up, _alpha(found.get("alpha"), alphas, part, module, int(down.shape[0])))
+        alpha = found.pop("alpha", None)
+        layer = _layer(found, path.name, f"{part}.{module}")
+        modules[part, module] = Layer(layer.tensors, _alpha(alpha, alphas, part, module, layer.rank or 1))
     if not modules:
         raise Problem("lora_no_adapter", file=path.name)
     return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
+
+
+def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
+    """The tensors of one layer, whole and of shapes that go together; alpha still to come."""
+    if not any(set(carriers) <= found.keys() for carriers in _CARRIERS):
+        raise Problem("lora_half", file=name, layer=place)
+    if "magnitude" in found:  # PEFT's: one number an output row
+        found["dora"] = found.pop("magnitude").reshape(-1, 1)
+    layer = Layer(found, 1.0)
+    if layer.size is None or (layer.rank or 1) > MAX_RANK:
+        raise Problem("lora_shape", file=name, layer=place)
+    return layer
 
 
 def refuse_others(kind: str, name: str) -> None:
@@ -127,13 +123,6 @@ def refuse_others(kind: str, name: str) -> None:
         raise Problem("lora_is_base", file=name)
     if kind in ("none", "embedding"):
         raise Problem("lora_no_adapter", file=name)
-
-
-def _check_factors(down: Array, up: Array, name: str, layer: str) -> None:
-    fits = down.ndim in (2, 4) and up.ndim == down.ndim and up.shape[1] == down.shape[0]
-    flat = up.ndim == 2 or up.shape[2:] == (1, 1)
-    if not (fits and flat) or down.shape[0] > MAX_RANK or 0 in (*down.shape, *up.shape):
-        raise Problem("lora_shape", file=name, layer=layer)
 
 
 def _alpha(tensor: Array | None, alphas: dict[str, float], part: str, module: str, rank: int) -> float:

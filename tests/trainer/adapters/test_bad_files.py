@@ -192,11 +192,8 @@ def test_unknown_keys_are_counted_and_the_rest_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "code"),
     [
-        ({"lora_te2_text_model_encoder_layers_0_mlp_fc1": (4, 1280, 5120)}, "lora_family"),
-        ({"lora_unet_input_blocks_4_1_proj_in": (4, 640, 640)}, "lora_family"),
-        ({"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (4, 2048, 640)}, "lora_family"),
-        ({"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (4, 1024, 640)}, "lora_family"),
         ({"lora_unet_double_blocks_0_img_attn_proj": (4, 3072, 3072)}, "lora_family"),
+        ({"lora_unet_joint_blocks_0_x_block_attn_proj": (4, 1536, 1536)}, "lora_family"),
     ],
 )
 def test_files_for_other_families_are_refused_before_anything_is_loaded(tmp_path: Path, keys: dict, code: str) -> None:
@@ -211,11 +208,12 @@ def test_files_for_other_families_are_refused_before_anything_is_loaded(tmp_path
 @pytest.mark.parametrize(
     ("ends", "code"),
     [
-        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), "lora_kind"),
-        (("lokr_w1", "lokr_w2"), "lora_kind"),
-        (("lora_down.weight", "lora_up.weight", "dora_scale"), "lora_kind"),
-        (("lora_down.weight", "lora_up.weight", "lora_mid.weight"), "lora_kind"),
-        (("diff",), "lora_kind"),
+        (("oft_blocks",), "lora_kind"),
+        (("weight", "on_input"), "lora_kind"),
+        (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "lora_kind"),
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a"), "lora_half"),
+        (("lokr_w1", "lokr_w2_a"), "lora_half"),
+        (("lora_down.weight", "lora_up.weight", "lora_mid.weight"), "lora_shape"),
     ],
 )
 def test_other_kinds_are_named(tmp_path: Path, ends: tuple, code: str) -> None:

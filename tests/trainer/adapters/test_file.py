@@ -155,7 +155,7 @@ def test_a_delta_is_what_the_programs_apply() -> None:
     found = factors(groups=("attention", "mlp", "conv"), rank=3, alpha=1.5)
     for key in [("unet", "mid_block.attentions.0.proj_in"), ("unet", "mid_block.resnets.0.conv1"), next(iter(found))]:
         down, up, alpha = found[key]
-        delta = lora_file.Factors(down, up, alpha).delta()
+        delta = lora_file.Layer.lora(down, up, alpha).delta()
         assert delta.shape == family_modules("sd1")[key].shape
         # as A1111 and ComfyUI do it: flatten, multiply, give it the weight's shape
         theirs = (up.reshape(up.shape[0], -1) @ down.reshape(down.shape[0], -1)).reshape(delta.shape) * (alpha / 3)

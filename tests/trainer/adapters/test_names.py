@@ -122,8 +122,8 @@ def test_the_path_comes_back_as_the_class_spells_it() -> None:
             ("text_encoder", "encoder.layers.0.mlp.fc1"),
             "down",
         ),
-        ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", ("unet", "mid_block.resnets.0.conv1"), "loha"),
-        ("lora_unet_mid_block_resnets_0_conv1.lokr_w2", ("unet", "mid_block.resnets.0.conv1"), "lokr"),
+        ("lora_unet_mid_block_resnets_0_conv1.hada_w1_a", ("unet", "mid_block.resnets.0.conv1"), "hada_w1_a"),
+        ("lora_unet_mid_block_resnets_0_conv1.lokr_w2", ("unet", "mid_block.resnets.0.conv1"), "lokr_w2"),
         (
             "lora_te1_text_model_encoder_layers_0_mlp_fc1.dora_scale",
             ("text_encoder", "encoder.layers.0.mlp.fc1"),

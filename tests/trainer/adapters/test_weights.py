@@ -18,7 +18,8 @@ TEXT = "encoder.layers.0.self_attn"
 
 def _peft(weights: dict, down: str = "lora_A.weight", up: str = "lora_B.weight") -> dict[str, np.ndarray]:
     found = {}
-    for (part, module), (a, b, _) in weights.items():
+    for (part, module), layer in weights.items():
+        a, b = (layer.down, layer.up) if isinstance(layer, lora_file.Layer) else layer[:2]
         found[f"{to_diffusers(part, module)}.{down}"] = a
         found[f"{to_diffusers(part, module)}.{up}"] = b
     return found
