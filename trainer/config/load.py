@@ -201,7 +201,7 @@ def _problem(error: Any) -> Problem:
     if kind in ("literal_error", "union_tag_invalid"):
         return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))
     if kind == "value_error":
-        return Problem(str(error["ctx"]["error"]), field=f"{name}.unet" if name == "lora" else name)
+        return Problem(str(error["ctx"]["error"]), field=f"{name}.unet" if name == "lora" else name, given=given)
     for start, code in (("int", "not_int"), ("float", "not_float"), ("bool", "not_bool")):
         if kind.startswith(start):
             return Problem(code, field=name, given=given)

@@ -5,11 +5,13 @@ To add an option: one field with bounds, a default and a docstring here, and the
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainer.schema import Section
+from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import AdamW, Prodigy
 from trainer.strategies.schedules import Constant, Cosine, Linear
 
@@ -56,19 +58,104 @@ class Captions(Section):
 
 
 class Lora(Section):
+    kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = "lora"
+    """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
+    apart, often better at small ranks and half again as slow; LoHa and LoKr hold more in small files, and not every
+    program reads them."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
     accidents of the pictures too."""
     alpha: float = Field(default=8.0, gt=0, le=1024)
     """Scales what is learnt by alpha / rank. Changing it is like changing the learning rate; half the rank is a good
     habit."""
-    targets: Literal["attention"] = "attention"
-    """Which layers learn. The attention layers are where words meet the picture, and the smallest file."""
+    targets: Literal["attention", "attention_mlp", "all"] = "attention"
+    """Which layers learn. The attention layers are where words meet the picture, and the smallest file. With the layers
+    between them it holds more; with the convolutions (LoCon) also fine texture, at two to three times the size and time."""
+    conv_rank: int | None = Field(default=None, ge=1, le=512)
+    """The rank of the convolutions, where they learn. Left empty, the same as the others; a quarter of it is usual, for
+    they are nine times as wide."""
+    conv_alpha: float | None = Field(default=None, gt=0, le=1024)
+    """The alpha of the convolutions. Left empty, it stands to their rank as the other alpha to its own."""
+    block_ranks: tuple[str, ...] = ()
+    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `text_encoder = 4`. 0 leaves a block out.
+    Early up-blocks hold shape, late ones surface; change it when one of them should learn less."""
+    only: str = ""
+    """Learn only layers whose name fits this regular expression, such as `attn2` or `up_blocks.1`. Names are those that
+    `inspect` shows. Left empty, all the chosen ones learn."""
+    skip: str = ""
+    """Leave out layers whose name fits this regular expression, such as `to_out` or `text_encoder.*layers.1[01]`. Left
+    empty, none is left out."""
     unet: bool = True
     """Teach the part that draws. Nearly always wanted."""
     text_encoder: bool = True
     """Teach the part that reads as well. Helps a new word to get its meaning; costs a little time and makes the effect
     reach other prompts more easily."""
+    text_encoder_until: float = Field(default=1.0, gt=0, le=1)
+    """The share of the run in which the part that reads learns; then it stays as it is. 0.5 keeps it from being overdone
+    and makes the second half quicker."""
+    start: Literal["default", "pissa", "olora"] = "default"
+    """What it starts from. Default starts from nothing; PiSSA (from the strongest directions of the base) and OLoRA (from
+    orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
+    start_from: str = ""
+    """Go on from an existing LoRA: a .safetensors file, or a name of your library. It must be of the same kind and base;
+    a smaller rank is widened. Left empty, it starts anew."""
+    lokr_factor: int = Field(default=0, ge=0, le=512)
+    """How LoKr splits a layer: into a small part of about this size and a large one. 0 splits as evenly as possible and
+    makes the smallest file; 4 to 16 holds more."""
+    up_ratio: float = Field(default=1.0, ge=1, le=64)
+    """How much faster the second factor learns than the first (LoRA+, Hayou et al. 2024). 4 to 16 gets there in fewer steps;
+    lower the learning rate with it. Not with Prodigy."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The share of single values left out at random in each look, so that none counts for too much. 0.05 to 0.1 where few
+    pictures are learnt by heart. For LoRA, rsLoRA and DoRA."""
+    rank_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The share of ranks left out at random in each look, which spreads what is learnt over all of them. 0.1 is much."""
+    module_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """The share of layers left out at random in each step, so that the others can do without. 0.1 is much."""
+    max_norm: float | None = Field(default=None, gt=0, le=1000)
+    """Shrinks a layer's change back to this size after each step, against single layers that run away. 1 is usual; left
+    empty, nothing is shrunk."""
+
+    @field_validator("block_ranks")
+    @classmethod
+    def _blocks_are_readable(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            _ = [read_block(line) for line in lines]
+        except ValueError:
+            raise ValueError("block_rank_form") from None
+        return lines
+
+    @field_validator("only", "skip")
+    @classmethod
+    def _pattern_is_one(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error:
+            raise ValueError("pattern_broken") from None
+        return pattern
+
+    @field_validator("start", "up_ratio", "dropout")
+    @classmethod
+    def _kind_has_two_factors(cls, value: Any, seen: ValidationInfo) -> Any:
+        default = cls.model_fields[seen.field_name or ""].default
+        kinds = ("lora", "rslora") if seen.field_name == "start" else ("lora", "rslora", "dora")
+        if value != default and seen.data.get("kind") not in kinds:
+            raise ValueError("not_for_kind")
+        return value
+
+    @field_validator("start_from", "max_norm")
+    @classmethod
+    def _start_is_nothing(cls, value: Any, seen: ValidationInfo) -> Any:
+        if value and seen.data.get("start", "default") != "default":
+            raise ValueError("not_with_start")
+        return value
+
+    @field_validator("text_encoder_until")
+    @classmethod
+    def _something_goes_on(cls, share: float, seen: ValidationInfo) -> float:
+        if share < 1 and not seen.data.get("unet", True):
+            raise ValueError("nothing_learns_later")
+        return share
 
     @model_validator(mode="after")
     def _something_learns(self) -> Lora:

@@ -21,7 +21,7 @@ class Guard:
         """What the loss is multiplied by, so that small gradients survive fp16 (Micikevicius et al. 2018)."""
         self._good_in_row = 0
         self.optimizer = config.optimizer.build(adapter.groups())
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.base_rates = [group["lr"] * group.get("ratio", 1.0) for group in self.optimizer.param_groups]
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
         self.on_device = device.type == "cuda" and isinstance(self.optimizer, torch.optim.AdamW) and self.scale == 1.0

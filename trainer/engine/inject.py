@@ -1,80 +1,126 @@
-"""Puts trainable LoRA layers into a frozen base through PEFT, and reads them out in the terms of the LoRA file."""
+"""Puts the layers that learn into a frozen base, and reads them out in the terms of the LoRA file. Called by the recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 
+from trainer.adapters import families
+from trainer.adapters.families import Modules, TextEncoder, UNet
+from trainer.adapters.layers import Layer
+from trainer.adapters.names import bare
+from trainer.adapters.weights import normalise
 from trainer.config.train import TrainConfig
 from trainer.engine.data import chance
+from trainer.engine.kinds import KINDS
 from trainer.families import Parts
+from trainer.problem import Problem
+from trainer.strategies.lora_targets import choose
 
-NAME = "default"
+ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_")
+UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a")
+"""The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one."""
 
 
 class Adapter:
     """The trainable layers of a run, by part and module name of the base."""
 
-    def __init__(self, parts: Parts, config: TrainConfig) -> None:
-        """Inject: rank r, W + alpha/r · B·A, A Kaiming-uniform and B zero (Hu et al. 2021), in float32."""
-        self.alpha = config.lora.alpha
-        self.parts = parts
-        self.layers: dict[tuple[str, str], LoraLayer] = {}
-        wanted = parts.family.targets[config.lora.targets]
-        chosen = [p for p in wanted if (config.lora.unet if p == "unet" else config.lora.text_encoder)]
-        for part in chosen:
+    def __init__(self, parts: Parts, config: TrainConfig, start_from: Path | None = None) -> None:
+        """Wrap the chosen layers, doing nothing yet, or what the file `start_from` does. Problem where none is left."""
+        self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
+        self.layers: dict[tuple[str, str], Any] = {}
+        self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
+        seats = choose(layers_of(parts), config.lora)
+        if not seats:
+            raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
+        if config.lora.up_ratio != 1 and config.optimizer.name == "prodigy":
+            raise Problem("ratio_with_prodigy", field="lora.up_ratio")
+        for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)
             torch.manual_seed(chance(config.run.seed, "init", part) % 2**63)
-            names = [
-                name for name, module in model.named_modules()
-                if isinstance(module, torch.nn.Linear) and name.endswith(wanted[part])
-            ]
-            peft = LoraConfig(r=config.lora.rank, lora_alpha=cast(int, config.lora.alpha), target_modules=names)
-            inject_adapter_in_model(peft, model, adapter_name=NAME)
-            for name, module in model.named_modules():
-                if isinstance(module, LoraLayer):
-                    self.layers[part, name] = module
+            spelt = {name if part == "unet" else bare(name): name for name, _ in model.named_modules()}
+            inside = {spelt[module]: seat for (p, module), seat in seats.items() if p == part}
+            self.layers |= {(part, name): layer for name, layer in self.kind.put(model, inside, config.lora).items()}
         for parameter in self.parameters():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+        if start_from is not None:
+            self._go_on_from(start_from)
+
+    # --- learning ---------------------------------------------------------------------------------------------
+
+    def begin(self, step: int, total: int, seed: int) -> None:
+        """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
+        reads = step < round(self.config.text_encoder_until * total)
+        for (part, _), layer in self.layers.items():
+            if part != "unet":
+                for parameter in self.kind.learns(layer).values():
+                    parameter.requires_grad_(reads)
+        if self.dropping:
+            torch.manual_seed(chance(seed, "dropout", step) % 2**63)
+            for layer in self.layers.values():
+                layer.train()
+
+    @torch.no_grad()
+    def limit(self) -> None:
+        """After each step: shrink every layer whose ‖s·ΔW‖ is over `lora.max_norm`, evenly over its factors."""
+        most = self.config.max_norm
+        for layer in self.layers.values() if most else ():
+            factors = [p for name, p in self.kind.learns(layer).items() if name != "dora"]
+            now = self.kind.file(layer)
+            change = Layer({k: v for k, v in now.tensors.items() if k != "dora"}, now.alpha).delta()
+            shrink = (most / change.norm().clamp(min=1e-12)).clamp(max=1.0) ** (1 / len(factors))
+            for factor in factors:
+                factor.mul_(shrink)
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """No dropout inside the block: for losses that are to be compared."""
+        for layer in self.layers.values():
+            layer.eval()
+        yield
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: one a part, in the order of injection."""
-        parts = dict.fromkeys(part for part, _ in self.layers)
-        return [{"name": p, "params": [w for (q, _), layer in self.layers.items() if q == p for w in _pair(layer)]}
-                for p in parts]
+        """Parameter groups for an optimiser: one a part, in the order of injection.
+
+        With LoRA+ (Hayou et al. 2024) the up factors come first in a group of their own, `ratio` times as fast.
+        """
+        found = []
+        for part in dict.fromkeys(part for part, _ in self.layers):
+            tensors = [pair for (p, _), layer in self.layers.items() if p == part for pair in self.kind.learns(layer).items()]
+            if self.config.up_ratio != 1:
+                fast = [tensor for name, tensor in tensors if name == "up"]
+                found.append({"name": part, "params": fast, "ratio": self.config.up_ratio})
+                tensors = [pair for pair in tensors if pair[0] != "up"]
+            found.append({"name": part, "params": [tensor for _, tensor in tensors], "ratio": 1.0})
+        return found
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
-        return [weight for layer in self.layers.values() for weight in _pair(layer)]
+        return [weight for layer in self.layers.values() for weight in self.kind.learns(layer).values()]
 
     def trains(self, part: str) -> bool:
         """Whether `part` has trainable layers."""
         return any(p == part for p, _ in self.layers)
 
-    def factors(self) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, float]]:
-        """{(part, module): (down, up, alpha)} float32, as `adapters.file.write` takes it."""
-        return {
-            key: (_numpy(down), _numpy(up), self.alpha)
-            for key, (down, up) in ((key, _pair(layer)) for key, layer in self.layers.items())
-        }
+    # --- files ------------------------------------------------------------------------------------------------
+
+    def factors(self) -> dict[tuple[str, str], Layer]:
+        """{(part, module): Layer} in float32 on the CPU, as `adapters.file.write` takes it."""
+        return {key: self.kind.file(layer).moved(_numpy) for key, layer in self.layers.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The exact tensors by name, for checkpoints."""
-        return {f"{part}|{name}|{side}": weight.detach().cpu().clone()
-                for (part, name), layer in self.layers.items()
-                for side, weight in zip("AB", _pair(layer), strict=True)}
+        """The exact tensors by name, for checkpoints: what learns and what does not."""
+        return {name: weight.detach().cpu().clone() for name, weight in self._tensors().items()}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Put `state` back. KeyError or ValueError where names or shapes differ: another rank or other targets."""
-        mine = {f"{part}|{name}|{side}": weight for (part, name), layer in self.layers.items()
-                for side, weight in zip("AB", _pair(layer), strict=True)}
+        mine = self._tensors()
         if mine.keys() != state.keys():
             raise KeyError("the checkpoint has other layers")
         for name, weight in mine.items():
@@ -86,21 +132,71 @@ class Adapter:
     def switched_off(self) -> Iterator[None]:
         """The bare base inside the block, whatever was learnt."""
         for layer in self.layers.values():
-            layer.enable_adapters(False)
+            self.kind.enable(layer, False)
         try:
             yield
         finally:
             for layer in self.layers.values():
-                layer.enable_adapters(True)
+                self.kind.enable(layer, True)
             for parameter in self.parameters():
                 parameter.requires_grad_(True)
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {f"{part}|{name}|{side}": weight for (part, name), layer in self.layers.items()
+                for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()}
 
-def _pair(layer: LoraLayer) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
-    return cast(torch.nn.Parameter, layer.lora_A[NAME].weight), cast(torch.nn.Parameter, layer.lora_B[NAME].weight)
+    @torch.no_grad()
+    def _go_on_from(self, path: Path) -> None:
+        """Begin where a file ends. What it lacks begins at nothing; what is not trained here is left behind."""
+        theirs = normalise(path)
+        if theirs.family != self.parts.family.name:
+            raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=theirs.family,
+                          ours=self.parts.facts.title)
+        found = 0
+        for (part, name), layer in self.layers.items():
+            given = theirs.modules.get((part, name if part == "unet" else bare(name)))
+            if given is None:
+                continue
+            if given.kind not in self.kind.file_kinds:
+                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=given.kind, ours=self.config.kind)
+            self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
+            found += 1
+        if not found:
+            raise Problem("lora_no_match", field="lora.start_from", name=path.stem)
+
+    def _take(self, layer: Any, given: Layer, path: Path, place: str) -> None:
+        """Their tensors into ours. A smaller rank fills the first rows: the others do nothing yet, for up is zero there."""
+        mine, own = self.kind.learns(layer), self.kind.file(layer)
+        scaled = next(name for name in UP if name in mine)
+        for name, tensor in mine.items():
+            theirs = given.tensors.get(name)
+            if theirs is not None and name == scaled:
+                theirs = theirs * (given.scale / (own.scale if own.rank else _own_scale(layer)))
+            if theirs is not None and theirs.ndim != tensor.ndim and theirs.numel() == tensor.numel():
+                theirs = theirs.reshape(tensor.shape)
+            rank = {"down": 0, "up": 1}.get(name)
+            if theirs is None or theirs.ndim != tensor.ndim or any(
+                (a > b if axis == rank else a != b) for axis, (a, b) in enumerate(zip(theirs.shape, tensor.shape, strict=True))
+            ):
+                raise Problem("start_rank", field="lora.start_from", name=path.stem, theirs=given.rank or "–",
+                              ours=own.rank or "–", layer=place)
+            if name == "up":
+                tensor.zero_()
+            tensor[tuple(slice(0, size) for size in theirs.shape)] = theirs.to(tensor)
 
 
-def _numpy(weight: torch.nn.Parameter) -> np.ndarray:
+def layers_of(parts: Parts) -> Modules:
+    """Every layer of a loaded base an adapter can sit on, by the names of LoRA files."""
+    encoders = {part: TextEncoder.from_config(model.config.to_dict()) for part, model in parts.text_encoders.items()}
+    return families.modules(UNet.from_config(parts.unet.config), encoders)
+
+
+def _own_scale(layer: Any) -> float:
+    """What a LoKr of two whole factors multiplies by."""
+    return float(next(iter(layer.scaling.values())))
+
+
+def _numpy(weight: torch.Tensor) -> np.ndarray:
     return weight.detach().cpu().float().numpy().copy()
 
 
@@ -111,7 +207,7 @@ def base_hash(parts: Parts) -> str:
     digest = hashlib.sha256()
     for part in ("unet", *parts.family.text_parts):
         for name, weight in sorted(parts.module(part).state_dict().items()):
-            if ".lora_" in name:
+            if any(mark in name for mark in ADAPTER_NAMES):
                 continue
             digest.update(f"{part}.{name.replace('.base_layer', '')}".encode())
             digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -41,7 +41,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     items, latents = look_at_pictures(run, config, parts, home, tell)
     total = data.total_steps(config, items)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
-    adapter = Adapter(parts, config)
+    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
@@ -66,8 +66,10 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         looks = [next(batches) for _ in range(config.run.accumulation)]
         begun = time.perf_counter()
         try:
+            adapter.begin(step, total, config.run.seed)
             loss = maker.backward(step, looks, guard.scale)
             finite = guard.update(loss, config.schedule.factor(step, total))
+            adapter.limit()
         except torch.OutOfMemoryError as error:
             step_down(error, maker, config, parts, adapter, tell)
             batches = plan.batches(step * config.run.accumulation)
@@ -93,6 +95,17 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     facts = fetched(home, config.model.base, config.model.revision, tell)
     where = device.choose_device(config.run.device)
     return family(facts.family, facts.title).load(facts, where, device.choose_dtype(config.memory.dtype, where))
+
+
+def existing_lora(home: Home, name: str) -> Path | None:
+    """The LoRA to go on from: a file, or one of the library by its name; None where none is asked for."""
+    if not name:
+        return None
+    path = Path(name).expanduser()
+    path = path if path.is_file() else home.loras / f"{name}.safetensors"
+    if not path.is_file():
+        raise Problem("file_missing", field="lora.start_from", file=name)
+    return path
 
 
 def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.BaseFacts:

@@ -1,0 +1,195 @@
+"""Every kind of adapter: trains, stops, goes on exactly, and draws from its file what the trainer itself computes."""
+
+from __future__ import annotations
+
+import shutil
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.adapters import file as lora_file
+from trainer.adapters.fold import Folder, Use
+from trainer.config import load
+from trainer.engine import checkpoint
+from trainer.engine.inject import Adapter, base_hash
+from trainer.engine.kinds import KINDS
+from trainer.engine.train import load_base
+from trainer.problem import Problem
+
+CASES = {
+    "lora": ["lora.kind=lora", "lora.targets=attention_mlp"],
+    "locon with ranks by block": ["lora.targets=all", "lora.conv_rank=2", "lora.block_ranks=mid_block = 6\nup_blocks.0 = 3"],
+    "rslora": ["lora.kind=rslora"],
+    "dora": ["lora.kind=dora", "lora.targets=all"],
+    "loha": ["lora.kind=loha", "lora.targets=all"],
+    "lokr": ["lora.kind=lokr", "lora.targets=all", "lora.lokr_factor=4", "lora.rank=2", "lora.alpha=3"],
+    "pissa": ["lora.start=pissa", "lora.targets=all"],
+    "olora with rslora": ["lora.start=olora", "lora.kind=rslora"],
+    "lora with all brakes": ["lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2", "lora.max_norm=0.05",
+                             "lora.up_ratio=4", "lora.text_encoder_until=0.5"],
+    "loha with dropout": ["lora.kind=loha", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_base, tmp_path_factory):
+    from trainer.home import Home
+
+    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
+    return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
+
+
+@pytest.fixture
+def quick(bench, loaded, monkeypatch):
+    """A bench whose base comes from memory instead of the disk."""
+    monkeypatch.setattr("trainer.engine.train.load_base", lambda *given: deepcopy(loaded))
+    return bench
+
+
+def _config(bench, *words: str):
+    return bench.config("run.steps=4", "samples.steps=1", "save.dtype=fp32", "save.every=2", "run.batch_size=1", *words)
+
+
+def _look(parts) -> torch.Tensor:
+    """What the model gives for one caption, one noise, one timestep."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = parts.family.tokens(parts, ["blobby, a red blob"])
+    with torch.no_grad():
+        noisy = torch.randn(1, 4, 8, 8, generator=generator)
+        return parts.family.predict(parts, noisy, torch.tensor([300]), parts.family.encode(parts, tokens))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_kind_trains_resumes_exactly_and_previews_what_it_learnt(quick, loaded, case):
+    config = _config(quick, *CASES[case])
+    straight = quick.train(config, "straight")
+    losses = quick.losses()
+    run = quick.run("straight")
+    last = checkpoint.newest(run, config, pytest.fail)
+    shutil.rmtree(run.checkpoint(4))  # as if the power had gone at step 3
+    resumed = quick.train(config, "straight")
+    assert quick.losses() == losses[2:]
+    hashes = {lora_file.read_header(file).metadata["sshs_model_hash"] for file in (straight, resumed)}
+    assert len(hashes) == 1 and straight != resumed
+
+    parts = deepcopy(loaded)
+    before, bare = base_hash(parts), _look(parts)
+    adapter = Adapter(parts, config)
+    adapter.load(last.adapter)
+    assert base_hash(parts) == before
+    with torch.no_grad():
+        learnt = _look(parts)
+    with adapter.switched_off():
+        assert torch.equal(_look(parts), bare)
+        folder = Folder(parts)
+        ((_, matched, total),) = folder.apply([Use(straight)])
+        assert matched == total == len(adapter.layers)
+        drawn = _look(parts)
+        folder.clear()
+        assert torch.equal(_look(parts), bare)
+    assert base_hash(parts) == before
+    assert (learnt - bare).abs().max() > 1e-4
+    assert (drawn - learnt).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_at_first_no_kind_changes_anything(loaded, case):
+    config = load.build({"lora": {"rank": 4, "alpha": 2.0}}, overrides=CASES[case])
+    parts = deepcopy(loaded)
+    bare, before = _look(parts), base_hash(parts)
+    adapter = Adapter(parts, config)
+    assert torch.allclose(_look(parts), bare, atol=2e-6) and base_hash(parts) == before
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in adapter.parameters())
+    assert not any(k.requires_grad for layer in adapter.layers.values() for k in KINDS[config.lora.kind].keeps(layer).values())
+
+
+def test_ranks_by_block_patterns_and_convolutions(loaded):
+    words = ["lora.targets=all", "lora.conv_rank=2", "lora.block_ranks=mid_block = 6\ntext_encoder.encoder.layers.1 = 0",
+             "lora.skip=to_out", "lora.text_encoder=true"]
+    adapter = Adapter(deepcopy(loaded), load.build({"lora": {"rank": 4, "alpha": 2.0}}, overrides=words))
+    ranks = {f"{part}.{name}": layer for (part, name), layer in adapter.layers.items()}
+    files = {f"{part}.{name}": layer for (part, name), layer in adapter.factors().items()}
+    assert not any("to_out" in name or "layers.1." in name for name in ranks)
+    assert files["unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"].rank == 6
+    assert files["unet.down_blocks.0.resnets.0.conv1"].rank == 2
+    assert files["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"].rank == 4
+    assert files["unet.conv_out"].rank == 2
+    assert {layer.scale for layer in files.values()} == {0.5}
+
+
+def test_nothing_left_to_learn_is_said(loaded):
+    with pytest.raises(Problem) as told:
+        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.only=nowhere"]))
+    assert told.value.code == "no_layers"
+    with pytest.raises(Problem) as told:
+        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.up_ratio=4", "optimizer.name=prodigy"]))
+    assert told.value.code == "ratio_with_prodigy"
+
+
+def test_the_text_encoder_stops_learning_at_its_share_of_the_run(loaded):
+    config = load.build({}, overrides=["lora.text_encoder_until=0.5"])
+    adapter = Adapter(deepcopy(loaded), config)
+    text = [p for (part, _), layer in adapter.layers.items() if part != "unet" for p in adapter.kind.learns(layer).values()]
+    learning = []
+    for step in range(4):
+        adapter.begin(step, 4, 0)
+        learning.append({p.requires_grad for p in text})
+    assert learning == [{True}, {True}, {False}, {False}]
+
+
+def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
+    adapter = Adapter(deepcopy(loaded), load.build({}, overrides=["lora.max_norm=0.5", "lora.kind=lokr"]))
+    with torch.no_grad():
+        for index, parameter in enumerate(adapter.parameters()):
+            parameter.normal_(0, 0.02 * (1 + index % 7), generator=torch.Generator().manual_seed(index))
+    before = [np.linalg.norm(layer.delta()) for layer in adapter.factors().values()]
+    adapter.limit()
+    after = [np.linalg.norm(layer.delta()) for layer in adapter.factors().values()]
+    assert max(before) > 0.5 > min(before)
+    assert after == pytest.approx([min(size, 0.5) for size in before], rel=1e-4)
+
+
+def test_the_ratio_of_lora_plus_reaches_the_second_factor_alone(loaded):
+    from trainer.engine.guard import Guard
+
+    config = load.build({}, overrides=["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001"])
+    guard = Guard(config, Adapter(deepcopy(loaded), config), torch.device("cpu"))
+    assert guard.base_rates == pytest.approx([0.008, 0.001, 0.0008, 0.0001])
+    guard.update(torch.tensor(1.0), 1.0)
+    assert guard.rates() == pytest.approx({"unet": 0.001, "text_encoder": 0.0001})
+
+
+@pytest.mark.parametrize("layout", ["kohya", "diffusers"])
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora", "loha", "lokr"])
+def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layout):
+    words = [f"lora.kind={kind}", "lora.rank=4", "lora.alpha=3"]
+    first = Adapter(deepcopy(loaded), load.build({}, overrides=words))
+    with torch.no_grad():
+        for index, parameter in enumerate(first.parameters()):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)) * 0.05)
+    path = lora_file.write(tmp_path / "a.safetensors", first.factors(), {}, "fp32")
+    if layout == "diffusers":
+        if kind not in ("lora", "rslora"):
+            pytest.skip("diffusers' layout has no such kind")
+        from trainer.adapters.export import export
+
+        path = export(path, "diffusers", tmp_path / "b.safetensors")
+    wider = "6" if kind in ("lora", "rslora", "dora") else "4"
+    parts = deepcopy(loaded)
+    second = Adapter(parts, load.build({}, overrides=[f"lora.kind={kind}", f"lora.rank={wider}", "lora.alpha=5"]), path)
+    for key, layer in first.factors().items():
+        weight = parts.module(key[0]).get_submodule(key[1]).base_layer.weight.detach().numpy()
+        assert np.allclose(second.factors()[key].delta(weight), layer.delta(weight), atol=1e-6)
+
+
+def test_a_file_that_does_not_fit_the_training_is_refused_with_the_reason(loaded, tmp_path):
+    def make(*words: str) -> Adapter:
+        return Adapter(deepcopy(loaded), load.build({}, overrides=words))
+
+    path = lora_file.write(tmp_path / "a.safetensors", make("lora.rank=8").factors(), {}, "fp32")
+    for words, code in ((["lora.kind=loha"], "start_kind"), (["lora.rank=4"], "start_rank")):
+        with pytest.raises(Problem) as told:
+            Adapter(deepcopy(loaded), load.build({}, overrides=words), path)
+        assert told.value.code == code and told.value.field == "lora.start_from" and str(told.value)

@@ -1,0 +1,66 @@
+"""DoRA by input column: the one form of it that every program reads alike. Used by engine/kinds.py.
+
+PEFT's DoRA keeps a magnitude per output row, which A1111 and Forge misread and ComfyUI divides by the base's norm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.adapters.layers import norms
+
+Drop = Callable[[torch.Tensor, bool], torch.Tensor]
+
+
+class ColumnDora(nn.Module):
+    """W' = (W + s·B·A) · m / ‖W + s·B·A‖, m and the norm by input column (Liu et al. 2024, section 4.3).
+
+    The norm is a constant to the gradient, as in the paper. With c = m / norm, W'x = Wx + W((c - 1) ∘ x) + s·B·A(c ∘ x):
+    the small difference c - 1 keeps its digits beside a base in 16 bits, at the price of one more pass of the base layer.
+    """
+
+    def __init__(self, base_layer: Any, rank: int, alpha: float, drop: Drop) -> None:
+        super().__init__()
+        self.base_layer, self.scaling, self.drop, self.enabled = base_layer, alpha / rank, drop, True
+        weight = base_layer.weight
+        out, *inside = weight.shape
+        there: dict[str, Any] = {"device": weight.device, "dtype": torch.float32}
+        self.lora_down = nn.Parameter(torch.empty(rank, *inside, **there))
+        self.lora_up = nn.Parameter(torch.zeros(out, rank, *[1] * (weight.ndim - 2), **there))
+        nn.init.kaiming_uniform_(self.lora_down, a=math.sqrt(5))
+        start = torch.zeros(1, inside[0], *[1] * (weight.ndim - 2), **there)  # the shape asks for the norm by column
+        self.lora_magnitude = nn.Parameter(norms(weight.detach().float(), start))
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[…, in] to […, out], or [B, in, h, w] to [B, out, h', w']."""
+        result = self.base_layer(x)
+        if not self.enabled:
+            return result
+        c = self._columns()
+        change = self._pass((c - 1) * x, self.base_layer.weight)
+        hidden = self.drop(self._pass(c * x, self.lora_down), self.training)
+        up = nn.functional.linear(hidden, self.lora_up) if self.lora_up.ndim == 2 else nn.functional.conv2d(hidden, self.lora_up)
+        return result + (change + self.scaling * up).to(result.dtype)
+
+    def _columns(self) -> torch.Tensor:
+        """c = m / ‖W + s·B·A‖ by input column: [in], or [1, in, 1, 1] for a convolution."""
+        weight = self.base_layer.weight
+        with torch.no_grad():
+            change = self.lora_up.flatten(1) @ self.lora_down.flatten(1)
+            norm = norms(weight.float() + self.scaling * change.reshape(weight.shape), self.lora_magnitude)
+        c = self.lora_magnitude / norm
+        return c if weight.ndim == 4 else c[0]
+
+    def _pass(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The base layer's own operation with another weight and no bias."""
+        x = x.to(weight.dtype)
+        if weight.ndim == 2:
+            return nn.functional.linear(x, weight)
+        base = self.base_layer
+        return nn.functional.conv2d(x, weight, None, base.stride, base.padding, base.dilation, base.groups)

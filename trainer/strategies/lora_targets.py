@@ -1,0 +1,75 @@
+"""Which layers learn, and at which rank: from the options and a model's layers to one seat a layer. Called by the engine.
+
+A layer's name is its part and its path: `unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_q`,
+`text_encoder.encoder.layers.3.mlp.fc1`. The same names stand in LoRA files and in `inspect`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainer.adapters.families import Module, Modules
+
+if TYPE_CHECKING:
+    from trainer.config.train import Lora
+
+GROUPS = {
+    "attention": {"attention"},
+    "attention_mlp": {"attention", "mlp"},
+    "all": {"attention", "mlp", "conv"},
+}
+"""Target choice -> the groups of layers in adapters/families.py it means."""
+
+
+class Seat(NamedTuple):
+    """One layer that learns: how large its adapter is and how it is scaled."""
+
+    rank: int
+    alpha: float
+
+
+def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], Seat]:
+    """{(part, module): Seat} of the layers that learn, in the model's order. May be empty."""
+    groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.only, lora.skip))
+    blocks = dict(read_block(line) for line in lora.block_ranks)
+    chosen: dict[tuple[str, str], Seat] = {}
+    for (part, module), layer in layers.items():
+        name = f"{part}.{module}"
+        if layer.group not in groups or not (lora.unet if part == "unet" else lora.text_encoder):
+            continue
+        if not only.search(name) or (lora.skip and skip.search(name)):
+            continue
+        seat = _seat(name, layer, lora, blocks)
+        if seat.rank:
+            chosen[part, module] = seat
+    return chosen
+
+
+def read_block(line: str) -> tuple[str, int]:
+    """`mid_block = 32` as ("mid_block", 32). ValueError where it is not of that form."""
+    name, sign, rank = (word.strip() for word in line.partition("="))
+    if not (name and sign and rank.isascii() and rank.isdigit() and int(rank) <= 512):
+        raise ValueError(line)
+    return name.removeprefix("unet.").rstrip("."), int(rank)
+
+
+def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
+    """The rank of the longest block name that fits, else the convolutions' own, else the common one.
+
+    alpha / rank is the same in every block, so that all learn equally fast.
+    """
+    wide = len(layer.shape) == 4 and layer.shape[2:] != (1, 1)
+    rank = lora.conv_rank if wide and lora.conv_rank is not None else lora.rank
+    alpha = lora.alpha / lora.rank * rank
+    if wide and lora.conv_alpha is not None:
+        alpha = lora.conv_alpha
+    path = name.removeprefix("unet.")
+    fitting = [block for block in blocks if path == block or path.startswith(block + ".")]
+    if fitting:
+        own = blocks[max(fitting, key=len)]
+        alpha, rank = alpha / rank * own, own
+    if lora.kind in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
+        most = min(layer.shape[0], layer.shape[1] * (layer.shape[2] * layer.shape[3] if len(layer.shape) == 4 else 1))
+        alpha, rank = alpha / rank * min(rank, most), min(rank, most)
+    return Seat(rank, alpha)
