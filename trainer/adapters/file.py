@@ -21,8 +21,7 @@ from trainer.problem import Problem
 
 __all__ = [
     "Header", "Layer", "LoraWeights", "Tensor", "kohya_tensors", "normalise", "read_header", "read_tensors",
-    "rewrite", "write",
-    "write_tensors",
+    "rewrite", "rounded", "write", "write_tensors",
 ]  # fmt: skip
 
 DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
@@ -64,11 +63,17 @@ def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
     return tensors
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], dtype: str = "fp16") -> Path:
-    """Write float32 tensors in `dtype`, with hashes; an alpha stays float32 where `dtype` cannot hold it exactly."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str], dtype: str | Mapping[str, str] = "fp16"
+) -> Path:
+    """Write float32 tensors in `dtype` (one for all, or one a key), with hashes.
+
+    An alpha stays float32 where its format cannot hold it exactly.
+    """
     if not tensors:
         raise ValueError("a LoRA without layers")
-    blocks = {key: _encode(key, array, DTYPES[dtype], path.name) for key, array in tensors.items()}
+    formats = {key: dtype if isinstance(dtype, str) else dtype[key] for key in tensors}
+    blocks = {key: _encode(key, array, DTYPES[formats[key]], path.name) for key, array in tensors.items()}
     # Wide types first, then by name: the order the format's own library uses, so that saving again changes nothing.
     order = sorted(blocks, key=lambda key: (-SIZES[blocks[key][0]], key))
     entries, pieces, at = {}, [], 0
@@ -98,6 +103,12 @@ def _encode(key: str, array: Array, kind: str, name: str) -> tuple[str, bytes]:
     if not np.isfinite(to_float32(data, kind)).all():
         raise Problem("lora_too_large", file=name, layer=key)
     return kind, data
+
+
+def rounded(array: Array, dtype: str) -> Array:
+    """A float32 array as it comes back from a file in `dtype`."""
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    return to_float32(_as(array, DTYPES[dtype]), DTYPES[dtype]).reshape(array.shape)
 
 
 def _as(array: Array, kind: str) -> bytes:

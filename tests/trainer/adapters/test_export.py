@@ -1,0 +1,101 @@
+"""From one layout to the other and back, exactly; and diffusers itself asked what it makes of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.adapters.making import factors, raw
+from trainer.adapters import file as lora_file
+from trainer.adapters.export import ALPHAS, export
+from trainer.adapters.families import TextEncoder, UNet, modules
+from trainer.adapters.header import read_header
+from trainer.adapters.layers import Layer
+from trainer.problem import Problem
+
+SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
+
+
+def _mixed(alpha: float) -> dict:
+    """Attention at rank 4, convolutions at rank 2 with an alpha of their own."""
+    return factors(SMALL, 4, alpha) | factors(SMALL, 2, 1.0, ("conv",), seed=1)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "bf16", "fp32"])
+@pytest.mark.parametrize("alpha", [4.0, 2.0, 3.0, 0.7])
+def test_kohya_to_diffusers_and_back_gives_the_same_bytes(tmp_path: Path, dtype: str, alpha: float) -> None:
+    said = {"ss_output_name": "fox", "modelspec.title": "fox"}
+    first = lora_file.write(tmp_path / "a.safetensors", _mixed(alpha), said, dtype)
+    there = export(first, "diffusers", tmp_path / "b.safetensors")
+    assert all(key.startswith(("unet.", "text_encoder.text_model.")) for key in read_header(there).tensors)
+    back = export(there, "kohya", tmp_path / "c.safetensors")
+    assert back.read_bytes() == first.read_bytes()
+    assert export(first, "kohya", tmp_path / "d.safetensors").read_bytes() == first.read_bytes()
+
+
+def test_t1_alpha_is_in_the_factor_so_that_no_loader_can_miss_it(tmp_path: Path) -> None:
+    first = lora_file.write(tmp_path / "a.safetensors", _mixed(3.0), {}, "fp16")
+    there = export(first, "diffusers", tmp_path / "b.safetensors")
+    tensors = lora_file.read_tensors(there)
+    ours = lora_file.normalise(first).modules
+    for (part, module), layer in ours.items():
+        name = f"{part}.{module}" if part == "unet" else f"{part}.text_model.{module}"
+        a, b = tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"]
+        alpha_is_r = Layer.lora(a, b, float(a.shape[0]))
+        assert np.allclose(alpha_is_r.delta(), layer.delta(), rtol=1e-5, atol=1e-8)
+    read = lora_file.normalise(there).modules
+    assert all(np.allclose(read[key].delta(), layer.delta(), rtol=1e-5, atol=1e-8) for key, layer in ours.items())
+
+
+def test_what_diffusers_layout_cannot_say_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {f"hada_w{i}_{s}": rng.standard_normal((32, 2) if s == "a" else (2, 32)).astype(np.float32) for i in "12" for s in "ab"}
+    place = ("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
+    path = lora_file.write(tmp_path / "a.safetensors", {place: Layer(tensors, 1.0)}, {})
+    for layout, out, code in (("diffusers", "b.safetensors", "export_kind"), ("onnx", "b.safetensors", "export_layout"),
+                              ("kohya", "a.safetensors", "out_exists"), ("kohya", "b.pt", "out_suffix")):
+        with pytest.raises(Problem) as told:
+            export(path, layout, tmp_path / out)
+        assert told.value.code == code and str(told.value)
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_t2_names_of_other_writers_come_back_as_everybody_reads_them(tmp_path: Path) -> None:
+    tensors = {key.replace("lora_te_", "lora_te1_"): value for key, value in lora_file.kohya_tensors(factors(SMALL)).items()}
+    out = export(raw(tmp_path / "a.safetensors", tensors), "kohya", tmp_path / "b.safetensors")
+    assert {key[:8] for key in read_header(out).tensors} == {"lora_te_", "lora_une"} and ALPHAS not in read_header(out).metadata
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path) -> None:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(32, 64), norm_num_groups=8, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+    )  # fmt: skip
+    path = lora_file.write(tmp_path / "a.safetensors", {k: v for k, v in _mixed(3.0).items() if k[0] == "unet"}, {}, "fp32")
+    there = export(path, "diffusers", tmp_path / "b.safetensors")
+    x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 32)
+
+    def look() -> torch.Tensor:
+        with torch.no_grad():
+            return unet(x, torch.tensor([9]), encoder_hidden_states=text).sample
+
+    bare = look()
+    from diffusers import StableDiffusionPipeline
+
+    state, _, metadata = StableDiffusionPipeline.lora_state_dict(there, return_lora_metadata=True)
+    StableDiffusionPipeline.load_lora_into_unet(state, None, unet, adapter_name="fox", metadata=metadata)
+    theirs = look()
+    unet.delete_adapters("fox")
+    for (_, module), layer in lora_file.normalise(path).modules.items():
+        place = unet.get_submodule(module)
+        weight = getattr(place, "base_layer", place).weight
+        weight.data += torch.from_numpy(layer.delta(weight.detach().numpy()))
+    assert (theirs - bare).abs().max() > 1e-3 and (theirs - look()).abs().max() <= 1e-5

@@ -1,0 +1,139 @@
+"""Writes a LoRA file again in another layout: kohya's, which every program reads, or diffusers'. Behind `export`.
+
+Both ways lose nothing: kohya -> diffusers -> kohya gives the same tensors to the bit. In diffusers' layout alpha / r is
+multiplied into B, since a loader that does not know the metadata takes alpha as r; the alphas themselves stay in
+`atelier.alphas` for the way back. Only where that would cost a bit (float32 and an odd alpha / r) does alpha stay in the
+metadata diffusers reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.adapters import file as lora_file
+from trainer.adapters.header import Header, read_header
+from trainer.adapters.kinds import locate
+from trainer.adapters.layers import Layer
+from trainer.adapters.names import to_diffusers
+from trainer.adapters.weights import LoraWeights, normalise
+from trainer.problem import Problem
+
+LAYOUTS = ("kohya", "diffusers")
+ALPHAS = "atelier.alphas"
+Places = dict[tuple[str, str], Layer]
+_WORDS = {"F16": "fp16", "BF16": "bf16"}
+
+
+def export(path: Path, layout: str, out: Path) -> Path:
+    """Write `path` as `out` in `layout`; returns `out`. An existing file is never overwritten."""
+    path, out = Path(path), Path(out)
+    if layout not in LAYOUTS:
+        raise Problem("export_layout", field="to", given=layout, layouts=", ".join(LAYOUTS))
+    weights = normalise(path)
+    layers, types = unfolded(weights), number_formats(read_header(path))
+    told = {k: v for k, v in weights.metadata.items() if k not in (ALPHAS, "lora_adapter_metadata", "format")}
+    refuse_existing(out)
+    if layout == "kohya":
+        tensors = lora_file.kohya_tensors(layers, weights.family)
+        formats = {key: types.get(locate(key) or ("", ""), "fp32") for key in tensors}
+        return lora_file.write_tensors(out, tensors, told, formats)
+    strange = next((layer.kind for layer in layers.values() if layer.kind != "lora"), None)
+    if strange:
+        raise Problem("export_kind", file=path.name, kind=strange)
+    tensors, formats, folded = _diffusers(layers, types)
+    return lora_file.write_tensors(out, tensors, told | _metadata(layers, folded), formats)
+
+
+def unfolded(weights: LoraWeights) -> Places:
+    """The layers with the alphas they had before an export to diffusers' layout, where the file keeps them."""
+    alphas = _read_alphas(weights.metadata)
+    found: Places = {}
+    for (part, module), layer in weights.modules.items():
+        alpha = alphas.get(f"{part}.{module}", alphas.get(part)) if layer.kind == "lora" else None
+        if alpha and weights.layout == "diffusers":
+            layer = Layer.lora(layer.down, _unfold(layer.up, alpha / (layer.rank or 1)), alpha)
+        found[part, module] = layer
+    return found
+
+
+def number_formats(header: Header) -> dict[tuple[str, str], str]:
+    """(part, module) -> fp16, bf16 or fp32: the narrowest its tensors are kept in (a folded B may be wider than it was)."""
+    found: dict[tuple[str, str], str] = {}
+    for key, tensor in header.tensors.items():
+        place, word = locate(key), _WORDS.get(tensor.dtype, "fp32")
+        if place and len(tensor.shape) > 1 and (word != "fp32" or place not in found):
+            found[place] = word
+    return found
+
+
+def refuse_existing(out: Path) -> None:
+    """A Problem where `out` is there already, or is no name for a LoRA."""
+    if out.suffix.lower() != ".safetensors":
+        raise Problem("out_suffix", field="out", file=out.name)
+    if out.exists():
+        raise Problem("out_exists", field="out", file=out.name)
+
+
+def _diffusers(
+    layers: Places, types: Mapping[tuple[str, str], str]
+) -> tuple[dict[str, Any], dict[str, str], set[tuple[str, str]]]:
+    """The tensors, their number formats, and the layers whose alpha is inside B now."""
+    tensors: dict[str, Any] = {}
+    formats: dict[str, str] = {}
+    folded: set[tuple[str, str]] = set()
+    for place, layer in layers.items():
+        name, word, up = to_diffusers(*place), types.get(place, "fp32"), layer.up
+        product = up * np.float32(layer.scale)
+        if np.array_equal(lora_file.rounded(_unfold(product, layer.scale), word), up):
+            up = product
+            folded.add(place)
+        tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = layer.down, up
+        formats[f"{name}.lora_A.weight"] = word
+        formats[f"{name}.lora_B.weight"] = word if np.array_equal(lora_file.rounded(up, word), up) else "fp32"
+    return tensors, formats, folded
+
+
+def _unfold(up: Any, scale: float) -> Any:
+    return up / np.float32(scale)
+
+
+def _metadata(layers: Places, folded: set[tuple[str, str]]) -> dict[str, str]:
+    """What diffusers reads (a PEFT configuration by part), and the alphas as they were (0: as diffusers reads it)."""
+    config: dict[str, Any] = {}
+    alphas: dict[str, float] = {}
+    for part in dict.fromkeys(part for part, _ in layers):
+        mine = {module: layer for (p, module), layer in layers.items() if p == part}
+        means = {m: float(layer.rank or 1) if (part, m) in folded else layer.alpha for m, layer in mine.items()}
+        was = {module: layer.alpha if (part, module) in folded else 0.0 for module, layer in mine.items()}
+        ranks = {module: layer.rank for module, layer in mine.items()}
+        rank, alpha, alphas[part] = (_commonest(values) for values in (ranks, means, was))
+        words = {
+            "r": rank, "lora_alpha": alpha, "rank_pattern": _others(ranks, rank), "alpha_pattern": _others(means, alpha),
+            "target_modules": sorted(mine), "use_dora": False, "use_rslora": False, "bias": "none",
+        }  # fmt: skip
+        config |= {f"{part}.{key}": value for key, value in words.items()}
+        alphas |= {f"{part}.{module}": value for module, value in _others(was, alphas[part]).items()}
+    return {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True), ALPHAS: json.dumps(alphas)}
+
+
+def _commonest(values: Mapping[str, Any]) -> Any:
+    return Counter(values.values()).most_common(1)[0][0]
+
+
+def _others(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value != common}
+
+
+def _read_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
+    try:
+        tree = json.loads(metadata.get(ALPHAS, "{}"))
+    except ValueError:
+        return {}
+    pairs = tree.items() if isinstance(tree, dict) else ()
+    return {key: float(value) for key, value in pairs if isinstance(value, int | float) and value >= 0}
