@@ -16,9 +16,10 @@ COMMANDS = {
     "demo": "trainer.commands.demo",
     "check": "trainer.images.check",
     "inspect": "trainer.adapters.inspect",
+    **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "doctor": "trainer.doctor",
 }
-"""For people."""
+"""For people: module, or module:function where the function is not called `main`."""
 INTERNAL = {
     "run": "trainer.jobs.child",
     "forecast": "trainer.engine.forecast",
@@ -28,7 +29,7 @@ INTERNAL = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; every module named above has `main(argv) -> int`."""
+    """Run one command; every function named above takes the words after it and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     _wait_politely()
     set_language(_language(words))
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         module = COMMANDS.get(command) or INTERNAL.get(command)
         if module is None:
             raise Problem("command_unknown", command=command or "–", commands=", ".join(COMMANDS))
-        return import_module(module).main(words)
+        name, _, function = module.partition(":")
+        return getattr(import_module(name), function or "main")(words)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2

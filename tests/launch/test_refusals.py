@@ -146,7 +146,6 @@ def test_a_folder_that_is_no_environment_is_never_touched(project: Project, tmp_
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["export", "x.safetensors"], "export is not part of this version."),
         (["bench"], "bench is not part of this version."),
         (["frobnicate"], "There is no command frobnicate."),
         (["ui", "--host", "0.0.0.0"], "0.0.0.0 would let other machines in"),

@@ -20,7 +20,7 @@ from trainer.adapters.weights import LoraWeights, normalise, read_tensors, to_fl
 from trainer.problem import Problem
 
 __all__ = [
-    "Header", "Layer", "LoraWeights", "Tensor", "kohya_tensors", "normalise", "read_header", "read_tensors",
+    "Header", "Layer", "LoraWeights", "Tensor", "encoded", "kohya_tensors", "normalise", "read_header", "read_tensors",
     "rewrite", "rounded", "write", "write_tensors",
 ]  # fmt: skip
 
@@ -103,6 +103,11 @@ def _encode(key: str, array: Array, kind: str, name: str) -> tuple[str, bytes]:
     if not np.isfinite(to_float32(data, kind)).all():
         raise Problem("lora_too_large", file=name, layer=key)
     return kind, data
+
+
+def encoded(array: Array, dtype: str, key: str, name: str) -> bytes:
+    """A tensor's bytes in `dtype`. Problem where a number is not finite or too large for it."""
+    return _encode(key, array, DTYPES[dtype], name)[1]
 
 
 def rounded(array: Array, dtype: str) -> Array:

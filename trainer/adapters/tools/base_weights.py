@@ -1,0 +1,102 @@
+"""Where a layer's weight lies in a base on disk, a diffusers folder or a single file. Used by extract and bake."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainer.adapters.header import Header, read_header
+from trainer.adapters.names import to_sgm
+from trainer.adapters.weights import to_float32
+from trainer.base_facts import BaseFacts
+from trainer.bases import layers
+from trainer.problem import Problem
+
+_CLIP = ("cond_stage_model.transformer.text_model.", "conditioner.embedders.0.transformer.text_model.")
+_OPENCLIP = {
+    "sd2": ("text_encoder", "cond_stage_model.model.transformer.resblocks"),
+    "sdxl": ("text_encoder_2", "conditioner.embedders.1.model.transformer.resblocks"),
+}
+_INNER = {"self_attn.out_proj": "attn.out_proj.weight", "mlp.fc1": "mlp.c_fc.weight", "mlp.fc2": "mlp.c_proj.weight"}
+_FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+LIMIT = 2**20
+"""A base's own description may be longer than a LoRA's."""
+
+
+class Spot(NamedTuple):
+    """A layer's weight: a tensor of a file, or the third of it that OpenCLIP's fused q, k and v give it."""
+
+    file: Path
+    key: str
+    third: int | None = None
+
+
+class BaseWeights:
+    """The weights of a base by (part, module), read one at a time. Nothing here writes."""
+
+    def __init__(self, facts: BaseFacts) -> None:
+        if facts.path is None:
+            raise Problem("base_parts", field="base", base=facts.title, detail="it is not on this disk")
+        self.facts, self.headers = facts, {file: read_header(file, metadata_limit=LIMIT) for file in _files(facts)}
+        self.modules = layers(facts)
+        self.spots = {place: spot for place in self.modules if (spot := self._spot(*place)) is not None}
+        if not self.spots:
+            raise Problem("base_parts", field="base", base=facts.title, detail="no weights of a known name")
+
+    def read(self, place: tuple[str, str]) -> np.ndarray[Any, np.dtype[Any]]:
+        """The weight in float32."""
+        spot = self.spots[place]
+        header = self.headers[spot.file]
+        tensor = header.tensors[spot.key]
+        with open(spot.file, "rb") as file:
+            file.seek(header.offset + tensor.start)
+            array = to_float32(file.read(tensor.end - tensor.start), tensor.dtype).reshape(tensor.shape)
+        return array if spot.third is None else np.split(array, 3)[spot.third]
+
+    def _spot(self, part: str, module: str) -> Spot | None:
+        for file, header in self.headers.items():
+            for key, third in self._keys(part, module, file):
+                if key in header.tensors:
+                    return Spot(file, key, third)
+        return None
+
+    def _keys(self, part: str, module: str, file: Path) -> list[tuple[str, int | None]]:
+        """The names a weight may have in `file`, likeliest first."""
+        if self.facts.layout != "file":
+            if file.parent.name != part:
+                return []
+            return [(f"{module}.weight", None), (f"text_model.{module}.weight", None)]
+        if part == "unet":
+            return [(f"model.diffusion_model.{to_sgm(module, self.facts.family)}.weight", None)]
+        names: list[tuple[str, int | None]] = []
+        own, start = _OPENCLIP.get(self.facts.family, ("", ""))
+        found = re.match(r"encoder\.layers\.(\d+)\.(.+)", module)
+        if part == own and found:
+            block = f"{start}.{found[1]}"
+            if found[2] in _FUSED:
+                names.append((f"{block}.attn.in_proj_weight", _FUSED.index(found[2])))
+            names += [(f"{block}.{_INNER[found[2]]}", None)] if found[2] in _INNER else []
+        if part == "text_encoder":
+            names += [(f"{clip}{module}.weight", None) for clip in _CLIP]
+        return names
+
+
+def _files(facts: BaseFacts) -> list[Path]:
+    """The files that hold the UNet and the text encoders."""
+    assert facts.path is not None
+    if facts.layout == "file":
+        return [facts.path]
+    found = []
+    for part, stems in (("unet", ("diffusion_pytorch_model",)), ("text_encoder", ("model",)), ("text_encoder_2", ("model",))):
+        names = [f"{stem}{variant}.safetensors" for stem in stems for variant in ("", ".fp16")]
+        file = next((facts.path / part / name for name in names if (facts.path / part / name).is_file()), None)
+        if file is None and (facts.path / part / "config.json").exists():
+            raise Problem("base_parts", field="base", base=facts.title, detail=f"{part}: no single .safetensors file")
+        found += [file] if file else []
+    return found
+
+
+__all__ = ["BaseWeights", "Header", "Spot"]

@@ -1,0 +1,66 @@
+"""What a file made of files says about itself: its base, where it comes from, under which conditions. For the tools."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer import files
+from trainer.adapters.fold import Use
+from trainer.adapters.layers import Layer
+
+_BASE = (
+    "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_clip_skip",
+    "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.prediction_type",
+    "modelspec.resolution", "atelier.base", "atelier.version",
+)  # fmt: skip
+_OWN_RECIPE = ("sshs_", "atelier.alphas", "lora_adapter_metadata", "format")
+Given = Sequence[tuple[Use, Mapping[str, str]]]
+
+
+def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
+    """The metadata of a new file. One made of a single LoRA keeps what that one says; of several, what they share."""
+    first = dict(given[0][1])
+    if tool == "resize":
+        told = {key: value for key, value in first.items() if not key.startswith(_OWN_RECIPE)}
+    else:
+        told = {key: first[key] for key in _BASE if first.get(key)}
+    ranks = Counter(layer.rank for layer in layers.values())
+    dim = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
+    sources = [
+        {"name": use.path.stem, "hash": said.get("sshs_model_hash", ""), "unet": use.unet, "text_encoder": use.text_encoder}
+        for use, said in given
+    ]  # fmt: skip
+    told |= {
+        "ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": dim, "ss_network_args": "{}",
+        "ss_output_name": files.safe_name(name, "lora"), "modelspec.title": name,
+        "modelspec.merged_from": ", ".join(source["name"] for source in sources),
+        "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "atelier.tool": json.dumps({"tool": tool, "from": sources}, ensure_ascii=False),
+    }  # fmt: skip
+    if tool == "merge":
+        told |= {
+            "modelspec.trigger_phrase": _joined(given, "modelspec.trigger_phrase", ", "),
+            "modelspec.license": _joined(given, "modelspec.license", "; "),
+        }
+    return {key: value for key, value in told.items() if value != ""}
+
+
+def _joined(given: Given, key: str, sign: str) -> str:
+    return sign.join(dict.fromkeys(said[key] for _, said in given if said.get(key)))
+
+
+def made_of_bases(base: Path, tuned: Path, family: str, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
+    """The metadata of a LoRA extracted from two checkpoints."""
+    versions = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
+    architectures = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
+    said = {
+        "ss_v2": str(family == "sd2"), "ss_base_model_version": versions[family], "ss_sd_model_name": base.name,
+        "modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": f"{architectures[family]}/lora",
+        "modelspec.implementation": "diffusers",
+    }  # fmt: skip
+    return told_by("extract", [(Use(tuned), said)], layers, name)

@@ -1,0 +1,71 @@
+"""The best adapter of a given size for a change of a weight: truncated singular values (Eckart & Young 1936)."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+
+from trainer.adapters.families import FAMILIES, family_modules
+from trainer.adapters.layers import Layer
+
+_WIDE = re.compile(r"(^conv_in|^conv_out|\.conv1|\.conv2|samplers\.0\.conv)$")
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None, energy: float | None) -> Layer:
+    """A plain LoRA of at most `rank`, or of as few ranks as keep the share `energy` of ‖ΔW‖², or both.
+
+    alpha is the rank itself, so that alpha / r = 1. The factors share each singular value evenly.
+    """
+    if layer.kind == "lora":  # the SVD of the small middle of Q1·(R1·R2ᵀ)·Q2ᵀ is exact and quick
+        r = layer.down.shape[0]
+        q1, r1 = np.linalg.qr(layer.up.reshape(-1, r).astype(np.float64))
+        q2, r2 = np.linalg.qr(layer.down.reshape(r, -1).T.astype(np.float64))
+        u, sigma, vt = np.linalg.svd(r1 @ r2.T * layer.scale)
+        u, vt, inside = q1 @ u, vt @ q2.T, layer.down.shape[1:]
+    else:
+        change = np.asarray(layer.delta(), np.float64)
+        inside = inner_shape(place, family, change.shape)
+        u, sigma, vt = singular(change.reshape(change.shape[0], -1))
+    keep = kept(sigma, rank, energy)
+    root = np.sqrt(sigma[:keep])
+    up, down = u[:, :keep] * root, root[:, None] * vt[:keep]
+    wide = len(inside) > 1
+    up = up.reshape(-1, keep, *([1, 1] if wide else []))
+    return Layer.lora(down.reshape(keep, *inside).astype(np.float32), up.astype(np.float32), float(keep))
+
+
+def kept(sigma: Array, rank: int | None, energy: float | None) -> int:
+    """How many singular values to keep: at least one, none that is nothing."""
+    count = len(sigma)
+    if energy is not None and sigma[0] > 0:
+        share = np.cumsum(sigma**2) / np.sum(sigma**2)
+        count = int(np.searchsorted(share, energy * (1 - 1e-12)) + 1)
+    count = min(count, rank or count, int(np.sum(sigma > 1e-7 * sigma[0])))
+    return max(1, count)
+
+
+def singular(matrix: Array) -> tuple[Array, Array, Array]:
+    """u, σ, vᵀ in float64 through the smaller side's Gram matrix: many times quicker than a full SVD of a wide layer."""
+    if matrix.shape[0] > matrix.shape[1]:
+        v, sigma, ut = singular(matrix.T)
+        return ut.T, sigma, v.T
+    squares, u = np.linalg.eigh(matrix @ matrix.T)
+    order = np.argsort(squares)[::-1]
+    sigma, u = np.sqrt(np.clip(squares[order], 0, None)), u[:, order]
+    return u, sigma, (u.T @ matrix) / np.maximum(sigma, 1e-300)[:, None]
+
+
+def inner_shape(place: tuple[str, str], family: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
+    if len(shape) > 2:
+        return tuple(shape[1:])
+    known = family_modules(family).get(place) if family in FAMILIES else None
+    if known and (known.shape[0], math.prod(known.shape[1:])) == tuple(shape):
+        return tuple(known.shape[1:])
+    if _WIDE.search(place[1]) and shape[1] % 9 == 0:
+        return (shape[1] // 9, 3, 3)
+    return tuple(shape[1:])
