@@ -31,7 +31,9 @@ KINDS = {
     "invokeai": {"lora", "locon", *_EXOTIC} - {"oft", "glora"},
     "diffusers": {"lora", "locon"},
 }
-"""The adapter kinds each program has code for."""
+"""The adapter kinds each program has code for. DoRA has rules of its own (`_dora`)."""
+ORIGINAL = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
+NEW = ("lora_unet_down_blocks_", "lora_unet_mid_block_", "lora_unet_up_blocks_")
 FORGE_LIMIT = 12
 """Forge leaves a file alone when more keys than this match nothing."""
 _INVOKE = {768: "sd1", 1024: "sd2", 1280: "sdxl", 2048: "sdxl"}
@@ -76,9 +78,14 @@ def _judge(program: str, header: Header, seen: Seen) -> Verdict:
     named = {name: known[name] for name in layers if name in known}
     fitting = {name for name, place in named.items() if _fits(layers[name], sizes.get(place))}
     total, matched = len(layers), len(fitting)
-    if seen.kind not in KINDS[program]:
-        reason = "magnitude_lost" if (program, seen.kind) == ("diffusers", "dora") else "kind"
-        return Verdict(False, 0, total, reason, {} if reason == "magnitude_lost" else {"kind": seen.kind})
+    if seen.kind == "dora":
+        trouble = _dora(program, header, seen)
+        if trouble:
+            return Verdict(False, 0, total, trouble)
+    elif seen.kind not in KINDS[program]:
+        return Verdict(False, 0, total, "kind", {"kind": seen.kind})
+    if program in ("diffusers", "invokeai") and _mixed(header):
+        return Verdict(False, 0, total, "mixed_names")
     if program == "diffusers":
         return _diffusers(header, seen, layers, named, matched)
     if program == "invokeai":
@@ -202,6 +209,24 @@ def _version(program: str, said: dict[str, str], family: str) -> tuple[str, dict
     return ("ok", {}) if filed == family else ("hidden", {"version": FAMILY_NAMES[filed]})
 
 
+def _dora(program: str, header: Header, seen: Seen) -> str | None:
+    """diffusers drops `dora_scale` and reads PEFT's magnitude; the others know `dora_scale` alone.
+
+    By input column ([1, in]) all of them do the same. By output row ([out, 1]) A1111 and InvokeAI divide by the columns'
+    norm all the same, and ComfyUI and Forge by the untouched base's.
+    """
+    if (program == "diffusers") != (seen.layout == "diffusers"):
+        return "magnitude_lost"
+    rows = any(key.endswith(".dora_scale") and tensor.shape[:1] != (1,) for key, tensor in header.tensors.items())
+    return "magnitude_rows" if rows and program != "diffusers" else None
+
+
+def _mixed(header: Header) -> bool:
+    """SDXL blocks under the original code's names beside diffusers' own: diffusers drops the first, InvokeAI raises."""
+    keys = [key for key in header.tensors if key.startswith("lora_unet_")]
+    return any(key.startswith(ORIGINAL) for key in keys) and any(key.startswith(NEW) for key in keys)
+
+
 def _invoke_base(header: Header, seen: Seen, total: int) -> Verdict | None:
     """InvokeAI finds the base from the first decisive tensor in file order, and refuses widths it does not know."""
     if not any(key.startswith((*_KOHYA, "lora_transformer_")) for key in header.tensors):
@@ -210,7 +235,7 @@ def _invoke_base(header: Header, seen: Seen, total: int) -> Verdict | None:
     for key, tensor in header.tensors.items():
         end = key.partition(".")[2]
         tells = end in ("lora_down.weight", "hada_w1_b", "hada_w2_b", "diff")
-        shape = list(tensor.shape)[1] if tells and len(tensor.shape) > 1 else None
+        shape = list(tensor.shape)[1] if tells and len(tensor.shape) > 1 else _lokr_width(header, key, end)
         if key.startswith("lora_unet_") and (
             "_attn2_to_k." in key or "_attn2_to_v." in key or "time_emb_proj.lora_down" in key
         ):
@@ -228,8 +253,17 @@ def _invoke_base(header: Header, seen: Seen, total: int) -> Verdict | None:
         return Verdict(False, 0, total, "width", {"width": width if width is not None else "–"})
     if base != seen.family:
         return Verdict(False, 0, total, "mistaken", {"version": FAMILY_NAMES[base]})
-    strange = next((key for key in header.tensors if split_key(key) is None or "." not in key), None)
+    known = ("lora_unet_", "lora_te1_", "lora_te2_") if base == "sdxl" else ("",)
+    strange = next((k for k in header.tensors if split_key(k) is None or "." not in k or not k.startswith(known)), None)
     return Verdict(False, 0, total, "strange_keys", {"layer": strange[:60]}) if strange else None
+
+
+def _lokr_width(header: Header, key: str, end: str) -> int | None:
+    """InvokeAI tells a LoKr's width from two whole factors only: it looks for split ones under names that do not exist."""
+    one, two = (header.tensors.get(f"{key.partition('.')[0]}.lokr_w{i}") for i in (1, 2))
+    if not end.startswith("lokr_") or one is None or two is None or len(one.shape) < 2 or len(two.shape) < 2:
+        return None
+    return one.shape[1] * two.shape[1]
 
 
 def _diffusers(

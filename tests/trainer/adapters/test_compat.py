@@ -79,9 +79,9 @@ def test_t2_the_text_encoder_called_te1_is_lost_in_invokeai(tmp_path: Path) -> N
 def test_t4_and_other_kinds(tmp_path: Path) -> None:
     tensors = _kohya()
     dora = tensors | {
-        key.replace("lora_up.weight", "dora_scale"): np.ones((value.shape[0], 1), np.float16)
+        key.replace("lora_down.weight", "dora_scale"): np.ones((1, value.shape[1]), np.float16)
         for key, value in tensors.items()
-        if key.endswith("lora_up.weight")
+        if key.endswith("lora_down.weight")
     }
     found = _ask(tmp_path, dora, _said())
     assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"}
@@ -100,6 +100,118 @@ def test_t4_and_other_kinds(tmp_path: Path) -> None:
     found = _ask(tmp_path, loha, _said())
     assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"} and found["diffusers"].reason == "kind"
     assert {found[p].matched for p in _loads(found)} == {176}
+
+
+def test_dora_by_output_row_is_misread_by_all_that_know_dora_scale(tmp_path: Path) -> None:
+    tensors = _kohya()
+    rows = tensors | {
+        key.replace("lora_up.weight", "dora_scale"): np.ones((value.shape[0], 1), np.float16)
+        for key, value in tensors.items()
+        if key.endswith("lora_up.weight")
+    }
+    found = _ask(tmp_path, rows, _said())
+    assert _loads(found) == set() and found["comfyui"].reason == found["a1111"].reason == "magnitude_rows"
+
+
+def test_t3_a_magnitude_under_peft_s_name_is_diffusers_alone(tmp_path: Path) -> None:
+    """The converter of diffusers never turns it into dora_scale; ours refuses to write DoRA in that layout at all."""
+    from trainer.adapters.export import export
+    from trainer.adapters.layers import Layer
+    from trainer.problem import Problem
+
+    tensors: Tensors = {}
+    for (part, module), (down, up, _) in factors().items():
+        name = to_diffusers(part, module)
+        tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+        tensors[f"{name}.lora_magnitude_vector"] = np.ones(up.shape[0], np.float32)
+    found = _ask(tmp_path, tensors, {"format": "pt"})
+    assert _loads(found) == {"diffusers"} and found["comfyui"].reason == "magnitude_lost"
+    ours = {key: Layer({"down": d, "up": u, "dora": np.ones((1, d.shape[1]), np.float32)}, a) for key, (d, u, a) in factors().items()}
+    path = lora_file.write(tmp_path / "ours.safetensors", ours, _said())
+    assert any(key.endswith(".dora_scale") for key in read_header(path).tensors)
+    assert _loads(programs(read_header(path))) == set(PROGRAMS) - {"diffusers"}
+    with pytest.raises(Problem):
+        export(path, "diffusers", tmp_path / "b.safetensors")
+
+
+def _sdxl(spell: str = "diffusers") -> Tensors:
+    tensors: Tensors = {}
+    for (part, module), layer in family_modules("sdxl").items():
+        if layer.group == "attention":
+            name = to_kohya(part, module, "sdxl")
+            if spell == "sgm" and part == "unet":
+                name = "lora_unet_" + to_sgm(module, "sdxl").replace(".", "_")
+            tensors[f"{name}.lora_down.weight"] = np.ones((1, layer.shape[1]), np.float16)
+            tensors[f"{name}.lora_up.weight"] = np.ones((layer.shape[0], 1), np.float16)
+            tensors[f"{name}.alpha"] = np.ones((), np.float16)
+    return tensors
+
+
+def test_t6_two_ways_of_naming_blocks_in_one_file(tmp_path: Path) -> None:
+    said = _said(family="sdxl", version="sdxl_base_v1-0")
+    one, other = _sdxl(), _sdxl("sgm")
+    half = {key: value for key, value in one.items() if "up_blocks" not in key} | {
+        key: value for key, value in other.items() if "output_blocks" in key
+    }
+    found = _ask(tmp_path, half, said)
+    assert _loads(found) == {"a1111", "forge", "comfyui"} and found["invokeai"].reason == "mixed_names"
+    ours = lora_file.write(tmp_path / "ours.safetensors", lora_file.normalise(tmp_path / "a.safetensors").modules, said, "fp16", "sdxl")
+    assert _loads(programs(read_header(ours))) == set(PROGRAMS)  # ours has one way of naming
+
+
+def test_the_original_code_s_names_of_sdxl_are_read(tmp_path: Path) -> None:
+    found = lora_file.normalise(raw(tmp_path / "a.safetensors", _sdxl("sgm")))
+    wanted = {place for place, module in family_modules("sdxl").items() if module.group == "attention"}
+    assert set(found.modules) == wanted and not found.unknown and found.family == "sdxl"
+
+
+def test_t7_invokeai_refuses_any_other_prefix_in_an_sdxl_file(tmp_path: Path) -> None:
+    extra = {"lora_te_text_model_encoder_layers_0_mlp_fc1.alpha": np.ones((), np.float16)}
+    found = _ask(tmp_path, _sdxl() | extra, _said(family="sdxl", version="sdxl_base_v1-0"))
+    assert not found["invokeai"].loads and found["invokeai"].reason == "strange_keys"
+    assert found["comfyui"].loads
+
+
+def test_a_lokr_of_split_factors_has_no_width_for_invokeai(tmp_path: Path) -> None:
+    def lokr(split: bool) -> Tensors:
+        tensors: Tensors = {}
+        for (part, module), layer in family_modules("sd1").items():
+            if layer.group == "attention":
+                name, (out, inside) = to_kohya(part, module), layer.shape
+                tensors[f"{name}.lokr_w1"] = np.ones((4, 4), np.float16)
+                if split:
+                    tensors[f"{name}.lokr_w2_a"] = np.ones((out // 4, 2), np.float16)
+                    tensors[f"{name}.lokr_w2_b"] = np.ones((2, inside // 4), np.float16)
+                else:
+                    tensors[f"{name}.lokr_w2"] = np.ones((out // 4, inside // 4), np.float16)
+        return tensors
+
+    found = _ask(tmp_path, lokr(split=False), _said())
+    assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"} and found["a1111"].matched == 176
+    found = _ask(tmp_path, lokr(split=True), _said())
+    assert _loads(found) == {"a1111", "forge", "comfyui"} and found["invokeai"].reason == "width"
+
+
+def test_t13_the_trigger_is_among_the_words_comfyui_shows(tmp_path: Path) -> None:
+    items = [("inkfox, " + ", ".join(f"a{i:03d}" for i in range(300)), (512, 512), 1)]
+    config = TrainConfig.model_validate({"captions": {"trigger": "inkfox"}})
+    said = metadata.build(config, facts(), steps=1, total_steps=1, items=items, loss=None, started=1e9, finished=1e9,
+                          name="fox", run_id="r")  # fmt: skip
+    (tags,) = json.loads(said["ss_tag_frequency"]).values()
+    assert "inkfox" in sorted(tags)[:100] and next(iter(tags)) == "inkfox"
+    path = lora_file.write(tmp_path / "a.safetensors", factors(), said)
+    assert read_header(path).offset < 8 * 2**20
+
+
+def test_t14_a_strength_is_stated_for_each_part_and_used_up_by_none() -> None:
+    from dataclasses import FrozenInstanceError, asdict
+
+    from trainer.adapters.fold import Use
+
+    use = Use(Path("a"), unet=0.5)
+    assert asdict(use) == {"path": Path("a"), "unet": 0.5, "text_encoder": 1.0}
+    with pytest.raises(FrozenInstanceError):
+        use.unet = 1.0  # type: ignore[misc]
 
 
 def test_t5_one_strange_key_defeats_diffusers(tmp_path: Path) -> None:
@@ -254,6 +366,8 @@ def test_every_reason_has_its_sentence(language: str) -> None:
         "magnitude_lost",
         "own_base",
         "too_many",
+        "magnitude_rows",
+        "mixed_names",
     }
     told = lookup("programs", language)
     assert set(told) == used and all(told.values())
