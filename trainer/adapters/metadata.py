@@ -17,7 +17,7 @@ from typing import Any
 
 from trainer import files
 from trainer.base_facts import BaseFacts, file_hashes
-from trainer.config.train import TrainConfig
+from trainer.config.train import Lora, TrainConfig
 
 VERSION = "0.1.0"
 MAX_TAGS = 100
@@ -74,6 +74,7 @@ def build(
         picture = base64.b64encode(cover).decode()
         told["ssmd_cover_images"] = _json([picture])
         told["modelspec.thumbnail"] = f"data:image/jpeg;base64,{picture}"
+    told["atelier.images"] = _json(summary(items))
     told |= _own(config, facts, steps, total_steps, len(items), loss, started, finished, run_id)
     return {key: value for key, value in told.items() if value != ""}
 
@@ -101,6 +102,7 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     """The whole tree of options without this machine's paths, and without the person's words where they are private."""
     tree = config.model_dump(mode="json")
     tree["images"]["folder"] = ""
+    tree["lora"]["start_from"] = PurePath(config.lora.start_from.replace("\\", "/")).name
     tree["model"]["base"] = base_name(facts)
     if facts.layout == "hub" and facts.revision:
         tree["model"]["revision"] = facts.revision
@@ -122,9 +124,7 @@ def _training(
     text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
     v2 = facts.family == "sd2"
     told: dict[str, Any] = {
-        "ss_v2": v2, "ss_base_model_version": facts.version, "ss_network_module": "networks.lora",
-        "ss_network_dim": lora.rank, "ss_network_alpha": lora.alpha, "ss_network_args": "{}",
-        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
+        "ss_v2": v2, "ss_base_model_version": facts.version, **network(lora), "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
         "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
@@ -145,6 +145,43 @@ def _training(
     if hashes:
         told["ss_sd_model_hash"], told["ss_new_sd_model_hash"] = hashes
     return {key: str(value) for key, value in told.items()}
+
+
+def network(lora: Lora) -> dict[str, Any]:
+    """The kind of adapter in the words of the scripts whose files others know, with rank and alpha as they are in the file.
+
+    rsLoRA's alpha is times √r there, and a PiSSA or OLoRA start doubles both: alpha / r is what every loader multiplies by.
+    """
+    double = 1 if lora.start == "default" else 2
+    alpha = lora.alpha * (math.sqrt(lora.rank) if lora.kind == "rslora" else 1) * double
+    words: dict[str, Any] = {}
+    if lora.targets == "all":
+        conv = lora.conv_rank or lora.rank
+        words = {"conv_dim": conv * double, "conv_alpha": lora.conv_alpha or lora.alpha / lora.rank * conv * double}
+    words |= {key: value for key, value in (("rank_dropout", lora.rank_dropout), ("module_dropout", lora.module_dropout),
+                                             ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0)) if value}
+    plain = lora.kind in ("lora", "rslora")
+    if not plain:
+        words |= {"algo": "lora" if lora.kind == "dora" else lora.kind}
+        words |= {"dora_wd": True, "wd_on_output": False} if lora.kind == "dora" else {}
+        words |= {"factor": lora.lokr_factor or -1} if lora.kind == "lokr" else {}
+    return {
+        "ss_network_module": "networks.lora" if plain else "lycoris.kohya", "ss_network_dim": lora.rank * double,
+        "ss_network_alpha": alpha, "ss_network_args": _json({key: str(value) for key, value in words.items()}),
+        "ss_network_dropout": lora.dropout or None, "ss_scale_weight_norms": lora.max_norm,
+    }  # fmt: skip
+
+
+def summary(items: Sequence[Item]) -> dict[str, Any]:
+    """The pictures in numbers: none of their words and none of their names."""
+    formats: Counter[str] = Counter()
+    for _, (width, height), repeats in items:
+        formats[f"{width}x{height}"] += repeats
+    words = [len(caption.split()) for caption, _, _ in items]
+    return {
+        "pictures": len(items), "looks": sum(formats.values()), "formats": dict(sorted(formats.items())),
+        "captioned": sum(count > 0 for count in words), "words": round(sum(words) / max(1, len(words)), 1),
+    }  # fmt: skip
 
 
 def _optimizer(optimizer: Any) -> str:

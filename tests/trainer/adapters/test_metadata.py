@@ -194,3 +194,32 @@ def test_a_single_file_base_is_named_by_its_hashes(tmp_path: Path) -> None:
     said = _build(base=facts(path=path, layout="file", id="base.safetensors"))
     assert said["ss_new_sd_model_hash"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert said["ss_sd_model_hash"] == hashlib.sha256(path.read_bytes()[0x100000:0x110000]).hexdigest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("lora", "module", "dim", "alpha", "args"),
+    [
+        ({}, "networks.lora", "16", "8.0", {}),
+        ({"kind": "rslora"}, "networks.lora", "16", "32.0", {}),
+        ({"start": "pissa"}, "networks.lora", "32", "16.0", {}),
+        ({"targets": "all", "conv_rank": 4}, "networks.lora", "16", "8.0", {"conv_dim": "4", "conv_alpha": "2.0"}),
+        ({"kind": "dora"}, "lycoris.kohya", "16", "8.0", {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"}),
+        ({"kind": "loha", "rank_dropout": 0.1}, "lycoris.kohya", "16", "8.0", {"algo": "loha", "rank_dropout": "0.1"}),
+        ({"kind": "lokr"}, "lycoris.kohya", "16", "8.0", {"algo": "lokr", "factor": "-1"}),
+    ],
+)
+def test_the_kind_is_said_in_words_other_programs_know(lora: dict, module: str, dim: str, alpha: str, args: dict) -> None:
+    said = metadata.network(TrainConfig.model_validate({"lora": lora}).lora)
+    assert (said["ss_network_module"], str(said["ss_network_dim"]), str(said["ss_network_alpha"])) == (module, dim, alpha)
+    assert json.loads(said["ss_network_args"]) == args
+
+
+def test_the_pictures_are_summed_up_without_their_words() -> None:
+    items = [("inkfox, a red fox", (512, 512), 2), ("", (512, 768), 1)]
+    assert metadata.summary(items) == {
+        "pictures": 2, "looks": 3, "formats": {"512x512": 2, "512x768": 1}, "captioned": 1, "words": 2.0}
+
+
+def test_a_file_gone_on_from_is_named_without_its_folder() -> None:
+    config = TrainConfig.model_validate({"lora": {"start_from": "/home/somebody/secret/fox.safetensors"}})
+    assert metadata.public_config(config, facts())["lora"]["start_from"] == "fox.safetensors"
