@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from app import imports
+from app.making import make
 from app.pages.address import asked, told
 from app.parts import PRIVATE, on_load, plain, problem, signal, title
 from app.services import Ui
@@ -45,6 +46,7 @@ def build(ui: Ui) -> None:
         fold, held, save, trash = _edit(ui)
         with gr.Accordion(t("page.library.readers"), open=False, visible=False, elem_id="library-readers") as readers:
             programs = plain()
+        making, asked_for = _make(ui)
         grid = plain(elem_id="library-grid")
         plain(imports.element(ui))
     chosen, trashed = gr.State(None), gr.State(None)
@@ -87,6 +89,16 @@ def build(ui: Ui) -> None:
             return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang))]
         return [*show(name, words, kind, state), _quiet(t("page.library.imported", name=name))]
 
+    def made(names: list[str], strengths: str, rank: float | None, new: str, *f: str) -> list[Any]:
+        try:
+            name = make(ui.services.home, names or [], strengths or "", rank, new or "")
+        except Problem as error:
+            return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang))]
+        return [*show(name, *f), _quiet(t("page.library.imported", name=name))]
+
+    def offered() -> Any:
+        return gr.update(choices=[card.name for card in ui.services.library.cards() if not card.broken])
+
     def opened(request: gr.Request) -> list[Any]:
         return show(asked(request, "lora"), "", "", "")
 
@@ -100,6 +112,8 @@ def build(ui: Ui) -> None:
     save.click(saved, [chosen, *filters, *held.values()], [*shown, message], **PRIVATE)
     trash.click(gone, [chosen, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     undo.click(back, [trashed, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
+    asked_for[0].focus(offered, [], [asked_for[0]], **PRIVATE)
+    making.click(made, [*asked_for, *filters], [*shown, message], trigger_mode="once", **PRIVATE)
     added.input(taken, [added, *filters], [*shown, message], **PRIVATE)
 
 
@@ -142,6 +156,38 @@ def _edit(ui: Ui) -> tuple[gr.Accordion, dict[str, Any], gr.Button, gr.Button]:
             save = gr.Button(t("page.library.save"), size="md", elem_id="library-save")
             trash = gr.Button(t("page.library.trash"), size="md", elem_id="library-trash")
     return fold, held, save, trash
+
+
+def _make(ui: Ui) -> tuple[gr.Button, list[Any]]:
+    """The fold that makes one LoRA of several, or a smaller one of one."""
+    t = ui.t
+    with gr.Accordion(t("page.library.make.title"), open=False, elem_id="library-make"):
+        plain(_quiet(t("page.library.make.lead")))
+        asked_for: list[Any] = [
+            gr.Dropdown(
+                [card.name for card in ui.services.library.cards() if not card.broken],
+                value=[],
+                multiselect=True,
+                label=t("page.library.make.loras"),
+                elem_id="library-make-loras",
+            ),
+            gr.Textbox(
+                label=t("page.library.make.strengths"),
+                info=t("page.library.make.strengths_help"),
+                max_lines=1,
+                elem_id="library-make-strengths",
+            ),
+            gr.Number(
+                label=t("page.library.make.rank"),
+                info=t("page.library.make.rank_help"),
+                value=None,
+                elem_id="library-make-rank",
+            ),
+            gr.Textbox(label=t("page.library.name"), max_lines=1, elem_id="library-make-name"),
+        ]
+        with gr.Row(elem_classes="v-small"):
+            button = gr.Button(t("page.library.make.go"), size="md", elem_id="library-make-go")
+    return button, asked_for
 
 
 def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str | None = None) -> list[Any]:
