@@ -1,6 +1,7 @@
 """Puts LoRAs of any strength into a loaded base and takes them out again to the bit. Used by preview, samples and `sample`.
 
-The delta (for plain LoRA (alpha / r) · up·down, layers.py has the others) is added to the layer's weight itself, so that drawing costs nothing beside the bare base.
+The delta (for plain LoRA (alpha / r) · up·down, layers.py has the others) is added to the layer's weight itself, so that
+drawing costs nothing beside the bare base.
 The pristine weights stay where they are: a changed layer gets another tensor, and `clear` puts the first one back.
 """
 

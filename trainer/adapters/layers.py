@@ -83,7 +83,7 @@ class Layer:
             return tuple(self.tensors["diff"].shape)
         rows, columns = self.size or (0, 0)
         if "down" in self.tensors and self.down.ndim == 4:
-            kernel = (self.tensors["mid"] if "mid" in self.tensors else self.down).shape[2:]
+            kernel = self.tensors.get("mid", self.down).shape[2:]
             return (rows, int(self.down.shape[1]), *map(int, kernel))
         return (rows, columns)
 

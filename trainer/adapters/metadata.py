@@ -124,7 +124,8 @@ def _training(
     text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
     v2 = facts.family == "sd2"
     told: dict[str, Any] = {
-        "ss_v2": v2, "ss_base_model_version": facts.version, **network(lora), "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
+        "ss_v2": v2, "ss_base_model_version": facts.version, **network(lora),
+        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
         "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from trainer.adapters.families import FAMILIES, TextEncoder, UNet, family_modules, modules, sd1_modules
 
 __all__ = [
-    "Key", "bare", "from_kohya", "key_map", "known_paths", "original_names", "sd1_modules", "split_key", "to_diffusers", "to_kohya",
-    "to_sgm", "universe",
+    "Key", "bare", "from_kohya", "key_map", "known_paths", "original_names", "sd1_modules", "split_key",
+    "to_diffusers", "to_kohya", "to_sgm", "universe",
 ]  # fmt: skip
 
 TEXT = "text_model."

@@ -45,7 +45,8 @@ class ColumnDora(nn.Module):
         c = self._columns()
         change = self._pass((c - 1) * x, self.base_layer.weight)
         hidden = self.drop(self._pass(c * x, self.lora_down), self.training)
-        up = nn.functional.linear(hidden, self.lora_up) if self.lora_up.ndim == 2 else nn.functional.conv2d(hidden, self.lora_up)
+        flat = self.lora_up.ndim == 2
+        up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
         return result + (change + self.scaling * up).to(result.dtype)
 
     def _columns(self) -> torch.Tensor:

@@ -157,7 +157,7 @@ class Adapter:
             given = theirs.modules.get((part, name if part == "unet" else bare(name)))
             if given is None:
                 continue
-            if given.kind not in self.kind.file_kinds:
+            if given.kind != self.kind.file_kind:
                 raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=given.kind, ours=self.config.kind)
             self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
             found += 1

@@ -27,7 +27,7 @@ Seats = Mapping[str, Seat]
 class Kind(Protocol):
     """One kind of adapter."""
 
-    file_kinds: tuple[str, ...]
+    file_kind: str
     """What `Layer.kind` calls the files it can go on from."""
 
     def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
@@ -65,7 +65,8 @@ class Peft:
 
     def _inject(self, model: Any, config: Any) -> dict[str, Any]:
         inject_adapter_in_model(config, model, adapter_name=NAME)
-        found = {key: module for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+        found: dict[str, Any] = {}
+        found |= {key: module for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
         for layer in found.values():
             layer.eval()
         return found
@@ -74,7 +75,7 @@ class Peft:
 class PlainLora(Peft):
     """W + s·B·A with s = alpha / r (Hu et al. 2021), or alpha / √r (rsLoRA, Kalajdzievski 2023)."""
 
-    file_kinds = ("lora",)
+    file_kind = "lora"
 
     def __init__(self, rank_stabilised: bool) -> None:
         self.rank_stabilised = rank_stabilised
@@ -113,10 +114,11 @@ class Lycoris(Peft):
     """LoHa, (A1·B1) ∘ (A2·B2) (Hyeon-Woo et al. 2022), and LoKr, W1 ⊗ W2 (Yeh et al. 2024)."""
 
     def __init__(self, kind: str) -> None:
-        self.file_kinds, self.start = (kind,), "hada_" if kind == "loha" else "lokr_"
+        self.file_kind, self.start = kind, "hada_" if kind == "loha" else "lokr_"
 
     def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
-        words = _words(seats) | {"rank_dropout": lora.rank_dropout, "module_dropout": lora.module_dropout}
+        words = _words(seats)
+        words |= {"rank_dropout": lora.rank_dropout, "module_dropout": lora.module_dropout}
         if self.start == "hada_":
             return self._inject(model, LoHaConfig(**words))
         factor = lora.lokr_factor or -1
@@ -139,7 +141,7 @@ class Lycoris(Peft):
 class Dora:
     """Size and direction apart (Liu et al. 2024)."""
 
-    file_kinds = ("dora",)
+    file_kind = "dora"
 
     def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
         layers: dict[str, Any] = {}

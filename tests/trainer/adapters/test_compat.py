@@ -126,7 +126,10 @@ def test_t3_a_magnitude_under_peft_s_name_is_diffusers_alone(tmp_path: Path) -> 
         tensors[f"{name}.lora_magnitude_vector"] = np.ones(up.shape[0], np.float32)
     found = _ask(tmp_path, tensors, {"format": "pt"})
     assert _loads(found) == {"diffusers"} and found["comfyui"].reason == "magnitude_lost"
-    ours = {key: Layer({"down": d, "up": u, "dora": np.ones((1, d.shape[1]), np.float32)}, a) for key, (d, u, a) in factors().items()}
+    ours = {
+        key: Layer({"down": down, "up": up, "dora": np.ones((1, down.shape[1]), np.float32)}, alpha)
+        for key, (down, up, alpha) in factors().items()
+    }
     path = lora_file.write(tmp_path / "ours.safetensors", ours, _said())
     assert any(key.endswith(".dora_scale") for key in read_header(path).tensors)
     assert _loads(programs(read_header(path))) == set(PROGRAMS) - {"diffusers"}
@@ -155,7 +158,8 @@ def test_t6_two_ways_of_naming_blocks_in_one_file(tmp_path: Path) -> None:
     }
     found = _ask(tmp_path, half, said)
     assert _loads(found) == {"a1111", "forge", "comfyui"} and found["invokeai"].reason == "mixed_names"
-    ours = lora_file.write(tmp_path / "ours.safetensors", lora_file.normalise(tmp_path / "a.safetensors").modules, said, "fp16", "sdxl")
+    read = lora_file.normalise(tmp_path / "a.safetensors").modules
+    ours = lora_file.write(tmp_path / "ours.safetensors", read, said, "fp16", "sdxl")
     assert _loads(programs(read_header(ours))) == set(PROGRAMS)  # ours has one way of naming
 
 

@@ -51,7 +51,8 @@ def test_t1_alpha_is_in_the_factor_so_that_no_loader_can_miss_it(tmp_path: Path)
 
 def test_what_diffusers_layout_cannot_say_is_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    tensors = {f"hada_w{i}_{s}": rng.standard_normal((32, 2) if s == "a" else (2, 32)).astype(np.float32) for i in "12" for s in "ab"}
+    shapes = {f"hada_w{i}_{s}": (32, 2) if s == "a" else (2, 32) for i in "12" for s in "ab"}
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     place = ("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
     path = lora_file.write(tmp_path / "a.safetensors", {place: Layer(tensors, 1.0)}, {})
     for layout, out, code in (("diffusers", "b.safetensors", "export_kind"), ("onnx", "b.safetensors", "export_layout"),

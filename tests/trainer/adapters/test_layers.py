@@ -101,7 +101,8 @@ def test_t4_the_magnitude_of_dora_is_by_input_column_and_peft_s_by_output_row(tm
     ):
         path = raw(tmp_path / "a.safetensors", {key: np.asarray(value) for key, value in tensors.items()})
         found = lora_file.normalise(path).modules["unet", LINEAR]
-        wanted = merged * (m.reshape(1, -1) if axis == 0 else m.reshape(-1, 1)) / np.linalg.norm(merged, axis=axis, keepdims=True)
+        m_along = m.reshape(1, -1) if axis == 0 else m.reshape(-1, 1)
+        wanted = merged * m_along / np.linalg.norm(merged, axis=axis, keepdims=True)
         assert np.allclose(weight + found.delta(weight), wanted, rtol=1e-5, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Files from files: merge, resize, extract, bake. What they do is what the sum of their parts does, and nothing is overwritten."""
+"""Files from files: merge, resize, extract, bake. They do what the sum of their parts does, and overwrite nothing."""
 
 from __future__ import annotations
 
@@ -119,12 +119,12 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path: Path) -> N
     one, loha, out = _file(tmp_path / "one.safetensors"), _loha(tmp_path / "loha.safetensors"), tmp_path / "out.safetensors"
     dora = Layer({"down": np.ones((1, 32), "f4"), "up": np.ones((32, 1), "f4"), "dora": np.ones((1, 32), "f4")}, 1.0)
     size = lora_file.write(tmp_path / "dora.safetensors", {TO_Q: dora}, {}, "fp32")
-    big = lora_file.write(tmp_path / "xl.safetensors", {
-        ("unet", "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"): Layer.lora(np.ones((1, 2048), "f4"), np.ones((640, 1), "f4"), 1),
-    }, {}, "fp32", "sdxl")  # fmt: skip
-    sd1 = lora_file.write(tmp_path / "sd1.safetensors", {
-        ("unet", "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"): Layer.lora(np.ones((1, 768), "f4"), np.ones((640, 1), "f4"), 1),
-    }, {}, "fp32")  # fmt: skip
+    cross = ("unet", "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k")
+    big, sd1 = (
+        lora_file.write(tmp_path / f"{family}.safetensors", {
+            cross: Layer.lora(np.ones((1, width), "f4"), np.ones((640, 1), "f4"), 1)}, {}, "fp32", family)
+        for family, width in (("sdxl", 2048), ("sd1", 768))
+    )  # fmt: skip
     assert _code(lambda: merge([Use(one)], out)) == "merge_few"
     assert _code(lambda: merge([Use(one), Use(loha)], out)) == "merge_needs_rank"
     assert _code(lambda: merge([Use(one, 0, 0), Use(loha, 0, 0)], out)) == "merge_nothing"
@@ -191,7 +191,8 @@ def test_extract_finds_the_lora_again_that_bake_put_in(tmp_path: Path) -> None:
 def test_every_layer_of_a_single_file_is_found_and_baked_in_place(tmp_path: Path, family: str) -> None:
     """Names as the original code writes them, the weights small; OpenCLIP's q, k and v stand in one tensor."""
     clip = {"sd1": "cond_stage_model.transformer.text_model", "sdxl": "conditioner.embedders.0.transformer.text_model"}
-    wide = {"sd2": "cond_stage_model.model.transformer.resblocks", "sdxl": "conditioner.embedders.1.model.transformer.resblocks"}
+    blocks = "model.transformer.resblocks"
+    wide = {"sd2": f"cond_stage_model.{blocks}", "sdxl": f"conditioner.embedders.1.{blocks}"}
     layers = {place for place in family_modules(family)
               if place[0] == "unet" or int(place[1].split(".")[2]) < 2}  # fmt: skip
     tensors: dict[str, np.ndarray] = {}

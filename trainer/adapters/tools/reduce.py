@@ -59,13 +59,14 @@ def singular(matrix: Array) -> tuple[Array, Array, Array]:
     return u, sigma, (u.T @ matrix) / np.maximum(sigma, 1e-300)[:, None]
 
 
-def inner_shape(place: tuple[str, str], family: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def inner_shape(place: tuple[str, str], family: str, whole: tuple[int, ...]) -> tuple[int, ...]:
     """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
-    if len(shape) > 2:
-        return tuple(shape[1:])
+    if len(whole) > 2:
+        return whole[1:]
+    rows, columns = whole[0], math.prod(whole[1:])
     known = family_modules(family).get(place) if family in FAMILIES else None
-    if known and (known.shape[0], math.prod(known.shape[1:])) == tuple(shape):
+    if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
         return tuple(known.shape[1:])
-    if _WIDE.search(place[1]) and shape[1] % 9 == 0:
-        return (shape[1] // 9, 3, 3)
-    return tuple(shape[1:])
+    if _WIDE.search(place[1]) and columns % 9 == 0:
+        return (columns // 9, 3, 3)
+    return (columns,)
