@@ -24,7 +24,7 @@ def other(known: Option) -> Any:
             else known.default
         )
     if known.kind == "list":
-        return ["one", "two"]
+        return ["mid_block = 2", "up_blocks.1 = 3"] if known.name == "lora.block_ranks" else ["one", "two"]
     if known.kind == "str":
         return "cpu" if known.name == "run.device" else "word"
     step = known.step or (1 if known.kind == "int" else 0.125)
