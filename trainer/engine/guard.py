@@ -46,6 +46,7 @@ class Guard:
             self.optimizer.step()
         elif bool(finite):
             self.optimizer.step()
+        self.adapter.end()
         self.optimizer.zero_grad(set_to_none=True)
         if self.scale != 1.0:
             self._rescale(bool(finite))

@@ -67,9 +67,12 @@ class Adapter:
                 layer.train()
 
     @torch.no_grad()
-    def limit(self) -> None:
-        """After each step: shrink every layer whose ‖s·ΔW‖ is over `lora.max_norm`, evenly over its factors."""
+    def end(self) -> None:
+        """After each step: no more dropout, so that what is drawn and judged is steady; and every layer whose ‖s·ΔW‖ is
+        over `lora.max_norm` shrunk to it, evenly over its factors. No host sync."""
         most = self.config.max_norm
+        for layer in self.layers.values() if self.dropping else ():
+            layer.eval()
         for layer in self.layers.values() if most else ():
             factors = [p for name, p in self.kind.learns(layer).items() if name != "dora"]
             now = self.kind.file(layer)
@@ -77,13 +80,6 @@ class Adapter:
             shrink = (most / change.norm().clamp(min=1e-12)).clamp(max=1.0) ** (1 / len(factors))
             for factor in factors:
                 factor.mul_(shrink)
-
-    @contextmanager
-    def steady(self) -> Iterator[None]:
-        """No dropout inside the block: for losses that are to be compared."""
-        for layer in self.layers.values():
-            layer.eval()
-        yield
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for an optimiser: one a part, in the order of injection.
@@ -130,7 +126,8 @@ class Adapter:
 
     @contextmanager
     def switched_off(self) -> Iterator[None]:
-        """The bare base inside the block, whatever was learnt."""
+        """The bare base inside the block, whatever was learnt; afterwards the same tensors learn as before."""
+        learning = [parameter.requires_grad for parameter in self.parameters()]
         for layer in self.layers.values():
             self.kind.enable(layer, False)
         try:
@@ -138,8 +135,8 @@ class Adapter:
         finally:
             for layer in self.layers.values():
                 self.kind.enable(layer, True)
-            for parameter in self.parameters():
-                parameter.requires_grad_(True)
+            for parameter, learns in zip(self.parameters(), learning, strict=True):
+                parameter.requires_grad_(learns)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         return {f"{part}|{name}|{side}": weight for (part, name), layer in self.layers.items()

@@ -69,7 +69,6 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
             adapter.begin(step, total, config.run.seed)
             loss = maker.backward(step, looks, guard.scale)
             finite = guard.update(loss, config.schedule.factor(step, total))
-            adapter.limit()
         except torch.OutOfMemoryError as error:
             step_down(error, maker, config, parts, adapter, tell)
             batches = plan.batches(step * config.run.accumulation)

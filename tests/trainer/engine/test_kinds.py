@@ -135,6 +135,25 @@ def test_the_text_encoder_stops_learning_at_its_share_of_the_run(loaded):
         adapter.begin(step, 4, 0)
         learning.append({p.requires_grad for p in text})
     assert learning == [{True}, {True}, {False}, {False}]
+    with adapter.switched_off():
+        pass
+    assert {p.requires_grad for p in text} == {False}  # looking at the bare base in between wakes nothing
+
+
+def test_dropout_is_at_work_between_the_beginning_and_the_end_of_a_step_alone(loaded):
+    parts = deepcopy(loaded)
+    adapter = Adapter(parts, load.build({}, overrides=["lora.rank_dropout=0.5", "lora.dropout=0.2"]))
+    with torch.no_grad():
+        for index, parameter in enumerate(adapter.parameters()):
+            parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(index))
+    looks = [_look(parts)]
+    for step in (3, 3, 4):
+        adapter.begin(step, 10, seed=0)
+        looks.append(_look(parts))
+    adapter.end()
+    looks.append(_look(parts))
+    assert torch.equal(looks[0], looks[4]) and torch.equal(looks[1], looks[2])  # chance follows from seed and step
+    assert not torch.equal(looks[0], looks[1]) and not torch.equal(looks[1], looks[3])
 
 
 def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
@@ -143,7 +162,7 @@ def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
         for index, parameter in enumerate(adapter.parameters()):
             parameter.normal_(0, 0.02 * (1 + index % 7), generator=torch.Generator().manual_seed(index))
     before = [np.linalg.norm(layer.delta()) for layer in adapter.factors().values()]
-    adapter.limit()
+    adapter.end()
     after = [np.linalg.norm(layer.delta()) for layer in adapter.factors().values()]
     assert max(before) > 0.5 > min(before)
     assert after == pytest.approx([min(size, 0.5) for size in before], rel=1e-4)
