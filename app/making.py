@@ -13,18 +13,17 @@ from trainer.library import Library, register
 from trainer.problem import Problem
 
 
-def make(home: Home, names: Sequence[str], strengths: str, rank: float | None, name: str) -> str:
+def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str) -> str:
     """Merge (several) or resize (one) into `name`, or the next free name like it; returns the name it got.
 
-    `strengths` are numbers in the order of `names`, separated by commas; what is missing is 1. Problem for every mistake.
+    `strengths` are numbers in the order of `names`, separated by commas; what is missing is 1. `rank` may be empty.
+    Problem for every mistake.
     """
     if not names:
         raise Problem("merge_few", field="loras")
     if not name.strip():
         raise Problem("name_missing", field="save.name")
-    if rank is not None and rank != int(rank):
-        raise Problem("rank_range", field="rank", given=rank)
-    size = int(rank) if rank else None
+    size = _rank(rank.strip())
     library = Library(home)
     paths = [library.card(one).file for one in names]
     numbers = [_strength(word) for word in strengths.replace("、", ",").split(",") if word.strip()]
@@ -38,6 +37,13 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: float | None, n
         merge([Use(path, number, number) for path, number in zip(paths, numbers, strict=True)], target, rank=size)
     register(target)
     return target.stem
+
+
+def _rank(word: str) -> int | None:
+    try:
+        return int(word) if word else None
+    except ValueError:
+        raise Problem("not_int", field="rank", given=word[:40]) from None
 
 
 def _strength(word: str) -> float:

@@ -46,8 +46,8 @@ def build(ui: Ui) -> None:
         fold, held, save, trash = _edit(ui)
         with gr.Accordion(t("page.library.readers"), open=False, visible=False, elem_id="library-readers") as readers:
             programs = plain()
-        making, asked_for = _make(ui)
         grid = plain(elem_id="library-grid")
+        making, asked_for, mistake = _make(ui)
         plain(imports.element(ui))
     chosen, trashed = gr.State(None), gr.State(None)
     pick, added = signal("card"), signal("added")
@@ -89,12 +89,12 @@ def build(ui: Ui) -> None:
             return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang))]
         return [*show(name, words, kind, state), _quiet(t("page.library.imported", name=name))]
 
-    def made(names: list[str], strengths: str, rank: float | None, new: str, *f: str) -> list[Any]:
+    def made(names: list[str], strengths: str, rank: str, new: str, *f: str) -> list[Any]:
         try:
-            name = make(ui.services.home, names or [], strengths or "", rank, new or "")
+            name = make(ui.services.home, names or [], strengths or "", rank or "", new or "")
         except Problem as error:
-            return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang))]
-        return [*show(name, *f), _quiet(t("page.library.imported", name=name))]
+            return [*[gr.skip()] * len(shown), "", problem(error.sentence(ui.lang))]
+        return [*show(name, *f), _quiet(t("page.library.imported", name=name)), ""]
 
     def offered() -> Any:
         return gr.update(choices=[card.name for card in ui.services.library.cards() if not card.broken])
@@ -113,7 +113,7 @@ def build(ui: Ui) -> None:
     trash.click(gone, [chosen, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     undo.click(back, [trashed, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     asked_for[0].focus(offered, [], [asked_for[0]], **PRIVATE)
-    making.click(made, [*asked_for, *filters], [*shown, message], trigger_mode="once", **PRIVATE)
+    making.click(made, [*asked_for, *filters], [*shown, message, mistake], trigger_mode="once", **PRIVATE)
     added.input(taken, [added, *filters], [*shown, message], **PRIVATE)
 
 
@@ -158,8 +158,8 @@ def _edit(ui: Ui) -> tuple[gr.Accordion, dict[str, Any], gr.Button, gr.Button]:
     return fold, held, save, trash
 
 
-def _make(ui: Ui) -> tuple[gr.Button, list[Any]]:
-    """The fold that makes one LoRA of several, or a smaller one of one."""
+def _make(ui: Ui) -> tuple[gr.Button, list[Any], gr.HTML]:
+    """The fold that makes one LoRA of several, or a smaller one of one: button, fields, and where a mistake is shown."""
     t = ui.t
     with gr.Accordion(t("page.library.make.title"), open=False, elem_id="library-make"):
         plain(_quiet(t("page.library.make.lead")))
@@ -177,17 +177,19 @@ def _make(ui: Ui) -> tuple[gr.Button, list[Any]]:
                 max_lines=1,
                 elem_id="library-make-strengths",
             ),
-            gr.Number(
+            gr.Textbox(
                 label=t("page.library.make.rank"),
                 info=t("page.library.make.rank_help"),
-                value=None,
+                max_lines=1,
+                placeholder=t("page.library.make.rank_empty"),
                 elem_id="library-make-rank",
             ),
             gr.Textbox(label=t("page.library.name"), max_lines=1, elem_id="library-make-name"),
         ]
         with gr.Row(elem_classes="v-small"):
             button = gr.Button(t("page.library.make.go"), size="md", elem_id="library-make-go")
-    return button, asked_for
+        mistake = plain(elem_id="library-make-message")
+    return button, asked_for, mistake
 
 
 def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str | None = None) -> list[Any]:

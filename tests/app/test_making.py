@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Home:
 def test_several_become_one_under_a_free_name_with_their_origin(home: Home) -> None:
     one, two = (card.name for card in Library(home).cards())
     before = (home.loras / f"{one}.safetensors").read_bytes()
-    name = make(home, [one, two], "0.8", None, one)
+    name = make(home, [one, two], "0.8", "", one)
     assert name != one and (home.loras / f"{one}.safetensors").read_bytes() == before
     card = Library(home).card(name)
     assert card.rank == 8 and card.broken is None and card.trigger == "inkfox"
@@ -37,22 +37,23 @@ def test_several_become_one_under_a_free_name_with_their_origin(home: Home) -> N
 
 def test_one_becomes_smaller(home: Home) -> None:
     one = Library(home).cards()[0].name
-    assert Library(home).card(make(home, [one], "", 2, "Small fox")).rank == 2
+    assert Library(home).card(make(home, [one], "", "2", "Small fox")).rank == 2
 
 
 @pytest.mark.parametrize(
     ("names", "strengths", "rank", "name", "code"),
     [
-        (0, "", None, "x", "merge_few"),
-        (2, "", None, " ", "name_missing"),
-        (2, "a, b", None, "x", "not_float"),
-        (2, "1, 99", None, "x", "strength_range"),
-        (2, "1, 1, 1", None, "x", "strengths_many"),
-        (1, "", None, "x", "resize_how"),
-        (1, "", 2.5, "x", "rank_range"),
+        (0, "", "", "x", "merge_few"),
+        (2, "", "", " ", "name_missing"),
+        (2, "a, b", "", "x", "not_float"),
+        (2, "1, 99", "", "x", "strength_range"),
+        (2, "1, 1, 1", "", "x", "strengths_many"),
+        (1, "", "", "x", "resize_how"),
+        (1, "", "2.5", "x", "not_int"),
+        (1, "", "0", "x", "rank_range"),
     ],
 )
-def test_a_mistake_is_said_and_nothing_is_made(home: Home, names: int, strengths: str, rank, name: str, code: str) -> None:
+def test_a_mistake_is_said_and_nothing_is_made(home: Home, names: int, strengths: str, rank: str, name: str, code: str) -> None:
     chosen = [card.name for card in Library(home).cards()][:names]
     with pytest.raises(Problem) as told:
         make(home, chosen, strengths, rank, name)

@@ -60,7 +60,7 @@ class Captions(Section):
 class Lora(Section):
     kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = "lora"
     """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
-    apart, often better at small ranks and half again as slow; LoHa and LoKr hold more in small files, and not every
+    apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
     program reads them."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
@@ -70,7 +70,8 @@ class Lora(Section):
     habit."""
     targets: Literal["attention", "attention_mlp", "all"] = "attention"
     """Which layers learn. The attention layers are where words meet the picture, and the smallest file. With the layers
-    between them it holds more; with the convolutions (LoCon) also fine texture, at two to three times the size and time."""
+    between them it holds more and the file is twice as large; with the convolutions (LoCon) also fine texture, at up to four
+    times the size. Both cost time and memory."""
     conv_rank: int | None = Field(default=None, ge=1, le=512)
     """The rank of the convolutions, where they learn. Left empty, the same as the others; a quarter of it is usual, for
     they are nine times as wide."""

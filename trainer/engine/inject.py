@@ -57,7 +57,7 @@ class Adapter:
     def begin(self, step: int, total: int, seed: int) -> None:
         """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
         reads = step < round(self.config.text_encoder_until * total)
-        for (part, _), layer in self.layers.items():
+        for (part, _), layer in self.layers.items() if self.config.text_encoder_until < 1 else ():
             if part != "unet":
                 for parameter in self.kind.learns(layer).values():
                     parameter.requires_grad_(reads)

@@ -16,7 +16,7 @@ from trainer.adapters.layers import Layer
 _BASE = (
     "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_clip_skip",
     "modelspec.sai_model_spec", "modelspec.architecture", "modelspec.implementation", "modelspec.prediction_type",
-    "modelspec.resolution", "atelier.base", "atelier.version",
+    "modelspec.resolution", "atelier.base",
 )  # fmt: skip
 _OWN_RECIPE = ("sshs_", "atelier.alphas", "lora_adapter_metadata", "format")
 Given = Sequence[tuple[Use, Mapping[str, str]]]
