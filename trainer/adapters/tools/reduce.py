@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,10 @@ def singular(matrix: Array) -> tuple[Array, Array, Array]:
     return u, sigma, (u.T @ matrix) / np.maximum(sigma, 1e-300)[:, None]
 
 
-def inner_shape(place: tuple[str, str], family: str, whole: tuple[int, ...]) -> tuple[int, ...]:
+def inner_shape(place: tuple[str, str], family: str, whole: Sequence[int]) -> tuple[int, ...]:
     """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
     if len(whole) > 2:
-        return whole[1:]
+        return tuple(whole[1:])
     rows, columns = whole[0], math.prod(whole[1:])
     known = family_modules(family).get(place) if family in FAMILIES else None
     if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
