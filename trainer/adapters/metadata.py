@@ -94,14 +94,19 @@ def base_name(facts: BaseFacts) -> str:
     """The base as anybody may read it: its id or file name, never where it lies."""
     if facts.layout == "hub":
         return facts.id
-    return PurePath(facts.id.replace("\\", "/")).name or facts.id
+    return _file_name(facts.id) or facts.id
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return PurePath(path.replace("\\", "/")).name
 
 
 def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     """The whole tree of options without this machine's paths, and without the person's words where they are private."""
     tree = config.model_dump(mode="json")
     tree["images"]["folder"] = ""
-    tree["model"]["base"] = base_name(facts)
+    tree["model"]["base"], tree["model"]["vae"] = base_name(facts), _file_name(config.model.vae)
     if facts.layout == "hub" and facts.revision:
         tree["model"]["revision"] = facts.revision
     if not config.save.share_captions or len(_json(tree).encode("utf-8", "replace")) > MAX_CONFIG:
@@ -144,6 +149,8 @@ def _training(
     hashes = file_hashes(facts)
     if hashes:
         told["ss_sd_model_hash"], told["ss_new_sd_model_hash"] = hashes
+    if config.model.vae:
+        told["ss_vae_name"] = _file_name(config.model.vae)
     return {key: str(value) for key, value in told.items()}
 
 

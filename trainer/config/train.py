@@ -20,6 +20,9 @@ class Model(Section):
     file, or a hub id like owner/name. The base is only read, never changed."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
+    vae: str = ""
+    """Another VAE than the base's own, the part that turns pictures into what is learnt and back: a diffusers folder or a
+    single .safetensors file of the same family. Costs nothing; choose one where the base's own gives pale or broken colours."""
 
 
 class Images(Section):

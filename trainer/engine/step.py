@@ -15,6 +15,9 @@ from trainer.engine.noise import NoiseSchedule, draw_noise
 from trainer.families import Parts
 from trainer.images.captions import training_caption
 
+CAPTION_BYTES = 512 * 2**20
+"""How much memory encoded captions may take: about 850 of SDXL's in fp32, twice as many in bf16."""
+
 
 class StepMaker:
     """Makes losses for a run: holds what stays the same from step to step."""
@@ -50,18 +53,20 @@ class StepMaker:
         for start in range(0, len(looks), size):
             piece = slice(start, start + size)
             part = share * len(looks[piece]) / len(looks)
-            loss = self._loss(x0[piece], noise[piece], t[piece], captions[piece]) * part
+            loss = self._loss(x0[piece], noise[piece], t[piece], captions[piece], looks[piece]) * part
             (loss * scale).backward()
             total += loss.detach()
         return total
 
-    def _loss(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, captions: list[str]) -> torch.Tensor:
+    def _loss(
+        self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, captions: list[str], looks: list[Look]
+    ) -> torch.Tensor:
         """Mean over the batch of w(t) · ‖prediction - target‖² / n, in float32."""
         device = self.parts.device
         x0, noise, t = (tensor.to(device, non_blocking=True) for tensor in (x0, noise, t))
         noisy = self.noise.noisy(x0, noise, t)
         with self.autocast():
-            condition = self._condition(captions)
+            condition = self._condition(captions) | self.parts.family.describe(self.parts, looks)
             predicted = self.parts.family.predict(self.parts, noisy.to(self.parts.dtype), t, condition)
         error = (predicted.float() - self.noise.target(x0, noise, t)).pow(2).mean((1, 2, 3))  # [B]
         return (error * self.noise.weight(t, self.config.loss.min_snr_gamma)).mean()
@@ -77,10 +82,11 @@ class StepMaker:
         if self.text_learns:
             return family.encode(parts, family.tokens(parts, captions))
         for caption in set(captions) - self.embedded.keys():
-            if len(self.embedded) > 4096:  # endless shuffles must not fill the memory
-                self.embedded.clear()
             with torch.no_grad():
-                self.embedded[caption] = family.encode(parts, family.tokens(parts, [caption]))
+                found = family.encode(parts, family.tokens(parts, [caption]))
+            if len(self.embedded) * sum(tensor.nbytes for tensor in found.values()) > CAPTION_BYTES:
+                self.embedded.clear()  # endless shuffles must not fill the memory
+            self.embedded[caption] = found
         missing = set(captions) - self.embedded.keys()
         if missing:
             return self._condition(captions)

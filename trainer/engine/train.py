@@ -92,7 +92,8 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     """The frozen base on the chosen device in the chosen number format."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
     where = device.choose_device(config.run.device)
-    return family(facts.family, facts.title).load(facts, where, device.choose_dtype(config.memory.dtype, where))
+    vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
+    return family(facts.family, facts.title).load(facts, where, device.choose_dtype(config.memory.dtype, where), vae)
 
 
 def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.BaseFacts:

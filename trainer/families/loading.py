@@ -1,0 +1,139 @@
+"""Reads a base's weights: diffusers folders, single files in the original names, another VAE. Called by Family.load."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from trainer.adapters.header import read_header
+from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import torch
+
+    from trainer.bases import BaseFacts
+
+
+def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
+    """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32."""
+    import torch
+
+    given = {"vae": load_vae(family, vae)} if vae else {}
+    pipe = _single_file(family, facts, dtype, given) if facts.layout == "file" else _folder(family, facts, dtype, given)
+    encoders = {part: getattr(pipe, part) for part in family.text_parts}
+    for name, model in {"unet": pipe.unet, "vae": pipe.vae, **encoders}.items():
+        lacking = next((key for key, weight in model.named_parameters() if weight.is_meta), None)
+        if lacking:
+            raise _incomplete(facts, f"{name}: {lacking}")
+        model.requires_grad_(False).eval()
+        model.to(device, torch.float32 if name == "vae" else dtype)
+    tokenizers = {part: getattr(pipe, tokenizer_of(part)) for part in family.text_parts}
+    return Parts(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype)
+
+
+def load_vae(family: Family, path: Path) -> Any:
+    """The VAE at `path`, a diffusers folder or a single file (see bases.find_vae), in float32.
+
+    A folder says its own scaling factor; a single file has none and gets that of the family.
+    """
+    import torch
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+
+    told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    wrong = {"field": "model.vae", "vae": path.name}
+    try:
+        if path.is_dir():
+            made = AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **told)
+        else:
+            read_header(path)
+            made = AutoencoderKL.from_single_file(str(path), config=str(family.assets), subfolder="vae", **told)
+    except _broken() as error:
+        raise Problem("vae_broken", detail=_first_line(error), **wrong) from error
+    lacking = next((key for key, weight in made.named_parameters() if weight.is_meta), None)
+    if lacking:
+        raise Problem("vae_broken", detail=lacking, **wrong)
+    if made.config.latent_channels != 4:
+        raise Problem("vae_other", channels=made.config.latent_channels, **wrong)
+    return made
+
+
+def _folder(family: Family, facts: BaseFacts, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+    if facts.path is None:
+        raise _incomplete(facts, "it is not on this disk")
+    try:
+        return _pipeline(family).from_pretrained(
+            facts.path, dtype=dtype, use_safetensors=True, local_files_only=True,
+            variant=_variant(folder for folder in facts.path.iterdir() if folder.is_dir()),
+            **family.pipeline_words, **given,
+        )  # fmt: skip
+    except _broken() as error:
+        raise _incomplete(facts, _first_line(error)) from error
+
+
+def _variant(folders: Iterable[Path]) -> str | None:
+    """`fp16` where a part lies there in half precision only; diffusers then takes the plain files of the other parts."""
+    for folder in folders:
+        names = [file.name for file in folder.glob("*.safetensors")]
+        if names and all(".fp16" in name for name in names):
+            return "fp16"
+    return None
+
+
+def _single_file(family: Family, facts: BaseFacts, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+    given = given | {"scheduler": _scheduler(family, facts), **_tokenizers(family)}
+    try:
+        return _pipeline(family).from_single_file(
+            str(facts.path), config=str(family.assets), dtype=dtype, local_files_only=True, **family.pipeline_words, **given
+        )
+    except _broken() as error:
+        raise _incomplete(facts, _first_line(error)) from error
+
+
+def _scheduler(family: Family, facts: BaseFacts) -> Any:
+    """The sampler of the family for what this file predicts. With zero terminal SNR sampling begins at the very last
+    timestep, which DDIM can (Lin et al. 2024)."""
+    import diffusers
+
+    words = json.loads((family.assets / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    words["prediction_type"] = facts.prediction
+    name = words["_class_name"]
+    if facts.zero_snr:
+        name = "DDIMScheduler"
+        words |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "clip_sample": False}
+    return getattr(diffusers, name).from_config(words)
+
+
+def _tokenizers(family: Family) -> dict[str, Any]:
+    """All families read with the same vocabulary; they differ in what fills up short captions."""
+    from transformers import CLIPTokenizer
+
+    return {
+        tokenizer_of(part): CLIPTokenizer.from_pretrained(ASSETS / "tokenizer", pad_token=pad)
+        for part, pad in zip(family.text_parts, family.pads, strict=True)
+    }
+
+
+def _pipeline(family: Family) -> Any:
+    import diffusers
+
+    return getattr(diffusers, family.pipeline_name)
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What the libraries raise where a file lacks parts, is cut off or does not fit its configuration."""
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, KeyError, RuntimeError, SafetensorError, SingleFileComponentError)
+
+
+def _incomplete(facts: BaseFacts, detail: str) -> Problem:
+    return Problem("base_parts", field="model.base", base=facts.title, detail=detail)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
