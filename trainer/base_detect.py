@@ -19,8 +19,7 @@ from trainer.problem import Problem
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 SUPPORTED = ("sd1", "sd2", "sdxl")
 _UNET = "model.diffusion_model."
-_FIRST_KEY = f"{_UNET}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-_XL_KEY = f"{_UNET}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+_READS = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
 _SD2_BIAS = f"{_UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _READERS = {
@@ -109,8 +108,7 @@ def file_family(header: Header, name: str) -> str:
         raise Problem("base_inpainting", field="model.base", base=name)
     if "edm_mean" in keys:
         prediction("EDM", name)
-    read = keys.get(_FIRST_KEY) or keys.get(_XL_KEY)
-    width = read.shape[1] if read and len(read.shape) == 2 else 0
+    width = next((tensor.shape[-1] for key, tensor in keys.items() if _READS.match(key) and len(tensor.shape) == 2), 0)
     if width == 1280:
         raise Problem("base_refiner", field="model.base", base=name)
     family = _BY_WIDTH.get(width)

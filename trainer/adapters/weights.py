@@ -1,4 +1,4 @@
-"""From any LoRA file of Stable Diffusion 1.x, in kohya's or diffusers' layout, to the two factors of every layer.
+"""From any LoRA file of Stable Diffusion, in kohya's or diffusers' layout, to the two factors of every layer.
 
 Called by the preview (fold), by inspect and by the exports. Only plain LoRA factors; other kinds are named and refused.
 """
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainer.adapters.families import FAMILIES
 from trainer.adapters.header import SIZES, Header, Tensor, read_header
 from trainer.adapters.kinds import Layout, locate, look, split_key
 from trainer.problem import Problem
@@ -89,14 +90,14 @@ def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Ar
 
 
 def normalise(path: Path | str) -> LoraWeights:
-    """The factors of every layer of a Stable Diffusion 1.x LoRA, whichever layout it is written in."""
+    """The factors of every layer of a Stable Diffusion LoRA, whichever layout it is written in."""
     path = Path(path)
     header = read_header(path)
     seen = look(header)
     refuse_others(seen.kind, path.name)
     if seen.kind not in ("lora", "locon"):
         raise Problem("lora_kind", file=path.name, kind=seen.kind)
-    if seen.family != "sd1":
+    if seen.family not in FAMILIES:
         raise Problem("lora_family", file=path.name, family=seen.family_name)
     tensors = read_tensors(path, header)
     groups: dict[tuple[str, str], dict[str, Array]] = {}

@@ -192,11 +192,8 @@ def test_unknown_keys_are_counted_and_the_rest_is_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "code"),
     [
-        ({"lora_te2_text_model_encoder_layers_0_mlp_fc1": (4, 1280, 5120)}, "lora_family"),
-        ({"lora_unet_input_blocks_4_1_proj_in": (4, 640, 640)}, "lora_family"),
-        ({"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (4, 2048, 640)}, "lora_family"),
-        ({"lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k": (4, 1024, 640)}, "lora_family"),
         ({"lora_unet_double_blocks_0_img_attn_proj": (4, 3072, 3072)}, "lora_family"),
+        ({"lora_unet_joint_blocks_0_x_block_attn_proj": (4, 1536, 1536)}, "lora_family"),
     ],
 )
 def test_files_for_other_families_are_refused_before_anything_is_loaded(tmp_path: Path, keys: dict, code: str) -> None:
