@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trainer.adapters.header import read_header
@@ -43,6 +44,7 @@ def load_vae(family: Family, path: Path) -> Any:
     import torch
     from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
+    made: Any
     told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
     wrong = {"field": "model.vae", "vae": path.name}
     try:
@@ -109,12 +111,14 @@ def _scheduler(family: Family, facts: BaseFacts) -> Any:
 
 def _tokenizers(family: Family) -> dict[str, Any]:
     """All families read with the same vocabulary; they differ in what fills up short captions."""
+    return {tokenizer_of(part): _tokenizer(pad) for part, pad in zip(family.text_parts, family.pads, strict=True)}
+
+
+@cache
+def _tokenizer(pad: str) -> Any:
     from transformers import CLIPTokenizer
 
-    return {
-        tokenizer_of(part): CLIPTokenizer.from_pretrained(ASSETS / "tokenizer", pad_token=pad)
-        for part, pad in zip(family.text_parts, family.pads, strict=True)
-    }
+    return CLIPTokenizer.from_pretrained(ASSETS / "tokenizer", pad_token=pad)
 
 
 def _pipeline(family: Family) -> Any:
@@ -136,4 +140,5 @@ def _incomplete(facts: BaseFacts, detail: str) -> Problem:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return "some of its weights are missing" if "meta tensor" in first else first[:200]

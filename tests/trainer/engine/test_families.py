@@ -1,7 +1,8 @@
-"""Stable Diffusion 2.x and XL in the real classes made tiny: loaded from everywhere, trained, resumed, drawn, read by others."""
+"""Stable Diffusion 2.x and XL made tiny: loaded from everywhere, trained, resumed, drawn, read by others; and real sizes."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,16 @@ from safetensors.torch import load_file, save_file
 from tests.trainer.engine import ldm, tiny
 from tests.trainer.engine.conftest import Bench
 from trainer import base_detect, bases, events
+from trainer.adapters.families import FAMILIES as FACTS
+from trainer.adapters.families import TextEncoder, UNet, family_modules
 from trainer.adapters.fold import Use
 from trainer.adapters.inspect import inspect
-from trainer.adapters.weights import normalise
-from trainer.engine.inject import base_hash
+from trainer.adapters.names import bare
+from trainer.config.train import TrainConfig
+from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
 from trainer.engine.sampling import DrawRequest, Studio
-from trainer.families import Family, family
+from trainer.families import FAMILIES, Family, Parts, family
 from trainer.families.sdxl import micro_conditioning
 from trainer.home import Home
 from trainer.problem import Problem
@@ -156,16 +160,17 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
     assert np.array_equal(*drawn) != bool(marks)
 
 
-@pytest.mark.parametrize("gone", ["conditioner.embedders.1.model.ln_final.bias", "first_stage_model.decoder.conv_in.bias"])
-def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path, gone):
+def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
     path = single("xl")
     held = load_file(path)
-    del held[gone]
-    save_file(held, path)
-    facts = bases.find(Home(tmp_path), str(path))
-    with pytest.raises(Problem) as told:
-        family("sdxl").load(facts, CPU, torch.float32)
-    assert told.value.code == "base_parts" and told.value.params["detail"]
+    for gone in ("conditioner.embedders.1.model.ln_final.bias", "first_stage_model.decoder.conv_in.bias"):
+        save_file({key: value for key, value in held.items() if key != gone}, path)
+        facts = bases.find(Home(tmp_path), str(path))
+        with pytest.raises(Problem) as told:
+            family("sdxl").load(facts, CPU, torch.float32)
+        assert told.value.code == "base_parts"
+        vae, text = "some of its weights are missing", "text_encoder_2: text_model.final_layer_norm.bias"
+        assert told.value.params["detail"] == (vae if "first_stage" in gone else text)
 
 
 def test_half_precision_variants_and_shards_load(bases_of, tmp_path):
@@ -251,3 +256,47 @@ def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of
         wanted = parts.unet(noisy[1:], t[1:], encoder_hidden_states=hidden[:1],
                             added_cond_kwargs={"text_embeds": pooled[:1], "time_ids": ids}).sample
     assert torch.allclose(two, wanted[0], atol=1e-6) and not torch.allclose(one, two, atol=1e-6)
+
+
+# --- at real size, without memory -------------------------------------------------------------------------------
+
+REAL = {
+    "sd1": ((859_520_964, 123_060_480), (128, 48)), "sd2": ((865_910_724, 340_387_840), (128, 92)),
+    "sdxl": ((2_567_463_684, 123_060_480, 694_659_840), (560, 48, 128)),
+}
+"""Numbers of weights by part, as the published models have them, and layers the attention target means."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(REAL))
+def test_the_shipped_configs_make_the_models_at_their_real_size(name):
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    known = family(name)
+    configs = {part: json.loads((known.assets / part / "config.json").read_text()) for part in ("unet", *known.text_parts)}
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(configs["unet"])
+        encoders = {
+            part: (CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel)(
+                CLIPTextConfig.from_pretrained(known.assets / part))
+            for part in known.text_parts
+        }
+    sizes, layers = REAL[name]
+    assert tuple(sum(p.numel() for p in model.parameters()) for model in (unet, *encoders.values())) == sizes
+    facts = FACTS[name]
+    assert UNet.from_config(configs["unet"]) == facts.unet
+    assert {part: TextEncoder.from_config(configs[part]) for part in known.text_parts} == facts.text_encoders
+    parts = Parts(known, None, unet, encoders, {}, None, None, torch.device("meta"), torch.float32)
+    adapter = Adapter(parts, TrainConfig())
+    places = [(part, bare(module)) for part, module in adapter.layers]
+    assert tuple(sum(part == p for p, _ in places) for part in ("unet", *known.text_parts)) == layers
+    assert set(places) == {key for key, module in family_modules(name).items() if module.group == "attention"}
+
+
+def test_the_template_is_a_whole_family_that_nothing_calls():
+    from trainer.families.template import NewFamily
+
+    assert NewFamily().name not in {known.name for known in FAMILIES}
+    made = NewFamily().describe(SimpleNamespace(device=CPU), [look(64, 64, (64, 48))])
+    assert made["shape"].tolist() == [[64, 48]]
