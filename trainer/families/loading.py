@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trainer.adapters.header import read_header
+from trainer.adapters.header import MAX_HEADER, read_header
 from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
 from trainer.problem import Problem
 
@@ -23,11 +23,17 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
     """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32."""
     import torch
 
-    given = {"vae": load_vae(family, vae)} if vae else {}
-    pipe = _single_file(family, facts, dtype, given) if facts.layout == "file" else _folder(family, facts, dtype, given)
+    if facts.path is None:
+        raise _incomplete(facts, "it is not on this disk")
+    try:
+        own = None if vae else _read_vae(family, facts.path if facts.layout == "file" else facts.path / "vae")
+        read = _single_file if facts.layout == "file" else _folder
+        pipe = read(family, facts, facts.path, dtype, {"vae": load_vae(family, vae) if vae else own})
+    except _broken() as error:
+        raise _incomplete(facts, _first_line(error)) from error
     encoders = {part: getattr(pipe, part) for part in family.text_parts}
     for name, model in {"unet": pipe.unet, "vae": pipe.vae, **encoders}.items():
-        lacking = next((key for key, weight in model.named_parameters() if weight.is_meta), None)
+        lacking = _lacking(model)
         if lacking:
             raise _incomplete(facts, f"{name}: {lacking}")
         model.requires_grad_(False).eval()
@@ -37,43 +43,49 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
 
 
 def load_vae(family: Family, path: Path) -> Any:
-    """The VAE at `path`, a diffusers folder or a single file (see bases.find_vae), in float32.
+    """The separate VAE at `path`, a diffusers folder or a single file (see bases.find_vae), in float32.
 
     A folder says its own scaling factor; a single file has none and gets that of the family.
     """
-    import torch
-    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
-
-    made: Any
-    told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
     wrong = {"field": "model.vae", "vae": path.name}
     try:
-        if path.is_dir():
-            made = AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **told)
-        else:
-            read_header(path)
-            made = AutoencoderKL.from_single_file(str(path), config=str(family.assets), subfolder="vae", **told)
+        made = _read_vae(family, path)
     except _broken() as error:
         raise Problem("vae_broken", detail=_first_line(error), **wrong) from error
-    lacking = next((key for key, weight in made.named_parameters() if weight.is_meta), None)
-    if lacking:
+    if lacking := _lacking(made):
         raise Problem("vae_broken", detail=lacking, **wrong)
     if made.config.latent_channels != 4:
         raise Problem("vae_other", channels=made.config.latent_channels, **wrong)
     return made
 
 
-def _folder(family: Family, facts: BaseFacts, dtype: torch.dtype, given: dict[str, Any]) -> Any:
-    if facts.path is None:
-        raise _incomplete(facts, "it is not on this disk")
-    try:
-        return _pipeline(family).from_pretrained(
-            facts.path, dtype=dtype, use_safetensors=True, local_files_only=True,
-            variant=_variant(folder for folder in facts.path.iterdir() if folder.is_dir()),
-            **family.pipeline_words, **given,
-        )  # fmt: skip
-    except _broken() as error:
-        raise _incomplete(facts, _first_line(error)) from error
+def _read_vae(family: Family, path: Path) -> Any:
+    """A VAE in float32, never rounded to fewer bits on the way. Of a single file only its own tensors are read."""
+    import torch
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+    from safetensors import safe_open
+
+    told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    if path.is_dir():
+        return AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **told)
+    read_header(path, metadata_limit=MAX_HEADER)
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        inside = [name for name in names if name.startswith("first_stage_model.")] or names
+        weights: Any = {name: file.get_tensor(name) for name in inside}
+    return AutoencoderKL.from_single_file(weights, config=str(family.assets), subfolder="vae", **told)
+
+
+def _lacking(model: torch.nn.Module) -> str | None:
+    """The first weight no file had."""
+    return next((key for key, weight in model.named_parameters() if weight.is_meta), None)
+
+
+def _folder(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+    variant = _variant(folder for folder in path.iterdir() if folder.is_dir())
+    return _pipeline(family).from_pretrained(
+        path, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **family.pipeline_words, **given
+    )
 
 
 def _variant(folders: Iterable[Path]) -> str | None:
@@ -85,14 +97,10 @@ def _variant(folders: Iterable[Path]) -> str | None:
     return None
 
 
-def _single_file(family: Family, facts: BaseFacts, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+def _single_file(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, given: dict[str, Any]) -> Any:
     given = given | {"scheduler": _scheduler(family, facts), **_tokenizers(family)}
-    try:
-        return _pipeline(family).from_single_file(
-            str(facts.path), config=str(family.assets), dtype=dtype, local_files_only=True, **family.pipeline_words, **given
-        )
-    except _broken() as error:
-        raise _incomplete(facts, _first_line(error)) from error
+    words = {"config": str(family.assets), "dtype": dtype, "local_files_only": True}
+    return _pipeline(family).from_single_file(str(path), **words, **family.pipeline_words, **given)
 
 
 def _scheduler(family: Family, facts: BaseFacts) -> Any:

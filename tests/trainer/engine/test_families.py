@@ -100,6 +100,22 @@ def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind,
     assert np.abs(one - theirs(bench.base, straight, asked)).max() <= 1
 
 
+def test_saving_memory_changes_only_rounding(bench_of):
+    bench = bench_of("xl-v")
+    plain = ("run.steps=2", "lora.text_encoder=true", "samples.every=1000", "samples.steps=1")
+    losses = {}
+    for words in ((), ("memory.gradient_checkpointing=true",), ("memory.dtype=bf16",)):
+        bench.train(bench.config(*plain, *words), "".join(words)[-4:] or "plain")
+        losses[words[-1] if words else ""] = bench.losses()
+    exact = losses[""]
+    assert losses["memory.gradient_checkpointing=true"] == pytest.approx(exact, rel=1e-5)
+    assert losses["memory.dtype=bf16"] == pytest.approx(exact, rel=0.05)
+    facts = bases.find(bench.home, str(bench.base))
+    half, full = (family("sdxl").load(facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert all(torch.equal(weight, full.vae.state_dict()[key]) for key, weight in half.vae.state_dict().items())
+    assert half.unet.dtype == half.text_encoders["text_encoder_2"].dtype == torch.bfloat16
+
+
 def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
     return [np.asarray(drawn.image, np.int16) for drawn in studio.draw(asked)]
 
