@@ -20,6 +20,7 @@ from trainer.problem import Problem
 from trainer.texts import LANGUAGES, t
 
 WEIGHT_SUFFIXES = {".safetensors", *PICKLE_SUFFIXES}
+VAE_SUFFIX = ".vae.safetensors"
 PROMPTS = (
     "a cat sitting on a windowsill", "a house by a lake", "a portrait of an old man", "a bowl of fruit on a table",
 )  # fmt: skip
@@ -53,6 +54,8 @@ class BaseFacts:
     size_bytes: int
     revision: str | None = None
     """The commit of a hub base."""
+    vae: Path | None = None
+    """The VAE that lies beside a single file as `<name>.vae.safetensors` and is used instead of the one inside."""
 
     @property
     def title(self) -> str:
@@ -136,7 +139,7 @@ def read_file(path: Path, name: str) -> BaseFacts:
         zero_snr=base_detect.file_zero_snr(path, header),
         resolution=int(stated[1]) if stated else side, guidance=guidance, steps=steps,
         licence=meta.get("modelspec.license") or licence.title, licence_url=licence.url, sample_prompts=PROMPTS,
-        size_bytes=header.size,
+        size_bytes=header.size, vae=beside if (beside := path.with_suffix(VAE_SUFFIX)).is_file() else None,
     )  # fmt: skip
 
 

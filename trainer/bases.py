@@ -176,5 +176,5 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
                 yield path
             elif depth > 1:
                 yield from _walk(path, depth - 1)
-        elif path.suffix.lower() in base_facts.WEIGHT_SUFFIXES:
+        elif path.suffix.lower() in base_facts.WEIGHT_SUFFIXES and not entry.name.endswith(base_facts.VAE_SUFFIX):
             yield path

@@ -240,6 +240,14 @@ def test_a_spread_bias_or_the_yaml_beside_it_tells_v_prediction(home: Home) -> N
     assert facts.prediction == "v_prediction" and facts.zero_snr
 
 
+def test_a_vae_beside_a_single_file_belongs_to_it(home: Home) -> None:
+    _single(home.models / "a.b.safetensors")
+    raw(home.models / "a.b.vae.safetensors", {"encoder.conv_in.weight": np.zeros(3, np.float16)})
+    assert bases.find(home, "a.b").vae == (home.models / "a.b.vae.safetensors").resolve()
+    assert {facts.id for facts in bases.list_bases(home)} == {"mini", "a.b.safetensors"}
+    assert bases.refused_bases(home) == []
+
+
 def test_another_vae_is_found_or_refused(home: Home, tmp_path: Path) -> None:
     base = _folder(home.models / "sd15")
     raw(home.models / "kl.safetensors", {"a": np.zeros(3, np.float16)})

@@ -17,7 +17,8 @@ from trainer.strategies.schedules import Constant, Cosine, Linear
 class Model(Section):
     base: str = "mini"
     """The base model to teach: a name from your models folder, a path to a diffusers folder or a single .safetensors
-    file, or a hub id like owner/name. The base is only read, never changed."""
+    file, or a hub id like owner/name. The base is only read, never changed. Of a single file that predicts v and does not
+    say so, let the name contain v_pred (and ztsnr for a zero-terminal schedule)."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
     vae: str = ""

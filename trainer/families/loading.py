@@ -25,6 +25,7 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
 
     if facts.path is None:
         raise _incomplete(facts, "it is not on this disk")
+    vae = vae or facts.vae
     try:
         own = None if vae else _read_vae(family, facts.path if facts.layout == "file" else facts.path / "vae")
         read = _single_file if facts.layout == "file" else _folder
