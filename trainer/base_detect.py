@@ -106,7 +106,7 @@ def file_family(header: Header, name: str) -> str:
         raise Problem("base_not_a_model", field="model.base", base=name)
     if len(first.shape) != 4 or first.shape[1] != 4:
         raise Problem("base_inpainting", field="model.base", base=name)
-    if "edm_mean" in keys:
+    if any(key.startswith("edm_") for key in keys):
         prediction("EDM", name)
     width = next((tensor.shape[-1] for key, tensor in keys.items() if _READS.match(key) and len(tensor.shape) == 2), 0)
     if width == 1280:

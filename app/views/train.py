@@ -55,7 +55,7 @@ def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
 def about_base(ui: Ui, base: BaseFacts) -> str:
     """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched."""
     facts = ""
-    if base.family:
+    if base.path is not None:
         zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
         words = [base.family_name, ui.t(f"bases.{base.prediction}"), *zero, f"{base.resolution} px", base.version]
         facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>"

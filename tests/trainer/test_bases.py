@@ -13,6 +13,7 @@ from tests.trainer.adapters.making import factors, raw
 from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.header import read_header
+from trainer.config.load import preset
 from trainer.home import Home
 from trainer.problem import Problem
 
@@ -275,6 +276,7 @@ def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None
         (XL_FILE | {"conditioner.embedders.1.model.ln_final.weight": ()}, "base_parts"),
         (XL_FILE | {XL: (640, 1280)}, "base_refiner"),
         (XL_FILE | {"edm_mean": (4,)}, "base_prediction"),
+        (XL_FILE | {"edm_vpred.sigma_max": (1,)}, "base_prediction"),
         ({"cross": 1024, "model.diffusion_model.label_emb.0.0.weight": (4, 4)}, "base_other_kind"),
         ({"inputs": 9}, "base_inpainting"),
         ({"cross": 333}, "base_other_kind"),
@@ -334,3 +336,11 @@ def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:
     assert (facts.path, facts.layout, facts.revision) == (None, "hub", "0123abc")
     assert facts.id == "stable-diffusion-v1-5/stable-diffusion-v1-5" and facts.licence == "CreativeML OpenRAIL-M"
     assert bases.find(home, "owner/name", "main").revision == "main"
+
+
+def test_presets_expect_of_a_hub_base_what_its_name_suggests(home: Home) -> None:
+    xl = bases.find(home, "stabilityai/stable-diffusion-xl-base-1.0")
+    assert (xl.path, xl.family, xl.resolution) == (None, "sdxl", 1024)
+    assert preset("style", xl)["lora"]["text_encoder"] is False
+    assert bases.find(home, "stabilityai/stable-diffusion-2-1").family == "sd2"
+    assert "text_encoder" not in preset("style", bases.find(home, "owner/name"))["lora"]

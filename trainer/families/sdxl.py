@@ -46,7 +46,7 @@ class StableDiffusionXL(Family):
         import torch
 
         rows = [micro_conditioning(look) for look in looks]
-        return {"sizes": torch.tensor(rows, dtype=torch.float32, device=parts.device)}
+        return {"sizes": torch.tensor(rows, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
     def predict(
         self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]

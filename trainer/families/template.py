@@ -47,7 +47,7 @@ class NewFamily(Family):
         import torch
 
         shapes = [look.item.bucket for look in looks]
-        return {"shape": torch.tensor(shapes, dtype=torch.float32, device=parts.device)}
+        return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
     def predict(
         self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]

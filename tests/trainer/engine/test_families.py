@@ -21,6 +21,7 @@ from trainer.adapters.families import TextEncoder, UNet, family_modules
 from trainer.adapters.fold import Use
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import bare
+from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
@@ -114,6 +115,18 @@ def test_saving_memory_changes_only_rounding(bench_of):
     half, full = (family("sdxl").load(facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
     assert all(torch.equal(weight, full.vae.state_dict()[key]) for key, weight in half.vae.state_dict().items())
     assert half.unet.dtype == half.text_encoders["text_encoder_2"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["style", "character", "concept"])
+def test_every_preset_teaches_sdxl_and_leaves_its_readers_alone(bench_of, kind):
+    bench = bench_of("xl-v")
+    preset = load.preset(kind, bases.find(bench.home, str(bench.base)))
+    config = bench.config("run.steps=2", "samples.steps=1")
+    config = load.build(preset, {key: value for key, value in load.dump(config).items() if key not in preset}, {
+        "run": {"steps": 2}, "images": {"folder": str(bench.folder), "resolution": 64}, "captions": {"trigger": "blobby"}})
+    assert config.run.batch_size == 1 and config.memory.gradient_checkpointing and not config.lora.text_encoder
+    found = inspect(bench.train(config)).as_json()
+    assert found["modules"] == {"unet": 64, "text_encoder": 0, "text_encoder_2": 0} and len(bench.losses()) == 2
 
 
 def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
