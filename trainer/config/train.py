@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainer.schema import Section
-from trainer.strategies.optimizers import AdamW, Prodigy
-from trainer.strategies.schedules import Constant, Cosine, Linear
+from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
+from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
+
+Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 
 
 class Model(Section):
@@ -28,6 +30,9 @@ class Images(Section):
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
     """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
     costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
+    resolutions: tuple[Side, ...] = ()
+    """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
+    number of looks stays the same; what is larger than the first size costs its own time and memory."""
     buckets: bool = True
     """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
     and loses what is at the edges."""
@@ -39,6 +44,14 @@ class Images(Section):
     flip: bool = False
     """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
     character's parting or writing."""
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """`512, 768` in one line is two sizes."""
+        if isinstance(value, list | tuple):
+            return [part for one in value for part in (one.replace(",", " ").split() if isinstance(one, str) else [one])]
+        return value
 
 
 class Captions(Section):
@@ -53,6 +66,31 @@ class Captions(Section):
     dropout: float = Field(default=0.05, ge=0, le=1)
     """The share of looks without any caption. A little (0.05 to 0.1) lets a style work without its trigger and keeps
     guidance healthy; much forgets the words."""
+    keep_separator: str = Field(default="", max_length=10)
+    """A mark such as ||| in the captions: what stands before the first one stays in front, what stands behind a second one
+    stays at the end, whatever is shuffled or left out between. The mark itself is taken out."""
+    tag_dropout: float = Field(default=0.0, ge=0, le=1)
+    """The share of single parts left out at every look, so that the rest does not lean on them. 0.1 is much for short
+    captions. Parts that stay in front are never left out."""
+    tag_dropout_only: tuple[str, ...] = ()
+    """Leave out only these parts, one a line. Left empty, any part may go."""
+    tag_dropout_never: tuple[str, ...] = ()
+    """Never leave out these parts, one a line: what must not be learnt without its name."""
+    prefix: str = ""
+    """Words in front of every caption, before anything that is shuffled. Not needed for the trigger: it comes by itself."""
+    suffix: str = ""
+    """Words behind every caption, after anything that is shuffled."""
+    lines: bool = False
+    """Take each line of a caption file as a caption of its own and use one of them at every look. For files written by
+    hand: the page itself keeps captions on one line."""
+    wildcards: bool = False
+    """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
+    max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
+    """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
+    More costs time even for short captions; take the least that fits."""
+    clip_skip: int = Field(default=1, ge=1, le=4)
+    """Read the words at this layer from the end of the text encoder. 2 for bases that were made so, such as most anime
+    bases of Stable Diffusion 1.x, and then draw with the same value; 1 for all others."""
 
 
 class Lora(Section):
@@ -78,15 +116,88 @@ class Lora(Section):
 
 
 class Loss(Section):
+    kind: Literal["mse", "huber", "smooth_l1"] = "mse"
+    """How an error is counted. mse is what the bases were made with; huber and smooth_l1 count large errors less, which
+    keeps a few odd pictures or bad captions from leading."""
+    huber_c: float = Field(default=0.1, gt=0, le=10)
+    """Where huber and smooth_l1 turn from squares to straight lines, in units of the noise. Smaller forgives more; mse
+    does not use it."""
+    weighting: Literal["min_snr", "debiased", "none"] = "min_snr"
+    """How noise levels are weighed against each other. min_snr keeps the nearly clean ones from leading; debiased leans
+    on the noisy ones, where composition is learnt; none leaves them as they are."""
     min_snr_gamma: float | None = Field(default=5.0, ge=0.1, le=50)
     """Weighs noise levels evenly (min-SNR, Hang et al. 2023), which makes learning faster and steadier. 5 is the paper's
     value; empty turns it off."""
+    masks: bool = False
+    """Learn mostly from the marked part of each picture: white in `name.mask.png` beside it or, without that file, what is
+    not transparent. For figures on backgrounds that are not to be learnt; pictures without a mask count whole."""
+    mask_floor: float = Field(default=0.1, ge=0, le=1)
+    """How much the part outside the mask still counts. 0 may leave strange backgrounds; 1 is as if there were no mask."""
 
 
 class Noise(Section):
     offset: float = Field(default=0.0, ge=0, le=0.5)
     """Adds a little of the same noise everywhere, which helps very dark and very bright pictures. 0.03 to 0.06 where
     wanted; not for bases with a zero-terminal schedule."""
+    pyramid: int = Field(default=0, ge=0, le=10)
+    """Adds noise of this many coarser sizes (multi-resolution noise, Whitaker 2023), for wider ranges of light and bolder
+    compositions. 6 to 10 where wanted; not together with the noise offset. 0 is off."""
+    pyramid_discount: float = Field(default=0.3, gt=0, lt=1)
+    """How much weaker each coarser size of the noise is. 0.3 for larger pictures, up to 0.8 for a strong effect."""
+    perturbation: float = Field(default=0.0, ge=0, le=0.5)
+    """Shows the model a little more noise than it is asked to find (input perturbation, Ning et al. 2023), which makes up
+    for drawing on top of its own errors. 0.1 is the paper's value."""
+    zero_terminal: bool = False
+    """Stretch the noise schedule until its last step holds no picture at all (Lin et al. 2024), for real black and white.
+    Only for bases with v-prediction; programs that draw with the file must do the same."""
+    timesteps: Literal["uniform", "logit_normal"] = "uniform"
+    """Which noise levels are practised. uniform takes all alike, as the bases were made; logit_normal takes the middle
+    ones more often (Esser et al. 2024), where most of the picture is decided."""
+    timestep_shift: float = Field(default=0.0, ge=-4, le=4)
+    """Moves the middle of logit_normal: above 0 towards more noise (composition), below 0 towards less (detail)."""
+    timestep_spread: float = Field(default=1.0, gt=0, le=4)
+    """The width of logit_normal. Smaller keeps closer to the middle, 2 is nearly uniform."""
+    timestep_min: int = Field(default=0, ge=0, le=999)
+    """The lowest noise level practised, of 1000. Above 0, the finest detail is left as the base draws it."""
+    timestep_max: int = Field(default=1000, ge=1, le=1000)
+    """The noise level practised stays below this, of 1000. Lower, composition is left as the base makes it."""
+
+    @model_validator(mode="after")
+    def _range(self) -> Noise:
+        if self.timestep_min >= self.timestep_max:
+            raise ValueError("timestep_range:noise.timestep_min")
+        return self
+
+
+class Preservation(Section):
+    """What the base knows already is kept while something new is learnt."""
+
+    folder: str = ""
+    """A second folder with pictures of the wider kind, such as any dogs beside your dog, so that the word for it keeps its
+    meaning. One of them is looked at with each of yours, so steps take twice as long. Empty is off."""
+    caption: str = ""
+    """The caption of pictures in that folder which have none of their own, such as `a dog`. Never with the trigger."""
+    weight: float = Field(default=1.0, gt=0, le=10)
+    """How much the pictures of that folder count against your own. 1 is alike; less learns faster and forgets more."""
+    prior: float = Field(default=0.0, ge=0, le=10)
+    """Without other pictures: how strongly the model is held to what the untouched base sees in your own pictures where
+    the trigger is not said. 1 holds well; steps take about two and a half times as long. 0 is off."""
+    prior_word: str = ""
+    """What stands in the trigger's place for that comparison, such as `a dog`. Empty, the trigger is just left out."""
+
+
+class Validation(Section):
+    """Judging on pictures that are not learnt from."""
+
+    share: float = Field(default=0.0, ge=0, le=0.5)
+    """The share of pictures kept back to judge by: the loss on them is measured against the untouched base's, so that a
+    run can say which checkpoint is best. 0.1 of twenty or more pictures; with fewer each one is missed. 0 is off."""
+    pictures: tuple[str, ...] = ()
+    """The pictures kept back, by name, one a line, in place of a share."""
+    every: int = Field(default=0, ge=0, le=100_000)
+    """Judge after every so many steps; 0 judges about ten times. Checkpoints are always judged."""
+    patience: int = Field(default=0, ge=0, le=100)
+    """End the training after so many judgements in a row without a better one. 0 never does; below 3 is hasty."""
 
 
 class Memory(Section):
@@ -132,6 +243,11 @@ class Save(Section):
     share_captions: bool = True
     """Write the words of the captions into the file, as other programs do, so that they can show them. Off when the words
     are private."""
+    tensorboard: bool = False
+    """Also write losses and rates as TensorBoard files, into the folder `tensorboard` of the run."""
+    wandb: str = ""
+    """The name of a Weights & Biases project to send losses and rates to. Needs the package wandb and an account there;
+    empty sends nothing anywhere."""
 
 
 class Rights(Section):
@@ -160,6 +276,9 @@ class Run(Section):
     """Adds up this many small batches before learning from them: the effect of a larger batch without its memory."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1000)
     """Caps the size of one step's change, against jumps. 0 turns the cap off."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Save a running average of the adapter (EMA) in place of its last state, which evens out the steps. 0.99 for runs of
+    some hundred steps, 0.999 for some thousand; costs the adapter's memory once more. 0 is off."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """The start of all chance in the run: the same seed and settings give the same LoRA."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -174,10 +293,16 @@ class TrainConfig(Section):
     images: Images = Images()
     captions: Captions = Captions()
     lora: Lora = Lora()
-    optimizer: Annotated[AdamW | Prodigy, Field(discriminator="name")] = AdamW()
-    schedule: Annotated[Cosine | Constant | Linear, Field(discriminator="name")] = Cosine()
+    optimizer: Annotated[
+        AdamW | Prodigy | AdamW8bit | ScheduleFree | Lion | Adafactor | CAME | Muon, Field(discriminator="name")
+    ] = AdamW()
+    schedule: Annotated[
+        Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")
+    ] = Cosine()
     loss: Loss = Loss()
     noise: Noise = Noise()
+    preservation: Preservation = Preservation()
+    validation: Validation = Validation()
     memory: Memory = Memory()
     samples: Samples = Samples()
     save: Save = Save()
