@@ -20,7 +20,8 @@ class Average:
         """Take in the parameters as they are now; on the device, without a host sync."""
         self.taken += 1
         decay = min(self.decay, (1 + self.taken) / (10 + self.taken))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            value.lerp_(parameter.detach(), 1 - decay)
 
     def put(self) -> None:
         """Make the parameters what the average is."""

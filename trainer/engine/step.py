@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,15 +41,15 @@ class Batch:
     """`[batch, 1, h, w]`."""
 
     def __getitem__(self, piece: slice) -> Batch:
-        tensors = (self.x0[piece], self.noise[piece], self.shown[piece], self.t[piece], self.weight[piece])
-        mask = None if self.mask is None else self.mask[piece]
-        return Batch(self.looks[piece], self.captions[piece], *tensors, mask)
+        return Batch(self.looks[piece], self.captions[piece], **self._each(lambda tensor: tensor[piece]))
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`."""
-        tensors = [x.to(device, non_blocking=True) for x in (self.x0, self.noise, self.shown, self.t, self.weight)]
-        mask = None if self.mask is None else self.mask.to(device, non_blocking=True)
-        return Batch(self.looks, self.captions, *tensors, mask)
+        return Batch(self.looks, self.captions, **self._each(lambda tensor: tensor.to(device, non_blocking=True)))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+        tensors = {name: getattr(self, name) for name in ("x0", "noise", "shown", "t", "weight", "mask")}
+        return {name: None if tensor is None else change(tensor) for name, tensor in tensors.items()}
 
 
 class StepMaker:

@@ -44,8 +44,9 @@ def test_names_are_unique_and_reach_the_tree():
     ("lora.rnak=3", "lora.rnak", "option_unknown"), ("nonsense", None, "option_form"),
     ("optimizer.name=sgd", "optimizer.name", "not_choice"), ("memory.dtype=fp8", "memory.dtype", "not_choice"),
     ("images.flip=maybe", "images.flip", "not_bool"), ("images.resolution=100", "images.resolution", "multiple_of"),
-    ("run.device=gpu", "run.device", "not_valid"), ("images.resolutions=512\n1000", "images.resolutions", "multiple_of"),
-    ("images.resolutions=big", "images.resolutions", "not_int"), ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
+    ("run.device=gpu", "run.device", "not_valid"), ("images.resolutions=512\n1001", "images.resolutions", "multiple_of"),
+    ("images.resolutions=big", "images.resolutions", "not_int"),
+    ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
     ("noise.timestep_min=1000", "noise.timestep_min", "less_than_equal"), ("loss.kind=l3", "loss.kind", "not_choice"),
     ("run.ema=1", "run.ema", "less_than"),
 ])

@@ -18,6 +18,7 @@ from trainer.engine.preservation import class_looks
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
 from trainer.home import Home
+from trainer.problem import Problem
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
@@ -111,7 +112,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_what_the_formulas_say(world, case):
     bench, parts, adapter, plain = world
-    words = list(CASES[case]) + ["images.upscale=false", "captions.shuffle=true", "captions.dropout=0.3"]
+    words = [*CASES[case], "images.upscale=false", "captions.shuffle=true", "captions.dropout=0.3"]
     if case == "class_pictures":
         words.append(f"preservation.folder={bench.folder}")
     config = bench.config(*words)
@@ -177,3 +178,38 @@ def test_split_in_two_a_batch_gives_the_same_sum(world):
         results.append((float(loss), torch.cat([p.grad.flatten() for p in adapter.parameters()])))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     assert torch.allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-7)
+
+
+def test_class_pictures_are_the_same_wherever_a_run_goes_on_and_missing_ones_are_said(world):
+    bench, parts, *_ = world
+    latents = Latents(parts, bench.home.cache / "latents")
+
+    def looks(*words):
+        return class_looks(bench.config("images.upscale=false", *words), 64, latents, lambda done, of: None)
+
+    assert looks() is None
+    there = f"preservation.folder={bench.folder}"
+    straight = [looks(there).batch(n) for n in range(6)]
+    classes = looks(there)
+    assert [classes.batch(n) for n in (0, 1, 4, 5)] == [straight[n] for n in (0, 1, 4, 5)]
+    for folder, code in ((bench.home.models, "no_pictures"), (bench.home.root / "nowhere", "folder_missing")):
+        with pytest.raises(Problem) as problem:
+            looks(f"preservation.folder={folder}")
+        assert (problem.value.code, problem.value.field) == (code, "preservation.folder")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_picture_whose_latents_are_not_finite_is_left_out_kept_or_not(world, tmp_path, monkeypatch, keep):
+    bench, parts, *_ = world
+    latents = Latents(parts, tmp_path, keep)
+    original = Latents._encode
+
+    def broken(self, look):
+        found = original(self, look)
+        if look.item.picture.id == "0002":
+            found.mean[0, 0, 0] = float("nan")
+        return found
+
+    monkeypatch.setattr(Latents, "_encode", broken)
+    items = load_items(bench.config("images.upscale=false"), 64)
+    assert [i.picture.id for i in latents.prepare(items, False, lambda done, of: None)] == ["0000", "0001", "0003"]
