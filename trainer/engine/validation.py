@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -136,8 +137,11 @@ class Judge:
         return float(total) / (len(self.batches) * LEVELS)
 
 
-def _named(name: str, items: list[Item]) -> set:
-    found = {i.picture.file for i in items if name in (i.picture.file.name, i.picture.original, i.picture.id)}
+def _named(name: str, items: list[Item]) -> set[Path]:
+    found = {
+        p.file for p in (item.picture for item in items)
+        if name in (p.file.name, p.id, p.original, PurePosixPath(p.original).name)
+    }
     if not found:
         raise Problem("validation_name", field="validation.pictures", picture=name)
     return found

@@ -168,7 +168,8 @@ class ImageSet:
             if missing:
                 raise Problem("picture_missing", picture=shown(min(missing)))
             shared = {p.caption_file for p in found if p not in gone}
-            moved = [f for p in gone for f in (p.file, p.caption_file) if f not in shared]
+            beside = [(p.file, p.caption_file, p.file.with_name(p.file.stem + staging.MASK)) for p in gone]
+            moved = [f for files_of in beside for f in files_of if f not in shared]
             said = staging.read_set(self.folder)
             notes = staging.notes_of(said)
             entries = {id_: notes.pop(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}

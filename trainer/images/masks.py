@@ -1,17 +1,23 @@
-"""Which part of a picture counts: `name.mask.png` beside it, or what is not transparent. Used by the engine's masks.
+"""Which part of a picture counts: `name.mask.png` beside it, or what is not transparent. Used by intake and the engine.
 
 Pillow only; a mask file never counts as a picture of the set (trainer/images/picture.py passes over it).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 from trainer.images import decode
-from trainer.images.picture import MASK, Picture
+from trainer.images.picture import Picture
+from trainer.images.sources import Entry
+from trainer.images.staging import MASK
 from trainer.problem import Problem
+
+MASK_STEM = MASK.removesuffix(".png")
 
 
 def mask_of(picture: Picture) -> Image.Image | None:
@@ -41,14 +47,27 @@ def _from_file(file: Path) -> Image.Image:
 
 
 def _from_alpha(file: Path) -> Image.Image | None:
-    """The alpha channel, turned upright; None where nothing is transparent."""
     try:
         with open(file, "rb") as handle:
-            opened = decode.open_picture(handle)
-            if not opened.image.has_transparency_data:
-                return None
-            decode.load(opened)
-            alpha = opened.image.convert("RGBA").getchannel("A")
-            return None if alpha.getextrema() == (255, 255) else decode.upright(alpha, opened.image)
+            return alpha(handle)
     except (decode.Refused, OSError) as error:
         raise Problem("picture_broken", picture=file.name, detail=str(error)) from error
+
+
+def alpha(handle: BinaryIO) -> Image.Image | None:
+    """The alpha channel of a picture, turned upright; None where nothing is transparent. Raises Refused."""
+    opened = decode.open_picture(handle)
+    if not opened.image.has_transparency_data:
+        return None
+    decode.load(opened)
+    found = opened.image.convert("RGBA").getchannel("A")
+    return None if found.getextrema() == (255, 255) else decode.upright(found, opened.image)
+
+
+def partners(pictures: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
+    """The mask files of a drop by (group, stem) of the picture they belong to; one without a partner is a picture."""
+    pictures = list(pictures)
+    stems = {(entry.group, entry.stem) for entry in pictures}
+    owners = [((entry.group, entry.stem.removesuffix(MASK_STEM)), entry) for entry in pictures
+              if entry.stem.endswith(MASK_STEM)]
+    return {owner: entry for owner, entry in owners if owner in stems}

@@ -14,12 +14,11 @@ from trainer.images import captions, decode
 from trainer.images.facts import Facts
 from trainer.images.limits import LIMITS
 from trainer.images.sources import CAPTIONS, NAMED, fold, natural
+from trainer.images.staging import MASK
 from trainer.problem import Problem
 
 MAX_REPEATS = 200
 MAX_WEIGHT = 10.0
-MASK = ".mask.png"
-"""`0001.mask.png` says which part of `0001.png` counts (trainer/images/masks.py); it is no picture itself."""
 
 
 @dataclass(frozen=True)
