@@ -16,7 +16,7 @@ STEPS = 3
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device
+    from trainer.engine import data, device, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
@@ -28,7 +28,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
     parts = load_base(config, home)
-    items = data.load_items(config, main_size(config, parts))
+    _, items = validation.held_out(config, data.load_items(config, main_size(config, parts)))
     load_seconds = time.monotonic() - begun
     adapter = Adapter(parts, config)
     if config.memory.gradient_checkpointing:

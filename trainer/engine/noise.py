@@ -6,11 +6,12 @@ Symbols as in Ho et al. 2020 and Salimans & Ho 2022: x0 clean latents, ε noise,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from trainer.config.train import Noise
+from trainer.config.learning import Noise
 from trainer.problem import Problem
 
 
@@ -31,9 +32,9 @@ class NoiseSchedule:
         ours: Any = DDPMScheduler.from_config(scheduler.config)
         return cls(ours.alphas_cumprod.float().to(device), str(ours.config.prediction_type))
 
-    @property
+    @cached_property
     def zero_terminal(self) -> bool:
-        """Whether the last timestep holds no signal at all."""
+        """Whether the last timestep holds no signal at all; read from the device once."""
         return float(self.alpha_bar[-1]) < 1e-6
 
     def noisy(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

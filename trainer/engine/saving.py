@@ -183,8 +183,12 @@ class Saver:
 
     def _seen(self) -> list[tuple[str, tuple[int, int], int]]:
         """(caption, format, repeats) of every picture."""
-        return [(with_trigger(i.picture.caption, self.config.captions.trigger), i.bucket, max(1, i.picture.repeats))
-                for i in self.items]
+        rules = self.config.captions
+
+        def told(caption: str) -> str:
+            return with_trigger(caption.replace(rules.keep_separator, ",") if rules.keep_separator else caption, rules.trigger)
+
+        return [(told(i.picture.caption), i.bucket, max(1, i.picture.repeats)) for i in self.items]
 
     # --- drawing ----------------------------------------------------------------------------------------------
 

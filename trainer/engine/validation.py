@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 import torch
 
 from trainer import events
-from trainer.config.train import TrainConfig, Validation
+from trainer.config.learning import Validation
+from trainer.config.train import TrainConfig
 from trainer.engine.data import Item, Look, chance
 from trainer.engine.step import Batch, StepMaker
 from trainer.images.captions import training_caption

@@ -127,14 +127,19 @@ class ImageSet:
         with self.lock:
             return _write_caption(self.find(id_), text)
 
-    def set_picture(self, id_: str, *, repeats: int | None = None, focus: tuple[float, float] | None = None) -> Picture:
-        """How often a picture is shown per round (1..200), and the middle of its crop (0..1 from left and top)."""
+    def set_picture(
+        self, id_: str, *, repeats: int | None = None, focus: tuple[float, float] | None = None, weight: float | None = None
+    ) -> Picture:
+        """How often a picture is shown per round (1..200), the middle of its crop (0..1 from left and top), and how much
+        an error on it counts (more than 0, to 10)."""
         with self.lock:
             self.find(id_)
             said = staging.read_set(self.folder)
             note = staging.notes_of(said).setdefault(id_, {})
             if repeats is not None:
                 note["repeats"] = min(max(int(repeats), 1), picture.MAX_REPEATS)
+            if weight is not None:
+                note["weight"] = min(max(float(weight), 0.01), picture.MAX_WEIGHT)
             if focus is not None:
                 note["focus"] = [min(max(float(part), 0.0), 1.0) for part in focus]
             staging.write_set(self.folder, said)

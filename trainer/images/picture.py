@@ -37,7 +37,7 @@ class Picture:
     focus: tuple[float, float] | None
     added: str
     weight: float
-    """How much an error on it counts, against 1; written in `set.json` by hand."""
+    """How much an error on it counts, against 1."""
     facts: Facts = field(repr=False, compare=False)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.config.train import Noise
+from trainer.config.learning import Noise
 from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps, stretched_to_zero
 from trainer.problem import Problem
 

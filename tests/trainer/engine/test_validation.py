@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from trainer import events
-from trainer.config.train import Validation
+from trainer.config.learning import Validation
 from trainer.engine import checkpoint, data, validation
 from trainer.engine.validation import Judge, Judgement
 from trainer.problem import Problem
