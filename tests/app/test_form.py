@@ -26,7 +26,7 @@ def other(known: Option) -> Any:
             else known.default
         )
     if known.kind == "list":
-        return ["one", "two"]
+        return [64, 128] if known.name == "images.resolutions" else ["one", "two"]
     if known.kind == "str":
         return "cpu" if known.name == "run.device" else "word"
     step = known.step or (1 if known.kind == "int" else 0.125)

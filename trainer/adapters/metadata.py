@@ -33,6 +33,8 @@ ARCHITECTURES = {
     ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base", ("sdxl", "v_prediction"): "stable-diffusion-xl-v1-base",
 }  # fmt: skip
 IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
+LOSSES = {"mse": "l2", "huber": "huber", "smooth_l1": "smooth_l1"}
+"""Our names of losses as kohya's programs write them."""
 STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1)}
 """Kind -> (lowest, best, highest) strength to recommend until somebody has looked and says otherwise."""
 
@@ -126,10 +128,13 @@ def _training(
     unet = optimizer.lr if lora.unet else None
     text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
     v2 = facts.family == "sd2"
+    loss, noise = config.loss, config.noise
+    clip_skip = config.captions.clip_skip if config.captions.clip_skip > 1 else None
+    gamma = loss.min_snr_gamma if loss.weighting == "min_snr" else None
     told: dict[str, Any] = {
         "ss_v2": v2, "ss_base_model_version": facts.version, "ss_network_module": "networks.lora",
         "ss_network_dim": lora.rank, "ss_network_alpha": lora.alpha, "ss_network_args": "{}",
-        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
+        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": clip_skip,
         "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
@@ -137,13 +142,22 @@ def _training(
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing, "ss_learning_rate": optimizer.lr,
         "ss_unet_lr": unet, "ss_text_encoder_lr": text, "ss_optimizer": _optimizer(optimizer),
         "ss_lr_scheduler": rule.name, "ss_lr_warmup_steps": round(rule.warmup * total), "ss_seed": run.seed,
-        "ss_min_snr_gamma": config.loss.min_snr_gamma, "ss_noise_offset": config.noise.offset or None,
+        "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
+        "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.kind],
+        "ss_huber_c": None if loss.kind == "mse" else loss.huber_c, "ss_masked_loss": loss.masks,
+        "ss_multires_noise_iterations": noise.pyramid or None,
+        "ss_multires_noise_discount": noise.pyramid_discount if noise.pyramid else None,
+        "ss_ip_noise_gamma": noise.perturbation or None, "ss_min_timestep": noise.timestep_min or None,
+        "ss_max_timestep": noise.timestep_max if noise.timestep_max < 1000 else None,
+        "ss_prior_loss_weight": config.preservation.weight if config.preservation.folder else None,
+        "ss_caption_tag_dropout_rate": config.captions.tag_dropout, "ss_max_token_length": config.captions.max_tokens,
         "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
         "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
         "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
         "ss_random_crop": False, "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
-        "ss_zero_terminal_snr": facts.zero_snr, "ss_training_started_at": started,
+        "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
+        "ss_training_started_at": started,
         "ss_training_finished_at": finished,
     }  # fmt: skip
     hashes = file_hashes(facts)
