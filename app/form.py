@@ -88,7 +88,7 @@ def is_shown(known: Option, tree: Tree) -> bool:
 def to_field(known: Option, value: Any) -> Any:
     """A value of the tree as its field holds it."""
     if known.kind == "list":
-        return "\n".join(value or ())
+        return "\n".join(map(str, value or ()))
     if known.kind == "str":
         return value or ""
     return value

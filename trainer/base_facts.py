@@ -9,23 +9,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import licences
+from trainer import base_detect, licences
 from trainer.adapters.hashes import legacy_file_hash
-from trainer.adapters.header import MAX_HEADER, Header, read_header
-from trainer.adapters.kinds import FAMILY_NAMES, look
+from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.kinds import FAMILY_NAMES
+from trainer.base_detect import PICKLE_SUFFIXES, SUPPORTED
 from trainer.files import read_json
 from trainer.licences import Licence
 from trainer.problem import Problem
 from trainer.texts import LANGUAGES, t
 
-PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 WEIGHT_SUFFIXES = {".safetensors", *PICKLE_SUFFIXES}
-SUPPORTED = ("sd1",)
+VAE_SUFFIX = ".vae.safetensors"
 PROMPTS = (
     "a cat sitting on a windowsill", "a house by a lake", "a portrait of an old man", "a bowl of fruit on a table",
 )  # fmt: skip
 _FAMILY_DEFAULTS = {"sd1": (512, 7.0, 25), "sd2": (768, 7.0, 25), "sdxl": (1024, 6.0, 25)}
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ class BaseFacts:
     size_bytes: int
     revision: str | None = None
     """The commit of a hub base."""
+    vae: Path | None = None
+    """The VAE that lies beside a single file as `<name>.vae.safetensors` and is used instead of the one inside."""
 
     @property
     def title(self) -> str:
@@ -85,9 +86,9 @@ def read_folder(path: Path, name: str) -> BaseFacts:
     own, from_hub = _dict(read_json(path / "atelier.json")), _dict(read_json(path / "atelier-hub.json"))
     unet = _dict(read_json(path / "unet" / "config.json"))
     scheduler = _dict(read_json(path / "scheduler" / "scheduler_config.json"))
-    family = str(own.get("family") or _folder_family(path, index, unet))
+    family = str(own.get("family") or base_detect.folder_family(path, index, unet))
     if family in SUPPORTED:
-        _check_parts(path, unet)
+        base_detect.check_parts(path, family, unet)
     licence = licences.find(str(own.get("licence") or _card_licence(path)))
     if licence is licences.UNKNOWN:
         licence = licences.of_base(str(from_hub.get("id") or name))
@@ -96,7 +97,7 @@ def read_folder(path: Path, name: str) -> BaseFacts:
     vae = _dict(read_json(path / "vae" / "config.json"))
     if isinstance(unet.get("sample_size"), int) and isinstance(vae.get("block_out_channels"), list):
         side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-    prediction = str(scheduler.get("prediction_type", "epsilon"))
+    prediction = base_detect.folder_prediction(path, scheduler)
     titles = own.get("title")
     return BaseFacts(
         id=str(own.get("id") or from_hub.get("id") or name),
@@ -104,8 +105,8 @@ def read_folder(path: Path, name: str) -> BaseFacts:
         path=path,
         layout="hub" if from_hub else "folder",
         family=family,
-        version=_version(family, prediction),
-        prediction=_prediction(prediction, path.name),
+        version=base_detect.version(family, prediction),
+        prediction=prediction,
         zero_snr=bool(scheduler.get("rescale_betas_zero_snr", False)),
         resolution=int(own.get("native_resolution") or side),
         guidance=float(own.get("guidance") or guidance),
@@ -123,21 +124,22 @@ def read_file(path: Path, name: str) -> BaseFacts:
     if path.suffix.lower() != ".safetensors":
         raise Problem("base_not_a_model", field="model.base", base=path.name)
     header = read_header(path, metadata_limit=MAX_HEADER)
-    family = _file_family(header, path.name)
-    meta = header.metadata
-    v = "v_pred" in header.tensors or meta.get("modelspec.prediction_type", "").lower() in ("v", "v_prediction")
-    prediction = "v_prediction" if v else "epsilon"
+    family = base_detect.file_family(header, path.name)
+    meta, prediction = header.metadata, base_detect.file_prediction(path, header, family)
     licence = licences.find(meta.get("modelspec.license"))
     if licence is licences.UNKNOWN:
         licence = licences.of_base(path.name)
     side, guidance, steps = _FAMILY_DEFAULTS.get(family, _FAMILY_DEFAULTS["sd1"])
+    if family == "sd2" and prediction == "epsilon":
+        side = 512
     stated = re.match(r"(\d{2,4})(?:x(\d{2,4}))?$", meta.get("modelspec.resolution", ""))
     return BaseFacts(
         id=name, titles=dict.fromkeys(LANGUAGES, meta.get("modelspec.title") or path.stem), path=path, layout="file",
-        family=family, version=_version(family, prediction), prediction=prediction, zero_snr="ztsnr" in header.tensors,
+        family=family, version=base_detect.version(family, prediction), prediction=prediction,
+        zero_snr=base_detect.file_zero_snr(path, header),
         resolution=int(stated[1]) if stated else side, guidance=guidance, steps=steps,
         licence=meta.get("modelspec.license") or licence.title, licence_url=licence.url, sample_prompts=PROMPTS,
-        size_bytes=header.size,
+        size_bytes=header.size, vae=beside if (beside := path.with_suffix(VAE_SUFFIX)).is_file() else None,
     )  # fmt: skip
 
 
@@ -161,71 +163,6 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _titles(name: str, from_hub: dict[str, Any]) -> dict[str, str]:
     return dict.fromkeys(LANGUAGES, str(from_hub.get("id") or name))
-
-
-def _folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> str:
-    if not unet:
-        kind = str(index.get("_class_name", "?")).removesuffix("Pipeline")
-        raise Problem("base_other_kind", field="model.base", base=path.name, kind=kind)
-    if unet.get("in_channels", 4) != unet.get("out_channels", 4):
-        raise Problem("base_inpainting", field="model.base", base=path.name)
-    if "text_encoder_2" in index or unet.get("addition_embed_type") == "text_time":
-        return "sdxl"
-    return {768: "sd1", 1024: "sd2", 2048: "sdxl"}.get(unet.get("cross_attention_dim", 0), "sd1")
-
-
-def _check_parts(path: Path, unet: dict[str, Any]) -> None:
-    """Every part must be there as .safetensors: a pickle beside it is never opened."""
-    for part, stem in _WEIGHTS.items():
-        folder = path / part
-        if not (folder / "config.json").is_file():
-            raise Problem("base_parts", field="model.base", base=path.name, detail=f"{part}/config.json")
-        if not list(folder.glob(f"{stem}*.safetensors")):
-            pickled = any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir())
-            if pickled:
-                raise Problem("base_pickle_only", field="model.base", base=path.name)
-            raise Problem("base_parts", field="model.base", base=path.name, detail=f"{part}/{stem}.safetensors")
-    text = _dict(read_json(path / "text_encoder" / "config.json"))
-    if unet.get("cross_attention_dim") != text.get("hidden_size"):
-        raise Problem("base_parts", field="model.base", base=path.name, detail="unet ≠ text_encoder")
-    if not (path / "tokenizer").is_dir():
-        raise Problem("base_parts", field="model.base", base=path.name, detail="tokenizer")
-
-
-def _file_family(header: Header, name: str) -> str:
-    keys = header.tensors
-    first = keys.get("model.diffusion_model.input_blocks.0.0.weight")
-    if first is None:
-        if look(header).kind not in ("none", "checkpoint"):
-            raise Problem("base_is_lora", field="model.base", base=name)
-        if any(key.startswith(("model.diffusion_model.", "double_blocks.", "transformer.")) for key in keys):
-            raise Problem("base_other_kind", field="model.base", base=name, kind="?")
-        raise Problem("base_not_a_model", field="model.base", base=name)
-    if len(first.shape) != 4 or first.shape[1] != 4:
-        raise Problem("base_inpainting", field="model.base", base=name)
-    if any(key.startswith("conditioner.embedders.") for key in keys):
-        return "sdxl"
-    read = keys.get("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
-    family = {768: "sd1", 1024: "sd2"}.get(read.shape[1] if read and len(read.shape) == 2 else 0)
-    if family is None:
-        raise Problem("base_other_kind", field="model.base", base=name, kind="?")
-    parts = ("cond_stage_model.", "first_stage_model.")
-    missing = [part for part in parts if not any(key.startswith(part) for key in keys)]
-    if family == "sd1" and missing:
-        raise Problem("base_parts", field="model.base", base=name, detail=", ".join(missing))
-    return family
-
-
-def _prediction(said: str, name: str) -> str:
-    if said not in ("epsilon", "v_prediction"):
-        raise Problem("base_prediction", field="model.base", base=name, prediction=said)
-    return said
-
-
-def _version(family: str, prediction: str) -> str:
-    if family == "sd2":
-        return "sd_v2_v" if prediction == "v_prediction" else "sd_v2"
-    return {"sd1": "sd_v1", "sdxl": "sdxl_base_v1-0"}.get(family, "")
 
 
 def _card_licence(path: Path) -> str:

@@ -17,7 +17,7 @@ from trainer.files import read_json
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
 
-__all__ = ["BaseFacts", "download", "find", "layers", "list_bases", "refused_bases"]
+__all__ = ["BaseFacts", "download", "find", "find_vae", "layers", "list_bases", "refused_bases"]
 
 EMBEDDED = "mini"
 _DEPTH = 3
@@ -70,6 +70,28 @@ def download(
 ) -> Path:
     """Fetch a hub base into the models folder (going on where it stopped) and return its folder. See trainer/hub.py."""
     return hub.download(facts, home, token=token, progress=progress)
+
+
+def find_vae(home: Home, given: str) -> Path:
+    """Where the VAE `given` lies: a folder with a VAE's config.json or a single .safetensors file, by path or by its name in
+    the models folder; else a Problem. Of a whole base in diffusers' layout its VAE is taken."""
+    given = given.strip()
+    told = {"field": "model.vae", "base": given[:200]}
+    if "://" in given or "\0" in given:
+        raise Problem("base_url", **told)
+    if ".." in re.split(r"[/\\]", given):
+        raise Problem("base_dots", **told)
+    own = home.models / given
+    path = own if _exists(own) else Path(given).expanduser()
+    if path.suffix.lower() in base_facts.PICKLE_SUFFIXES:
+        raise Problem("base_pickle", **told)
+    if not _exists(path):
+        raise Problem("vae_not_here", **told)
+    if (path / "vae" / "config.json").is_file():
+        path = path / "vae"
+    if not (path / "config.json").is_file() and path.suffix.lower() != ".safetensors":
+        raise Problem("vae_none", **told)
+    return path.resolve()
 
 
 def layers(facts: BaseFacts) -> Modules:
@@ -154,5 +176,5 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
                 yield path
             elif depth > 1:
                 yield from _walk(path, depth - 1)
-        elif path.suffix.lower() in base_facts.WEIGHT_SUFFIXES:
+        elif path.suffix.lower() in base_facts.WEIGHT_SUFFIXES and not entry.name.endswith(base_facts.VAE_SUFFIX):
             yield path

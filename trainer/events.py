@@ -54,6 +54,18 @@ class Step(_Event):
     """Peak bytes on the device (CUDA) or of the process (CPU)."""
 
 
+class Judged(_Event):
+    """The loss on pictures that are not learnt from, at fixed noise: `ratio` = loss / the untouched base's, lower is better."""
+
+    kind: Literal["judged"] = "judged"
+    step: int
+    loss: float
+    base: float
+    ratio: float
+    best: int
+    """The step with the lowest ratio so far."""
+
+
 class Sample(_Event):
     """A picture drawn from the file just saved. `file` is relative to the run folder."""
 
@@ -111,7 +123,7 @@ class Finished(_Event):
 
 
 Event = Annotated[
-    Started | Stage | Step | Sample | Saved | Note | Paused | Stopped | Failed | Finished, Field(discriminator="kind")
+    Started | Stage | Step | Judged | Sample | Saved | Note | Paused | Stopped | Failed | Finished, Field(discriminator="kind")
 ]
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -35,6 +35,10 @@ _SMALL = re.compile(
 )
 _WHOLE = re.compile(r"^\w+/(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors$")
 _HALF = re.compile(r"^\w+/(diffusion_pytorch_model|model)\.fp16(-\d+-of-\d+)?\.safetensors$")
+_EXPECTED = (
+    ("sdxl", 1024, re.compile(r"xl|illustrious|pony|noob", re.I)), ("sd2", 768, re.compile(r"stable-diffusion-2|sd-?2", re.I)),
+)
+"""(family, side, what an id contains): only what the presets expect of a base before it is here and says so itself."""
 
 Progress = Callable[[int, int], None]
 
@@ -64,11 +68,12 @@ def local(home: Home, name: str, revision: str | None) -> Path | None:
 
 
 def promised(name: str, revision: str | None) -> BaseFacts:
-    """What is known of a hub base before it is fetched: its name and, for well-known ones, its licence."""
+    """What is known of a hub base before it is fetched: its name, the family that suggests, and a well-known one's licence."""
     licence = licences.of_base(name)
+    family, side = next(((family, side) for family, side, words in _EXPECTED if words.search(name)), ("", 512))
     return BaseFacts(
-        id=name, titles=dict.fromkeys(LANGUAGES, name), path=None, layout="hub", family="", version="",
-        prediction="epsilon", zero_snr=False, resolution=512, guidance=7.0, steps=25, licence=licence.title,
+        id=name, titles=dict.fromkeys(LANGUAGES, name), path=None, layout="hub", family=family, version="",
+        prediction="epsilon", zero_snr=False, resolution=side, guidance=7.0, steps=25, licence=licence.title,
         licence_url=licence.url, sample_prompts=PROMPTS, size_bytes=0, revision=revision,
     )  # fmt: skip
 

@@ -143,7 +143,7 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
     return {
         "head": _notice(ui) + runs.head(row, t, ui.lang, ahead=_ahead(rows, row), result=result),
         "pictures": runs.timeline(view.samples, file, t) if view.samples or row.state in ACTIVE else "",
-        "loss": runs.loss(view.losses, row.total, t),
+        "loss": runs.loss(view.losses, row.total, t, view.judged),
         "notes": runs.notes(view.note_texts(ui.lang), t),
         "log": runs.log(view.log_tail, t),
         "list": runs.listing(rows, row.id, {r.id: ui.file(_newest(ui, r.id)) for r in rows}, t, ui.href),

@@ -115,16 +115,27 @@ def stage(name: str | None, done: int, of: int, t: Say) -> str:
     return t("page.runs.stage_of", words=words, done=done, of=of) if of > 1 else words
 
 
-def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Say) -> str:
-    """The smoothed loss line with the sentence that keeps people from staring at it."""
+def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Say, judged: Sequence[Any] = ()) -> str:
+    """The smoothed loss line with the sentence that keeps people from staring at it, and what the pictures kept back say."""
     if len(losses) < 2:
         return ""
     first, last = losses[0][2], losses[-1][2]
     label = t("page.runs.loss_spoken", steps=f"{losses[-1][0]:,}", first=f"{first:.3g}", last=f"{last:.3g}")
     return (
         f'<section class="r-loss"><h3>{esc(t("page.runs.loss"))}</h3>{charts.loss_chart(losses, total, label=label)}'
-        f'<p class="a-note">{esc(t("page.runs.loss_words"))}</p></section>'
+        f'<p class="a-note">{esc(t("page.runs.loss_words"))}</p>{judgement(judged, t)}</section>'
     )
+
+
+def judgement(judged: Sequence[Any], t: Say) -> str:
+    """How the newest state does on the pictures kept back, against the untouched base and the best so far."""
+    if not judged:
+        return ""
+    newest, best = judged[-1], min(judged, key=lambda one: one.ratio)
+    side = "closer" if newest.ratio < 1 else "further"
+    words = t(f"page.runs.judged_{side}", step=f"{newest.step:,}", percent=f"{abs(1 - newest.ratio) * 100:.1f}")
+    more = t("page.runs.judged_best") if best is newest else t("page.runs.judged_earlier", step=f"{best.step:,}")
+    return f'<p class="a-note r-judged" role="status">{esc(words)} {esc(more)}</p>'
 
 
 def timeline(samples: Sequence[Any], file: File, t: Say) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import form, start
 from app.services import Ui
@@ -11,6 +11,9 @@ from app.words import duration, esc, size
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.images.image_set import ImageSet
+
+if TYPE_CHECKING:
+    from trainer.bases import BaseFacts
 
 
 def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
@@ -43,10 +46,20 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost."""
     base = start.base_of(ui.services, tree)
-    licence = f"<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>" if base else ""
+    licence = about_base(ui, base) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
     return [licence, form.effective_rate(ui, tree), save, cost(ui, here)]
+
+
+def about_base(ui: Ui, base: BaseFacts) -> str:
+    """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched."""
+    facts = ""
+    if base.path is not None:
+        zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
+        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *zero, f"{base.resolution} px", base.version]
+        facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>"
+    return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 
 
 def cost(ui: Ui, here: ImageSet | None) -> str:

@@ -8,6 +8,8 @@ import pytest
 
 from app import drafts, form, start
 from app.services import Services, Ui
+from app.views.train import about_base
+from tests.trainer.adapters import making
 from trainer.config import load
 from trainer.config.options import Option, options
 from trainer.home import Home
@@ -24,7 +26,8 @@ def other(known: Option) -> Any:
             else known.default
         )
     if known.kind == "list":
-        return ["mid_block = 2", "up_blocks.1 = 3"] if known.name == "lora.block_ranks" else ["one", "two"]
+        lists = {"lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"], "images.resolutions": [64, 128]}
+        return lists.get(known.name, ["one", "two"])
     if known.kind == "str":
         return "cpu" if known.name == "run.device" else "word"
     step = known.step or (1 if known.kind == "int" else 0.125)
@@ -135,3 +138,17 @@ def test_the_effective_rate_is_said_in_words(tmp_path, lr: float, verdict: str) 
     ui = Ui.of(Services(Home(tmp_path)), "en")
     said = form.effective_rate(ui, {"optimizer": {"lr": lr}, "lora": {"rank": 16, "alpha": 16.0}})
     assert ui.t(f"page.train.rate.{verdict}") in said
+
+
+@pytest.mark.parametrize(("language", "words"), [
+    ("en", "Stable Diffusion XL · predicts v · zero-terminal SNR · 1024 px · sdxl_base_v1-0"),
+    ("ja", "Stable Diffusion XL · v 予測 · 終端 SNR ゼロ · 1024 px · sdxl_base_v1-0"),
+])  # fmt: skip
+def test_the_base_chosen_says_what_it_is_and_its_licence(tmp_path, language: str, words: str) -> None:
+    facts = making.facts(
+        family="sdxl", version="sdxl_base_v1-0", prediction="v_prediction", zero_snr=True, resolution=1024,
+    )  # fmt: skip
+    ui = Ui.of(Services(Home(tmp_path)), language)
+    shown = about_base(ui, facts)
+    assert words in shown and facts.licence_summary(language) in shown
+    assert ui.t("bases.epsilon") in about_base(ui, making.facts())

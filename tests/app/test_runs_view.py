@@ -10,6 +10,7 @@ import pytest
 
 from app.views import runs
 from tests.app import studio
+from trainer import events
 from trainer.home import Home
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import LEGAL, STATES
@@ -85,6 +86,18 @@ def test_loss_notes_and_log_of_a_real_run(home: Home) -> None:
     assert f'data-last="{view.losses[-1][2]:.5g}"' in chart
     assert "2 captions are longer than 75 tokens" in runs.notes(view.note_texts("en"), en)
     assert "<script>" not in runs.log(view.log_tail, en) and "&lt;script&gt;" in runs.log(view.log_tail, en)
+
+
+def test_pictures_kept_back_speak_in_words() -> None:
+    def judged(*ratios: float) -> list[events.Judged]:
+        return [events.Judged(step=10 * i, loss=r, base=1.0, ratio=r, best=0) for i, r in enumerate(ratios, 1)]
+
+    losses = [(1, 1.0, 1.0), (2, 1.0, 1.0)]
+    assert "12.5 % closer" in (said := runs.loss(losses, 40, en, judged(0.9, 0.875))) and "best so far." in said
+    said = runs.loss(losses, 40, en, judged(0.8, 1.1))
+    assert "10.0 % further" in said and "at step 10" in said
+    assert "ステップ 10" in runs.loss(losses, 40, ja, judged(0.8, 1.1))
+    assert "kept back" not in runs.loss(losses, 40, en)
 
 
 def test_the_list_is_newest_first_and_marks_the_chosen_one(home: Home) -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.trainer.adapters.making import factors, raw
 from trainer import bases
 from trainer.adapters import file as lora_file
+from trainer.adapters.header import read_header
+from trainer.config.load import preset
 from trainer.home import Home
 from trainer.problem import Problem
 
@@ -25,6 +27,16 @@ UNET: dict[str, Any] = {
     "layers_per_block": 2,
 }
 TEXT = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 3072}
+XL = "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+XL_FILE: dict[str, Any] = {
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (),
+    "cond_stage_model.transformer.text_model.embeddings.position_ids": (),
+    XL: (640, 2048),
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": (1, 77),
+    "conditioner.embedders.1.model.ln_final.weight": (1280,),
+}
+"""What SDXL's single files have otherwise than `_single` writes."""
+V_BIAS = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 
 @pytest.fixture
@@ -121,8 +133,11 @@ def test_prediction_and_zero_snr_are_read_from_the_scheduler(home: Home) -> None
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ({"unet": {"cross_attention_dim": 1024}, "text": {"hidden_size": 1024}}, "family_unknown"),
-        ({"unet": {"cross_attention_dim": 2048}, "index": {"text_encoder_2": ["a", "b"]}}, "family_unknown"),
+        ({"unet": {"cross_attention_dim": 1024}}, "base_parts"),
+        ({"unet": {"cross_attention_dim": 2048}, "index": {"text_encoder_2": ["a", "b"]}}, "base_parts"),
+        ({"unet": {"cross_attention_dim": 1280, "addition_embed_type": "text_time"}}, "base_refiner"),
+        ({"unet": {"cross_attention_dim": 1024, "class_embed_type": "projection"}}, "base_other_kind"),
+        ({"scheduler": {"_class_name": "EDMEulerScheduler"}}, "base_prediction"),
         ({"unet": {"in_channels": 9}}, "base_inpainting"),
         ({"text": {"hidden_size": 512}}, "base_parts"),
         ({"suffix": ".bin"}, "base_pickle_only"),
@@ -161,6 +176,94 @@ def test_a_single_file_is_known_by_its_header(home: Home) -> None:
     }
 
 
+def test_folders_of_sd2_and_sdxl_are_known_with_their_sizes(home: Home) -> None:
+    sd2 = {"cross_attention_dim": 1024, "sample_size": 96, "use_linear_projection": True}
+    text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23}
+    _folder(home.models / "sd21", unet=sd2, text=text, scheduler={"prediction_type": "v_prediction"})
+    facts = bases.find(home, "sd21")
+    assert (facts.family, facts.version, facts.prediction, facts.resolution) == ("sd2", "sd_v2_v", "v_prediction", 768)
+    assert len(bases.layers(facts)) == 282 + 138
+    _folder(home.models / "sd2b", unet=sd2 | {"sample_size": 64}, text=text)
+    facts = bases.find(home, "sd2b")
+    assert (facts.family, facts.version, facts.prediction, facts.resolution) == ("sd2", "sd_v2", "epsilon", 512)
+    unet = {
+        "cross_attention_dim": 2048, "sample_size": 128, "addition_embed_type": "text_time",
+        "block_out_channels": [320, 640, 1280], "transformer_layers_per_block": [1, 2, 10],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    }  # fmt: skip
+    path = _folder(
+        home.models / "xl", unet=unet, index={"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]},
+        scheduler={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+    )  # fmt: skip
+    assert _code(home, "xl") == "base_parts"
+    (path / "text_encoder_2").mkdir()
+    (path / "text_encoder_2" / "config.json").write_text(
+        '{"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}'
+    )
+    (path / "text_encoder_2" / "model.fp16.safetensors").write_bytes(b"\0")
+    assert _code(home, "xl") == "base_parts"
+    (path / "tokenizer_2").mkdir()
+    facts = bases.find(home, "xl")
+    assert (facts.family, facts.version, facts.resolution) == ("sdxl", "sdxl_base_v1-0", 1024)
+    assert facts.prediction == "v_prediction" and facts.zero_snr
+    groups = [module.group for module in bases.layers(facts).values()]
+    assert groups.count("attention") == 560 + 48 + 128 and groups.count("mlp") == 162 + 24 + 64
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "wanted"),
+    [
+        ("v1", {}, ("sd1", "sd_v1", "epsilon", False, 512)),
+        ("wide", {"cross": 1024, V_BIAS: (320,)}, ("sd2", "sd_v2", "epsilon", False, 512)),
+        ("mine-768-v_pred", {"cross": 1024}, ("sd2", "sd_v2_v", "v_prediction", False, 768)),
+        ("xl", XL_FILE, ("sdxl", "sdxl_base_v1-0", "epsilon", False, 1024)),
+        ("noob", XL_FILE | {"v_pred": (1,), "ztsnr": (1,)}, ("sdxl", "sdxl_base_v1-0", "v_prediction", True, 1024)),
+        ("xl-vpred-ztsnr", XL_FILE, ("sdxl", "sdxl_base_v1-0", "v_prediction", True, 1024)),
+    ],
+)
+def test_single_files_say_family_prediction_and_schedule(home: Home, name: str, words: dict, wanted: tuple) -> None:
+    facts = bases.find(home, str(_single(home.models / f"{name}.safetensors", **words)))
+    assert (facts.family, facts.version, facts.prediction, facts.zero_snr, facts.resolution) == wanted
+
+
+def test_a_spread_bias_or_the_yaml_beside_it_tells_v_prediction(home: Home) -> None:
+    path = _single(home.models / "v2.safetensors", cross=1024, **{V_BIAS: (320,)})
+    header = read_header(path)
+    data = bytearray(path.read_bytes())
+    place = header.tensors[V_BIAS]
+    spread = np.linspace(-0.4, 0.4, 320).astype(np.float16).tobytes()
+    data[header.offset + place.start : header.offset + place.end] = spread
+    path.write_bytes(data)
+    assert bases.find(home, "v2").prediction == "v_prediction"
+    plain = _single(home.models / "plain.safetensors")
+    plain.with_suffix(".yaml").write_text('model:\n  params:\n    parameterization: "v"\n    zsnr: true\n')
+    facts = bases.find(home, "plain")
+    assert facts.prediction == "v_prediction" and facts.zero_snr
+
+
+def test_a_vae_beside_a_single_file_belongs_to_it(home: Home) -> None:
+    _single(home.models / "a.b.safetensors")
+    raw(home.models / "a.b.vae.safetensors", {"encoder.conv_in.weight": np.zeros(3, np.float16)})
+    assert bases.find(home, "a.b").vae == (home.models / "a.b.vae.safetensors").resolve()
+    assert {facts.id for facts in bases.list_bases(home)} == {"mini", "a.b.safetensors"}
+    assert bases.refused_bases(home) == []
+
+
+def test_another_vae_is_found_or_refused(home: Home, tmp_path: Path) -> None:
+    base = _folder(home.models / "sd15")
+    raw(home.models / "kl.safetensors", {"a": np.zeros(3, np.float16)})
+    assert bases.find_vae(home, "kl.safetensors") == (home.models / "kl.safetensors").resolve()
+    assert bases.find_vae(home, str(base)) == bases.find_vae(home, "sd15/vae") == (base / "vae").resolve()
+    (tmp_path / "kl.ckpt").write_bytes(b"x")
+    for given, code in (
+        (str(tmp_path / "kl.ckpt"), "base_pickle"), ("gone", "vae_not_here"), ("../x", "base_dots"),
+        ("https://x/vae", "base_url"), (str(tmp_path), "vae_none"),
+    ):  # fmt: skip
+        with pytest.raises(Problem) as told:
+            bases.find_vae(home, given)
+        assert (told.value.code, told.value.field) == (code, "model.vae")
+
+
 @pytest.mark.parametrize("words", [{"said": {"modelspec.prediction_type": "v"}}, {"v_pred": (1,), "ztsnr": (1,)}])
 def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None:
     facts = bases.find(home, str(_single(home.models / "v.safetensors", **words)))
@@ -170,8 +273,11 @@ def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ({"cross": 1024}, "family_unknown"),
-        ({"conditioner.embedders.1.model.x": (2, 2)}, "family_unknown"),
+        (XL_FILE | {"conditioner.embedders.1.model.ln_final.weight": ()}, "base_parts"),
+        (XL_FILE | {XL: (640, 1280)}, "base_refiner"),
+        (XL_FILE | {"edm_mean": (4,)}, "base_prediction"),
+        (XL_FILE | {"edm_vpred.sigma_max": (1,)}, "base_prediction"),
+        ({"cross": 1024, "model.diffusion_model.label_emb.0.0.weight": (4, 4)}, "base_other_kind"),
         ({"inputs": 9}, "base_inpainting"),
         ({"cross": 333}, "base_other_kind"),
         ({"first_stage_model.decoder.conv_in.weight": ()}, "base_parts"),
@@ -230,3 +336,11 @@ def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:
     assert (facts.path, facts.layout, facts.revision) == (None, "hub", "0123abc")
     assert facts.id == "stable-diffusion-v1-5/stable-diffusion-v1-5" and facts.licence == "CreativeML OpenRAIL-M"
     assert bases.find(home, "owner/name", "main").revision == "main"
+
+
+def test_presets_expect_of_a_hub_base_what_its_name_suggests(home: Home) -> None:
+    xl = bases.find(home, "stabilityai/stable-diffusion-xl-base-1.0")
+    assert (xl.path, xl.family, xl.resolution) == (None, "sdxl", 1024)
+    assert preset("style", xl)["lora"]["text_encoder"] is False
+    assert bases.find(home, "stabilityai/stable-diffusion-2-1").family == "sd2"
+    assert "text_encoder" not in preset("style", bases.find(home, "owner/name"))["lora"]

@@ -33,6 +33,8 @@ ARCHITECTURES = {
     ("sdxl", "epsilon"): "stable-diffusion-xl-v1-base", ("sdxl", "v_prediction"): "stable-diffusion-xl-v1-base",
 }  # fmt: skip
 IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
+LOSSES = {"mse": "l2", "huber": "huber", "smooth_l1": "smooth_l1"}
+"""Our names of losses as kohya's programs write them."""
 STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1)}
 """Kind -> (lowest, best, highest) strength to recommend until somebody has looked and says otherwise."""
 
@@ -95,15 +97,20 @@ def base_name(facts: BaseFacts) -> str:
     """The base as anybody may read it: its id or file name, never where it lies."""
     if facts.layout == "hub":
         return facts.id
-    return PurePath(facts.id.replace("\\", "/")).name or facts.id
+    return _file_name(facts.id) or facts.id
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return PurePath(path.replace("\\", "/")).name
 
 
 def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     """The whole tree of options without this machine's paths, and without the person's words where they are private."""
     tree = config.model_dump(mode="json")
     tree["images"]["folder"] = ""
-    tree["lora"]["start_from"] = PurePath(config.lora.start_from.replace("\\", "/")).name
-    tree["model"]["base"] = base_name(facts)
+    tree["lora"]["start_from"] = _file_name(config.lora.start_from)
+    tree["model"]["base"], tree["model"]["vae"] = base_name(facts), _file_name(config.model.vae)
     if facts.layout == "hub" and facts.revision:
         tree["model"]["revision"] = facts.revision
     if not config.save.share_captions or len(_json(tree).encode("utf-8", "replace")) > MAX_CONFIG:
@@ -123,9 +130,12 @@ def _training(
     unet = optimizer.lr if lora.unet else None
     text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
     v2 = facts.family == "sd2"
+    loss, noise = config.loss, config.noise
+    clip_skip = config.captions.clip_skip if config.captions.clip_skip > 1 else None
+    gamma = loss.min_snr_gamma if loss.weighting == "min_snr" else None
     told: dict[str, Any] = {
         "ss_v2": v2, "ss_base_model_version": facts.version, **network(lora),
-        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": None,
+        "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": clip_skip,
         "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
@@ -133,18 +143,29 @@ def _training(
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing, "ss_learning_rate": optimizer.lr,
         "ss_unet_lr": unet, "ss_text_encoder_lr": text, "ss_optimizer": _optimizer(optimizer),
         "ss_lr_scheduler": rule.name, "ss_lr_warmup_steps": round(rule.warmup * total), "ss_seed": run.seed,
-        "ss_min_snr_gamma": config.loss.min_snr_gamma, "ss_noise_offset": config.noise.offset or None,
+        "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
+        "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.kind],
+        "ss_huber_c": None if loss.kind == "mse" else loss.huber_c, "ss_masked_loss": loss.masks,
+        "ss_multires_noise_iterations": noise.pyramid or None,
+        "ss_multires_noise_discount": noise.pyramid_discount if noise.pyramid else None,
+        "ss_ip_noise_gamma": noise.perturbation or None, "ss_min_timestep": noise.timestep_min or None,
+        "ss_max_timestep": noise.timestep_max if noise.timestep_max < 1000 else None,
+        "ss_prior_loss_weight": config.preservation.weight if config.preservation.folder else None,
+        "ss_caption_tag_dropout_rate": config.captions.tag_dropout, "ss_max_token_length": config.captions.max_tokens,
         "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
         "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
         "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
         "ss_random_crop": False, "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
-        "ss_zero_terminal_snr": facts.zero_snr, "ss_training_started_at": started,
+        "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
+        "ss_training_started_at": started,
         "ss_training_finished_at": finished,
     }  # fmt: skip
     hashes = file_hashes(facts)
     if hashes:
         told["ss_sd_model_hash"], told["ss_new_sd_model_hash"] = hashes
+    if config.model.vae:
+        told["ss_vae_name"] = _file_name(config.model.vae)
     return {key: str(value) for key, value in told.items()}
 
 

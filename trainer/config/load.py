@@ -187,8 +187,8 @@ def _drop_foreign_variants(tree: Tree) -> None:
 
 def _problem(error: Any) -> Problem:
     place = [str(part) for part in error["loc"]]
-    if len(place) == 3:  # a union names the chosen member in the middle
-        place = [place[0], place[2]]
+    if len(place) == 3:  # a union names the chosen member in the middle, a list the line at the end
+        place = [place[0], place[2] if place[0] in UNIONS else place[1]]
     name, kind, context = ".".join(place), error["type"], error.get("ctx", {})
     if name in UNIONS:
         name = f"{name}.name"
@@ -201,7 +201,8 @@ def _problem(error: Any) -> Problem:
     if kind in ("literal_error", "union_tag_invalid"):
         return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))
     if kind == "value_error":
-        return Problem(str(error["ctx"]["error"]), field=f"{name}.unet" if name == "lora" else name, given=given)
+        code, _, field = str(error["ctx"]["error"]).partition(":")  # `code` or `code:field`
+        return Problem(code, field=field or (f"{name}.unet" if name == "lora" else name), given=given)
     for start, code in (("int", "not_int"), ("float", "not_float"), ("bool", "not_bool")):
         if kind.startswith(start):
             return Problem(code, field=name, given=given)

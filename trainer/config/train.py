@@ -10,18 +10,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
-from trainer.strategies.optimizers import AdamW, Prodigy
-from trainer.strategies.schedules import Constant, Cosine, Linear
+from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
+from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
+
+Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 
 
 class Model(Section):
     base: str = "mini"
     """The base model to teach: a name from your models folder, a path to a diffusers folder or a single .safetensors
-    file, or a hub id like owner/name. The base is only read, never changed."""
+    file, or a hub id like owner/name. The base is only read, never changed. Of a single file that predicts v and does not
+    say so, let the name contain v_pred (and ztsnr for a zero-terminal schedule)."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
+    vae: str = ""
+    """Another VAE than the base's own, the part that turns pictures into what is learnt and back: a diffusers folder or a
+    single .safetensors file of the same family. Costs nothing; choose one where the base's own gives pale or broken colours."""
 
 
 class Images(Section):
@@ -30,6 +37,9 @@ class Images(Section):
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
     """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
     costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
+    resolutions: tuple[Side, ...] = ()
+    """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
+    number of looks stays the same; what is larger than the first size costs its own time and memory."""
     buckets: bool = True
     """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
     and loses what is at the edges."""
@@ -41,6 +51,14 @@ class Images(Section):
     flip: bool = False
     """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
     character's parting or writing."""
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """`512, 768` in one line is two sizes."""
+        if isinstance(value, list | tuple):
+            return [part for one in value for part in (one.replace(",", " ").split() if isinstance(one, str) else [one])]
+        return value
 
 
 class Captions(Section):
@@ -55,6 +73,31 @@ class Captions(Section):
     dropout: float = Field(default=0.05, ge=0, le=1)
     """The share of looks without any caption. A little (0.05 to 0.1) lets a style work without its trigger and keeps
     guidance healthy; much forgets the words."""
+    keep_separator: str = Field(default="", max_length=10)
+    """A mark such as ||| in the captions: what stands before the first one stays in front, what stands behind a second one
+    stays at the end, whatever is shuffled or left out between. The mark itself is taken out."""
+    tag_dropout: float = Field(default=0.0, ge=0, le=1)
+    """The share of single parts left out at every look, so that the rest does not lean on them. 0.1 is much for short
+    captions. Parts that stay in front are never left out."""
+    tag_dropout_only: tuple[str, ...] = ()
+    """Leave out only these parts, one a line. Left empty, any part may go."""
+    tag_dropout_never: tuple[str, ...] = ()
+    """Never leave out these parts, one a line: what must not be learnt without its name."""
+    prefix: str = ""
+    """Words in front of every caption, before anything that is shuffled. Not needed for the trigger: it comes by itself."""
+    suffix: str = ""
+    """Words behind every caption, after anything that is shuffled."""
+    lines: bool = False
+    """Take each line of a caption file as a caption of its own and use one of them at every look. For files written by
+    hand: the page itself keeps captions on one line."""
+    wildcards: bool = False
+    """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
+    max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
+    """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
+    More costs time even for short captions; take the least that fits."""
+    clip_skip: int = Field(default=1, ge=1, le=4)
+    """Read the words at this layer from the end of the text encoder. 2 for bases that were made so, such as most anime
+    bases of Stable Diffusion 1.x, and then draw with the same value; 1 for all others."""
 
 
 class Lora(Section):
@@ -165,18 +208,6 @@ class Lora(Section):
         return self
 
 
-class Loss(Section):
-    min_snr_gamma: float | None = Field(default=5.0, ge=0.1, le=50)
-    """Weighs noise levels evenly (min-SNR, Hang et al. 2023), which makes learning faster and steadier. 5 is the paper's
-    value; empty turns it off."""
-
-
-class Noise(Section):
-    offset: float = Field(default=0.0, ge=0, le=0.5)
-    """Adds a little of the same noise everywhere, which helps very dark and very bright pictures. 0.03 to 0.06 where
-    wanted; not for bases with a zero-terminal schedule."""
-
-
 class Memory(Section):
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """The number format of the frozen base. Auto takes bf16 where the GPU has it, fp16 on older ones and fp32 on a CPU. The
@@ -220,6 +251,11 @@ class Save(Section):
     share_captions: bool = True
     """Write the words of the captions into the file, as other programs do, so that they can show them. Off when the words
     are private."""
+    tensorboard: bool = False
+    """Also write losses and rates as TensorBoard files, into the folder `tensorboard` of the run."""
+    wandb: str = ""
+    """The name of a Weights & Biases project to send losses and rates to. Needs the package wandb and an account there;
+    empty sends nothing anywhere."""
 
 
 class Rights(Section):
@@ -248,6 +284,9 @@ class Run(Section):
     """Adds up this many small batches before learning from them: the effect of a larger batch without its memory."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1000)
     """Caps the size of one step's change, against jumps. 0 turns the cap off."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Save a running average of the adapter (EMA) in place of its last state, which evens out the steps. 0.99 for runs of
+    some hundred steps, 0.999 for some thousand; costs the adapter's memory once more. 0 is off."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """The start of all chance in the run: the same seed and settings give the same LoRA."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -262,10 +301,16 @@ class TrainConfig(Section):
     images: Images = Images()
     captions: Captions = Captions()
     lora: Lora = Lora()
-    optimizer: Annotated[AdamW | Prodigy, Field(discriminator="name")] = AdamW()
-    schedule: Annotated[Cosine | Constant | Linear, Field(discriminator="name")] = Cosine()
+    optimizer: Annotated[
+        AdamW | Prodigy | AdamW8bit | ScheduleFree | Lion | Adafactor | CAME | Muon, Field(discriminator="name")
+    ] = AdamW()
+    schedule: Annotated[
+        Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")
+    ] = Cosine()
     loss: Loss = Loss()
     noise: Noise = Noise()
+    preservation: Preservation = Preservation()
+    validation: Validation = Validation()
     memory: Memory = Memory()
     samples: Samples = Samples()
     save: Save = Save()

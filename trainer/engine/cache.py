@@ -38,12 +38,9 @@ class Latents:
         self.memory: dict[str, Posterior] = {}
 
     def prepare(self, items: list[Item], flip: bool, progress: Callable[[int, int], None]) -> list[Item]:
-        """Encode what is missing; returns the items that can be trained on.
-
-        A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
+        """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
+        trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
-        if not self.keep:
-            return items
         good = []
         for number, item in enumerate(items):
             progress(number, len(items))

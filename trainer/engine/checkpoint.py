@@ -34,6 +34,8 @@ class Resumed:
     adapter: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     rate_factor: float
+    judged: list[tuple[int, float]]
+    """What `validation.Judge` had found by then."""
 
 
 def config_hash(config: TrainConfig) -> str:
@@ -45,7 +47,7 @@ def config_hash(config: TrainConfig) -> str:
 
 def save(
     run: RunDir, config: TrainConfig, step: int, adapter: dict[str, torch.Tensor], optimizer: dict[str, Any],
-    rate_factor: float, write_lora: Callable[[Path], object],
+    rate_factor: float, write_lora: Callable[[Path], object], judged: list[tuple[int, float]] | None = None,
 ) -> Path:
     """Write `checkpoints/<step>/` whole: the exact adapter, the optimiser, and the LoRA file as other programs read it.
 
@@ -63,6 +65,7 @@ def save(
         names = ("adapter.safetensors", "optimizer.pt", LORA)
         files.write_json(folder / "manifest.json", {
             "step": step, "config": config_hash(config), "rate_factor": rate_factor, "seed": config.run.seed,
+            "judged": judged or [],
             "order": "a pure function of seed and step", "torch": torch.__version__,
             "files": {n: {"sha256": files.sha256(folder / n), "bytes": (folder / n).stat().st_size} for n in names},
         })
@@ -93,15 +96,18 @@ def newest(run: RunDir, config: TrainConfig, bad: Callable[[int], None]) -> Resu
             return Resumed(
                 step, load_tensors((folder / "adapter.safetensors").read_bytes()),
                 torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True), manifest["rate_factor"],
+                [(step, ratio) for step, ratio in manifest.get("judged", [])],
             )
         os.replace(folder, files.free_name(run.checkpoints, f"{folder.name}.bad"))
         bad(step)
     return None
 
 
-def prune(run: RunDir, keep: int) -> None:
-    """Remove all but the newest `keep` (at least two)."""
+def prune(run: RunDir, keep: int, spare: int | None = None) -> None:
+    """Remove all but the newest `keep` (at least two) and the one of step `spare`."""
     for step in steps(run)[: -max(2, keep)]:
+        if step == spare:
+            continue
         shutil.rmtree(run.checkpoint(step), ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from trainer.config.train import TrainConfig
 from trainer.images import buckets
 from trainer.images.image_set import ImageSet, Picture
+from trainer.images.picture import read_lines
 from trainer.problem import Problem
 
 Size = tuple[int, int]
@@ -24,6 +25,10 @@ class Item:
     picture: Picture
     bucket: Size
     """Width and height in pixels it is cut to."""
+    captions: tuple[str, ...] = ("",)
+    """One of these is read at every look."""
+    weight: float = 1.0
+    """How much an error on it counts."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,27 @@ class Look:
 
 
 def load_items(config: TrainConfig, resolution: int) -> list[Item]:
-    """The pictures of `config.images.folder` with the format each is trained in. Problem where there are none."""
+    """The pictures of `config.images.folder` with the format each is trained in, once for every training size.
+
+    Problem where there are none.
+    """
     pictures = ImageSet(Path(config.images.folder)).pictures() if config.images.folder else []
     if not pictures:
         raise Problem("no_pictures", field="images.folder", folder=config.images.folder or "–")
-    step = buckets.step_for(resolution, config.images.bucket_step)
-    formats = buckets.buckets(resolution, step) if config.images.buckets else [(resolution, resolution)]
-    up = config.images.upscale
-    return [Item(p, buckets.assign(p.width, p.height, formats, upscale=up, step=step)) for p in pictures]
+    captions = {p: (read_lines(p.caption_file) if config.captions.lines else ()) or (p.caption,) for p in pictures}
+    items = []
+    for side in sizes(config, resolution):
+        step = buckets.step_for(side, config.images.bucket_step)
+        formats = buckets.buckets(side, step) if config.images.buckets else [(side, side)]
+        for p in pictures:
+            bucket = buckets.assign(p.width, p.height, formats, upscale=config.images.upscale, step=step)
+            items.append(Item(p, bucket, captions[p], p.weight))
+    return list(dict.fromkeys(items))  # a small picture that is not enlarged has the same format at every size
+
+
+def sizes(config: TrainConfig, resolution: int) -> tuple[int, ...]:
+    """The training sizes, the main one first."""
+    return tuple(dict.fromkeys((resolution, *config.images.resolutions)))
 
 
 def chance(*parts: object) -> int:
@@ -89,8 +107,9 @@ class Plan:
 
 
 def total_steps(config: TrainConfig, items: list[Item]) -> int:
-    """The optimiser steps of a run: as asked, or `exposures` looks at every picture."""
+    """The optimiser steps of a run: as asked, or `exposures` looks at every picture, whatever sizes it is seen in."""
     if config.run.steps:
         return config.run.steps
-    looks = sum(max(1, item.picture.repeats) for item in items) * config.run.exposures
+    repeats = {item.picture.file: max(1, item.picture.repeats) for item in items}
+    looks = sum(repeats.values()) * config.run.exposures
     return math.ceil(looks / (config.run.batch_size * config.run.accumulation))

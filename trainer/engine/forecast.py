@@ -16,24 +16,27 @@ STEPS = 3
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device
+    from trainer.engine import data, device, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
+    from trainer.engine.preservation import class_looks
     from trainer.engine.step import StepMaker
-    from trainer.engine.train import checkpoint_gradients, load_base
+    from trainer.engine.train import checkpoint_gradients, load_base, main_size
 
     device.quiet()
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
     parts = load_base(config, home)
-    items = data.load_items(config, config.images.resolution or parts.facts.resolution)
+    _, items = validation.held_out(config, data.load_items(config, main_size(config, parts)))
     load_seconds = time.monotonic() - begun
     adapter = Adapter(parts, config)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
-    maker = StepMaker(config, parts, adapter, Latents(parts, home.cache / "latents", config.memory.cache_latents))
+    latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
+    classes = class_looks(config, main_size(config, parts), latents, lambda done, of: None)
+    maker = StepMaker(config, parts, adapter, latents, classes)
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
     batch = [data.Look(largest, False)] * config.run.batch_size
     begun = time.monotonic()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from trainer.config.train import TrainConfig
+from trainer.engine.average import Average
 from trainer.engine.inject import Adapter
+from trainer.strategies.optimizers import AdamW
 
 
 class Guard:
@@ -20,8 +24,10 @@ class Guard:
         self.scale = 4096.0 if dtype == torch.float16 else 1.0
         """What the loss is multiplied by, so that small gradients survive fp16 (Micikevicius et al. 2018)."""
         self._good_in_row = 0
-        self.optimizer = config.optimizer.build(adapter.groups())
+        self.optimizer, self.instead = build(config, adapter, device)
+        """`instead`: why AdamW stands in for the optimiser asked for; empty where it does not."""
         self.base_rates = [group["lr"] * group.get("ratio", 1.0) for group in self.optimizer.param_groups]
+        self.average = Average(adapter.parameters(), config.run.ema) if config.run.ema else None
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
         self.on_device = device.type == "cuda" and isinstance(self.optimizer, torch.optim.AdamW) and self.scale == 1.0
@@ -48,6 +54,8 @@ class Guard:
             self.optimizer.step()
         self.adapter.end()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.take()
         if self.scale != 1.0:
             self._rescale(bool(finite))
         return finite
@@ -60,18 +68,67 @@ class Guard:
         elif self._good_in_row % 500 == 0:
             self.scale = min(65536.0, self.scale * 2)
 
+    @contextmanager
+    def finished(self) -> Iterator[None]:
+        """The adapter inside the block as it is saved, drawn and judged: averaged where an average is kept (EMA or a
+        schedule-free optimiser). Afterwards every tensor is what it was, to the bit."""
+        averages = self.average is not None or hasattr(self.optimizer, "eval")
+        parameters = self.adapter.parameters()
+        before = [p.detach().clone() for p in parameters] if averages else []
+        if hasattr(self.optimizer, "eval"):
+            self.optimizer.eval()
+        if self.average is not None:
+            self.average.put()
+        try:
+            yield
+        finally:
+            if hasattr(self.optimizer, "train"):
+                self.optimizer.train()
+            for parameter, value in zip(parameters, before, strict=False):
+                parameter.data.copy_(value)
+
     def rates(self) -> dict[str, float]:
         """The learning rates now, by part; Prodigy's with its own estimate in."""
         return {g["name"]: float(g["lr"]) * float(g.get("d", 1.0)) for g in self.optimizer.param_groups}
 
     def state(self) -> dict[str, Any]:
-        """The optimiser's state for a checkpoint, on the CPU."""
-        return _to_cpu(self.optimizer.state_dict())
+        """The state of the optimiser and of the average for a checkpoint, on the CPU."""
+        kept = {"optimizer": self.optimizer.state_dict()}
+        if self.average is not None:
+            kept["average"] = self.average.state()
+        return _to_cpu(kept)
 
     def load(self, state: dict[str, Any], rate_factor: float) -> None:
         """Go on from a checkpoint's state."""
-        self.optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load(state["average"])
         self.rate_factor = rate_factor
+
+
+def build(config: TrainConfig, adapter: Adapter, device: torch.device) -> tuple[Any, str]:
+    """The optimiser asked for, or AdamW and the reason. What stands on a library of its own makes a step on trial first."""
+    wanted = config.optimizer
+    why = wanted.optional and _failure(wanted, device)
+    if not why:
+        return wanted.build(adapter.groups()), ""
+    return AdamW().build(adapter.groups()), str(why)
+
+
+def _failure(wanted: Any, device: torch.device) -> str:
+    """Why `wanted` cannot learn on this device, in its library's own words; empty where it can."""
+    weight = torch.nn.Parameter(torch.ones(16, 512, device=device))  # above the size from which bitsandbytes uses 8 bits
+    before = weight.detach().clone()
+    try:
+        optimizer = wanted.build([{"name": "unet", "params": [weight]}])
+        for _ in range(2):
+            weight.grad = torch.linspace(-1, 1, weight.numel(), device=device).view_as(weight)
+            optimizer.step()
+    except (ImportError, OSError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"
+    if not bool(torch.isfinite(weight).all()) or torch.equal(weight, before):
+        return "its steps give no usable numbers here"
+    return ""
 
 
 def _to_cpu(value: Any) -> Any:

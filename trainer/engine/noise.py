@@ -6,9 +6,13 @@ Symbols as in Ho et al. 2020 and Salimans & Ho 2022: x0 clean latents, ε noise,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+
+from trainer.config.learning import Noise
+from trainer.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,9 @@ class NoiseSchedule:
         ours: Any = DDPMScheduler.from_config(scheduler.config)
         return cls(ours.alphas_cumprod.float().to(device), str(ours.config.prediction_type))
 
-    @property
+    @cached_property
     def zero_terminal(self) -> bool:
-        """Whether the last timestep holds no signal at all."""
+        """Whether the last timestep holds no signal at all; read from the device once."""
         return float(self.alpha_bar[-1]) < 1e-6
 
     def noisy(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -45,29 +49,67 @@ class NoiseSchedule:
         a, b = self._roots(t, x0.ndim)
         return a * noise - b * x0
 
-    def weight(self, t: torch.Tensor, gamma: float | None) -> torch.Tensor:
-        """min-SNR weights `[batch]` (Hang et al. 2023): ε min(s,γ)/s, v min(s,γ)/(s+1).
+    def weight(self, t: torch.Tensor, weighting: str, gamma: float | None = 5.0) -> torch.Tensor:
+        """Weights `[batch]` by s = SNR(t) = ᾱ/(1-ᾱ). With w the weight of an error in x0, an error in ε counts w/s and one
+        in v counts w/(s+1) (Salimans & Ho 2022).
 
-        With a zero-terminal schedule the v form would forget the last timestep, where sampling begins, so it is
-        (min(s,γ)+1)/(s+1) there.
+        `min_snr` (Hang et al. 2023): w = min(s, γ). `debiased` (Yu et al. 2024): w = √s. With a zero-terminal schedule
+        the v form would forget the last timestep, where sampling begins, so it is (w+1)/(s+1) there.
         """
-        if gamma is None:
+        if weighting == "none" or (weighting == "min_snr" and gamma is None):
             return torch.ones_like(t, dtype=torch.float32)
         alpha = self.alpha_bar[t]
-        snr = alpha / (1 - alpha).clamp(min=1e-12)
-        capped = snr.clamp(max=gamma)
+        s = alpha / (1 - alpha).clamp(min=1e-12)
+        w = s.sqrt() if weighting == "debiased" else s.clamp(max=gamma)
         if self.prediction == "epsilon":
-            return torch.where(snr > 0, capped / snr.clamp(min=1e-12), torch.ones_like(snr))
-        return (capped + 1) / (snr + 1) if self.zero_terminal else capped / (snr + 1)
+            return torch.where(s > 0, w / s.clamp(min=1e-12), torch.ones_like(s))
+        return (w + 1) / (s + 1) if self.zero_terminal else w / (s + 1)
 
     def _roots(self, t: torch.Tensor, ndim: int) -> tuple[torch.Tensor, torch.Tensor]:
         alpha = self.alpha_bar[t].view(-1, *[1] * (ndim - 1))
         return alpha.sqrt(), (1 - alpha).sqrt()
 
 
-def draw_noise(shape: torch.Size, generator: torch.Generator, offset: float) -> torch.Tensor:
-    """ε ~ N(0, 1), with `offset` times a constant per channel added (noise offset, Guttenberg 2023), on the CPU."""
+def draw_noise(
+    shape: torch.Size, generator: torch.Generator, offset: float, pyramid: int = 0, discount: float = 0.3
+) -> torch.Tensor:
+    """ε ~ N(0, 1) on the CPU, with `offset` times a constant per channel added (noise offset, Guttenberg 2023) and
+    `pyramid` coarser noises, each `discount` times the one before (multi-resolution noise, Whitaker 2023)."""
     noise = torch.randn(shape, generator=generator)
     if offset:
         noise = noise + offset * torch.randn((*shape[:2], 1, 1), generator=generator)
-    return noise
+    if not pyramid:
+        return noise
+    high, wide = shape[-2:]
+    for level in range(1, pyramid + 1):
+        shrink = 2 + 2 * float(torch.rand((), generator=generator))
+        high, wide = max(1, int(high / shrink)), max(1, int(wide / shrink))
+        coarse = torch.randn((*shape[:2], high, wide), generator=generator)
+        noise = noise + discount**level * torch.nn.functional.interpolate(coarse, shape[-2:], mode="bilinear")
+        if high == wide == 1:
+            break
+    return noise / noise.std()
+
+
+def draw_timesteps(count: int, steps: int, generator: torch.Generator, rule: Noise) -> torch.Tensor:
+    """`[count]` int64 timesteps of `steps`: evenly, or ⌊range · sigmoid(N(shift, spread²))⌋ (Esser et al. 2024)."""
+    low, high = rule.timestep_min * steps // 1000, max(1, rule.timestep_max * steps // 1000)
+    low = min(low, high - 1)
+    if rule.timesteps == "uniform":
+        return torch.randint(low, high, (count,), generator=generator)
+    place = torch.sigmoid(rule.timestep_shift + rule.timestep_spread * torch.randn(count, generator=generator))
+    return (low + place * (high - low)).long().clamp(max=high - 1)
+
+
+def stretched_to_zero(scheduler: Any) -> Any:
+    """A scheduler like a base's own with the zero-terminal schedule (Lin et al. 2024), for training and test pictures.
+
+    Raises Problem for a base that predicts ε: where no signal is left, ε says nothing.
+    """
+    from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
+
+    if str(scheduler.config.prediction_type) == "epsilon":
+        raise Problem("zero_terminal_epsilon", field="noise.zero_terminal")
+    return DDIMScheduler.from_config(
+        scheduler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
+    )

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
     from trainer.engine.outcome import Outcome
+    from trainer.engine.validation import Judge
 
 MARGIN = 500 * 2**20
 """Bytes that stay free on the disk."""
@@ -47,6 +49,9 @@ class Saver:
         self.started = time.time()
         self.rolled_back = False
         self.cover: Path | None = None
+        self.judge: Judge | None = None
+        self.finished: Callable[[], AbstractContextManager[None]] = nullcontext
+        """The guard's way to make the adapter what is to be saved."""
         quarter = max(1, math.ceil(total / 4))
         self.save_every = config.save.every or quarter
         self.draw_every = config.samples.every or quarter
@@ -54,8 +59,9 @@ class Saver:
 
     # --- going on ---------------------------------------------------------------------------------------------
 
-    def resume(self, guard: Guard) -> int:
+    def resume(self, guard: Guard, judge: Judge | None = None) -> int:
         """Load the newest checkpoint that verifies; returns the step to go on from, 0 where there is none."""
+        self.finished, self.judge = guard.finished, judge or self.judge
         found = checkpoint.newest(
             self.run, self.config, lambda step: self.tell(events.Note(code="checkpoint_bad", params={"step": step}))
         )
@@ -66,6 +72,8 @@ class Saver:
         except (KeyError, ValueError) as error:
             raise Problem("checkpoint_other", step=found.step) from error
         guard.load(found.optimizer, found.rate_factor)
+        if self.judge is not None:
+            self.judge.go_back(found.judged)
         self.rolled_back = found.rate_factor < 1
         return found.step
 
@@ -114,6 +122,9 @@ class Saver:
         folder = self.run.checkpoint(step)
         if (folder / "manifest.json").exists():
             return folder
+        if self.judge is not None and self.judge.due(step, saved=True):
+            with self.finished():
+                self.judge.judge(step)
         self.tell(events.Stage(name="saving"))
         state, optimizer = self.adapter.state(), guard.state()
         size = 4 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())
@@ -121,16 +132,25 @@ class Saver:
             self._wait_for_room(2 * size + MARGIN)
             try:
                 checkpoint.save(self.run, self.config, step, state, optimizer, guard.rate_factor,
-                                lambda path: self._write_lora(path, step, None))
+                                lambda path: self._write_lora(path, step, None), self._judged())
                 break
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 self._wait_for_room(float("inf"), once=True)
-        checkpoint.prune(self.run, self.config.save.keep)
+        checkpoint.prune(self.run, self.config.save.keep, self._best_kept())
         file = (folder / checkpoint.LORA).relative_to(self.run.path)
         self.tell(events.Saved(step=step, file=file.as_posix()))
         return folder
+
+    def _judged(self) -> list[tuple[int, float]]:
+        return self.judge.state() if self.judge is not None else []
+
+    def _best_kept(self) -> int | None:
+        """The step of the best checkpoint there is; None where nothing is judged."""
+        kept = checkpoint.steps(self.run)
+        fit = [(ratio, step) for step, ratio in self._judged() if step in kept]
+        return min(fit)[1] if fit else None
 
     def _wait_for_room(self, needed: float, once: bool = False) -> None:
         waited = False
@@ -157,12 +177,18 @@ class Saver:
             self.config, self.parts.facts, steps=step, total_steps=self.total, items=self._seen(), loss=loss,
             started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover,
         )
-        return lora_file.write(path, self.adapter.factors(), told, self.config.save.dtype, self.parts.family.name)
+        with self.finished():
+            factors = self.adapter.factors()
+        return lora_file.write(path, factors, told, self.config.save.dtype, self.parts.family.name)
 
     def _seen(self) -> list[tuple[str, tuple[int, int], int]]:
         """(caption, format, repeats) of every picture."""
-        return [(with_trigger(i.picture.caption, self.config.captions.trigger), i.bucket, max(1, i.picture.repeats))
-                for i in self.items]
+        rules = self.config.captions
+
+        def told(caption: str) -> str:
+            return with_trigger(caption.replace(rules.keep_separator, ",") if rules.keep_separator else caption, rules.trigger)
+
+        return [(told(i.picture.caption), i.bucket, max(1, i.picture.repeats)) for i in self.items]
 
     # --- drawing ----------------------------------------------------------------------------------------------
 
@@ -203,6 +229,8 @@ class Saver:
         self.draw(step)
         if outcome.skipped:
             self.tell(events.Note(code="step_skipped", params={"count": outcome.skipped}))
+        if self.judge is not None and (word := self.judge.suggest(checkpoint.steps(self.run))):
+            self.tell(word)
         return self._publish(self.run.checkpoint(step) / checkpoint.LORA, step, outcome)
 
     def _publish(self, kept: Path, step: int, outcome: Outcome) -> Path:

@@ -3,68 +3,144 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from trainer.config.train import TrainConfig
+from trainer.engine import losses, text
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, chance
 from trainer.engine.inject import Adapter
-from trainer.engine.noise import NoiseSchedule, draw_noise
+from trainer.engine.masks import Masks
+from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps
+from trainer.engine.preservation import ClassLooks
 from trainer.families import Parts
-from trainer.images.captions import training_caption
+from trainer.images.captions import training_caption, without_trigger
+
+CAPTION_BYTES = 512 * 2**20
+"""How much memory encoded captions may take: about 850 of SDXL's in fp32, twice as many in bf16."""
+
+
+@dataclass
+class Batch:
+    """One batch, drawn and not yet computed: tensors on the CPU with the looks along the first dimension."""
+
+    looks: list[Look]
+    captions: list[str]
+    x0: torch.Tensor
+    """Clean latents `[batch, channels, h, w]`."""
+    noise: torch.Tensor
+    """The ε that is to be found."""
+    shown: torch.Tensor
+    """The ε mixed in: `noise`, or with input perturbation a little more."""
+    t: torch.Tensor
+    """Timesteps `[batch]`."""
+    weight: torch.Tensor
+    """What each picture counts `[batch]`."""
+    mask: torch.Tensor | None = None
+    """`[batch, 1, h, w]`."""
+
+    def __getitem__(self, piece: slice) -> Batch:
+        return Batch(self.looks[piece], self.captions[piece], **self._each(lambda tensor: tensor[piece]))
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        return Batch(self.looks, self.captions, **self._each(lambda tensor: tensor.to(device, non_blocking=True)))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+        tensors = {name: getattr(self, name) for name in ("x0", "noise", "shown", "t", "weight", "mask")}
+        return {name: None if tensor is None else change(tensor) for name, tensor in tensors.items()}
 
 
 class StepMaker:
     """Makes losses for a run: holds what stays the same from step to step."""
 
-    def __init__(self, config: TrainConfig, parts: Parts, adapter: Adapter, latents: Latents) -> None:
-        self.config, self.parts, self.latents = config, parts, latents
+    def __init__(
+        self, config: TrainConfig, parts: Parts, adapter: Adapter, latents: Latents, classes: ClassLooks | None = None
+    ) -> None:
+        self.config, self.parts, self.latents, self.adapter, self.classes = config, parts, latents, adapter, classes
         self.noise = NoiseSchedule.of(parts.scheduler, parts.device)
+        self.masks = Masks(config.loss.mask_floor) if config.loss.masks else None
         self.text_learns = any(adapter.trains(part) for part in parts.family.text_parts)
         self.embedded: dict[str, dict[str, torch.Tensor]] = {}
         self.split = 1
         """Into how many pieces a batch is computed; doubled when memory runs out. The sum stays the same."""
 
     def backward(self, step: int, micro: list[list[Look]], scale: float = 1.0) -> torch.Tensor:
-        """Gradients of `scale` times the mean loss over `micro` batches.
+        """Gradients of `scale` times the mean loss over `micro` batches, with what preservation adds to it.
 
-        Returns the mean itself, unscaled, as a scalar on the device (no host sync).
+        Returns the loss itself, unscaled, as a scalar on the device (no host sync).
         """
         total = torch.zeros((), device=self.parts.device)
         for index, looks in enumerate(micro):
-            total += self._batch(step, index, looks, 1 / len(micro), scale)
+            share = 1 / len(micro)
+            batch = self.draw(step, index, looks)
+            total += self._learn(batch, self._loss, share, scale)
+            if self.config.preservation.prior:
+                total += self._learn(batch, self._drift, share * self.config.preservation.prior, scale)
+            if self.classes is not None:
+                known = self.draw(step, index, self.classes.batch(step * len(micro) + index), "class")
+                total += self._learn(known, self._loss, share * self.config.preservation.weight, scale)
         return total
 
-    def _batch(self, step: int, index: int, looks: list[Look], share: float, scale: float) -> torch.Tensor:
-        seed = self.config.run.seed
-        generator = torch.Generator().manual_seed(chance(seed, "noise", step, index))
-        x0 = self.latents.sample(looks, generator)  # [B, C, h, w]
-        noise = draw_noise(x0.shape, generator, self.config.noise.offset)
-        t = torch.randint(0, len(self.noise.alpha_bar), (len(looks),), generator=generator)
-        rng = random.Random(chance(seed, "caption", step, index))
-        captions = [training_caption(look.item.picture.caption, self.config.captions, rng) for look in looks]
+    def _learn(self, batch: Batch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
+        """Gradients and value of `share` times the loss of `batch`, computed in as many pieces as memory allows."""
         total = torch.zeros((), device=self.parts.device)
-        size = -(-len(looks) // self.split)
-        for start in range(0, len(looks), size):
-            piece = slice(start, start + size)
-            part = share * len(looks[piece]) / len(looks)
-            loss = self._loss(x0[piece], noise[piece], t[piece], captions[piece]) * part
+        size = -(-len(batch.looks) // self.split)
+        for start in range(0, len(batch.looks), size):
+            piece = batch[start : start + size]
+            loss = loss_of(piece.to(self.parts.device)) * (share * len(piece.looks) / len(batch.looks))
             (loss * scale).backward()
             total += loss.detach()
         return total
 
-    def _loss(self, x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        """Mean over the batch of w(t) · ‖prediction - target‖² / n, in float32."""
-        device = self.parts.device
-        x0, noise, t = (tensor.to(device, non_blocking=True) for tensor in (x0, noise, t))
-        noisy = self.noise.noisy(x0, noise, t)
+    def draw(self, step: int, index: int, looks: list[Look], what: str = "") -> Batch:
+        """Noise, timesteps and captions of micro batch `index`. Class pictures (`what`) keep their captions as they are."""
+        seed, noise = self.config.run.seed, self.config.noise
+        generator = torch.Generator().manual_seed(chance(seed, f"noise{what}", step, index))
+        x0 = self.latents.sample(looks, generator)
+        epsilon = draw_noise(x0.shape, generator, noise.offset, noise.pyramid, noise.pyramid_discount)
+        t = draw_timesteps(len(looks), len(self.noise.alpha_bar), generator, noise)
+        shown = epsilon
+        if noise.perturbation:
+            shown = epsilon + noise.perturbation * torch.randn(x0.shape, generator=generator)
+        weight = torch.tensor([look.item.weight for look in looks])
+        rng = random.Random(chance(seed, f"caption{what}", step, index))
+        captions = [self._caption(look, rng, what) for look in looks]
+        mask = self.masks.of(looks, *x0.shape[-2:]) if self.masks and not what else None
+        return Batch(looks, captions, x0, epsilon, shown, t, weight, mask)
+
+    def _caption(self, look: Look, rng: random.Random, what: str) -> str:
+        choice = look.item.captions
+        caption = choice[0] if len(choice) == 1 else rng.choice(choice)
+        return caption if what else training_caption(caption, self.config.captions, rng)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
+        error = self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t)
+        wanted = self.config.loss
+        each = losses.per_picture(losses.pointwise(error, wanted.kind, wanted.huber_c), batch.mask)
+        weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma)
+        return (each * weight * batch.weight).mean()
+
+    def _drift(self, batch: Batch) -> torch.Tensor:
+        """Prior preservation: mean of (prediction - the untouched base's)² where the trigger is not said, on the same
+        noisy pictures. No new pictures are needed: what the words meant before is the base's own answer."""
+        trigger, word = self.config.captions.trigger, self.config.preservation.prior_word
+        plain = [without_trigger(caption, trigger, word) for caption in batch.captions]
+        with torch.no_grad(), self.adapter.switched_off():
+            known = self.predict(batch, plain)
+        return losses.per_picture((self.predict(batch, plain) - known).pow(2), None).mean()
+
+    def predict(self, batch: Batch, captions: list[str]) -> torch.Tensor:
+        """The model's answer `[batch, channels, h, w]` float32 to `batch` (on the device) under `captions`."""
+        noisy = self.noise.noisy(batch.x0, batch.shown, batch.t)
         with self.autocast():
-            condition = self._condition(captions)
-            predicted = self.parts.family.predict(self.parts, noisy.to(self.parts.dtype), t, condition)
-        error = (predicted.float() - self.noise.target(x0, noise, t)).pow(2).mean((1, 2, 3))  # [B]
-        return (error * self.noise.weight(t, self.config.loss.min_snr_gamma)).mean()
+            condition = self._condition(captions) | self.parts.family.describe(self.parts, batch.looks)
+            return self.parts.family.predict(self.parts, noisy.to(self.parts.dtype), batch.t, condition).float()
 
     def autocast(self) -> Any:
         """16-bit products around 32-bit adapter weights where the base is 16-bit; nothing in fp32."""
@@ -73,14 +149,15 @@ class StepMaker:
 
     def _condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
-        family, parts = self.parts.family, self.parts
+        limit = self.config.captions.max_tokens
         if self.text_learns:
-            return family.encode(parts, family.tokens(parts, captions))
+            return text.encode(self.parts, captions, limit)
         for caption in set(captions) - self.embedded.keys():
-            if len(self.embedded) > 4096:  # endless shuffles must not fill the memory
-                self.embedded.clear()
             with torch.no_grad():
-                self.embedded[caption] = family.encode(parts, family.tokens(parts, [caption]))
+                found = text.encode(self.parts, [caption], limit)
+            if len(self.embedded) * sum(tensor.nbytes for tensor in found.values()) > CAPTION_BYTES:
+                self.embedded.clear()  # endless shuffles must not fill the memory
+            self.embedded[caption] = found
         missing = set(captions) - self.embedded.keys()
         if missing:
             return self._condition(captions)

@@ -10,12 +10,14 @@ import torch
 
 from trainer import bases, events, files
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device
+from trainer.engine import data, device, noise, text, validation
+from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.outcome import Outcome
+from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
 from trainer.families import Parts, family
@@ -35,32 +37,38 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     """
     device.quiet()
     began = time.monotonic()
+    tell = with_boards(tell, run, config)
     tell(events.Stage(name="loading"))
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     items, latents = look_at_pictures(run, config, parts, home, tell)
+    held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
+    classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
+    if guard.instead:
+        tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
-    step = saver.resume(guard)
-    maker = StepMaker(config, parts, adapter, latents)
+    maker = StepMaker(config, parts, adapter, latents, classes)
+    judge = validation.Judge(config.validation, held, maker, total, tell)
+    step = saver.resume(guard, judge)
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
         "attention_why": why,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
-        "modules": len(adapter.layers), "resolution": config.images.resolution or parts.facts.resolution,
+        "modules": len(adapter.layers), "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
     saver.first_samples(step)
 
     batches = plan.batches(step * config.run.accumulation)
     tell(events.Stage(name="training"))
-    while step < total:
+    while step < total and not judge.settled():
         if saver.answer(control, step, guard, outcome):
             return None
         looks = [next(batches) for _ in range(config.run.accumulation)]
@@ -83,7 +91,13 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
             saver.save(step, guard)
             saver.draw(step)
             tell(events.Stage(name="training"))
+        elif judge.due(step, saved=False):
+            outcome.flush()
+            with guard.finished():
+                judge.judge(step)
     outcome.flush()
+    if step < total:
+        tell(events.Note(code="settled", params={"step": step, "total": total, "best": judge.best().step}))
     file = saver.finish(step, guard, outcome)
     tell(events.Finished(step=step, seconds=time.monotonic() - began, file=str(file)))
     return file
@@ -93,7 +107,18 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     """The frozen base on the chosen device in the chosen number format."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
     where = device.choose_device(config.run.device)
-    return family(facts.family, facts.title).load(facts, where, device.choose_dtype(config.memory.dtype, where))
+    vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
+    dtype = device.choose_dtype(config.memory.dtype, where)
+    parts = family(facts.family, facts.title).load(facts, where, dtype, vae)
+    text.read_at(parts, config.captions.clip_skip)
+    if config.noise.zero_terminal:
+        parts.scheduler = noise.stretched_to_zero(parts.scheduler)
+    return parts
+
+
+def main_size(config: TrainConfig, parts: Parts) -> int:
+    """The side of the square whose area pictures are trained at."""
+    return config.images.resolution or parts.facts.resolution
 
 
 def existing_lora(home: Home, name: str) -> Path | None:
@@ -120,23 +145,27 @@ def look_at_pictures(
     run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell
 ) -> tuple[list[data.Item], Latents]:
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
-    resolution = config.images.resolution or parts.facts.resolution
+    resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
     if not run.report.exists():
         image_set = ImageSet(Path(config.images.folder), read_only=True)
         found = report(image_set, resolution, config.run.kind, config.captions.trigger)
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
-    long = sum(parts.family.is_long(parts, item.picture.caption) for item in items)
+    limit = config.captions.max_tokens
+    long = text.count_long(parts, [caption for item in items for caption in item.captions], limit)
     if long:
-        tell(events.Note(code="long_captions", params={"count": long, "limit": 75}))
-    good = latents.prepare(
-        items, config.images.flip, lambda done, of: tell(events.Stage(name="encoding", done=done, of=of))
-    )
+        tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
+    good = latents.prepare(items, config.images.flip, encoding(tell))
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))
     return good, latents
+
+
+def encoding(tell: Tell) -> Callable[[int, int], None]:
+    """What is told while pictures are encoded."""
+    return lambda done, of: tell(events.Stage(name="encoding", done=done, of=of))
 
 
 def checkpoint_gradients(parts: Parts) -> None:

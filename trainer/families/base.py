@@ -1,15 +1,24 @@
-"""The contract every model family fulfils. A family is one file beside this one and one line in `__init__`."""
+"""The contract every model family fulfils. A family is one file beside this one and one line in `__init__`.
+
+What Stable Diffusion's families share stands here; docs/adding-a-family.md says how to add one, template.py shows it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
     from trainer.bases import BaseFacts
+    from trainer.engine.data import Look
+
+ASSETS = Path(__file__).parent / "assets"
+"""Configurations by family and the CLIP vocabulary, so that a single file loads without any network."""
+END = "<|endoftext|>"
 
 
 @dataclass
@@ -25,7 +34,6 @@ class Parts:
     scheduler: Any
     device: Any
     dtype: Any
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def module(self, part: str) -> Any:
         """The torch module called `unet`, `text_encoder`, … in LoRA names."""
@@ -38,20 +46,38 @@ class Family(ABC):
     name: str
     """Short name, such as `sd1`: BaseFacts.family, presets and LoRA metadata use it."""
     text_parts: tuple[str, ...]
-    """The text encoders' names in LoRA files, in order."""
+    """The text encoders' names in LoRA files and in the diffusers pipeline, in order."""
+    pads: tuple[str, ...]
+    """The token that fills up a short caption, by text encoder."""
     targets: dict[str, dict[str, tuple[str, ...]]]
     """Target choice -> part -> the endings of the module names it means."""
+    pipeline_name: str
+    """The diffusers pipeline that loads and draws this family."""
+    pipeline_words: dict[str, Any] = {}
+    """What that pipeline is told beside its parts."""
 
-    @abstractmethod
-    def load(self, facts: BaseFacts, device: torch.device, dtype: torch.dtype) -> Parts:
+    @property
+    def assets(self) -> Path:
+        """The folder with the configurations a single file of this family is loaded by."""
+        return ASSETS / self.name
+
+    def load(self, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
         """Load a base from disk, frozen and in evaluation mode. The VAE stays in float32 whatever `dtype` is.
 
-        Raises Problem where parts are missing or broken.
+        `vae` is another VAE to use (see bases.find_vae). Raises Problem where parts are missing or broken.
         """
+        from trainer.families import loading
 
-    @abstractmethod
+        return loading.load(self, facts, device, dtype, vae)
+
     def tokens(self, parts: Parts, captions: list[str]) -> dict[str, torch.Tensor]:
         """Token ids by text encoder, each `[batch, 77]` int64; what is longer is cut."""
+        found = {}
+        for part, tokenizer in parts.tokenizers.items():
+            length = tokenizer.model_max_length
+            words = tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+            found[part] = words.input_ids.to(parts.device, non_blocking=True)
+        return found
 
     def is_long(self, parts: Parts, caption: str) -> bool:
         """Whether `caption` has more tokens than one text encoder reads (75 and the two that frame them)."""
@@ -59,14 +85,32 @@ class Family(ABC):
 
     @abstractmethod
     def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The conditioning the UNet takes. For SD 1.x: `hidden` `[batch, 77, width]`."""
+        """What the UNet is told of the captions, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
+
+    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
+        """What the UNet is told of the pictures themselves, batch first; nothing for most families."""
+        return {}
 
     @abstractmethod
     def predict(
         self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
     ) -> torch.Tensor:
-        """The UNet's output `[batch, channels, h, w]` for latents `noisy` at timesteps `t` `[batch]`."""
+        """The UNet's output `[batch, channels, h, w]` for latents `noisy` at timesteps `t` `[batch]`.
 
-    @abstractmethod
+        `condition` holds what `encode` and `describe` returned.
+        """
+
     def pipeline(self, parts: Parts) -> Any:
         """The diffusers pipeline that draws with these parts."""
+        import diffusers
+
+        pieces = parts.text_encoders | {tokenizer_of(part): parts.tokenizers[part] for part in self.text_parts}
+        made = getattr(diffusers, self.pipeline_name)
+        pipe = made(vae=parts.vae, unet=parts.unet, scheduler=parts.scheduler, **pieces, **self.pipeline_words)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+
+def tokenizer_of(part: str) -> str:
+    """`tokenizer_2` for `text_encoder_2`."""
+    return part.replace("text_encoder", "tokenizer")

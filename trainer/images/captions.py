@@ -42,19 +42,38 @@ class Rules(Protocol):
     def keep_tokens(self) -> int: ...
     @property
     def dropout(self) -> float: ...
+    @property
+    def keep_separator(self) -> str: ...
+    @property
+    def tag_dropout(self) -> float: ...
+    @property
+    def tag_dropout_only(self) -> tuple[str, ...]: ...
+    @property
+    def tag_dropout_never(self) -> tuple[str, ...]: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    @property
+    def wildcards(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class CaptionRules:
-    """Rules without a TrainConfig around them, with the one thing that has no option of its own yet."""
+    """Rules without a TrainConfig around them."""
 
     trigger: str = ""
     shuffle: bool = False
     keep_tokens: int = 1
     dropout: float = 0.0
+    keep_separator: str = ""
     tag_dropout: float = 0.0
     """The share of single tags left out (never the kept ones)."""
-    separator: str = ","
+    tag_dropout_only: tuple[str, ...] = ()
+    tag_dropout_never: tuple[str, ...] = ()
+    prefix: str = ""
+    suffix: str = ""
+    wildcards: bool = False
 
 
 def clean(text: str) -> str:
@@ -104,14 +123,14 @@ def _looks_japanese(text: str) -> bool:
     return not any("\ue000" <= c <= "\uf8ff" for c in text) and any(len(run) > 1 or not before for before, run in runs)
 
 
-def tags(text: str, separator: str = ",") -> list[str]:
+def tags(text: str) -> list[str]:
     """The parts of a caption, trimmed, empty ones left out."""
-    return [part for part in (piece.strip() for piece in text.split(separator)) if part]
+    return [part for part in (piece.strip() for piece in text.split(",")) if part]
 
 
-def join(parts: list[str], separator: str = ",") -> str:
+def join(parts: list[str]) -> str:
     """The parts as one caption again."""
-    return f"{separator} ".join(parts)
+    return ", ".join(parts)
 
 
 def has(text: str, word: str) -> bool:
@@ -132,34 +151,71 @@ def with_trigger(text: str, trigger: str) -> str:
     return f"{trigger}, {text.strip()}".rstrip(" ,")
 
 
-def shuffle(text: str, keep: int, rng: random.Random, separator: str = ",") -> str:
-    """The tags in a new order, the first `keep` in their places."""
-    parts = tags(text, separator)
+def without_trigger(text: str, trigger: str, word: str = "") -> str:
+    """`text` with the trigger replaced by `word`, or left out with its comma."""
+    trigger = trigger.strip()
+    if not trigger:
+        return text
+    edge = ("", "") if _DENSE.search(trigger) else (r"(?<!\w)", r"(?!\w)")
+    swapped = re.sub(edge[0] + re.escape(trigger) + edge[1], lambda _: word.strip(), text, flags=re.IGNORECASE)
+    return join(tags(re.sub(" +", " ", swapped)))
+
+
+def shuffle(parts: list[str], keep: int, rng: random.Random) -> list[str]:
+    """The parts in a new order, the first `keep` in their places."""
     head, tail = parts[:keep], parts[keep:]
     rng.shuffle(tail)
-    return join(head + tail, separator)
+    return head + tail
 
 
-def drop(text: str, share: float, keep: int, rng: random.Random, separator: str = ",") -> str:
-    """Each tag behind the first `keep` left out with probability `share`."""
-    parts = tags(text, separator)
-    return join(parts[:keep] + [part for part in parts[keep:] if rng.random() >= share], separator)
+def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[str]:
+    """Each part behind the first `keep` left out with probability `tag_dropout`: of those named in `tag_dropout_only`
+    (any where it is empty), never one of `tag_dropout_never`."""
+    only, never = ({word.casefold() for word in words} for words in (rules.tag_dropout_only, rules.tag_dropout_never))
+
+    def stays(part: str) -> bool:
+        name = part.casefold()
+        return name in never or bool(only and name not in only) or rng.random() >= rules.tag_dropout
+
+    return parts[:keep] + [part for part in parts[keep:] if stays(part)]
+
+
+def choose(text: str, rng: random.Random) -> str:
+    """`{red|blue}` as one of its parts, drawn with `rng`; the inner braces of `{a|{b|c}}` first."""
+    while found := re.search(r"\{([^{}]*\|[^{}]*)\}", text):
+        text = text[: found.start()] + rng.choice(found[1].split("|")).strip() + text[found.end() :]
+    return text
 
 
 def training_caption(text: str, rules: Rules, rng: random.Random) -> str:
     """What the text encoder is given at one look: the same for the same text, rules and state of `rng`.
 
-    Order: whole caption dropped -> trigger in front -> tags shuffled -> tags dropped. The draws are made only where a
-    rule asks for them.
+    Order: whole caption dropped -> `{a|b}` chosen -> trigger in front -> what stands outside the separators set aside ->
+    parts shuffled -> parts dropped -> prefix and suffix around it. The draws are made only where a rule asks for them.
     """
     if rules.dropout > 0 and rng.random() < rules.dropout:
         return ""
-    separator = getattr(rules, "separator", ",")
-    text = with_trigger(text, rules.trigger)
+    if rules.wildcards:
+        text = choose(text, rng)
+    around = f"{rules.prefix}, {rules.suffix}"
+    text = text.strip() if has(around, rules.trigger) else with_trigger(text, rules.trigger)
+    text = _changed(text, rules, rng)
+    return ", ".join(part for part in (rules.prefix.strip(" ,"), text, rules.suffix.strip(" ,")) if part)
+
+
+def _changed(text: str, rules: Rules, rng: random.Random) -> str:
+    """The parts shuffled and dropped; `text` itself where no rule asks for it."""
+    mark, keep = rules.keep_separator, rules.keep_tokens
+    head, _, rest = text.partition(mark) if mark and mark in text else ("", "", text)
+    middle, _, tail = rest.partition(mark) if mark and mark in rest else (rest, "", "")
+    if not (rules.shuffle or rules.tag_dropout > 0 or (mark and mark in text)):
+        return text
+    parts, keep = tags(middle), 0 if head else keep
     if rules.shuffle:
-        text = shuffle(text, rules.keep_tokens, rng, separator)
-    share = getattr(rules, "tag_dropout", 0.0)
-    return drop(text, share, rules.keep_tokens, rng, separator) if share > 0 else text
+        parts = shuffle(parts, keep, rng)
+    if rules.tag_dropout > 0:
+        parts = drop(parts, rules, keep, rng)
+    return join(tags(head) + parts + tags(tail))
 
 
 def estimate_tokens(text: str) -> int:

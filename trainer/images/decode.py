@@ -191,6 +191,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (image.height, image.width) if _orientation(image) >= 5 else image.size
 
 
+def upright(part: Image.Image, of: Image.Image) -> Image.Image:
+    """`part` (a channel of the opened picture `of`) turned as that picture asks to be."""
+    turn = _TURNS.get(_orientation(of))
+    return part if turn is None else part.transpose(turn)
+
+
 def content_hash(image: Image.Image) -> str:
     """What two pictures share when every decoded pixel is the same: SHA-256 of size and RGB bytes."""
     digest = hashlib.sha256(f"{image.width}x{image.height}:".encode())

@@ -127,14 +127,19 @@ class ImageSet:
         with self.lock:
             return _write_caption(self.find(id_), text)
 
-    def set_picture(self, id_: str, *, repeats: int | None = None, focus: tuple[float, float] | None = None) -> Picture:
-        """How often a picture is shown per round (1..200), and the middle of its crop (0..1 from left and top)."""
+    def set_picture(
+        self, id_: str, *, repeats: int | None = None, focus: tuple[float, float] | None = None, weight: float | None = None
+    ) -> Picture:
+        """How often a picture is shown per round (1..200), the middle of its crop (0..1 from left and top), and how much
+        an error on it counts (more than 0, to 10)."""
         with self.lock:
             self.find(id_)
             said = staging.read_set(self.folder)
             note = staging.notes_of(said).setdefault(id_, {})
             if repeats is not None:
                 note["repeats"] = min(max(int(repeats), 1), picture.MAX_REPEATS)
+            if weight is not None:
+                note["weight"] = min(max(float(weight), 0.01), picture.MAX_WEIGHT)
             if focus is not None:
                 note["focus"] = [min(max(float(part), 0.0), 1.0) for part in focus]
             staging.write_set(self.folder, said)
@@ -168,7 +173,8 @@ class ImageSet:
             if missing:
                 raise Problem("picture_missing", picture=shown(min(missing)))
             shared = {p.caption_file for p in found if p not in gone}
-            moved = [f for p in gone for f in (p.file, p.caption_file) if f not in shared]
+            beside = [(p.file, p.caption_file, p.file.with_name(p.file.stem + staging.MASK)) for p in gone]
+            moved = [f for files_of in beside for f in files_of if f not in shared]
             said = staging.read_set(self.folder)
             notes = staging.notes_of(said)
             entries = {id_: notes.pop(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}

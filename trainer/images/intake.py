@@ -26,6 +26,7 @@ from trainer.images.decode import WHITE, Colour, Refused
 from trainer.images.facts import cache_folder
 from trainer.images.image_set import ImageSet
 from trainer.images.limits import LIMITS, MB, Limits
+from trainer.images.masks import alpha, partners
 from trainer.images.measures import Measures, as_dict, measure_image
 from trainer.images.pairing import Pairing
 from trainer.images.picture import Picture
@@ -77,6 +78,8 @@ class _Prepared:
     size: tuple[int, int]
     measures: Measures
     notices: list[str]
+    mask: bytes | None = None
+    """What of it counts, as PNG: the mask that came with it, or what was not transparent."""
 
 
 Outcome = tuple[_Prepared | Refused, int]
@@ -141,6 +144,7 @@ class _Work:
         self.unpacked = 0
         self.learnt: dict[str, dict[str, Any]] = {}
         self.late: dict[str, str] = {}
+        self.masks: dict[tuple[str, str], Entry] = {}
 
     def run(self, found: list[Entry], progress: Progress | None) -> None:
         """Prepare every picture, a few at a time, and stage it in order."""
@@ -151,6 +155,8 @@ class _Work:
                 pictures.append(entry)
             elif entry.kind == "other":
                 self.notice(entry.name, "other_file")
+        self.masks = partners(pictures)
+        pictures = [entry for entry in pictures if entry not in self.masks.values()]
         pairing = Pairing(found, pictures, self.limits, self.notice)
         for done, (entry, (outcome, taken)) in enumerate(_in_order(self.prepare, pictures), 1):
             self.unpacked += taken
@@ -174,11 +180,21 @@ class _Work:
             taken = len(data)
             image, notices = decode.decode(io.BytesIO(data), self.limits, self.background)
             png, content = decode.as_png(image), decode.content_hash(image)
-            return _Prepared(png, content, image.size, measure_image(image), notices), taken
+            mask = self.mask_of(entry, data, "transparent" in notices)
+            return _Prepared(png, content, image.size, measure_image(image), notices, mask), taken
         except Refused as refusal:
             return refusal, taken
         except MemoryError:
             return Refused("memory"), taken
+
+    def mask_of(self, entry: Entry, data: bytes, transparent: bool) -> bytes | None:
+        """The mask of a picture as PNG. A mask file that cannot be read refuses its picture, with the same reason."""
+        given = self.masks.get((entry.group, entry.stem))
+        if given is not None:
+            grey = decode.decode(io.BytesIO(given.read(self.limits.file_bytes)), self.limits, (0, 0, 0))[0]
+            return decode.as_png(grey.convert("L"))
+        seen = alpha(io.BytesIO(data)) if transparent else None
+        return decode.as_png(seen) if seen is not None else None
 
     def place(self, entry: Entry, ready: _Prepared, caption: str) -> None:
         """Stage a prepared picture, unless it is there already or no room is left."""
@@ -200,7 +216,7 @@ class _Work:
             self.notice_once(f"{note['repeats']}_{word}", "kohya_folder", repeats=note["repeats"], word=shown(word))
         id_ = f"{self.number:04d}"
         self.number += 1
-        self.batch.add(id_, ready.png, caption, note)
+        self.batch.add(id_, ready.png, caption, note, ready.mask)
         self.known[ready.content] = id_
         measures = as_dict(ready.measures)
         self.learnt[id_] = {"content": ready.content, "size": list(ready.size), "measures": measures}

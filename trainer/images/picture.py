@@ -14,9 +14,11 @@ from trainer.images import captions, decode
 from trainer.images.facts import Facts
 from trainer.images.limits import LIMITS
 from trainer.images.sources import CAPTIONS, NAMED, fold, natural
+from trainer.images.staging import MASK
 from trainer.problem import Problem
 
 MAX_REPEATS = 200
+MAX_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Picture:
     repeats: int
     focus: tuple[float, float] | None
     added: str
+    weight: float
+    """How much an error on it counts, against 1."""
     facts: Facts = field(repr=False, compare=False)
 
     @cached_property
@@ -70,7 +74,10 @@ def scan(
     found: list[Picture] = []
     bad: list[Unreadable] = []
     ids: set[str] = set()
+    stems = {file.stem for file in listing}
     for file in listing:
+        if file.name.endswith(MASK) and file.name.removesuffix(MASK) in stems:
+            continue
         if file.suffix.lower() not in NAMED or only not in (None, file.stem, file.name) or not file.is_file():
             continue
         try:
@@ -94,13 +101,24 @@ def read_caption(file: Path) -> str:
         return ""
 
 
+def read_lines(file: Path) -> tuple[str, ...]:
+    """The lines of a caption file, each clean; empty ones left out."""
+    try:
+        if file.stat().st_size > LIMITS.caption_bytes:
+            return ()
+        lines = captions.decode(file.read_bytes())[0].splitlines()
+    except OSError:
+        return ()
+    return tuple(text for text in map(captions.clean, lines) if text)
+
+
 def _picture(
     id_: str, file: Path, size: tuple[int, int], note: Any, texts: Mapping[str, Path], facts: Facts
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
     names = [fold(base) + ending for ending in CAPTIONS for base in (file.stem, file.name)]
     text = next((texts[name] for name in names if name in texts), None)
-    focus, repeats = note.get("focus"), note.get("repeats")
+    focus, repeats, weight = note.get("focus"), note.get("repeats"), note.get("weight")
     if not (isinstance(focus, list) and len(focus) == 2 and all(isinstance(part, int | float) for part in focus)):
         focus = None
     return Picture(
@@ -114,6 +132,7 @@ def _picture(
         repeats=repeats if isinstance(repeats, int) and 1 <= repeats <= MAX_REPEATS else 1,
         focus=(float(focus[0]), float(focus[1])) if focus else None,
         added=note["added"] if isinstance(note.get("added"), str) else "",
+        weight=float(weight) if isinstance(weight, int | float) and 0 < weight <= MAX_WEIGHT else 1.0,
         facts=facts,
     )
 

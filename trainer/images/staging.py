@@ -17,6 +17,8 @@ from typing import Any
 from trainer import files
 
 STALE_SECONDS = 3600.0
+MASK = ".mask.png"
+"""`0001.mask.png` says which part of `0001.png` counts (masks.py); it is no picture itself."""
 
 
 class Staging:
@@ -34,8 +36,10 @@ class Staging:
         if not (self.place / "commit.json").is_file():  # a commit that failed half-way is finished at the next opening
             shutil.rmtree(self.place, ignore_errors=True)
 
-    def add(self, id_: str, picture: bytes, caption: str, note: dict[str, Any]) -> None:
-        """Put one picture and its caption down, flushed to the disk."""
+    def add(self, id_: str, picture: bytes, caption: str, note: dict[str, Any], mask: bytes | None = None) -> None:
+        """Put one picture with its caption and mask down, flushed to the disk."""
+        if mask:
+            _write(self.place / f"{id_}{MASK}", mask)
         if caption:
             _write(self.place / f"{id_}.txt", f"{caption}\n".encode("utf-8", "replace"))
         _write(self.place / f"{id_}.png", picture)
@@ -89,15 +93,16 @@ def notes_of(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finish(place: Path) -> None:
-    """Captions first, so that no picture is ever seen without its own; done twice it does no harm."""
+    """Captions and masks first, so that no picture is ever seen without its own; done twice it does no harm."""
     folder, entries, names = place.parent, files.read_json(place / "commit.json", {}), {}
     for id_ in entries:
         if not (place / f"{id_}.png").is_file():
             continue  # moved before a crash
         target = files.free_name(folder, id_, ".png").stem  # someone may have put a file of that name there meanwhile
         with contextlib.suppress(FileNotFoundError):  # another process may be finishing the same batch
-            if (place / f"{id_}.txt").is_file():
-                os.replace(place / f"{id_}.txt", folder / f"{target}.txt")
+            for beside in (".txt", MASK):
+                if (place / f"{id_}{beside}").is_file():
+                    os.replace(place / f"{id_}{beside}", folder / f"{target}{beside}")
             os.replace(place / f"{id_}.png", folder / f"{target}.png")
             names[id_] = target
     said = read_set(folder)

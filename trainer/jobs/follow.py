@@ -38,6 +38,8 @@ class RunView:
     """Device, number format, attention and the like, as the trainer told at its start."""
     rates: dict[str, float]
     folder: Path
+    judged: list[events.Judged] = field(default_factory=list)
+    """What the pictures kept back said, in order of steps."""
 
     def note_texts(self, language: str | None = None) -> list[str]:
         """The notes as sentences."""
@@ -60,6 +62,7 @@ class Follower:
     samples: list[events.Sample] = field(default_factory=list)
     notes: list[events.Note] = field(default_factory=list)
     saved: list[events.Saved] = field(default_factory=list)
+    judged: list[events.Judged] = field(default_factory=list)
     stage: events.Stage | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
@@ -78,7 +81,7 @@ class Follower:
                 self._points = points(self.losses)
             return RunView(
                 row, self._points, list(self.samples), list(self.notes), log_tail(self.run.log), list(self.saved),
-                self.stage, self.facts, self.rates, self.run.path,
+                self.stage, self.facts, self.rates, self.run.path, list(self.judged),
             )
 
     def _take(self, event: events.Event) -> None:
@@ -93,6 +96,8 @@ class Follower:
             self.rates, self.stage, self._points = event.rates, None, None
         elif isinstance(event, events.Sample):
             self.samples = [s for s in self.samples if (s.step, s.index) != (event.step, event.index)] + [event]
+        elif isinstance(event, events.Judged):
+            self.judged.append(event)
         elif isinstance(event, events.Saved):
             self.saved = [s for s in self.saved if s.file != event.file] + [event]
         elif isinstance(event, events.Note):
@@ -107,6 +112,7 @@ class Follower:
         """Steps after `step` are made again."""
         kept = [point for point in self.losses if point[0] <= step]
         self._smooth, self._points = Smooth(), None
+        self.judged = [one for one in self.judged if one.step <= step]
         self.losses = [(number, loss, self._smooth.add(loss)) for number, loss, _ in kept]
 
 

@@ -85,6 +85,8 @@ class Lines:
             self._stage = told.name
         elif isinstance(told, events.Note):
             self._say(note_text(told))
+        elif isinstance(told, events.Judged):
+            self._say(t("notes_jobs.line_judged", step=told.step, percent=f"{told.ratio * 100:.1f}", best=told.best))
         elif isinstance(told, events.Sample):
             self._say(t("notes_jobs.line_sample", file=told.file))
 

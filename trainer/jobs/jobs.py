@@ -97,6 +97,8 @@ class Jobs:
         if not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         bases.find(self.home, config.model.base)
+        if config.model.vae:
+            bases.find_vae(self.home, config.model.vae)
         if shutil.disk_usage(self.home.outputs).free < ROOM:
             raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
 

@@ -1,19 +1,25 @@
-"""Optimisers to choose from. A new one is its fields plus `build`, and a name in TrainConfig.optimizer's union."""
+"""Optimisers to choose from. A new one is its fields plus `build`, and a name in TrainConfig.optimizer's union.
+
+`engine/guard.py` builds them; where the library of one is missing or does not work on the machine, AdamW takes its place.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from trainer.schema import Section
 
+Groups = list[dict[str, Any]]
+"""[{"name": "unet"|"text_encoder…", "params": [...]}]."""
 
-class AdamW(Section):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): the dependable choice."""
 
-    name: Literal["adamw"] = "adamw"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+class _TwoRates(Section):
+    """Fields of every optimiser with a learning rate to choose: one for each part."""
+
+    optional: ClassVar[bool] = False
+    """Whether it stands on a library that may be missing or not work on a machine."""
     lr: float = Field(default=2e-4, gt=0, le=1)
     """The learning rate of the part that draws. Too low learns nothing in the time given, too high turns pictures to noise.
     What counts is this times alpha / rank."""
@@ -21,23 +27,40 @@ class AdamW(Section):
     """The learning rate of the part that reads. Usually a quarter of the other or less."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
+
+    def rated(self, groups: Groups) -> Groups:
+        """`groups` with each its learning rate."""
+        for group in groups:
+            group["lr"] = self.lr if group["name"] == "unet" else self.text_encoder_lr
+        return groups
+
+
+class _Adam(_TwoRates):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """How long past gradients are remembered. Seldom worth changing."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
     """How long the size of past gradients is remembered. 0.99 adapts faster in short runs."""
 
-    def build(self, groups: list[dict[str, Any]]) -> Any:
-        """A torch optimiser over `groups` = [{"name": "unet"|"text_encoder…", "params": [...]}]."""
+
+class AdamW(_Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): the dependable choice."""
+
+    name: Literal["adamw"] = "adamw"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+
+    def build(self, groups: Groups) -> Any:
+        """torch's own."""
         import torch
 
-        for group in groups:
-            group["lr"] = self.lr if group["name"] == "unet" else self.text_encoder_lr
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
+        return torch.optim.AdamW(
+            self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay
+        )
 
 
 class Prodigy(Section):
     """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
 
+    optional: ClassVar[bool] = True
     name: Literal["prodigy"] = "prodigy"
     """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
     lr: float = Field(default=1.0, gt=0, le=10)
@@ -55,7 +78,7 @@ class Prodigy(Section):
     safeguard_warmup: bool = True
     """Keep the estimate from growing while the schedule is still warming up."""
 
-    def build(self, groups: list[dict[str, Any]]) -> Any:
+    def build(self, groups: Groups) -> Any:
         """A prodigyopt optimiser; all groups share one estimate, as the algorithm requires."""
         import prodigyopt
 
@@ -67,3 +90,125 @@ class Prodigy(Section):
             groups, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, decouple=True,
             d_coef=self.d_coef, use_bias_correction=self.bias_correction, safeguard_warmup=self.safeguard_warmup,
         )
+
+
+class AdamW8bit(_Adam):
+    """AdamW that keeps its memory in 8 bits (Dettmers et al. 2022). Needs the package bitsandbytes, best on an NVIDIA card."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["adamw8bit"] = "adamw8bit"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+
+    def build(self, groups: Groups) -> Any:
+        """bitsandbytes' own; ImportError where it is not installed."""
+        import bitsandbytes  # pyright: ignore[reportMissingImports]
+
+        return bitsandbytes.optim.AdamW8bit(
+            self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay
+        )
+
+
+class ScheduleFree(_Adam):
+    """AdamW that averages by itself and needs no schedule (Defazio et al. 2024). The average is what is saved."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["schedule_free"] = "schedule_free"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    lr: float = Field(default=5e-4, gt=0, le=1)
+    """The learning rate of the part that draws. Two to five times AdamW's; keep the schedule constant."""
+    text_encoder_lr: float = Field(default=1e-4, gt=0, le=1)
+    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+
+    def build(self, groups: Groups) -> Any:
+        """schedulefree's own, ready to step."""
+        import schedulefree
+
+        rule: Any = schedulefree.AdamWScheduleFree
+        made = rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
+        made.train()
+        return made
+
+
+class Lion(_TwoRates):
+    """Steps by the sign of the momentum (Chen et al. 2023): half of AdamW's memory, a third of its rate."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["lion"] = "lion"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    lr: float = Field(default=6e-5, gt=0, le=1)
+    """The learning rate of the part that draws. A third to a tenth of AdamW's: every step has the full size."""
+    text_encoder_lr: float = Field(default=1.5e-5, gt=0, le=1)
+    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """How long past gradients are remembered. Seldom worth changing."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """How long the momentum itself is remembered. Seldom worth changing."""
+
+    def build(self, groups: Groups) -> Any:
+        """pytorch-optimizer's."""
+        from pytorch_optimizer import Lion as Rule
+
+        return Rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
+
+
+class Adafactor(_TwoRates):
+    """Remembers rows and columns only (Shazeer & Stern 2018): nearly no memory of its own."""
+
+    name: Literal["adafactor"] = "adafactor"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    lr: float = Field(default=3e-3, gt=0, le=1)
+    """The learning rate of the part that draws, counted against the size of the weights, so more than AdamW's."""
+    text_encoder_lr: float = Field(default=1e-3, gt=0, le=1)
+    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+
+    def build(self, groups: Groups) -> Any:
+        """torch's own."""
+        import torch
+
+        return torch.optim.Adafactor(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
+
+
+class CAME(_TwoRates):
+    """Adafactor with confidence (Luo et al. 2023): little memory, steadier."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["came"] = "came"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    lr: float = Field(default=1e-4, gt=0, le=1)
+    """The learning rate of the part that draws. About half of AdamW's."""
+    text_encoder_lr: float = Field(default=2.5e-5, gt=0, le=1)
+    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+
+    def build(self, groups: Groups) -> Any:
+        """pytorch-optimizer's."""
+        from pytorch_optimizer import CAME as Rule
+
+        return Rule(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
+
+
+class Muon(_TwoRates):
+    """Makes each step of a matrix orthogonal (Jordan et al. 2024): all directions learn alike. More work a step."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["muon"] = "muon"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    lr: float = Field(default=1e-3, gt=0, le=1)
+    """The learning rate of the part that draws. About five times AdamW's."""
+    text_encoder_lr: float = Field(default=2.5e-4, gt=0, le=1)
+    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """How long past gradients are remembered. Seldom worth changing."""
+
+    def build(self, groups: Groups) -> Any:
+        """pytorch-optimizer's; what is no matrix (a DoRA magnitude, a convolution's factor) learns by its AdamW."""
+        from pytorch_optimizer import Muon as Rule
+
+        split = [
+            {**group, "params": params, "use_muon": matrices}
+            for group in self.rated(groups) for matrices in (True, False)
+            if (params := [p for p in group["params"] if (p.ndim == 2) is matrices])
+        ]
+        for group in split:
+            if not group["use_muon"]:
+                group["lr"] /= 5
+        return Rule(split, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)

@@ -51,3 +51,37 @@ class Cosine(_Warm):
 
     def shape(self, progress: float) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class Restarts(_Warm):
+    """Several half cosines one after another (SGDR, Loshchilov & Hutter 2017): each restart shakes the run loose."""
+
+    name: Literal["restarts"] = "restarts"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    cycles: int = Field(default=3, ge=1, le=100)
+    """How many times the rate falls from full to nothing. Best with a checkpoint at the end of each fall."""
+
+    def shape(self, progress: float) -> float:
+        return 0.5 * (1.0 + math.cos(math.pi * (progress * self.cycles % 1.0)))
+
+
+class Polynomial(_Warm):
+    """(1 - progress) to a power: 1 is linear, more falls earlier."""
+
+    name: Literal["polynomial"] = "polynomial"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    power: float = Field(default=2.0, gt=0, le=10)
+    """The power of the fall: above 1 it falls early and ends long and gently, below 1 it stays high and falls late."""
+
+    def shape(self, progress: float) -> float:
+        return (1.0 - progress) ** self.power
+
+
+class Rex(_Warm):
+    """(1 - p) / (1 - p/2) (REX, Chen et al. 2022): stays high and falls late, good for short runs."""
+
+    name: Literal["rex"] = "rex"
+    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+
+    def shape(self, progress: float) -> float:
+        return (1.0 - progress) / (1.0 - progress / 2)

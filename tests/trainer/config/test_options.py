@@ -44,7 +44,11 @@ def test_names_are_unique_and_reach_the_tree():
     ("lora.rnak=3", "lora.rnak", "option_unknown"), ("nonsense", None, "option_form"),
     ("optimizer.name=sgd", "optimizer.name", "not_choice"), ("memory.dtype=fp8", "memory.dtype", "not_choice"),
     ("images.flip=maybe", "images.flip", "not_bool"), ("images.resolution=100", "images.resolution", "multiple_of"),
-    ("run.device=gpu", "run.device", "not_valid"),
+    ("run.device=gpu", "run.device", "not_valid"), ("images.resolutions=512\n1001", "images.resolutions", "multiple_of"),
+    ("images.resolutions=big", "images.resolutions", "not_int"),
+    ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
+    ("noise.timestep_min=1000", "noise.timestep_min", "less_than_equal"), ("loss.kind=l3", "loss.kind", "not_choice"),
+    ("run.ema=1", "run.ema", "less_than"),
 ])
 def test_a_bad_value_is_answered_beside_its_field(word, field, code):
     assert problems(word) == {(field, code)}
@@ -53,6 +57,11 @@ def test_a_bad_value_is_answered_beside_its_field(word, field, code):
 def test_all_bad_values_are_told_at_once():
     assert problems("lora.rank=0", "run.steps=x", "foo.bar=1") == {
         ("lora.rank", "greater_than_equal"), ("run.steps", "not_int"), ("foo.bar", "option_unknown")}
+
+
+def test_noise_levels_must_leave_room_and_sizes_may_stand_in_one_line():
+    assert problems("noise.timestep_min=500", "noise.timestep_max=500") == {("noise.timestep_min", "timestep_range")}
+    assert load.build({}, overrides=["images.resolutions=512, 768"]).images.resolutions == (512, 768)
 
 
 def test_nothing_to_learn_is_refused():

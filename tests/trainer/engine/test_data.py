@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
 
-from trainer.engine.data import Item, Plan
+from trainer.engine.data import Item, Plan, load_items, total_steps
 
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Item]:
@@ -48,3 +48,24 @@ def test_flips_are_about_half():
     plan = Plan(items(((64, 64), 10, 1)), 10, 3, True)
     flips = [look.flipped for b in islice(plan.batches(), 100) for look in b]
     assert 400 < sum(flips) < 600
+
+
+def test_several_sizes_share_the_looks(bench):
+    one, three = bench.config("run.steps="), bench.config("run.steps=", "images.resolutions=128, 96")
+    single, items = load_items(one, 64), load_items(three, 64)
+    assert len(single) == 6 and len(items) == 18
+    assert {item.bucket for item in items if item.picture.id == "0000"} == {(64, 64), (96, 96), (128, 128)}
+    assert total_steps(three, items) == total_steps(one, single)
+    small = load_items(bench.config("images.resolutions=128", "images.upscale=false"), 64)
+    assert len([item for item in small if item.picture.id == "0000"]) == 1  # 64 px: the same format at both sizes
+
+
+def test_lines_of_a_caption_file_are_captions_of_their_own_and_weights_come_from_the_set(bench):
+    (bench.folder / "0000.txt").write_text("a red blob\n\n  a round thing \n")
+    (bench.folder / "set.json").write_text('{"pictures": {"0001": {"weight": 2.5}, "0002": {"weight": -1}}}')
+    items = {item.picture.id: item for item in load_items(bench.config("captions.lines=true"), 64)}
+    assert items["0000"].captions == ("a red blob", "a round thing")
+    assert items["0001"].captions == ("blob 1, red, round",)
+    assert [items[name].weight for name in ("0000", "0001", "0002")] == [1.0, 2.5, 1.0]
+    whole = {item.picture.id: item for item in load_items(bench.config(), 64)}
+    assert whole["0000"].captions == ("a red blob a round thing",)

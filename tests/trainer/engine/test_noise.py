@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.engine.noise import NoiseSchedule, draw_noise
+from trainer.config.learning import Noise
+from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps, stretched_to_zero
+from trainer.problem import Problem
 
 ALPHA = torch.tensor([0.99, 0.5, 0.1, 0.0])
 
@@ -27,9 +29,9 @@ def test_noisy_and_targets():
 def test_min_snr_weights_by_prediction():
     t, gamma = torch.tensor([0, 1, 2]), 5.0
     positive = ALPHA[:3]
-    epsilon = NoiseSchedule(positive, "epsilon").weight(t, gamma)
-    velocity = NoiseSchedule(positive, "v_prediction").weight(t, gamma)
-    terminal = NoiseSchedule(ALPHA, "v_prediction").weight(torch.tensor([0, 1, 2, 3]), gamma)
+    epsilon = NoiseSchedule(positive, "epsilon").weight(t, "min_snr", gamma)
+    velocity = NoiseSchedule(positive, "v_prediction").weight(t, "min_snr", gamma)
+    terminal = NoiseSchedule(ALPHA, "v_prediction").weight(torch.tensor([0, 1, 2, 3]), "min_snr", gamma)
     for i in range(3):
         s = snr(i)
         assert float(epsilon[i]) == pytest.approx(min(s, gamma) / s)
@@ -38,8 +40,21 @@ def test_min_snr_weights_by_prediction():
     assert float(terminal[3]) == 1.0
 
 
-def test_no_gamma_weighs_all_alike():
-    assert torch.equal(NoiseSchedule(ALPHA, "epsilon").weight(torch.tensor([0, 2]), None), torch.ones(2))
+def test_no_gamma_and_no_weighting_weigh_all_alike():
+    schedule = NoiseSchedule(ALPHA, "epsilon")
+    for rule, gamma in (("min_snr", None), ("none", 5.0)):
+        assert torch.equal(schedule.weight(torch.tensor([0, 2]), rule, gamma), torch.ones(2))
+
+
+def test_debiased_weights_by_prediction():
+    t, positive = torch.tensor([0, 1, 2]), ALPHA[:3]
+    epsilon = NoiseSchedule(positive, "epsilon").weight(t, "debiased")
+    velocity = NoiseSchedule(positive, "v_prediction").weight(t, "debiased")
+    terminal = NoiseSchedule(ALPHA, "v_prediction").weight(torch.tensor([1, 3]), "debiased")
+    for i in range(3):
+        assert float(epsilon[i]) == pytest.approx(snr(i) ** -0.5)
+        assert float(velocity[i]) == pytest.approx(snr(i) ** 0.5 / (snr(i) + 1))
+    assert terminal.tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_schedule_is_read_from_the_base():
@@ -60,3 +75,38 @@ def test_noise_offset_shifts_whole_channels():
     shifted = draw_noise(torch.Size((2, 4, 32, 32)), torch.Generator().manual_seed(0), 0.5)
     difference = shifted - plain
     assert float(difference.std((2, 3)).max()) < 1e-6 and float(difference.std()) > 0.2
+
+
+def test_pyramid_noise_has_more_of_the_coarse_and_the_same_size():
+    shape = torch.Size((8, 4, 32, 32))
+    plain, coarse = (draw_noise(shape, torch.Generator().manual_seed(0), 0.0, levels, 0.8) for levels in (0, 8))
+    assert float(coarse.std()) == pytest.approx(1, abs=1e-3)
+    block = torch.nn.AvgPool2d(8)
+    assert float(block(coarse).std()) > 2 * float(block(plain).std())
+
+
+def test_timesteps_keep_to_their_range_and_lean_where_asked():
+    def drawn(**words):
+        return draw_timesteps(4000, 1000, torch.Generator().manual_seed(0), Noise(**words)).float()
+
+    uniform = drawn()
+    assert uniform.min() < 5 and uniform.max() > 994 and abs(float(uniform.mean()) - 500) < 15
+    middle = drawn(timesteps="logit_normal")
+    assert abs(float(middle.median()) - 500) < 20 and float(middle.std()) < 0.8 * float(uniform.std())
+    assert float(drawn(timesteps="logit_normal", timestep_shift=1.0).mean()) > 650
+    for rule in ("uniform", "logit_normal"):
+        part = drawn(timesteps=rule, timestep_min=200, timestep_max=300)
+        assert part.min() >= 200 and part.max() < 300
+    assert set(draw_timesteps(50, 10, torch.Generator().manual_seed(0), Noise(timestep_min=950)).tolist()) == {9}
+
+
+def test_a_v_base_can_be_stretched_to_zero_and_an_epsilon_base_says_why_not():
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
+    plain, zero = (NoiseSchedule.of(s, torch.device("cpu")) for s in (scheduler, stretched_to_zero(scheduler)))
+    assert not plain.zero_terminal and zero.zero_terminal and zero.prediction == "v_prediction"
+    assert float(zero.alpha_bar[0]) == pytest.approx(float(plain.alpha_bar[0]))
+    with pytest.raises(Problem) as problem:
+        stretched_to_zero(DDIMScheduler())
+    assert problem.value.code == "zero_terminal_epsilon" and problem.value.field == "noise.zero_terminal"

@@ -18,9 +18,10 @@ from trainer.adapters.fold import Use
 from trainer.config.train import TrainConfig
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
-from trainer.families.base import Parts
-from trainer.families.sd1 import ASSETS, StableDiffusion1
+from trainer.families import Parts, family
 from trainer.home import Home
+
+ASSETS = family("sd1").assets
 
 
 def real_size(where: str):
@@ -38,7 +39,7 @@ def real_size(where: str):
 def test_attention_has_128_unet_and_48_text_encoder_modules():
     unet, vae, text = real_size("meta")
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    parts = Parts(StableDiffusion1(), None, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32)
+    parts = Parts(family("sd1"), None, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32)
     adapter = Adapter(parts, TrainConfig())
     assert sum(p == "unet" for p, _ in adapter.layers) == 128
     assert sum(p == "text_encoder" for p, _ in adapter.layers) == 48

@@ -79,13 +79,11 @@ def test_the_trigger_is_put_in_front_where_it_is_missing(text: str, trigger: str
 
 @given(words, st.integers(0, 5), st.integers(0, 2**32))
 def test_shuffling_keeps_the_front_and_loses_nothing(parts: list[str], keep: int, seed: int) -> None:
-    text = captions.join(parts)
-    mixed = captions.tags(captions.shuffle(text, keep, random.Random(seed)))
+    rng = random.Random(seed)
+    mixed = captions.shuffle(parts, keep, rng)
     assert mixed[:keep] == parts[:keep] and sorted(mixed) == sorted(parts)
-    dropped = captions.tags(captions.drop(text, 0.5, keep, random.Random(seed)))
-    assert dropped[:keep] == parts[:keep] and len(dropped) <= len(parts)
-    assert captions.drop(text, 0.0, keep, random.Random(seed)) == text
-    assert captions.tags(captions.drop(text, 1.0, keep, random.Random(seed))) == parts[:keep]
+    for share, expected in ((0.0, parts), (1.0, parts[:keep])):
+        assert captions.drop(parts, CaptionRules(tag_dropout=share), keep, rng) == expected
 
 
 def test_training_sees_the_same_words_for_the_same_seed() -> None:
@@ -105,6 +103,51 @@ def test_the_options_of_a_training_fit_as_rules() -> None:
     look = training_caption("a, b, c", rules, random.Random(1))
     assert look.startswith("ohwx, a, ") and sorted(captions.tags(look)) == ["a", "b", "c", "ohwx"]
     assert training_caption("a", Captions(dropout=1.0), random.Random(1)) == ""
+
+
+def look(text: str, **rules) -> str:
+    return training_caption(text, CaptionRules(**rules), random.Random(3))
+
+
+def test_parts_outside_the_separators_stay_and_the_mark_goes() -> None:
+    looks = {
+        training_caption("a, b ||| c, d, e ||| f", CaptionRules("ohwx", True, keep_separator="|||"), random.Random(seed))
+        for seed in range(40)
+    }
+    assert len(looks) == 6
+    assert all(one.startswith("ohwx, a, b, ") and one.endswith(", f") for one in looks)
+    assert look("a ||| b", keep_separator="|||") == "a, b"
+    assert look("a, b", keep_separator="|||") == "a, b"
+
+
+def test_only_named_parts_are_left_out_and_some_never() -> None:
+    assert look("x, red, hat, Cat", tag_dropout=1.0, tag_dropout_only=("RED", "hat")) == "x, Cat"
+    assert look("x, red, hat", tag_dropout=1.0, tag_dropout_never=("Hat",)) == "x, hat"
+    seen = [training_caption("x, a", CaptionRules(tag_dropout=0.25), random.Random(seed)) for seed in range(400)]
+    assert 70 <= seen.count("x") <= 130
+
+
+def test_prefix_and_suffix_stand_around_and_may_hold_the_trigger() -> None:
+    assert look("a, b", trigger="ohwx", prefix="art of ", suffix=", best") == "art of, ohwx, a, b, best"
+    assert look("a, b", trigger="ohwx", prefix="art by ohwx") == "art by ohwx, a, b"
+    assert look("", prefix="x") == "x"
+    assert look("a", prefix="x", dropout=1.0) == ""
+
+
+def test_braces_are_a_choice_only_when_asked() -> None:
+    assert look("a {red|blue} hat") == "a {red|blue} hat"
+    seen = {training_caption("a {red|{dark|light} blue} {x}", CaptionRules(wildcards=True), random.Random(i))
+            for i in range(60)}
+    assert seen == {"a red {x}", "a dark blue {x}", "a light blue {x}"}
+    assert look("{|} a }{ | {{", wildcards=True) == "a }{ | {{"
+
+
+@pytest.mark.parametrize(("text", "word", "expected"), [
+    ("ohwx, a hat", "", "a hat"), ("a photo of OHWX in a hat", "a dog", "a photo of a dog in a hat"),
+    ("ohwxish", "", "ohwxish"), ("", "a dog", ""),
+])
+def test_the_trigger_can_be_taken_out(text: str, word: str, expected: str) -> None:
+    assert captions.without_trigger(text, "ohwx", word) == expected
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_an_unknown_picture_is_a_problem(three: ImageSet, id_: str) -> None:
 
 
 def test_deleting_keeps_other_captions_and_undo_brings_back_everything(three: ImageSet) -> None:
-    three.set_picture("0002", repeats=5, focus=(0.2, 1.7))
+    three.set_picture("0002", repeats=5, focus=(0.2, 1.7), weight=0.5)
+    assert [p.weight for p in three.pictures()] == [1.0, 0.5, 1.0]
     before = (three.folder / "0002.png").read_bytes()
     token = three.delete(["0002"])
     assert told(three) == [FULL[0], FULL[2]] and not (three.folder / "0002.txt").exists()

@@ -10,12 +10,13 @@ import time
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.trainer.images.making import png, saved, scene, write, zipped
 from trainer.home import Home
-from trainer.images import image_set, intake, staging
+from trainer.images import image_set, intake, masks, staging
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import Line, new_set, take_in
 from trainer.images.limits import Limits
@@ -330,3 +331,29 @@ def test_sentences_group_equal_reasons(empty: ImageSet, drop: Path) -> None:
         refused=[Line("犬.png", "too_small", {"width": 9, "height": 9, "limit": 32})]
     ).sentences("ja")
     assert sentence == "犬.png：9×9は小さすぎて学習できません。縦横とも32ピクセル以上が必要です。"
+
+
+def test_masks_come_in_with_their_pictures_and_go_with_them(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    half = Image.new("L", (64, 48))
+    half.paste(255, (0, 0, 32, 48))
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "see.png", "alone.mask.png"):
+        image = Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+        if name == "see.png":
+            image.putalpha(half)
+        image.save(drop / name)
+    half.save(drop / "a.mask.png")
+    made, result = intake.new_set(Home(tmp_path / "home"), "masked", [drop])
+    assert made is not None and sorted(Path(p.original).name for p in result.accepted) == ["a.png", "alone.mask.png", "see.png"]
+    assert result.refused == []
+    by_name = {Path(p.original).name: p for p in made.pictures()}
+    assert masks.mask_of(by_name["a.png"]).tobytes() == half.tobytes()  # type: ignore[union-attr]
+    assert masks.mask_of(by_name["see.png"]).tobytes() == half.tobytes()  # type: ignore[union-attr]
+    assert masks.mask_of(by_name["alone.mask.png"]) is None
+    file = by_name["a.png"].file
+    made.delete([by_name["a.png"].id])
+    assert not file.with_suffix(".mask.png").exists() and len(made.pictures()) == 2
+    made.undo()
+    assert file.with_suffix(".mask.png").exists() and len(made.pictures()) == 3

@@ -66,6 +66,17 @@ def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
     assert view.stage and view.stage.name == "saving"
 
 
+def test_judgements_are_kept_and_those_made_again_count_once(run):
+    log = events.EventLog(run.events)
+    for number in (1, 2, 3):
+        log.write(step(number))
+        log.write(events.Judged(step=number, loss=0.5, base=1.0, ratio=0.5, best=1))
+    log.write(events.Started(step=2, total=100, attempt=2, pid=1))
+    log.write(step(3))
+    log.write(events.Judged(step=3, loss=0.4, base=1.0, ratio=0.4, best=3))
+    assert [(one.step, one.ratio) for one in Follower(run).look(None).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
+
+
 def test_ten_thousand_losses_become_four_hundred_points_that_keep_the_mean():
     losses = [(n, float(n % 7), float(n)) for n in range(1, 10_001)]
     line = points(losses)

@@ -1,0 +1,48 @@
+"""Keeps what the base knows: class pictures looked at beside one's own, and captions for the comparison with the base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from trainer.config.train import TrainConfig
+from trainer.engine.cache import Latents
+from trainer.engine.data import Item, Look, Plan, load_items
+from trainer.problem import Problem
+
+
+class ClassLooks:
+    """The looks at class pictures, by batch number: batch n is the same however often a run resumed."""
+
+    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool) -> None:
+        self.items = items
+        self._plan = Plan(items, batch, seed, flip)
+        self._next = 0
+        self._batches: Iterator[list[Look]] = self._plan.batches()
+
+    def batch(self, number: int) -> list[Look]:
+        """Batch `number`, in any order; forwards one by one is quick."""
+        if number != self._next:
+            self._batches = self._plan.batches(number)
+        self._next = number + 1
+        return next(self._batches)
+
+
+def class_looks(
+    config: TrainConfig, resolution: int, latents: Latents, progress: Callable[[int, int], None]
+) -> ClassLooks | None:
+    """The class pictures of `config.preservation.folder`, encoded; None where there is no such folder asked for."""
+    wanted = config.preservation
+    if not wanted.folder:
+        return None
+    if not Path(wanted.folder).is_dir():
+        raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
+    images = config.images.model_copy(update={"folder": wanted.folder})
+    try:
+        items = load_items(config.model_copy(update={"images": images}), resolution)
+    except Problem as problem:
+        raise Problem(problem.code, field="preservation.folder", **problem.params) from problem
+    captioned = [replace(item, captions=item.captions if any(item.captions) else (wanted.caption,)) for item in items]
+    good = latents.prepare(captioned, config.images.flip, progress)
+    return ClassLooks(good, config.run.batch_size, config.run.seed, config.images.flip)

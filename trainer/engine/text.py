@@ -1,0 +1,74 @@
+"""What the text encoders are given and give: captions longer than one piece, and the layer they are read at.
+
+Used by the step, the judge and the recipe; a family says only how one piece of 77 tokens is encoded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from trainer.families import Parts
+from trainer.problem import Problem
+
+PIECE = 75
+"""Tokens in a piece; the two that frame it come on top."""
+
+
+def encode(parts: Parts, captions: list[str], limit: int = PIECE) -> dict[str, torch.Tensor]:
+    """The conditioning of `captions`, reading `limit` tokens of each.
+
+    Beyond 75, each piece of 75 is framed and encoded by itself and the hidden states `[batch, 77, width]` are laid side
+    by side, `[batch, pieces · 77, width]`, as AUTOMATIC1111, Forge and ComfyUI draw; shorter captions get empty pieces.
+    A pooled `[batch, width]` state is the first piece's.
+    """
+    if limit <= PIECE:
+        return parts.family.encode(parts, parts.family.tokens(parts, captions))
+    count = limit // PIECE
+    ids = {name: pieces(tokenizer, captions, count) for name, tokenizer in parts.tokenizers.items()}
+    flat = {name: rows.flatten(0, 1).to(parts.device, non_blocking=True) for name, rows in ids.items()}
+    made = parts.family.encode(parts, flat)
+    return {name: _joined(state, len(captions), count) for name, state in made.items()}
+
+
+def pieces(tokenizer: Any, captions: list[str], count: int) -> torch.Tensor:
+    """Token ids `[batch, count, 77]`: start, up to 75 tokens, end, padding; what is beyond `count` pieces is cut."""
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    rows = []
+    for caption in captions:
+        ids = tokenizer(caption, truncation=False, add_special_tokens=False).input_ids
+        parts = [ids[PIECE * i : PIECE * (i + 1)] for i in range(count)]
+        rows.append([[start, *part, end, *[tokenizer.pad_token_id] * (PIECE - len(part))] for part in parts])
+    return torch.tensor(rows)
+
+
+def count_long(parts: Parts, captions: list[str], limit: int) -> int:
+    """How many of `captions` have more tokens than are read."""
+    lengths = (
+        max(len(t(caption, truncation=False, add_special_tokens=False).input_ids) for t in parts.tokenizers.values())
+        for caption in captions
+    )
+    return sum(length > limit for length in lengths)
+
+
+def read_at(parts: Parts, clip_skip: int) -> None:
+    """Let the text encoder end `clip_skip - 1` layers early: its last hidden state, through the final norm, is then the
+    one AUTOMATIC1111 reads at that clip skip. The layers behind it are neither computed nor taught.
+
+    Raises Problem for families that read a layer of their own.
+    """
+    if clip_skip == 1:
+        return
+    if parts.family.name not in ("sd1", "sd2"):
+        raise Problem("clip_skip_family", field="captions.clip_skip", base=parts.facts.title)
+    for encoder in parts.text_encoders.values():
+        layers = encoder.encoder.layers
+        if clip_skip > len(layers):
+            raise Problem("clip_skip_layers", field="captions.clip_skip", layers=len(layers))
+        encoder.encoder.layers = layers[: len(layers) - clip_skip + 1]
+
+
+def _joined(state: torch.Tensor, batch: int, count: int) -> torch.Tensor:
+    state = state.unflatten(0, (batch, count))
+    return state[:, 0] if state.ndim == 3 else state.flatten(1, 2)

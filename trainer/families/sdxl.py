@@ -1,0 +1,65 @@
+"""Stable Diffusion XL and what was built on it: Illustrious, Pony, NoobAI, Animagine and others, in ε- and v-prediction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainer.families.base import END, Family, Parts
+from trainer.families.sd1 import StableDiffusion1
+from trainer.images import buckets
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.engine.data import Look
+
+
+class StableDiffusionXL(Family):
+    """UNet with cross-attention to CLIP ViT-L and OpenCLIP ViT-bigG side by side (Podell et al. 2023).
+
+    It is also told the second encoder's summary of the caption and, in six numbers, how large the picture was and what
+    was cut from it, so that it learns neither blur from small pictures nor cut-off heads from cropped ones.
+    """
+
+    name = "sdxl"
+    text_parts = ("text_encoder", "text_encoder_2")
+    pads = (END, "!")
+    targets = {
+        choice: {**parts, "text_encoder_2": parts["text_encoder"]} for choice, parts in StableDiffusion1.targets.items()
+    }
+    pipeline_name = "StableDiffusionXLPipeline"
+    pipeline_words: dict[str, Any] = {"add_watermarker": False}
+
+    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`hidden` `[batch, 77, 768 + 1280]`, each encoder's last layer but one without its final norm, and `pooled`
+        `[batch, 1280]`, the second encoder's last state at the end of the caption, projected."""
+        import torch
+
+        told = {
+            part: encoder(tokens[part], output_hidden_states=True) for part, encoder in parts.text_encoders.items()
+        }
+        hidden = torch.cat([told[part].hidden_states[-2] for part in self.text_parts], dim=-1)
+        return {"hidden": hidden, "pooled": told["text_encoder_2"].text_embeds}
+
+    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
+        """`sizes` `[batch, 6]` float32: see `micro_conditioning`."""
+        import torch
+
+        rows = [micro_conditioning(look) for look in looks]
+        return {"sizes": torch.tensor(rows, dtype=torch.float32).to(parts.device, non_blocking=True)}
+
+    def predict(
+        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        told = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
+        hidden = condition["hidden"]
+        return parts.unet(noisy, t, encoder_hidden_states=hidden, added_cond_kwargs=told, return_dict=False)[0]
+
+
+def micro_conditioning(look: Look) -> tuple[float, ...]:
+    """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
+    pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
+    picture, (width, height) = look.item.picture, look.item.bucket
+    crop = buckets.crop_box(picture.width, picture.height, (width, height), picture.focus)
+    left = picture.width - crop.right if look.flipped else crop.left
+    return picture.height, picture.width, round(crop.top * crop.scale), round(left * crop.scale), height, width

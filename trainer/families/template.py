@@ -1,0 +1,56 @@
+"""A family to copy from: not registered, so nothing calls it. docs/adding-a-family.md goes through it step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainer.families.base import END, Family, Parts
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.engine.data import Look
+
+
+class NewFamily(Family):
+    """One sentence: what the model is made of, and the paper that says so."""
+
+    # The word that stands for this family everywhere: in BaseFacts, in presets (`[for.newfamily.lora]`), in the name of
+    # its folder under assets, in trainer/adapters/families.py and in the metadata of its LoRAs.
+    name = "newfamily"
+
+    # The text encoders, named as the diffusers pipeline and LoRA files name them, in the order their outputs are joined;
+    # and for each the token that fills up short captions.
+    text_parts = ("text_encoder",)
+    pads = (END,)
+
+    # What each choice of `lora.targets` means here: the endings of the names of the layers that learn, by part.
+    targets = {
+        "attention": {
+            "unet": ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
+            "text_encoder": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
+        },
+    }
+
+    # The pipeline of diffusers that loads and draws the family, and what it is told beside its parts.
+    pipeline_name = "StableDiffusionPipeline"
+    pipeline_words: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+
+    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What depends on the captions alone. It is kept by caption where no text encoder learns, so nothing that
+        depends on the picture may go in here. Every tensor has the batch first."""
+        read = parts.text_encoders["text_encoder"](tokens["text_encoder"])
+        return {"hidden": read.last_hidden_state}
+
+    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
+        """What depends on the pictures: sizes, cuts, scores. Leave this method out where the model is told nothing."""
+        import torch
+
+        shapes = [look.item.bucket for look in looks]
+        return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
+
+    def predict(
+        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """One call of the network with all that `encode` and `describe` returned, in `condition`."""
+        return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]
