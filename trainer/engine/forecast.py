@@ -16,7 +16,7 @@ STEPS = 3
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device
+    from trainer.engine import data, device, kernels
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
@@ -32,6 +32,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     adapter = Adapter(parts, config)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
+    kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     maker = StepMaker(config, parts, adapter, Latents(parts, home.cache / "latents", config.memory.cache_latents))
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])

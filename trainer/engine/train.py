@@ -10,7 +10,7 @@ import torch
 
 from trainer import bases, events, files
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device
+from trainer.engine import data, device, kernels
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
@@ -44,6 +44,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     adapter = Adapter(parts, config)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
+    quick = kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
     step = saver.resume(guard)
@@ -51,7 +52,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why,
+        "attention_why": why, "products": "onednn" if quick else "torch",
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "modules": len(adapter.layers), "resolution": config.images.resolution or parts.facts.resolution,
         "base": parts.facts.id, "torch": torch.__version__,

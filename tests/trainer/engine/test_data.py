@@ -48,3 +48,14 @@ def test_flips_are_about_half():
     plan = Plan(items(((64, 64), 10, 1)), 10, 3, True)
     flips = [look.flipped for b in islice(plan.batches(), 100) for look in b]
     assert 400 < sum(flips) < 600
+
+
+def test_a_round_is_shuffled_once_not_once_a_look(monkeypatch):
+    import random
+
+    shuffled = []
+    original = random.Random.shuffle
+    monkeypatch.setattr(random.Random, "shuffle", lambda self, x: (shuffled.append(len(x)), original(self, x)))
+    plan = Plan(items(((64, 64), 100, 1)), 4, 1, False)
+    list(islice(plan.batches(), 50))
+    assert shuffled == [100, 100]
