@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "trainer.images.check",
     "inspect": "trainer.adapters.inspect",
     "doctor": "trainer.doctor",
+    "bench": "bench.__main__",
 }
 """For people."""
 INTERNAL = {

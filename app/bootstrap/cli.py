@@ -17,8 +17,8 @@ from app.bootstrap.say import Stop, choose_language, line, say
 from trainer.home import PROJECT
 from trainer.texts import t
 
-TRAINER = ("demo", "train", "sample", "check", "inspect")
-LATER = ("export", "bench")
+TRAINER = ("demo", "train", "sample", "check", "inspect", "bench")
+LATER = ("export",)
 COMMANDS = ("ui", *TRAINER, "doctor", "test")
 GLOBAL = {"--lang": "ATELIER_LANG", "--home": "ATELIER_HOME"}
 
