@@ -9,7 +9,7 @@ import torch
 
 from bench import setting
 from bench.cases import Case
-from trainer.engine import device, kernels
+from trainer.engine import device, graphs, kernels
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.outcome import Outcome
@@ -21,6 +21,7 @@ class Ours:
     """Trains; `step()` makes one optimiser step and returns its loss."""
 
     def __init__(self, case: Case) -> None:
+        self.notes: list[str] = []
         self.config = setting.config_of(case)
         parts = setting.load_parts(case)
         device.choose_attention(parts.unet, self.config.memory, parts.device, parts.dtype)
@@ -28,6 +29,7 @@ class Ours:
         if case.checkpointing:
             checkpoint_gradients(parts)
         kernels.quicken(parts)
+        graphs.choose(parts, adapter, self.config.memory, self.notes.append)
         self.guard = Guard(self.config, adapter, parts.device, parts.dtype)
         self.maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
         self.batches = setting.batches(case, self.config)

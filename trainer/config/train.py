@@ -99,6 +99,9 @@ class Memory(Section):
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
     """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
     up to rounding."""
+    graphs: Literal["auto", "off"] = "auto"
+    """On a GPU, start each step's work as a whole instead of piece by piece, which is quicker at small batches and takes a
+    little more memory. What cannot be started so goes on as usual, said in the log. Off where memory is very short."""
     cache_latents: bool = True
     """Encode the pictures once and keep the result on disk. Off encodes them at every look, which is much slower."""
 

@@ -10,7 +10,7 @@ import torch
 
 from trainer import bases, events, files
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device, kernels
+from trainer.engine import data, device, graphs, kernels
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
@@ -45,6 +45,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     quick = kernels.quicken(parts)
+    graphed = graphs.choose(
+        parts, adapter, config.memory, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
     guard = Guard(config, adapter, parts.device, parts.dtype)
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
     step = saver.resume(guard)
@@ -52,7 +54,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why, "products": "onednn" if quick else "torch",
+        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "modules": len(adapter.layers), "resolution": config.images.resolution or parts.facts.resolution,
         "base": parts.facts.id, "torch": torch.__version__,
@@ -143,6 +145,7 @@ def step_down(
     """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
     for parameter in adapter.parameters():
         parameter.grad = None
+    graphs.drop(parts)
     if parts.device.type == "cuda":
         torch.cuda.empty_cache()
         _, whole = torch.cuda.mem_get_info(parts.device)
