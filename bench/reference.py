@@ -6,6 +6,8 @@ to it ready made, and it starts from the same adapter tensors, so that both must
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler  # pyright: ignore[reportPrivateImportUsage]
@@ -29,7 +31,7 @@ class Reference:
         start = Adapter(setting.load_parts(case), self.config)
         low = case.dtype if case.dtype != "fp32" else "no"
         self.accelerator = Accelerator(mixed_precision=low, cpu=case.device == "cpu")
-        self.scheduler = DDPMScheduler.from_config(parts.scheduler.config)
+        self.scheduler: Any = DDPMScheduler.from_config(parts.scheduler.config)
         self.parts = parts
         self.trained = {part for part, _ in start.layers}
         for part in self.trained:
@@ -82,7 +84,8 @@ class Reference:
     def step(self) -> float:
         with self.accelerator.accumulate(self.parts.unet):
             loss = self.loss()
-            gathered = self.accelerator.gather(loss.detach().repeat(self.config.run.batch_size)).mean().item()
+            losses = cast(torch.Tensor, self.accelerator.gather(loss.detach().repeat(self.config.run.batch_size)))
+            gathered = losses.mean().item()
             self.accelerator.backward(loss)
             self.accelerator.clip_grad_norm_(self.parameters, self.config.run.max_grad_norm)
             self.optimizer.step()

@@ -120,10 +120,10 @@ def _applies(x: torch.Tensor) -> bool:
 
 
 def _quicken_linear(module: torch.nn.Linear) -> None:
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        if _applies(x) and x.numel() * module.out_features >= LARGE:
-            return cast(torch.Tensor, _Frozen.apply(x, module.weight, module.bias))
-        return functional.linear(x, module.weight, module.bias)
+    def forward(input: torch.Tensor) -> torch.Tensor:
+        if _applies(input) and input.numel() * module.out_features >= LARGE:
+            return cast(torch.Tensor, _Frozen.apply(input, module.weight, module.bias))
+        return functional.linear(input, module.weight, module.bias)
 
     module.forward = forward
 
@@ -209,12 +209,12 @@ def _simple(module: torch.nn.Conv2d) -> bool:
 def _quicken_convolution(module: torch.nn.Conv2d) -> None:
     packed: Packed | None = None
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
+    def forward(input: torch.Tensor) -> torch.Tensor:
         nonlocal packed
-        if not _applies(x):
-            return functional.conv2d(x, module.weight, module.bias, module.stride, module.padding)
+        if not _applies(input):
+            return functional.conv2d(input, module.weight, module.bias, module.stride, module.padding)
         if packed is None or not packed.holds(module):
-            packed = Packed(module, x.shape)
-        return cast(torch.Tensor, _Convolution.apply(x, packed, module.bias))
+            packed = Packed(module, input.shape)
+        return cast(torch.Tensor, _Convolution.apply(input, packed, module.bias))
 
     module.forward = forward
