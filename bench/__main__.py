@@ -64,10 +64,11 @@ def machine(wanted: Case) -> dict[str, Any]:
     import torch
 
     name = torch.cuda.get_device_name() if wanted.device == "cuda" else _processor()
-    return {"device": name, "cores": psutil.cpu_count(), "cores_usable": len(psutil.Process().cpu_affinity() or [])
-            if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count(), "memory_gb": round(psutil.virtual_memory().total / 2**30),
-            "system": platform.system(), "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "load_at_end": round(psutil.getloadavg()[0], 1)}
+    process = psutil.Process()
+    usable = len(process.cpu_affinity() or ()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    return {"device": name, "cores": psutil.cpu_count(), "cores_usable": usable,
+            "memory_gb": round(psutil.virtual_memory().total / 2**30), "system": platform.system(),
+            "torch": torch.__version__, "threads": torch.get_num_threads(), "load_at_end": round(psutil.getloadavg()[0], 1)}
 
 
 def _processor() -> str:
