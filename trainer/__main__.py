@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "doctor": "trainer.doctor",
+    "bench": "bench.__main__",
 }
 """For people: module, or module:function where the function is not called `main`."""
 INTERNAL = {

@@ -17,8 +17,7 @@ from app.bootstrap.say import Stop, choose_language, line, say
 from trainer.home import PROJECT
 from trainer.texts import t
 
-TRAINER = ("demo", "train", "sample", "check", "inspect", "export", "merge", "resize", "extract", "bake")
-LATER = ("bench",)
+TRAINER = ("demo", "train", "sample", "check", "inspect", "export", "merge", "resize", "extract", "bake", "bench")
 COMMANDS = ("ui", *TRAINER, "doctor", "test")
 GLOBAL = {"--lang": "ATELIER_LANG", "--home": "ATELIER_HOME"}
 
@@ -65,8 +64,6 @@ def run(command: str, rest: list[str]) -> int:
     if command == "help":
         print(t("launch.help"))
         return 0
-    if command in LATER:
-        raise Stop("not_yet", status=2, command=command)
     if command not in COMMANDS:
         raise Stop("unknown_command", status=2, command=command, commands=", ".join(COMMANDS))
     if command == "doctor":

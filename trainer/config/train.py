@@ -218,6 +218,10 @@ class Memory(Section):
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
     """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
     up to rounding."""
+    graphs: Literal["auto", "off"] = "off"
+    """On a GPU, start each step's work as a whole (CUDA graphs) instead of piece by piece. Meant to be quicker at small
+    batches, for a little more memory; new and off until it has been measured on many cards. What cannot be started so goes on
+    as usual, said in the log."""
     cache_latents: bool = True
     """Encode the pictures once and keep the result on disk. Off encodes them at every look, which is much slower."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainer.engine.data import Item, Look
+from trainer.engine.data import Item, Look, Size
 from trainer.families import Parts
 from trainer.images import buckets
 from trainer.problem import Problem
+
+TOGETHER = 8
+"""Pictures of one format the VAE encodes at once on a GPU."""
+AHEAD = 2
+"""Batches cut while one is encoded, and threads that cut."""
 
 
 @dataclass
@@ -41,34 +48,80 @@ class Latents:
         """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
         trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
-        good = []
-        for number, item in enumerate(items):
-            progress(number, len(items))
-            looks = [Look(item, False), Look(item, True)] if flip else [Look(item, False)]
-            if all(_finite(self.posterior(look)) for look in looks):
-                good.append(item)
+        looks = [Look(item, flipped) for item in items for flipped in ((False, True) if flip else (False,))]
+
+        def tell(done: int) -> None:
+            progress(done * len(items) // len(looks), len(items))
+
+        if self.keep:
+            self._encode_missing(looks, tell)
+        bad = set()
+        for number, look in enumerate(looks):
+            if not self.keep:
+                tell(number)
+            if not _finite(self.posterior(look)):
+                bad.add(id(look.item))
+        good = [item for item in items if id(item) not in bad]
         progress(len(items), len(items))
         if not good:
             raise Problem("latents_broken", field="model.base")
         return good
+
+    def _encode_missing(self, looks: list[Look], progress: Callable[[int], None]) -> None:
+        """Read what is on disk and encode the rest, while the next pictures are cut in other threads (Pillow frees the lock).
+
+        On a GPU the pictures of one format go together; on a CPU that gains nothing, and one by one a picture's latents do
+        not depend, to the last bit, on which others were missing.
+        """
+        missing: dict[Size, list[Look]] = {}
+        for look in looks:
+            known = _read(self._path(look))
+            if known is None:
+                missing.setdefault(look.item.bucket, []).append(look)
+            else:
+                self.memory[self._key(look)] = known
+        done = len(looks) - sum(map(len, missing.values()))
+        together = 1 if _one_by_one(self.parts.device) else TOGETHER
+        batches = [same[i : i + together] for same in missing.values() for i in range(0, len(same), together)]
+        with ThreadPoolExecutor(AHEAD) as pool:
+            waiting: deque[tuple[list[Look], list[Future[torch.Tensor]]]] = deque()
+            for batch in [*batches, *([[]] * AHEAD)]:
+                waiting.append((batch, [pool.submit(_pixels, look) for look in batch]))
+                if len(waiting) <= AHEAD:
+                    continue
+                batch, cut = waiting.popleft()
+                progress(done)
+                if batch:
+                    found = self._encode(torch.stack([pixels.result() for pixels in cut]))
+                    for look, posterior in zip(batch, found, strict=True):
+                        self._store(look, posterior)
+                done += len(batch)
 
     def posterior(self, look: Look) -> Posterior:
         """The posterior of one look, from memory, disk or the VAE."""
         key = self._key(look)
         if key in self.memory:
             return self.memory[key]
-        path = self.folder / key[:2] / f"{key}.safetensors"
-        found = _read(path) if self.keep else None
+        found = _read(self._path(look)) if self.keep else None
         if found is None:
-            found = self._encode(look)
+            (found,) = self._encode(_pixels(look)[None])
             if self.keep:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_suffix(".tmp")
-                save_file({"mean": found.mean, "std": found.std}, temporary)
-                temporary.replace(path)
+                self._store(look, found)
         if self.keep:
             self.memory[key] = found
         return found
+
+    def _store(self, look: Look, posterior: Posterior) -> None:
+        path = self._path(look)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        save_file({"mean": posterior.mean, "std": posterior.std}, temporary)
+        temporary.replace(path)
+        self.memory[self._key(look)] = posterior
+
+    def _path(self, look: Look) -> Path:
+        key = self._key(look)
+        return self.folder / key[:2] / f"{key}.safetensors"
 
     def sample(self, looks: list[Look], generator: torch.Generator) -> torch.Tensor:
         """Scaled latents `[batch, channels, h, w]` on the CPU: (mean + std·ε - shift) · scaling (Rombach et al. 2022)."""
@@ -82,14 +135,25 @@ class Latents:
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
     @torch.no_grad()
-    def _encode(self, look: Look) -> Posterior:
-        picture = look.item.picture
-        cut = buckets.cut(picture.load(), look.item.bucket, picture.focus)
-        pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1  # [3, H, W]
-        if look.flipped:
-            pixels = pixels.flip(-1)
-        distribution = self.parts.vae.encode(pixels[None].to(self.parts.device)).latent_dist
-        return Posterior(distribution.mean[0].float().cpu(), distribution.std[0].float().cpu())
+    def _encode(self, pixels: torch.Tensor) -> list[Posterior]:
+        """The posteriors of `pixels` `[batch, 3, H, W]` in -1..1."""
+        distribution = self.parts.vae.encode(pixels.to(self.parts.device)).latent_dist
+        means, stds = distribution.mean.float().cpu(), distribution.std.float().cpu()
+        whole = torch.contiguous_format  # a view of a batch would keep all of it in memory
+        return [Posterior(mean.clone(memory_format=whole), std.clone(memory_format=whole))
+                for mean, std in zip(means, stds, strict=True)]
+
+
+def _pixels(look: Look) -> torch.Tensor:
+    """The picture cut to its format, mirrored where the look is, `[3, H, W]` in -1..1."""
+    picture = look.item.picture
+    cut = buckets.cut(picture.load(), look.item.bucket, picture.focus)
+    pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1
+    return pixels.flip(-1) if look.flipped else pixels
+
+
+def _one_by_one(device: torch.device) -> bool:
+    return device.type == "cpu"
 
 
 def _finite(posterior: Posterior) -> bool:

@@ -82,6 +82,8 @@ class Plan:
         for item in items:
             self.streams.setdefault(item.bucket, []).extend([item] * max(1, item.picture.repeats))
         self.length = sum(map(len, self.streams.values()))
+        self.orders: dict[Size, tuple[int, list[int]]] = {}
+        """Each format's newest round and its shuffled order: shuffled once a round, not once a look."""
 
     def batches(self, start: int = 0) -> Iterator[list[Look]]:
         """Batches number `start`, `start + 1`, … without end."""
@@ -100,10 +102,17 @@ class Plan:
     def _look(self, size: Size, position: int) -> Look:
         stream = self.streams[size]
         turn, place = divmod(position, len(stream))
-        order = list(range(len(stream)))
-        random.Random(chance(self.seed, "order", size, turn)).shuffle(order)
+        order = self._order(size, turn)
         flipped = self.flip and random.Random(chance(self.seed, "flip", size, position)).random() < 0.5
         return Look(stream[order[place]], flipped)
+
+    def _order(self, size: Size, turn: int) -> list[int]:
+        known, order = self.orders.get(size, (-1, []))
+        if known != turn:
+            order = list(range(len(self.streams[size])))
+            random.Random(chance(self.seed, "order", size, turn)).shuffle(order)
+            self.orders[size] = turn, order
+        return order
 
 
 def total_steps(config: TrainConfig, items: list[Item]) -> int:

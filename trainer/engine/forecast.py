@@ -16,7 +16,7 @@ STEPS = 3
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device, validation
+    from trainer.engine import data, device, kernels, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
@@ -33,6 +33,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     adapter = Adapter(parts, config)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
+    kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     classes = class_looks(config, main_size(config, parts), latents, lambda done, of: None)

@@ -31,9 +31,9 @@ class Guard:
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
         self.on_device = device.type == "cuda" and isinstance(self.optimizer, torch.optim.AdamW) and self.scale == 1.0
-        if self.on_device:
+        if isinstance(self.optimizer, torch.optim.AdamW) and device.type in ("cuda", "cpu"):
             for group in self.optimizer.param_groups:
-                group["fused"], group["foreach"] = True, False
+                group["fused"], group["foreach"] = True, False  # one call for all tensors instead of ten for each
 
     def update(self, loss: torch.Tensor, factor: float) -> torch.Tensor:
         """One optimiser step at `factor` times the rates; returns a 0-dim bool on the device: whether it was made."""

@@ -10,7 +10,7 @@ import torch
 
 from trainer import bases, events, files
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device, noise, text, validation
+from trainer.engine import data, device, graphs, kernels, noise, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -49,6 +49,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
+    quick = kernels.quicken(parts)
+    graphed = graphs.choose(
+        parts, adapter, config.memory, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
@@ -59,7 +62,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why,
+        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "modules": len(adapter.layers), "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
@@ -183,6 +186,7 @@ def step_down(
     """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
     for parameter in adapter.parameters():
         parameter.grad = None
+    graphs.drop(parts)
     if parts.device.type == "cuda":
         torch.cuda.empty_cache()
         _, whole = torch.cuda.mem_get_info(parts.device)

@@ -69,3 +69,14 @@ def test_lines_of_a_caption_file_are_captions_of_their_own_and_weights_come_from
     assert [items[name].weight for name in ("0000", "0001", "0002")] == [1.0, 2.5, 1.0]
     whole = {item.picture.id: item for item in load_items(bench.config(), 64)}
     assert whole["0000"].captions == ("a red blob a round thing",)
+
+
+def test_a_round_is_shuffled_once_not_once_a_look(monkeypatch):
+    import random
+
+    shuffled = []
+    original = random.Random.shuffle
+    monkeypatch.setattr(random.Random, "shuffle", lambda self, x: (shuffled.append(len(x)), original(self, x)))
+    plan = Plan(items(((64, 64), 100, 1)), 4, 1, False)
+    list(islice(plan.batches(), 50))
+    assert shuffled == [100, 100]

@@ -1,0 +1,99 @@
+"""`bench`: measure cases, print a table or JSON. Called by `python -m trainer bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from bench.cases import CASES, HERE, Case, case
+from trainer import files
+from trainer.problem import Problem
+from trainer.texts import t
+
+
+def main(argv: list[str]) -> int:
+    """Measure the cases named, or those that suit any machine."""
+    words = argparse.ArgumentParser(prog="launch.py bench", description=t("commands.bench.about"))
+    words.add_argument("--case", action="append", help=t("commands.bench.case", cases=", ".join(c.name for c in CASES)))
+    words.add_argument("--json", action="store_true", help=t("commands.bench.json"))
+    words.add_argument("--out", type=Path, help=t("commands.bench.out"))
+    given = words.parse_args(argv)
+    wanted = [case(name) for name in given.case or HERE]
+    results = [_measure(each) for each in wanted]
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+        for result in results:
+            files.write_json(given.out / f"{result['case']}.json", result)
+        files.write_bytes(given.out / "table.md", table(results).encode())
+    if given.json:
+        print(json.dumps(results[0] if len(results) == 1 else results))
+    else:
+        print(table(results))
+    return 0
+
+
+def _measure(wanted: Case) -> dict[str, Any]:
+    import torch
+
+    from trainer.engine import device
+
+    device.quiet()
+    if wanted.device == "cuda" and not torch.cuda.is_available():
+        raise Problem("bench_no_gpu", case=wanted.name)
+    if wanted.kind == "train":
+        from trainer.families import family
+
+        if wanted.base != "mini":
+            family(wanted.base)
+        from bench.training import measure
+
+        found = measure(wanted)
+    else:
+        from bench import other
+
+        found = getattr(other, wanted.kind)(wanted)
+    return {"machine": machine(wanted)} | found
+
+
+def machine(wanted: Case) -> dict[str, Any]:
+    """What kind of machine this is; nothing that names it."""
+    import psutil
+    import torch
+
+    name = torch.cuda.get_device_name() if wanted.device == "cuda" else _processor()
+    process = psutil.Process()
+    usable = len(process.cpu_affinity() or ()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
+    return {"device": name, "cores": psutil.cpu_count(), "cores_usable": usable,
+            "memory_gb": round(psutil.virtual_memory().total / 2**30), "system": platform.system(),
+            "torch": torch.__version__, "threads": torch.get_num_threads(), "load_at_end": round(psutil.getloadavg()[0], 1)}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The figures as Markdown. `–` where a figure does not apply."""
+    head = ("case", "ours", "reference", "unit", "ratio", "share of the limit", "peak MB", "first step s", "same losses")
+    rows = [head, ("---",) * len(head)]
+    for r in results:
+        rows.append((
+            r["case"], f"{r['ours']:.2f}", f"{r['reference']:.2f}", r["unit"], f"{r['ratio']:.2f}",
+            _or_dash(r["share_of_limit"], "{:.0%}"), f"{r['peak_bytes'] / 2**20:.0f}",
+            _or_dash(r.get("first_step_seconds"), "{:.1f}"), _or_dash(r.get("losses_equal"), "{}"),
+        ))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _or_dash(value: Any, form: str) -> str:
+    shown = ("no", "yes")[value] if isinstance(value, bool) else value
+    return "–" if value is None else form.format(shown)

@@ -1,0 +1,103 @@
+"""What both sides of a training case share: the base, the pictures' latents, the options, and each step's chance."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.cases import Case
+from trainer import bases
+from trainer.config import load
+from trainer.config.train import TrainConfig
+from trainer.engine import data
+from trainer.engine.cache import Latents, Posterior
+from trainer.engine.noise import draw_noise
+from trainer.families import Parts, base, family
+from trainer.home import PROJECT, Home
+from trainer.images.captions import training_caption
+
+SET = PROJECT / "datasets" / "example-style"
+ASSETS = Path(base.__file__).parent / "assets"
+
+
+def config_of(case: Case) -> TrainConfig:
+    """The style preset, as a person would start it, at the case's size."""
+    facts = bases.find(Home(PROJECT), "mini")
+    return load.build(
+        load.preset("style", facts), {"images": {"folder": str(SET), "resolution": case.resolution}},
+        {"memory": {"dtype": case.dtype, "gradient_checkpointing": case.checkpointing, "graphs": "auto"},
+         "run": {"batch_size": case.batch, "device": case.device}, "captions": {"trigger": "stylex"}},
+    )
+
+
+def load_parts(case: Case) -> Parts:
+    """The embedded base from disk, or the real size of a family with random weights that keep signals in bounds."""
+    device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
+    facts = bases.find(Home(PROJECT), "mini")
+    if case.base == "mini":
+        return family("sd1").load(facts, device, dtype)
+    return _random(case.base, replace(facts, id=f"{case.base}-random", family=case.base), device, dtype)
+
+
+def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> Parts:
+    folder, known = ASSETS / name, family(name)
+    torch.manual_seed(0)
+    made: dict[str, Any] = {}
+    for part, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
+        if part in ("unet", "vae", *known.text_parts, "scheduler"):
+            library, kind = value
+            made[part] = _made(folder / part, getattr(importlib.import_module(library), kind))
+    for part, model in made.items():
+        if part != "scheduler":
+            model.requires_grad_(False).eval().to(device, torch.float32 if part == "vae" else dtype)
+    tokenizer = family("sd1").load(bases.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
+    words = {part: next(iter(tokenizer.values())) for part in known.text_parts}
+    texts = {part: made[part] for part in known.text_parts}
+    return Parts(known, facts, made["unet"], texts, words, made["vae"], made["scheduler"], device, dtype)
+
+
+def _made(folder: Path, kind: Any) -> Any:
+    """A model of `kind` by its config alone."""
+    config = json.loads(next(folder.glob("*config.json")).read_text("utf-8"))
+    if hasattr(kind, "config_class"):
+        return kind(kind.config_class(**config))
+    return kind.from_config(config)
+
+
+class ReadyLatents(Latents):
+    """Posteriors as a cache would give them, without the VAE: preparing has a case of its own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.keep, self.memory = parts, True, {}
+        self.scaling, self.shift = float(parts.vae.config.scaling_factor), 0.0
+
+    def posterior(self, look: data.Look) -> Posterior:
+        key = f"{look.item.picture.id}|{look.flipped}"
+        if key not in self.memory:
+            generator = torch.Generator().manual_seed(data.chance(key))
+            width, height = (side // 8 for side in look.item.bucket)
+            shape = (self.parts.vae.config.latent_channels, height, width)
+            self.memory[key] = Posterior(torch.randn(shape, generator=generator) / self.scaling, torch.full(shape, 0.01))
+        return self.memory[key]
+
+
+def batches(case: Case, config: TrainConfig) -> Iterator[list[data.Look]]:
+    """The run's own order of looks."""
+    return data.Plan(data.load_items(config, case.resolution), case.batch, config.run.seed, config.images.flip).batches()
+
+
+def drawn(config: TrainConfig, latents: Latents, step: int, looks: list[data.Look]) -> tuple[Any, ...]:
+    """What the engine draws for this step: latents, noise, timesteps and captions, so that both sides see the same."""
+    generator = torch.Generator().manual_seed(data.chance(config.run.seed, "noise", step, 0))
+    x0 = latents.sample(looks, generator)
+    noise = draw_noise(x0.shape, generator, config.noise.offset)
+    t = torch.randint(0, 1000, (len(looks),), generator=generator)
+    rng = random.Random(data.chance(config.run.seed, "caption", step, 0))
+    return x0, noise, t, [training_caption(look.item.picture.caption, config.captions, rng) for look in looks]

@@ -1,0 +1,31 @@
+"""Pictures are encoded once, ahead of time: the same latents as one by one, and nothing anew at the second start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.engine import cache, data
+from trainer.engine.train import load_base
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_prepared_ahead_equals_one_by_one_and_the_second_start_encodes_nothing(bench, tmp_path, monkeypatch, together):
+    config = bench.config()
+    parts = load_base(config, bench.home)
+    items = data.load_items(config, 64)
+    alone = cache.Latents(parts, tmp_path / "alone")
+    if together > 1:  # as on a GPU
+        monkeypatch.setattr(cache, "TOGETHER", together)
+        monkeypatch.setattr(cache, "_one_by_one", lambda device: False)
+    ahead = cache.Latents(parts, tmp_path / "ahead")
+    told = []
+    assert ahead.prepare(items, True, lambda done, of: told.append((done, of))) == items
+    assert told[0] == (0, 6) and told[-1] == (6, 6) and told == sorted(told)
+    for item in items:
+        for flipped in (False, True):
+            one, other = (latents.posterior(data.Look(item, flipped)) for latents in (alone, ahead))
+            torch.testing.assert_close(other.mean, one.mean, rtol=0, atol=0 if together == 1 else 1e-5)
+    again = cache.Latents(parts, tmp_path / "ahead")
+    monkeypatch.setattr(again, "_encode", lambda pixels: pytest.fail("encoded again"))
+    assert again.prepare(items, True, lambda done, of: None) == items

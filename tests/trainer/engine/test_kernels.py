@@ -1,0 +1,93 @@
+"""The quicker CPU path gives torch's own numbers, keeps out of drawing, and follows weights that change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from trainer.engine import kernels
+from trainer.engine.inject import Adapter
+from trainer.engine.train import checkpoint_gradients, load_base
+
+
+def prepared(bench, quick: bool, *words: str):
+    """A base with LoRA layers whose B is not zero, and one look at it: prediction and gradients."""
+    config = bench.config(*words)
+    parts = load_base(config, bench.home)
+    adapter = Adapter(parts, config)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in adapter.parameters():
+        parameter.data += torch.randn(parameter.shape, generator=generator) * 0.05
+    if quick:
+        assert kernels.quicken(parts)
+    return parts, adapter
+
+
+def looked(parts, adapter):
+    generator = torch.Generator().manual_seed(4)
+    noisy, t = torch.randn(2, 4, 8, 16, generator=generator), torch.tensor([10, 900])
+    condition = parts.family.encode(parts, parts.family.tokens(parts, ["a blob", "red"]))
+    predicted = parts.family.predict(parts, noisy, t, condition)
+    if torch.is_grad_enabled():
+        predicted.pow(2).mean().backward()
+    gradients = [p.grad for p in adapter.parameters() if p.grad is not None]
+    for parameter in adapter.parameters():
+        parameter.grad = None
+    return predicted.detach(), gradients
+
+
+@pytest.mark.parametrize("large", [2**22, 0])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_predictions_and_gradients_are_torchs_own_up_to_rounding(bench, monkeypatch, large, checkpointing):
+    monkeypatch.setattr(kernels, "LARGE", large)
+    results = []
+    for quick in (False, True):
+        parts, adapter = prepared(bench, quick)
+        if checkpointing:
+            checkpoint_gradients(parts)
+        results.append(looked(parts, adapter))
+    (plain, wanted), (quick, got) = results
+    torch.testing.assert_close(quick, plain, rtol=1e-4, atol=1e-5)
+    assert len(wanted) == len(got) == len(adapter.parameters())
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm() + 1e-8
+
+
+def test_drawing_keeps_torchs_path_to_the_bit(bench):
+    with torch.no_grad():
+        plain, _ = looked(*prepared(bench, False))
+        quick, _ = looked(*prepared(bench, True))
+    assert torch.equal(plain, quick)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_follows_weights_that_are_exchanged_or_changed(stride):
+    torch.manual_seed(0)
+    module = torch.nn.Conv2d(8, 12, 3, stride, padding=1).requires_grad_(False)
+    kernels._quicken_convolution(module)
+    for change in ("none", "exchanged", "in place"):
+        if change == "exchanged":
+            module.weight = torch.nn.Parameter(torch.randn_like(module.weight), requires_grad=False)
+        if change == "in place":
+            module.weight.mul_(2)
+        x = torch.randn(2, 8, 10, 6, requires_grad=True)
+        wanted = functional.conv2d(x, module.weight, module.bias, stride, 1)
+        got = module(x)
+        torch.testing.assert_close(got, wanted)
+        grad = torch.randn_like(wanted)
+        torch.testing.assert_close(torch.autograd.grad(got, x, grad), torch.autograd.grad(wanted, x, grad))
+
+
+def test_16_bit_bases_keep_torchs_path(bench):
+    config = bench.config("memory.dtype=bf16")
+    assert not kernels.quicken(load_base(config, bench.home))
+
+
+def test_a_layer_with_dropout_keeps_pefts_own_forward():
+    from peft import LoraConfig, inject_adapter_in_model
+
+    holder = torch.nn.ModuleDict({"to_q": torch.nn.Linear(8, 8)})
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q"], lora_dropout=0.5), holder)
+    kernels._quicken_lora(holder["to_q"])
+    assert "forward" not in vars(holder["to_q"])
