@@ -67,6 +67,7 @@ def read_at(parts: Parts, clip_skip: int) -> None:
         if clip_skip > len(layers):
             raise Problem("clip_skip_layers", field="captions.clip_skip", layers=len(layers))
         encoder.encoder.layers = layers[: len(layers) - clip_skip + 1]
+        encoder.config.num_hidden_layers = len(encoder.encoder.layers)  # where an adapter looks for its layers
 
 
 def _joined(state: torch.Tensor, batch: int, count: int) -> torch.Tensor:

@@ -30,6 +30,9 @@ class Layers:
     def parameters(self):
         return self.weights
 
+    def end(self) -> None:
+        """No dropout here and no cap."""
+
     def loss(self) -> torch.Tensor:
         return sum((w - aim).pow(2).mean() for w, aim in zip(self.weights, self.aims, strict=True))  # type: ignore[return-value]
 

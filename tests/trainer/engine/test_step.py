@@ -202,7 +202,7 @@ def test_class_pictures_are_the_same_wherever_a_run_goes_on_and_missing_ones_are
 def test_a_picture_whose_latents_are_not_finite_is_left_out_kept_or_not(world, tmp_path, monkeypatch, keep):
     bench, parts, *_ = world
     latents = Latents(parts, tmp_path, keep)
-    original = Latents._encode
+    original = Latents.posterior
 
     def broken(self, look):
         found = original(self, look)
@@ -210,6 +210,6 @@ def test_a_picture_whose_latents_are_not_finite_is_left_out_kept_or_not(world, t
             found.mean[0, 0, 0] = float("nan")
         return found
 
-    monkeypatch.setattr(Latents, "_encode", broken)
+    monkeypatch.setattr(Latents, "posterior", broken)
     items = load_items(bench.config("images.upscale=false"), 64)
     assert [i.picture.id for i in latents.prepare(items, False, lambda done, of: None)] == ["0000", "0001", "0003"]
