@@ -39,7 +39,7 @@ LOOK_AT = (
     "an owl",
     "a red heart, glossy 3d style, black background",
     "a car, retro style, white background",
-    "a guitar, cartoon style, orange background",
+    "a cactus, cartoon style, orange background",
 )
 
 

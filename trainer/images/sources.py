@@ -167,7 +167,7 @@ def _zip(path: Path, limits: Limits, stack: contextlib.ExitStack) -> list[Entry]
         archive = stack.enter_context(zipfile.ZipFile(path))
     except _DAMAGE as error:
         raise Refused("zip_damaged") from error
-    members = [info for info in archive.infolist() if not info.is_dir()]
+    members = [info for info in archive.infolist() if not info.filename.endswith("/")]  # is_dir() stumbles over an empty name
     if len(archive.infolist()) > limits.zip_entries:
         raise Refused("zip_entries", limit=limits.zip_entries)
     if sum(info.compress_size for info in members) > size:
