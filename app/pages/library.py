@@ -99,16 +99,18 @@ def build(ui: Ui) -> None:
     def offered() -> Any:
         return gr.update(choices=[card.name for card in ui.services.library.cards() if not card.broken])
 
-    def opened(request: gr.Request) -> list[Any]:
-        return show(asked(request, "lora"), "", "", "")
+    def opened(words: str, kind: str, state: str, request: gr.Request) -> list[Any]:
+        return show(asked(request, "lora"), words, kind, state)
 
-    def filtered(name: str | None, words: str, kind: str, state: str) -> list[Any]:
-        return _show(ui, name, words or "", kind or "", state or "", kept=name)
+    def filtered(name: str | None, words: str, kind: str, state: str) -> Any:
+        """The pictures alone: the open card stays, with what is being typed on it."""
+        cards = ui.services.library.cards()
+        return _grid(ui, cards, _found(cards, words or "", kind or "", state or ""), name) if cards else gr.skip()
 
-    on_load(opened, [], shown)
+    on_load(opened, filters, shown)
     pick.input(lambda said, *f: [*show(told(said), *f), ""], [pick, *filters], [*shown, message], **PRIVATE)
     for part in filters:
-        part.change(filtered, [chosen, *filters], shown, trigger_mode="always_last", **PRIVATE)
+        part.change(filtered, [chosen, *filters], grid, trigger_mode="always_last", **PRIVATE)
     save.click(saved, [chosen, *filters, *held.values()], [*shown, message], **PRIVATE)
     trash.click(gone, [chosen, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     undo.click(back, [trashed, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
@@ -192,9 +194,22 @@ def _make(ui: Ui) -> tuple[gr.Button, list[Any], gr.HTML]:
     return button, asked_for, mistake
 
 
-def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str | None = None) -> list[Any]:
-    """Everything the page shows, from the files as they are now. `kept`: while this card stays the open one, its fields
-    are left alone, since what is being typed in them is newer than the file."""
+def _found(cards: list[Any], words: str, kind: str, state: str) -> list[Any]:
+    """What the filters leave, what cannot be read last."""
+    found = [card for card in cards if view.matches(card, words, kind, state)]
+    return sorted(found, key=lambda card: card.broken is not None)
+
+
+def _grid(ui: Ui, cards: list[Any], found: list[Any], name: str | None) -> str:
+    """The table of pictures, with the open card marked."""
+    newest = cards[0].name if len(cards) > 1 else None
+    if not found:
+        return _quiet(ui.t("page.library.none_found"))
+    return view.grid(found, name, newest, ui.file, ui.t, ui.href)
+
+
+def _show(ui: Ui, name: str | None, words: str, kind: str, state: str) -> list[Any]:
+    """Everything the page shows, from the files as they are now."""
     t, cards = ui.t, ui.services.library.cards()
     if not cards:
         empty = parts.empty(t("page.library.empty"), t("page.library.empty_text"), ui.href("train"), t("page.runs.start_one"))
@@ -208,15 +223,9 @@ def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str
             "",
             None,
         ]
-    found = [card for card in cards if view.matches(card, words, kind, state)]
-    found.sort(key=lambda card: card.broken is not None)
+    found = _found(cards, words, kind, state)
     one = next((card for card in cards if card.name == name), None) or (found[0] if found else None)
-    newest = cards[0].name if len(cards) > 1 else None
-    grid = (
-        view.grid(found, one.name if one else None, newest, ui.file, t, ui.href)
-        if found
-        else _quiet(t("page.library.none_found"))
-    )
+    grid = _grid(ui, cards, found, one.name if one else None)
     if one is None:
         return [
             grid,
@@ -233,8 +242,6 @@ def _show(ui: Ui, name: str | None, words: str, kind: str, state: str, kept: str
     )
     whole = not one.broken
     values = [one.name, one.purpose, one.trigger, one.notes, one.recommended.best, one.state]
-    if one.name == kept:
-        values = [gr.skip()] * len(EDIT)
     return [
         grid,
         gr.update(visible=True),
