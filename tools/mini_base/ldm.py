@@ -125,6 +125,11 @@ def train(
     vae = vae_stage.load(work, where)
     unet = make_unet(shapes).to(where, memory_format=layout(where)).train()
     text_encoder = make_text_encoder(shapes, tokenizer).to(where).train()
+    if not on_gpu:  # torch's own attention is slow backwards on a processor
+        from diffusers.models.attention_processor import AttnProcessor
+
+        unet.set_attn_processor(AttnProcessor())
+        text_encoder.set_attn_implementation("eager")
     parts = {"unet": unet, "text_encoder": text_encoder}
     averaging = 0.9995 if on_gpu else 0.998
     loop = Loop("ldm", work, parts, minutes=minutes, sitting=sitting, rate=rate, averaging=averaging)
