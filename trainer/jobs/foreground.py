@@ -48,7 +48,7 @@ def run(
             if row.state != state:
                 state = row.state
                 show(row)
-            if row.state in ENDED and not told:
+            if row.state in ENDED and row.pid is None and not told:  # the process is gone too: the device is free
                 return 0 if row.state == "succeeded" else 130 if row.state == "stopped" else 1
             if asked.times == 1 and row.state != "stopping":
                 jobs.stop(id_)

@@ -110,11 +110,15 @@ class Supervisor:
         """Reap, settle what died, watch what lives, start what waits."""
         self._statuses |= process.reap()
         for row in self.store.with_process():
-            if self.only in (None, row.id):
+            if self._concerns(row):
                 self._look_at(row)
         for row in self.store.queue():
             if self._minds(row) and self.store.start_next(row.id):
                 self._spawn(row)
+
+    def _concerns(self, row: RunRow) -> bool:
+        """`launch.py train` watches its own run alone; but a dead process, whoever's, must not keep the device from it."""
+        return self.only in (None, row.id) or (row.pid is not None and not process.alive(row.pid, row.born, row.boot))
 
     def _minds(self, row: RunRow) -> bool:
         """Whether this supervisor starts that run: `launch.py train` starts its own, and only its own."""
@@ -167,7 +171,7 @@ class Supervisor:
 
     def _runs_itself(self, row: RunRow) -> bool:
         """A run of a `launch.py train` that still lives is settled there, where the exit status is known."""
-        return self.only is None and process.alive(row.runner_pid, row.runner_born, row.runner_boot)
+        return row.id != self.only and process.alive(row.runner_pid, row.runner_born, row.runner_boot)
 
     def _watch(self, row: RunRow) -> None:
         now = time.monotonic()

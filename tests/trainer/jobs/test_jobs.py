@@ -184,6 +184,32 @@ def test_ctrl_c_at_the_command_line_stops_and_keeps(home, store, config, plan):
     assert store.run_dir(row.id).checkpoint(row.step).is_dir()
 
 
+def test_one_command_after_another_without_a_page(home, store, config, plan):
+    plan(steps=5)
+    for number in range(2):
+        run = command_line(home, config)
+        out, _ = run.communicate(timeout=40)
+        assert run.returncode == 0, out
+        row = store.list()[0]
+        assert row.state == "succeeded" and row.pid is None and len(store.list()) == number + 1
+
+
+def test_a_command_takes_the_device_from_a_process_that_died_with_its_command(home, store, config, plan):
+    plan(steps=1000)
+    first = command_line(home, config)
+    wait_for(lambda: store.list() and store.list()[0].step > 5)
+    row = store.list()[0]
+    first.kill()
+    first.communicate()
+    os.kill(row.pid, signal.SIGKILL)
+    wait_for(lambda: not process.alive(row.pid, row.born, row.boot))
+    plan(steps=5)
+    second = command_line(home, config)
+    out, _ = second.communicate(timeout=40)
+    assert second.returncode == 0, out
+    assert store.get(row.id).state in ("interrupted", "queued") and store.list()[0].state == "succeeded"
+
+
 def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(
     home, store, jobs, supervisor, config, plan
 ):
