@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # Before torch is first imported: several processes share the cores here, so threads that wait must not spin long.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Started in the background by a script, Ctrl-C is ignored and stays so in everything the tests start; they ask for it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
