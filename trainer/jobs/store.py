@@ -118,7 +118,10 @@ class Store(Database):
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         inserted = self.write(
             f"INSERT INTO runs({names}, place) SELECT {marks}, COALESCE(MAX(place), 0) + 1 FROM runs WHERE true"
-            " ON CONFLICT DO NOTHING", values)
+            # a supervisor that took over just now may have found the folder before this row (settle.adopt): it is this run
+            " ON CONFLICT(id) DO UPDATE SET key=excluded.key, state=excluded.state, queued=excluded.queued,"
+            " runner_pid=excluded.runner_pid, runner_born=excluded.runner_born, runner_boot=excluded.runner_boot"
+            " WHERE runs.key=runs.id AND excluded.key!=runs.id ON CONFLICT DO NOTHING", values)
         return id_ if inserted else self.by_key(key) or id_
 
     def by_key(self, key: str) -> str | None:

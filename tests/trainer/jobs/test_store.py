@@ -319,3 +319,12 @@ def test_the_heartbeat_reaches_readers_of_other_processes(home, store):
     wait_for(lambda: store.get(id_).step == 3)
     assert not other.progress(id_, 2, {"step": 4}) and store.get(id_).step == 3
     other.close()
+
+
+def test_a_run_found_as_a_folder_while_it_was_being_entered_still_starts(store):
+    id_ = store.create(CONFIG, "a")
+    store.write("DELETE FROM runs WHERE id=?", (id_,))
+    assert adopt(store) == [id_] and store.get(id_).state == "interrupted"  # another page takes over just then
+    assert store.enter(id_, CONFIG, "a", "queued", created=1.0) == id_
+    assert store.get(id_).state == "queued" and store.by_key("a") == id_
+    assert store.enter(id_, CONFIG, "b", "stopped", created=1.0) == id_ and store.get(id_).state == "queued"
