@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from trainer.images.captions import with_trigger
+
 _TAG = re.compile(r"<\s*(?:lora|lyco)\s*:([^<>]*)>", re.IGNORECASE)
 _KEYS = {"unet": "unet", "te": "text_encoder"}
 
@@ -44,6 +46,12 @@ class Resolved:
 
     tags: tuple[Tag, ...] = ()
     unknown: tuple[tuple[str, str | None], ...] = ()
+
+
+def to_try(kind: str, trigger: str, suggested: Iterable[str]) -> tuple[str, ...]:
+    """Two prompts to try a LoRA with: the base's `suggested` ones with the trigger in; a character first by itself."""
+    asked = tuple(with_trigger(prompt, trigger) for prompt in suggested)
+    return ((trigger, *asked) if kind == "character" and trigger else asked)[:2]
 
 
 def parse(prompt: str) -> Parsed:

@@ -13,6 +13,7 @@ from app.draw_form import ROWS
 from app.drawings import Drawing, Drawings
 from app.services import Ui
 from app.views import preview as view
+from trainer.prompts import to_try
 
 FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "width", "height", "strip")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""
@@ -137,7 +138,7 @@ def first_form(ui: Ui, lora: str | None) -> tuple[dict[str, Any], Drawing | None
     form = defaults(ui, chosen.base if chosen else None)
     if chosen is not None:
         form["loras"][0]["name"] = chosen.name
-        form["prompt"] = ", ".join(part for part in (form["prompt"], chosen.trigger) if part)
+        form["prompt"] = next(iter(to_try(chosen.kind, chosen.trigger, [form["prompt"]])), "")
     return form, None
 
 

@@ -1,4 +1,4 @@
-"""LoRAs named inside a prompt."""
+"""LoRAs named inside a prompt, and prompts to try one with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.prompts import Tag, number, parse, resolve
+from trainer.prompts import Tag, number, parse, resolve, to_try
 
 _letters = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="<>:=")
 _names = st.text(_letters, min_size=1, max_size=20).map(str.strip).filter(bool)
@@ -102,3 +102,16 @@ def test_two_spellings_of_one_name_add_up():
 def test_an_unknown_name_comes_with_the_nearest_one():
     found = resolve((Tag("ikn_wash"), Tag("zzz")), ["ink_wash", "paper"])
     assert found.tags == () and found.unknown == (("ikn_wash", "ink_wash"), ("zzz", None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "trigger", "expected"),
+    [
+        ("style", "ink style", ("ink style, a fox, white background", "ink style, an owl")),
+        ("character", "zibbo", ("zibbo", "zibbo, a fox, white background")),
+        ("character", "", ("a fox, white background", "an owl")),
+        ("", "fox", ("a fox, white background", "fox, an owl")),
+    ],
+)
+def test_a_lora_is_tried_with_its_trigger_and_the_bases_own_prompts(kind: str, trigger: str, expected: tuple) -> None:
+    assert to_try(kind, trigger, ["a fox, white background", "an owl", "a castle"]) == expected

@@ -74,7 +74,7 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "ldm":
         from . import ldm
 
-        ldm.train(pack, work, shapes, faster=asked.compile, per_drawing=asked.views, **common)
+        ldm.train(pack, work, shapes, faster=asked.compile, per_drawing=asked.views, known=asked.known, **common)
     elif stage == "judge":
         from . import judge
 
@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", choices=list(NAMED), default="full")
     parser.add_argument("--channels", type=int, default=8, help="channels of the latent")
     parser.add_argument("--things", type=int, help="teach only so many things, favourites first")
+    parser.add_argument("--known", type=int, default=0, help="ldm: so many of them were taught before: half the views")
     parser.add_argument("--prompts", type=int, default=200, help="evaluate: how many prompts")
     parser.add_argument("--override", action="append", default=[], help="lora: an option, as lora.rank=16")
     parser.add_argument("--machine", default=platform.machine(), help="export: what the model card calls the machine")

@@ -20,10 +20,10 @@ from .progress import grid
 
 LARGEST = 40_000_000
 SAMPLE_PROMPTS = (
-    "a fox, cartoon style, white background",
-    "a rocket, flat style, blue background",
-    "an owl, glossy 3d style, yellow background",
-    "a castle, retro style, white background",
+    "a fox, white background",  # without a style: a LoRA's own is to show
+    "a rocket, blue background",
+    "an owl, yellow background",
+    "a castle, white background",
 )
 
 

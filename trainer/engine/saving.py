@@ -27,6 +27,7 @@ from trainer.home import Home
 from trainer.images.captions import with_trigger
 from trainer.library import register
 from trainer.problem import Problem
+from trainer.prompts import to_try
 from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -279,7 +280,4 @@ def sample_prompts(config: TrainConfig, facts: Any) -> tuple[str, ...]:
     """The prompts asked for, or two of the base's own with the trigger in."""
     if config.samples.prompts:
         return config.samples.prompts
-    trigger = config.captions.trigger
-    if config.run.kind == "character" and trigger:
-        return (trigger, *(with_trigger(prompt, trigger) for prompt in facts.sample_prompts[:1]))
-    return tuple(with_trigger(prompt, trigger) for prompt in facts.sample_prompts[:2])
+    return to_try(config.run.kind, config.captions.trigger, facts.sample_prompts)
