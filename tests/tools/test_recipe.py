@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,3 +215,34 @@ def test_one_command_works_for_some_minutes_and_hands_back_small_files(work: Pat
     assert (back / "carry.000").stat().st_size <= 15 * 2**20
     with pytest.raises(SystemExit, match="STAGE=MINUTES"):
         main(["sitting", *common, "--plan", "nothing=1"])
+
+
+@pytest.mark.slow
+def test_lessons_widen_what_is_taught_and_go_on_where_a_sitting_ended(work: Path, pack: Pack, tmp_path: Path) -> None:
+    from tools.mini_base import ldm, vae
+
+    elsewhere = tmp_path / "lessons"
+    shutil.copytree(work / "tokenizer", elsewhere / "tokenizer")
+    vae.train(pack, elsewhere, TINY, minutes=0.02, batch=4, device="cpu")
+    many = len(pack.concepts)
+    lessons = (ldm.Lesson(1, until=0.5), ldm.Lesson(many, known=1))
+
+    def counters() -> tuple[int, int, float]:
+        return torch.load(elsewhere / "ldm" / "state.pt", weights_only=True)["counters"]
+
+    ldm.train(pack, elsewhere, TINY, minutes=0.1, sitting=0.01, batch=4, device="cpu", per_drawing=2, lessons=lessons)
+    assert ldm.things_taught(elsewhere) == 1 and 0 < counters()[2] < 3
+    ldm.train(pack, elsewhere, TINY, minutes=0.1, batch=4, device="cpu", per_drawing=2, lessons=lessons)
+    assert ldm.things_taught(elsewhere) == many and counters()[2] >= 6
+    assert len(pack.first(1).concepts) == 1 and len(pack.concepts) == many
+
+    shown = [
+        ldm.LatentBank(
+            pack.first(many), Views(pack.first(many), "cpu", TINY.pixels), vae.load(elsewhere, torch.device("cpu")),
+            tokenizer.load(elsewhere / "tokenizer"), per_drawing=4, captions=1, seed=0, known=known,
+        ).latents.shape[0]
+        for known in (0, 1)
+    ]  # fmt: skip
+    first = pack.first(many).concepts[0].slug
+    of_first = sum(d.slug == first for i, d in enumerate(pack.first(many).drawings) if d.taught)
+    assert shown[0] - shown[1] == 2 * of_first

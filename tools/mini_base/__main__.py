@@ -14,8 +14,8 @@ from .shapes import NAMED
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Minutes of the whole stage on a data-centre GPU, and on two CPU cores (an honest, weaker model of `--things 16`).
-MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 36.0, "judge": 6.0}}
+# Minutes of the whole stage on a data-centre GPU, and on one CPU core (an honest, weaker model of 200 things).
+MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 141.0, "judge": 36.0}}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -50,9 +50,9 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
         if not pack_file.is_file():
             data.build(work / "npm", pack_file)
         return
-    pack = data.Pack(pack_file, asked.things if stage in ("judge", "ldm", "evaluate", "lora", "export") else None)
     shapes = replace(NAMED[asked.size], latent_channels=asked.channels)
     if stage == "tokenizer":
+        pack = data.Pack(pack_file)
         if not (work / "tokenizer" / "vocab.json").is_file():
             tokenizer.learn(tokenizer.sentences(pack.concepts), work / "tokenizer", shapes.vocabulary)
         return
@@ -62,6 +62,12 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
 
     torch.set_float32_matmul_precision("high")
     where = device_for(asked.device)
+    from .ldm import CPU_LESSONS, Lesson, things_taught
+
+    lessons = (Lesson(asked.things, asked.known),) if asked.things or where.type != "cpu" else CPU_LESSONS
+    things = {"judge": lessons[-1].things, "evaluate": things_taught(work), "lora": things_taught(work),
+              "export": things_taught(work)}  # fmt: skip
+    pack = data.Pack(pack_file, None if stage == "vae" else asked.things or things.get(stage))
     common = {"sitting": asked.sitting, "device": asked.device, "batch": asked.batch, "seed": asked.seed}
     if stage in MINUTES["cpu"]:
         common["minutes"] = asked.minutes if asked.minutes is not None else MINUTES[where.type][stage]
@@ -74,7 +80,7 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "ldm":
         from . import ldm
 
-        ldm.train(pack, work, shapes, faster=asked.compile, per_drawing=asked.views, known=asked.known, **common)
+        ldm.train(pack, work, shapes, faster=asked.compile, per_drawing=asked.views, lessons=lessons, **common)
     elif stage == "judge":
         from . import judge
 
@@ -131,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", choices=list(NAMED), default="full")
     parser.add_argument("--channels", type=int, default=8, help="channels of the latent")
-    parser.add_argument("--things", type=int, help="teach only so many things, favourites first")
+    parser.add_argument("--things", type=int, help="so many things, favourites first")
     parser.add_argument("--known", type=int, default=0, help="ldm: so many of them were taught before: half the views")
     parser.add_argument("--prompts", type=int, default=200, help="evaluate: how many prompts")
     parser.add_argument("--override", action="append", default=[], help="lora: an option, as lora.rank=16")

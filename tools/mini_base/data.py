@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ class Pack:
             self._keep(first_few(self.concepts, things))
         self.place_of = {c.slug: i for i, c in enumerate(self.concepts)}
         self.pose_grounds: list[str] = index["poses"]
+
+    def first(self, things: int | None) -> Pack:
+        """A pack of only so many of these things, favourites first; without a number this one."""
+        if things is None:
+            return self
+        fewer = copy(self)
+        fewer._keep(first_few(self.concepts, things))
+        fewer.place_of = {c.slug: i for i, c in enumerate(fewer.concepts)}
+        return fewer
 
     def _keep(self, concepts: list[Concept]) -> None:
         slugs = {c.slug for c in concepts}

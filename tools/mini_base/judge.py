@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from .words import article
 _STYLE_PLACE = {s.key: i for i, s in enumerate(STYLES)}
 _NO_STYLE = -1  # the mascot has a look of its own
 _HELD_BACK_POSES = 40
+_REUSE = 3  # every drawn batch is learnt from about so many times, at different moments
 _WOBBLE = Wobble(smallest=0.6, largest=1.1, shift=0.08, turn=15.0, still=0.1)
 
 
@@ -78,14 +80,15 @@ class Lessons:
 
     @torch.no_grad()
     def _as_drawn_by_a_model(self, pictures: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """A quarter goes through the autoencoder, a third is blurred, all get a little noise and a change of light."""
+        """A twelfth goes through the autoencoder, a third is blurred, all get a little noise and a change of light."""
         size, device = len(pictures), pictures.device
         if self.vae is not None:
-            part = pictures[-(size // 4) :]
+            few = max(1, size // 12)  # as dear as all the rest together when it is a quarter
+            part = pictures[-few:]
             with mixed(device):
                 latent = self.vae.encode(part.contiguous(memory_format=layout(device))).latent_dist.mean
                 latent = latent + 0.15 * latent.std() * torch.randn(latent.shape, generator=chance, device=device)
-                pictures[-(size // 4) :] = self.vae.decode(latent).sample.float().clamp(-1, 1)
+                pictures[-few:] = self.vae.decode(latent).sample.float().clamp(-1, 1)
         smaller = F.interpolate(pictures, scale_factor=0.5, mode="area")
         soft = F.interpolate(smaller, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
         roll = torch.rand(size, 1, 1, 1, generator=chance, device=device)
@@ -119,7 +122,7 @@ def train(
     """Train within the time given, write `work/judge/model` and return its own accuracy on held-back drawings."""
     where = device_for(device)
     torch.manual_seed(seed)
-    batch = batch or (512 if where.type == "cuda" else 48)
+    batch = batch or (512 if where.type == "cuda" else 96)
     tokenizer = load_tokenizer(work / "tokenizer")
     model = make_judge(shapes, tokenizer).to(where).train()
     loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
@@ -133,10 +136,13 @@ def train(
 
     fixed = ids([*STYLE_SENTENCES, *(background_sentence(b) for b in BACKGROUND_NAMES)])
     thing_ids = ids(thing_sentences(pack))
+    pool: deque[Any] = deque(maxlen=32)
     for step in loop.run(batch):
         if step % 20 == 0:
             thing_ids = ids(thing_sentences(pack, words))
-        pictures, things, styles, grounds = lessons.draw(batch, chance)
+        if step % _REUSE == 0 or not pool:  # drawing costs as much as learning
+            pool.append(lessons.draw(batch, chance))
+        pictures, things, styles, grounds = words.choice(pool)
         with mixed(where):
             seen = picture_embeddings(model, pictures)
             said = text_embeddings(model, torch.cat([thing_ids, fixed]))

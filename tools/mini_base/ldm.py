@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,22 @@ LOOK_AT = (
     "a car, retro style, white background",
     "a cactus, cartoon style, orange background",
 )
+
+TAUGHT = "things.json"  # how many things the model was taught, favourites first
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is taught up to a share of the stage's time: so many things, of which the first `known` come from the lesson
+    before and are shown half as often as new ones."""
+
+    things: int | None = None
+    known: int = 0
+    until: float = 1.0
+
+
+# A processor has no time for everything at once: few things until they have shapes, then more.
+CPU_LESSONS = (Lesson(16, 0, 0.26), Lesson(64, 0, 0.46), Lesson(200, 64))
 
 
 class LatentBank:
@@ -105,7 +124,7 @@ def _places(pack: Pack, per_drawing: int, known: int) -> list[int]:
     """Every taught drawing `per_drawing` times; half as often where its thing is among the first `known`."""
     taught = pack.where(taught=True)
     new = [place for place in taught if pack.place_of[pack.drawings[place].slug] >= known]
-    often = per_drawing // 2 if known else per_drawing
+    often = max(1, per_drawing // 2) if known else per_drawing
     return taught * often + new * (per_drawing - often)
 
 
@@ -120,19 +139,16 @@ def train(
     rate: float | None = None,
     device: str | None = None,
     per_drawing: int | None = None,
-    known: int = 0,
+    lessons: Sequence[Lesson] = (Lesson(),),
     faster: bool | None = None,
     seed: int = 0,
 ) -> Path:
-    """Train within the time given and write `work/ldm/model`, a plain diffusers folder.
-
-    `known` things, the pack's first, were taught in an earlier sitting and are shown half as often as new ones.
-    """
+    """Train within the time given and write `work/ldm/model`, a plain diffusers folder."""
     where = device_for(device)
     on_gpu = where.type == "cuda"
     torch.manual_seed(seed)
     batch = batch or (512 if on_gpu else 16)
-    rate = rate or (1e-3 if on_gpu else 6e-4)
+    rate = rate or (1e-3 if on_gpu else 8e-4)
     tokenizer = load_tokenizer(work / "tokenizer")
     vae = vae_stage.load(work, where)
     unet = make_unet(shapes).to(where, memory_format=layout(where)).train()
@@ -145,36 +161,52 @@ def train(
     parts = {"unet": unet, "text_encoder": text_encoder}
     averaging = 0.9995 if on_gpu else 0.998
     loop = Loop("ldm", work, parts, minutes=minutes, sitting=sitting, rate=rate, averaging=averaging)
-    if loop.share < 1:
-        views = Views(pack, where, shapes.pixels)
+    predict = torch.compile(unet) if (on_gpu if faster is None else faster) else unet
+
+    def look(file: Path) -> None:
+        draw_grid(assemble(vae, text_encoder, tokenizer, unet), file)
+
+    for lesson in lessons:
+        taught = pack.first(lesson.things)
+        if loop.share >= lesson.until:
+            continue
+        views = Views(taught, where, shapes.pixels)
         bank = LatentBank(
-            pack,
+            taught,
             views,
             vae,
             tokenizer,
-            per_drawing=per_drawing or (40 if on_gpu else 10),
+            per_drawing=per_drawing or (40 if on_gpu else 16),
             captions=4,
             wobble=Wobble() if on_gpu else CALM,
-            known=known,
+            known=lesson.known,
             seed=seed + loop.steps,
         )
         del views
-        _learn(loop, unet, text_encoder, vae, tokenizer, bank, batch, on_gpu if faster is None else faster)
+        (loop.folder / TAUGHT).write_text(json.dumps(len(taught.concepts)) + "\n", encoding="utf-8")
+        _learn(loop, predict, text_encoder, bank, batch, lesson.until, look)
+        if loop.share < lesson.until:
+            break  # the sitting is over
     with loop.averaged():
-        pipe = assemble(vae, text_encoder, tokenizer, unet)
-        draw_grid(pipe, loop.folder / "grid.png")
-        pipe.save_pretrained(loop.folder / "model")
+        look(loop.folder / "grid.png")
+        assemble(vae, text_encoder, tokenizer, unet).save_pretrained(loop.folder / "model")
     return loop.folder / "model"
 
 
 def _learn(
-    loop: Loop, unet: Any, text_encoder: Any, vae: Any, tokenizer: Any, bank: LatentBank, batch: int, faster: bool
+    loop: Loop,
+    predict: Any,
+    text_encoder: Any,
+    bank: LatentBank,
+    batch: int,
+    until: float,
+    look: Callable[[Path], None],
 ) -> None:
+    """Learn from `bank` up to the share `until` of the time; on a GPU `look` draws a grid every few minutes."""
     where = bank.device
     kept = _kept_signal().to(where)
-    predict = torch.compile(unet) if faster else unet
     next_look, look_every = loop.spent + 90, 150.0
-    for _ in loop.run(batch):
+    for _ in loop.run(batch, until):
         latent, ids = bank.batch(batch)
         strata = torch.arange(batch, device=where) + torch.rand(batch, device=where)
         moment = (strata / batch * 1000).long().clamp(max=999)
@@ -184,9 +216,7 @@ def _learn(
         if where.type == "cuda" and loop.spent > next_look:
             next_look += look_every
             with loop.averaged():
-                draw_grid(
-                    assemble(vae, text_encoder, tokenizer, unet), loop.folder / f"grid-{loop.spent / 60:04.1f}min.png"
-                )
+                look(loop.folder / f"grid-{loop.spent / 60:04.1f}min.png")
 
 
 def _kept_signal() -> torch.Tensor:
@@ -223,6 +253,12 @@ def diffusion_loss(
     with torch.no_grad():
         clean = (signal * noisy - rest * predicted - latent).pow(2).mean()
     return (error * weight).mean(), clean
+
+
+def things_taught(work: Path) -> int | None:
+    """How many things `work/ldm` was taught; None: all of them."""
+    file = work / "ldm" / TAUGHT
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:

@@ -52,6 +52,7 @@ class Loop:
         )
         self.average = [p.detach().clone() for p in self.weights]
         self.steps, self.samples, self.spent = 0, 0, 0.0
+        self.began = 0.0  # when this sitting's first step began
         self._waiting: list[dict[str, torch.Tensor]] = []
         self.folder = work / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,12 +63,13 @@ class Loop:
         """How much of the whole time is spent, 0 to 1."""
         return min(1.0, self.spent / (self.minutes * 60)) if self.minutes > 0 else 1.0
 
-    def run(self, batch_size: int) -> Iterator[int]:
-        """Yield step numbers until the time of the stage, or of this sitting, is over. Saves as it goes."""
-        started = last = saved = time.monotonic()
+    def run(self, batch_size: int, until: float = 1.0) -> Iterator[int]:
+        """Yield step numbers until this share of the stage's time, or this sitting, is over. Saves as it goes."""
+        last = saved = time.monotonic()
+        self.began = self.began or last
         first = self.steps
         warm_until = self.steps + _WARM  # also after a resume: the optimiser may start afresh
-        while self.share < 1 and (self.sitting is None or time.monotonic() - started < self.sitting * 60):
+        while self.share < min(1.0, until) and (self.sitting is None or time.monotonic() - self.began < self.sitting * 60):
             rate = self.rate * min(1.0, 1 - (warm_until - self.steps - 1) / _WARM) * _decay(self.share)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate

@@ -25,8 +25,8 @@ class Shapes:
     unet_groups: int = 16
     heads: int = 4
     judge_text: tuple[int, int] = (96, 2)  # width, layers
-    judge_vision: tuple[int, int] = (128, 4)
-    judge_patch: int = 8
+    judge_vision: tuple[int, int] = (160, 4)
+    judge_patch: int = 16
     judge_space: int = 128  # width of the space where pictures and sentences meet
 
 
