@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import LoraWeights, normalise
@@ -87,7 +88,7 @@ class Folder:
         if key not in self._read:
             found = normalise(path)
             if found.family != self.parts.family.name:
-                raise Problem("lora_other_family", name=path.stem, theirs=found.family, ours=self.parts.facts.title)
+                raise Problem("lora_other_family", name=path.stem, theirs=FAMILY_NAMES[found.family], ours=self.parts.facts.title)
             self._read = {k: v for k, v in self._read.items() if k[0] != path}
             self._read[key] = found
         return self._read[key]

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainer.adapters.families import FAMILIES
 from trainer.adapters.header import SIZES, Header, Tensor, read_header
-from trainer.adapters.kinds import Layout, locate, look, split_key
+from trainer.adapters.kinds import Layout, Seen, locate, look, split_key
 from trainer.adapters.layers import SUFFIXES, Layer
 from trainer.problem import Problem
 
@@ -78,12 +78,7 @@ def normalise(path: Path | str) -> LoraWeights:
     """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in."""
     path = Path(path)
     header = read_header(path)
-    seen = look(header)
-    refuse_others(seen.kind, path.name)
-    if seen.kind not in KINDS:
-        raise Problem("lora_kind", file=path.name, kind=seen.kind)
-    if seen.family not in FAMILIES:
-        raise Problem("lora_family", file=path.name, family=seen.family_name)
+    seen = _usable(header, path.name)
     tensors = read_tensors(path, header)
     groups: dict[tuple[str, str], dict[str, Array]] = {}
     unknown: list[str] = []
@@ -103,6 +98,27 @@ def normalise(path: Path | str) -> LoraWeights:
     if not modules:
         raise Problem("lora_no_adapter", file=path.name)
     return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
+
+
+def check_made_for(path: Path, family: str | None, base: str, field: str | None = None) -> None:
+    """From the header alone, before a base is loaded: a Problem where `path` is no LoRA for `base`, of `family` if known."""
+    try:
+        seen = _usable(read_header(path), path.name)
+    except Problem as problem:
+        raise Problem(problem.code, field=field, **problem.params) from problem
+    if family not in (None, seen.family):
+        raise Problem("lora_other_family", field=field, name=path.stem, theirs=seen.family_name, ours=base)
+
+
+def _usable(header: Header, name: str) -> Seen:
+    """What the file is; a Problem where nothing here can use it."""
+    seen = look(header)
+    refuse_others(seen.kind, name)
+    if seen.kind not in KINDS:
+        raise Problem("lora_kind", file=name, kind=seen.kind)
+    if seen.family not in FAMILIES:
+        raise Problem("lora_family", file=name, family=seen.family_name)
+    return seen
 
 
 def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
