@@ -52,7 +52,7 @@ def version(family: str, prediction: str) -> str:
 def folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> str:
     """The family by what the UNet reads; Problem for inpainting, upscaling, refiner and foreign models, and own code."""
     named = [index.get(part) or [None] for part in _PARTS]
-    if isinstance(index.get("_class_name"), list) or any(list(one)[0] not in _LIBRARIES for one in named):
+    if isinstance(index.get("_class_name"), list) or any(next(iter(one)) not in _LIBRARIES for one in named):
         raise Problem("base_own_code", field="model.base", base=path.name)
     kind = str(index.get("_class_name", "?")).removesuffix("Pipeline")
     if not unet:

@@ -71,6 +71,8 @@ def bake(base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda do
     for use, lora in read:
         if lora.family != base.family:
             raise Problem("lora_other_family", name=use.path.stem, theirs=FAMILY_NAMES[lora.family], ours=base.title)
+        if any(layer.bias is not None for layer in lora.modules.values()):
+            raise Problem("tool_bias", field="loras", name=use.path.stem)
     changed: dict[Spot, np.ndarray] = {}
     for index, place in enumerate(weights.spots):
         delta = None
