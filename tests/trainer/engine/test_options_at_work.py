@@ -19,6 +19,7 @@ from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
+from trainer.problem import Problem
 
 OTHER = {
     "lr": "0.004", "text_encoder_lr": "0.004", "weight_decay": "0.9", "beta1": "0.5", "beta2": "0.5", "d_coef": "3",
@@ -110,6 +111,13 @@ def test_an_option_changes_the_loss(learner, given: str, word: str) -> None:
         return float(maker.backward(3, [[Look(items[0], False), Look(items[1], False)]]))
 
     assert loss(given) != loss(given, word)
+
+
+def test_a_zero_terminal_schedule_is_asked_of_the_base_itself(learner) -> None:
+    bench, *_ = learner
+    with pytest.raises(Problem) as told:
+        load_base(bench.config("noise.zero_terminal=true"), bench.home)
+    assert told.value.code == "zero_terminal_epsilon"
 
 
 def test_formats_follow_their_options(bench) -> None:

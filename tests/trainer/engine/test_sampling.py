@@ -158,6 +158,12 @@ def test_bad_requests_are_answered(changes, code):
     assert problem.value.code == code
 
 
+def test_more_loras_than_anybody_means_are_refused(lora):
+    with pytest.raises(Problem) as told:
+        request(*[Use(lora)] * 51).checked()
+    assert told.value.code == "too_many_loras"
+
+
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1e9])
 def test_bad_strengths_are_answered(strength, lora):
     with pytest.raises(Problem) as problem:
