@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from trainer import files
+from trainer import bases, files
 from trainer.adapters.fold import Use
 from trainer.adapters.tools.merge import merge, resize
+from trainer.base_facts import BaseFacts
 from trainer.home import Home
 from trainer.library import Library, register
 from trainer.problem import Problem
@@ -25,7 +26,8 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str)
         raise Problem("name_missing", field="save.name")
     size = _rank(rank.strip())
     library = Library(home)
-    paths = [library.card(one).file for one in names]
+    cards = [library.card(one) for one in names]
+    paths = [card.file for card in cards]
     numbers = [_strength(word) for word in strengths.replace("、", ",").split(",") if word.strip()]
     if len(numbers) > len(names):
         raise Problem("strengths_many", field="strengths", given=len(numbers), names=len(names))
@@ -34,9 +36,19 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str)
     if len(paths) == 1:
         resize(paths[0], target, rank=size)
     else:
-        merge([Use(path, number, number) for path, number in zip(paths, numbers, strict=True)], target, rank=size)
+        uses = [Use(path, number, number) for path, number in zip(paths, numbers, strict=True)]
+        merge(uses, target, rank=size, base=_base_here(home, cards[0].base))
     register(target)
     return target.stem
+
+
+def _base_here(home: Home, name: str) -> BaseFacts | None:
+    """The base a LoRA names where it lies on this disk; DoRA and some other kinds can be merged on it alone."""
+    try:
+        base = bases.find(home, name)
+    except Problem:
+        return None
+    return base if base.path else None
 
 
 def _rank(word: str) -> int | None:

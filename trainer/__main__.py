@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "trainer.images.check",
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
+    "card": "trainer.commands.card",
     "doctor": "trainer.doctor",
     "bench": "bench.__main__",
 }

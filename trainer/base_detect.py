@@ -22,6 +22,9 @@ _UNET = "model.diffusion_model."
 _READS = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
 _SD2_BIAS = f"{_UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+_PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+_LIBRARIES = (None, "diffusers", "transformers")
+"""Where the classes of a folder's parts come from; any other word is a Python file the folder brings along."""
 _READERS = {
     "sd1": ("cond_stage_model.",), "sd2": ("cond_stage_model.",),
     "sdxl": ("conditioner.embedders.0.", "conditioner.embedders.1."),
@@ -47,7 +50,10 @@ def version(family: str, prediction: str) -> str:
 
 
 def folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> str:
-    """The family by what the UNet reads; Problem for inpainting, upscaling, refiner and foreign models."""
+    """The family by what the UNet reads; Problem for inpainting, upscaling, refiner and foreign models, and own code."""
+    named = [index.get(part) or [None] for part in _PARTS]
+    if isinstance(index.get("_class_name"), list) or any(next(iter(one)) not in _LIBRARIES for one in named):
+        raise Problem("base_own_code", field="model.base", base=path.name)
     kind = str(index.get("_class_name", "?")).removesuffix("Pipeline")
     if not unet:
         raise Problem("base_other_kind", field="model.base", base=path.name, kind=kind)

@@ -56,6 +56,11 @@ class Home:
     def cache(self) -> Path:
         return self.outputs / "cache"
 
+    def lora(self, given: str) -> Path:
+        """The file of a LoRA given by its path or by its name in the library; it need not be there."""
+        path = Path(given).expanduser()
+        return path if path.is_file() else self.loras / f"{given}.safetensors"
+
     def create(self) -> Home:
         """Make the folders that are missing; returns self."""
         for folder in (self.datasets, self.models, self.runs, self.loras, self.previews, self.trash, self.cache):

@@ -17,6 +17,7 @@ from app.services import Ui
 from app.views import library as view
 from app.views import parts
 from app.words import esc
+from trainer import model_card
 from trainer.adapters.inspect import inspect
 from trainer.problem import Problem
 
@@ -237,9 +238,9 @@ def _show(ui: Ui, name: str | None, words: str, kind: str, state: str) -> list[A
             "",
             None,
         ]
-    full = view.card(
-        one, ui.file, t, ui.lang, preview=ui.href("preview", lora=one.name), again=ui.href("train", again=one.name)
-    )
+    preview, again = ui.href("preview", lora=one.name), ui.href("train", again=one.name)
+    readme = "" if one.broken else model_card.text(one, ui.lang)
+    full = view.card(one, ui.file, t, ui.lang, preview=preview, again=again, readme=readme)
     whole = not one.broken
     values = [one.name, one.purpose, one.trigger, one.notes, one.recommended.best, one.state]
     return [

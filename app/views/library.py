@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from app.views import parts
 from app.words import Say, date, esc, size
@@ -43,7 +44,7 @@ def grid(cards: Sequence[Any], chosen: str | None, newest: str | None, file: Fil
     return f'<ul class="l-grid" aria-label="{esc(t("page.library.cards"))}">{"".join(items)}</ul>'
 
 
-def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str) -> str:
+def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, readme: str = "") -> str:
     """One LoRA in full: large picture, trigger to copy, how strongly to use it, and everything a giver must know."""
     if item.broken:
         why = f'<div class="r-why" role="alert"><p>{esc(item.broken.sentence(lang))}</p></div>'
@@ -68,6 +69,11 @@ def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str) 
         links.append(f'<a class="p-link" href="{esc(link)}?download" download>{esc(t("page.library.download"))}</a>')
     if item.ours:
         links.append(f'<a class="p-link" href="{esc(again)}">{esc(t("page.library.again"))}</a>')
+    if readme:
+        links.append(
+            f'<a class="p-link" href="data:text/markdown;charset=utf-8,{quote(readme)}" download="README.md" '
+            f'title="{esc(t("page.library.readme_help"))}">{esc(t("page.library.readme"))}</a>'
+        )
     return (
         f'<article class="l-card"><div class="l-picture">{large}</div><div class="l-facts"><h2>{esc(item.name)}</h2>'
         f"{parts.mark(t(f'page.library.state.{item.state}'), 'good' if item.state == 'in_use' else 'quiet')}"

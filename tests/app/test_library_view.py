@@ -52,6 +52,9 @@ def test_a_card_says_how_to_use_it_and_where_it_comes_from(home: Home) -> None:
     ):
         assert words in said
     assert "<b>Ink" not in said and 'data-copy="inkfox"' in said
+    assert "README.md" not in said
+    said = view.card(card, file, en, "en", preview="", again="", readme='# "Ink" <b>')
+    assert 'href="data:text/markdown;charset=utf-8,%23%20%22Ink%22%20%3Cb%3E" download="README.md"' in said
 
 
 def test_a_broken_file_is_a_card_with_a_sentence(home: Home) -> None:

@@ -14,6 +14,8 @@ from playwright.sync_api import expect
 from app import drawings
 from app.drawings import Drawings
 from tests.app import studio
+from trainer.adapters import file as lora_file
+from trainer.cards import MAX_SHOWN
 from trainer.jobs.store import Store
 from trainer.texts import t
 
@@ -235,6 +237,19 @@ def test_a_file_from_elsewhere_is_added(page: Page, live_server: Any, tmp_path: 
     page.locator("atelier-add input").set_input_files(bad)
     page.locator("#library-message .a-problem").wait_for()
     assert not (home.loras / "bad.safetensors").exists()
+
+
+def test_what_a_strange_file_says_is_shown_as_cut_text_and_runs_nothing(page: Page, live_server: Any, ink: Path) -> None:
+    evil = "<script>window.__x=1</script><img src=x onerror='window.__x=2'>"
+    said = {"modelspec.title": evil, "modelspec.description": evil * 500, "modelspec.trigger_phrase": evil}
+    said |= {"modelspec.license": evil, "ss_sd_model_name": evil} | {f"key {index}": "v" for index in range(10_000)}
+    lora_file.rewrite(ink, live_server.services.home.loras / "Strange.safetensors", said)
+    page.goto(f"{live_server.url}/en/library?lora=Strange")
+    page.locator("#library-card h2", has_text="Strange").wait_for()
+    expect(page.locator("#library-card .l-say")).to_contain_text("<script>window.__x=1</script>")
+    assert len(page.locator("#library-card .l-say").inner_text()) <= MAX_SHOWN
+    assert page.evaluate("window.__x === undefined") and page.locator("#library-card img[src=x]").count() == 0
+    live_server.services.library.trash("Strange")
 
 
 @pytest.mark.parametrize("name", ["runs", "preview", "library"])

@@ -47,11 +47,20 @@ def test_tags_are_taken_out_and_the_rest_reads_on(prompt, left, tags):
         "<lora:ink:1:2:3:4>",
         "<lora:ink:depth=1>",
         "<lora:ink:200>",
+        "<lora:ink:1e9>",
+        "<lora:ink:inf>",
+        "<lora:ink:abc>",
     ],
 )
 def test_a_tag_that_cannot_be_read_is_named_and_not_drawn(tag):
     parsed = parse(f"a cat {tag}")
     assert (parsed.prompt, parsed.tags, parsed.broken) == ("a cat", (), (tag,))
+
+
+def test_a_path_is_no_name_and_fifty_tags_are_fifty():
+    found = resolve(parse("x <lora:../../x:1>").tags, ["ink"])
+    assert found.tags == () and [name for name, _ in found.unknown] == ["../../x"]
+    assert len(parse(" ".join(f"<lora:a{n}:1>" for n in range(50))).tags) == 50
 
 
 @given(st.text(max_size=200))

@@ -17,18 +17,18 @@ from trainer.adapters.families import FAMILIES, family_modules
 from trainer.adapters.header import Header
 from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
 from trainer.adapters.layers import size
-from trainer.adapters.names import bare, split_key, to_diffusers, to_kohya, to_sgm
+from trainer.adapters.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
 from trainer.texts import t
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))
 _SIZED = ("down", "up", "diff")
-_EXOTIC = ("dora", "loha", "lokr", "tucker", "full", "oft", "ia3", "glora")
+_EXOTIC = ("dora", "loha", "lokr", "tucker", "full", "oft", "boft", "ia3", "glora")
 KINDS = {
     "a1111": {"lora", "locon", *_EXOTIC},
-    "forge": {"lora", "locon", *_EXOTIC} - {"oft", "ia3"},
+    "forge": {"lora", "locon", *_EXOTIC} - {"oft", "boft", "ia3"},
     "comfyui": {"lora", "locon", *_EXOTIC} - {"ia3"},
-    "invokeai": {"lora", "locon", *_EXOTIC} - {"oft", "glora"},
+    "invokeai": {"lora", "locon", *_EXOTIC} - {"oft", "boft", "glora"},
     "diffusers": {"lora", "locon"},
 }
 """The adapter kinds each program has code for. DoRA has rules of its own (`_dora`)."""
@@ -77,6 +77,9 @@ def _judge(program: str, header: Header, seen: Seen) -> Verdict:
     sizes = family_modules(seen.family)
     named = {name: known[name] for name in layers if name in known}
     fitting = {name for name, place in named.items() if _fits(layers[name], sizes.get(place))}
+    if program != "diffusers":
+        norms = {name for name, tensors in layers.items() if name in norm_names() and _norm(program, tensors)}
+        named, fitting = named | {name: norm_names()[name] for name in norms}, fitting | norms
     total, matched = len(layers), len(fitting)
     if seen.kind == "dora":
         trouble = _dora(program, header, seen)
@@ -185,6 +188,11 @@ def _fits(shapes: dict[str, tuple[int, ...]], module: Any) -> bool:
     if not any(what in _SIZED or what.startswith(("hada_", "lokr_")) for what in shapes):
         return True
     return size(shapes) == (module.shape[0], math.prod(module.shape[1:]))
+
+
+def _norm(program: str, tensors: dict[str, tuple[int, ...]]) -> bool:
+    """Full differences of a norm: A1111 asks for weight and bias, the others take either."""
+    return set(tensors) == {"diff", "diff_b"} if program == "a1111" else set(tensors) <= {"diff", "diff_b"}
 
 
 # --- rules of single programs -----------------------------------------------------------------------------------------

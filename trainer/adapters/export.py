@@ -42,10 +42,15 @@ def export(path: Path, layout: str, out: Path) -> Path:
     if layout == "kohya":
         tensors = lora_file.kohya_tensors(layers, weights.family)
         formats = {key: types.get(locate(key) or ("", ""), "fp32") for key in tensors}
+        if told.get("ss_network_module") == "networks.oft":  # whose alpha means another bound than the one written here
+            told["ss_network_module"] = "lycoris.kohya"
         return lora_file.write_tensors(out, tensors, told, formats)
-    strange = next((layer.kind for layer in layers.values() if layer.kind != "lora"), None)
-    if strange:
-        raise Problem("export_kind", file=path.name, kind=strange)
+    for layer in layers.values():
+        if not layer.tensors.keys() <= {"down", "up", "dora"}:
+            kind = layer.kind if layer.bias is None else f"{layer.kind} + diff_b"
+            raise Problem("export_kind", file=path.name, kind=kind)
+        if layer.kind == "dora" and not _by_row(layer):
+            raise Problem("export_dora", file=path.name)
     tensors, formats, folded = _diffusers(layers, types)
     return lora_file.write_tensors(out, tensors, told | _metadata(layers, folded), formats)
 
@@ -93,10 +98,19 @@ def _diffusers(
         if np.array_equal(lora_file.rounded(_unfold(product, layer.scale), word), up):
             up = product
             folded.add(place)
+        if "dora" in layer.tensors:
+            shape = (-1,) if layer.down.ndim == 2 else (1, -1, 1, 1)
+            tensors[f"{name}.lora_magnitude_vector"] = layer.tensors["dora"].reshape(shape)
+            formats[f"{name}.lora_magnitude_vector"] = word
         tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = layer.down, up
         formats[f"{name}.lora_A.weight"] = word
         formats[f"{name}.lora_B.weight"] = word if np.array_equal(lora_file.rounded(up, word), up) else "fp32"
     return tensors, formats, folded
+
+
+def _by_row(layer: Layer) -> bool:
+    """Whether DoRA's magnitude is PEFT's, one number an output row; of [1, 1] nobody can tell."""
+    return layer.tensors["dora"].shape[0] == layer.up.shape[0] > 1
 
 
 def _unfold(up: Any, scale: float) -> Any:
@@ -115,7 +129,8 @@ def _metadata(layers: Places, folded: set[tuple[str, str]]) -> dict[str, str]:
         rank, alpha, alphas[part] = (_commonest(values) for values in (ranks, means, was))
         words = {
             "r": rank, "lora_alpha": alpha, "rank_pattern": _others(ranks, rank), "alpha_pattern": _others(means, alpha),
-            "target_modules": sorted(mine), "use_dora": False, "use_rslora": False, "bias": "none",
+            "target_modules": sorted(mine), "use_dora": any("dora" in layer.tensors for layer in mine.values()),
+            "use_rslora": False, "bias": "none",
         }  # fmt: skip
         config |= {f"{part}.{key}": value for key, value in words.items()}
         alphas |= {f"{part}.{module}": value for module, value in _others(was, alphas[part]).items()}

@@ -52,14 +52,15 @@ def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
     for (part, module), given in weights.items():
         layer = given if isinstance(given, Layer) else Layer.lora(*given)
         name = to_kohya(part, module, family)
-        if layer.size is None:
+        if not layer.whole:
             shapes = ", ".join(f"{what} {tensor.shape}" for what, tensor in layer.tensors.items())
             raise ValueError(f"{name}: {shapes} are no factors of one layer")
         if f"{name}.alpha" in tensors:
             raise ValueError(f"{name}: given twice")
         for what, tensor in layer.tensors.items():
             tensors[f"{name}.{SUFFIXES.get(what, what)}"] = tensor
-        tensors[f"{name}.alpha"] = np.asarray(layer.alpha, np.float32)
+        if not layer.no_matrix:
+            tensors[f"{name}.alpha"] = np.asarray(layer.alpha, np.float32)
     return tensors
 
 

@@ -1,7 +1,7 @@
 """Puts LoRAs of any strength into a loaded base and takes them out again to the bit. Used by preview, samples and `sample`.
 
-The delta (for plain LoRA (alpha / r) · up·down, layers.py has the others) is added to the layer's weight itself, so that
-drawing costs nothing beside the bare base.
+The delta (for plain LoRA (alpha / r) · up·down, layers.py has the others) is added to the layer's weight itself, and a bias's
+own to the bias, so that drawing costs nothing beside the bare base.
 The pristine weights stay where they are: a changed layer gets another tensor, and `clear` puts the first one back.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import LoraWeights, normalise
@@ -37,7 +38,7 @@ class Folder:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._pristine: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._pristine: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._read: dict[tuple[Path, int], LoraWeights] = {}
 
     def apply(self, uses: Iterable[Use], scale: float = 1.0) -> list[tuple[Path, int, int]]:
@@ -49,7 +50,7 @@ class Folder:
 
         self.clear()
         matched = []
-        sums: dict[tuple[str, str], Any] = {}
+        sums: dict[tuple[str, str, str], Any] = {}
         for use in uses:
             weights = self.weights(use.path)
             fits = 0
@@ -61,24 +62,24 @@ class Folder:
                 strength = scale * (use.unet if part == "unet" else use.text_encoder)
                 if strength == 0:
                     continue
-                delta = _delta(adapter, layer.weight, torch) * strength
-                key = (part, module)
-                sums[key] = sums[key] + delta if key in sums else delta
+                for name, change in _changes(adapter, layer, torch).items():
+                    key = (part, module, name)
+                    sums[key] = sums[key] + change * strength if key in sums else change * strength
             if not fits:
                 raise Problem("lora_no_match", name=use.path.stem)
             matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
-        for key, delta in sums.items():
-            layer = self._layer(*key)
-            old = layer.weight
-            new = torch.nn.Parameter((old.detach().float() + delta).to(old.dtype), requires_grad=False)
+        for key, change in sums.items():
+            layer, name = self._layer(*key[:2]), key[2]
+            old = getattr(layer, name)
+            new = torch.nn.Parameter((old.detach().float() + change).to(old.dtype), requires_grad=False)
             self._pristine[key] = (layer, old)
-            layer.weight = new
+            setattr(layer, name, new)
         return matched
 
     def clear(self) -> None:
         """Put the pristine tensors back, the very same objects."""
-        for layer, weight in self._pristine.values():
-            layer.weight = weight
+        for (_, _, name), (layer, pristine) in self._pristine.items():
+            setattr(layer, name, pristine)
         self._pristine = {}
 
     def weights(self, path: Path) -> LoraWeights:
@@ -87,7 +88,8 @@ class Folder:
         if key not in self._read:
             found = normalise(path)
             if found.family != self.parts.family.name:
-                raise Problem("lora_other_family", name=path.stem, theirs=found.family, ours=self.parts.facts.title)
+                theirs = FAMILY_NAMES[found.family]
+                raise Problem("lora_other_family", name=path.stem, theirs=theirs, ours=self.parts.facts.title)
             self._read = {k: v for k, v in self._read.items() if k[0] != path}
             self._read[key] = found
         return self._read[key]
@@ -106,7 +108,11 @@ class Folder:
         return None
 
 
-def _delta(adapter: Layer, weight: Any, torch: Any) -> Any:
-    """The change of `weight` at strength 1, in float32 on its device."""
+def _changes(adapter: Layer, layer: Any, torch: Any) -> dict[str, Any]:
+    """What is added to `weight` and `bias` at strength 1, in float32 on the layer's device."""
+    weight = layer.weight.detach()
     there = adapter.moved(lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(weight.device).float())
-    return there.delta(weight.detach().float())
+    found = {} if there.bias_alone else {"weight": there.delta(weight.float())}
+    if there.bias is not None and layer.bias is not None:
+        found["bias"] = there.bias.reshape(layer.bias.shape)
+    return found

@@ -20,7 +20,8 @@ from trainer.problem import Problem
 from trainer.texts import t
 
 SHOWN = 4096
-_CARRIERS = ("down", "up", "diff", "oft", "ia3", "glora")
+_CARRIERS = ("down", "up", "diff", "diff_b", "ia3")
+_STARTS = ("hada_", "lokr_", "oft_", "glora_")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _count(header: Header) -> tuple[dict[str, int], int]:
     unknown = 0
     for key in header.tensors:
         split, place = split_key(key), locate(key)
-        if split and place and (split.what in _CARRIERS or split.what.startswith(("hada_", "lokr_"))):
+        if split and place and (split.what in _CARRIERS or split.what.startswith(_STARTS)):
             parts[place[0]].add(place[1])
         elif split and not place and split.module.startswith("lora_unet_"):
             parts["unet"].add(split.module)  # names of the original code, or of another family

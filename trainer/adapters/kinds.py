@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer.adapters.header import Header
-from trainer.adapters.names import bare, known_paths, original_names, split_key, universe
+from trainer.adapters.names import bare, known_paths, norm_names, original_names, split_key, universe
 
 __all__ = ["FAMILY_NAMES", "Layout", "Seen", "locate", "look", "rank", "split_key"]
 
@@ -30,12 +30,13 @@ _SD3 = ("lora_unet_joint_blocks_", "transformer.transformer_blocks", "lora_trans
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _UNET_STARTS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.")
+_FAMILIES_OF_TENSORS = ("hada_", "lokr_", "oft_", "glora_")
 _PARTS = ("unet", "text_encoder_2", "text_encoder")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """`kind`: lora, locon, dora, loha, lokr, tucker, oft, ia3, glora, full, checkpoint, embedding or none."""
+    """`kind`: lora, locon, dora, loha, lokr, tucker, oft, boft, ia3, glora, full, checkpoint, embedding or none."""
 
     layout: Layout
     kind: str
@@ -59,6 +60,8 @@ def locate(key: str) -> tuple[str, str] | None:
     if split is None:
         return None
     known = universe().get(split.module) or original_names().get(split.module)
+    if not known and split.what in ("diff", "diff_b"):
+        known = norm_names().get(split.module)
     if known:
         return known
     path = split.module.removeprefix("base_model.model.").replace(".processor.", ".")
@@ -87,13 +90,16 @@ def _layout(header: Header) -> Layout:
 
 
 def _kind(header: Header) -> str:
-    whats = {split.what[:4] if split.what[:5] in ("hada_", "lokr_") else split.what
+    whats = {split.what.partition("_")[0] if split.what.startswith(_FAMILIES_OF_TENSORS) else split.what
              for split in map(split_key, header.tensors) if split}
     if any(key.startswith(_CHECKPOINT) for key in header.tensors):
         return "checkpoint"
-    for what, kind in (("dora", "dora"), ("magnitude", "dora"), ("hada", "loha"), ("lokr", "lokr"), ("oft", "oft")):
+    for what, kind in (("dora", "dora"), ("magnitude", "dora"), ("hada", "loha"), ("lokr", "lokr")):
         if what in whats:
             return kind
+    if "oft" in whats:  # BOFT's blocks have an axis more: one turn after another
+        blocks = (len(tensor.shape) for key, tensor in header.tensors.items() if key.endswith(".oft_blocks"))
+        return "boft" if 4 in blocks else "oft"
     if "mid" in whats:
         return "tucker"
     if "down" in whats and "up" in whats:
@@ -104,7 +110,7 @@ def _kind(header: Header) -> str:
     for kind in ("glora", "ia3"):
         if kind in whats and any(key.startswith("lora_") for key in header.tensors):
             return kind
-    return "full" if "diff" in whats else "none"
+    return "full" if "diff" in whats or "diff_b" in whats else "none"
 
 
 def rank(header: Header) -> int | None:

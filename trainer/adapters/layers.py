@@ -1,7 +1,8 @@
 """One layer's adapter of any kind, and the change it makes to a weight. Used by the file, the preview and the tools.
 
 The formulas use only what NumPy and torch arrays have in common, so that the same lines serve a file on a disk and a
-base on a GPU. Names of tensors are kohya's and LyCORIS's, shortened: `down up mid dora diff hada_* lokr_*`.
+base on a GPU. Names of tensors are kohya's and LyCORIS's, shortened: `down up mid dora diff diff_b hada_* lokr_*`, and those
+of multiplied.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SUFFIXES = {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "dora": "dora_scale"}
+from trainer.adapters import multiplied
+
+SUFFIXES = {
+    "down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight", "dora": "dora_scale",
+    "ia3": "weight", "ia3_in": "on_input", "glora_a1": "a1.weight", "glora_a2": "a2.weight", "glora_b1": "b1.weight",
+    "glora_b2": "b2.weight",
+}  # fmt: skip
 """How a tensor's name ends in a kohya file, where it is not the same word."""
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,26 +45,57 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """lora, tucker, dora, loha, lokr or full."""
+        """lora, tucker, dora, loha, lokr, oft, ia3, glora or full."""
         return kind(self.tensors)
 
     @property
     def rank(self) -> int | None:
         """What alpha is divided by; None where nothing divides it (a full difference, a LoKr of two whole factors)."""
-        return rank({name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
+        return rank(_shapes(self.tensors))
 
     @property
     def scale(self) -> float:
-        """alpha / r."""
+        """alpha / r. OFT's alpha is a bound instead, and (IA)³ has none."""
         return self.alpha / self.rank if self.rank else 1.0
 
     @property
     def size(self) -> tuple[int, int] | None:
         """(rows, columns) of ΔW as a matrix; None where the tensors do not fit each other."""
-        return size({name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
+        return size(_shapes(self.tensors))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tensors fit each other."""
+        if multiplied.kind(self.tensors):
+            return multiplied.whole(_shapes(self.tensors))
+        return self.bias_alone or self.size is not None
+
+    @property
+    def bias(self) -> Any:
+        """What is added to the layer's bias at strength 1 (`diff_b`), whatever alpha is; None where nothing is."""
+        return self.tensors.get("diff_b")
+
+    @property
+    def needs_weight(self) -> bool:
+        """Whether ΔW depends on the base's weight: DoRA, OFT, (IA)³ and GLoRA."""
+        return "dora" in self.tensors or multiplied.kind(self.tensors) is not None
+
+    @property
+    def bias_alone(self) -> bool:
+        """Whether the weight stays as it is."""
+        return self.tensors.keys() == {"diff_b"}
+
+    @property
+    def no_matrix(self) -> bool:
+        """Whether it changes no matrix, but a norm or a bias alone."""
+        return self.bias_alone or (self.kind == "full" and self.tensors["diff"].ndim == 1)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether ΔW has this weight's size. A 1x1 convolution and a linear layer take each other's adapters."""
+        if multiplied.kind(self.tensors):
+            return len(shape) > 1 and multiplied.fits(_shapes(self.tensors), shape)
+        if self.bias_alone:
+            return self.bias.reshape(-1).shape == shape[:1]
         return self.size == (shape[0], math.prod(shape[1:]))
 
     def moved(self, convert: Callable[[Any], Any]) -> Layer:
@@ -65,17 +103,19 @@ class Layer:
         return Layer({name: convert(tensor) for name, tensor in self.tensors.items()}, self.alpha)
 
     def delta(self, weight: Any = None) -> Any:
-        """ΔW at strength 1, in the weight's shape (without one, in the adapter's own). DoRA needs the base's weight.
+        """ΔW at strength 1, in the weight's shape (without one, in the adapter's own). Some kinds need the base's weight.
 
         DoRA (Liu et al. 2024): W' = m · (W + ΔW) / ‖W + ΔW‖, the norm by input column where m is [1, in] (LyCORIS and all
         programs), by output row where m is [out, 1] (PEFT).
         """
+        if weight is None and self.needs_weight:
+            raise ValueError(f"{self.kind} is a change of a base's weight, which is needed here")
+        if multiplied.kind(self.tensors):
+            return multiplied.change(self.tensors, self.alpha, weight)
         change = product(self.tensors) * self.scale
         change = change.reshape(tuple(weight.shape) if weight is not None else self._shape())
         if "dora" not in self.tensors:
             return change
-        if weight is None:
-            raise ValueError("DoRA is a change of a base's weight, which is needed here")
         return decomposed(weight + change, self.tensors["dora"]) - weight
 
     def _shape(self) -> tuple[int, ...]:
@@ -88,14 +128,20 @@ class Layer:
         return (rows, columns)
 
 
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def kind(names: Any) -> str:
     """The adapter's kind from the names of its tensors."""
     if "dora" in names:
         return "dora"
+    if found := multiplied.kind(names):
+        return found
     for start, found in (("hada", "loha"), ("lokr", "lokr")):
         if any(name.startswith(start) for name in names):
             return found
-    return "full" if "diff" in names else "tucker" if "mid" in names else "lora"
+    return "full" if "diff" in names or set(names) == {"diff_b"} else "tucker" if "mid" in names else "lora"
 
 
 def rank(shapes: Shapes) -> int | None:
@@ -103,7 +149,7 @@ def rank(shapes: Shapes) -> int | None:
     for name in ("down", "hada_w1_b", "lokr_w2_b", "lokr_w1_b"):
         if name in shapes:
             return shapes[name][0]
-    return None
+    return shapes["glora_a1"][1] if "glora_a1" in shapes else None
 
 
 def size(shapes: Shapes) -> tuple[int, int] | None:
@@ -115,6 +161,8 @@ def size(shapes: Shapes) -> tuple[int, int] | None:
     if found is None or any(0 in shape for shape in shapes.values()):
         return None
     rows, columns = found
+    if math.prod(shapes.get("diff_b", (rows,))) != rows:
+        return None
     magnitude = shapes.get("dora")
     if magnitude is not None:
         by_row = magnitude[:1] == (rows,) and math.prod(magnitude) == rows

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from trainer.adapters.families import FAMILIES, TextEncoder, UNet, family_modules, modules, sd1_modules
 
 __all__ = [
-    "Key", "bare", "from_kohya", "key_map", "known_paths", "original_names", "sd1_modules", "split_key",
+    "Key", "bare", "from_kohya", "key_map", "known_paths", "norm_names", "original_names", "sd1_modules", "split_key",
     "to_diffusers", "to_kohya", "to_sgm", "universe",
 ]  # fmt: skip
 
@@ -23,7 +23,7 @@ TEXT = "text_model."
 
 _SUFFIXES = {
     "lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha",
-    "dora_scale": "dora", "diff": "diff", "diff_b": "diff_b", "w_norm": "norm", "b_norm": "norm",
+    "dora_scale": "dora", "diff": "diff", "diff_b": "diff_b", "w_norm": "diff", "b_norm": "diff_b",
     "lora_A.weight": "down", "lora_B.weight": "up", "lora_A.default.weight": "down", "lora_B.default.weight": "up",
     "lora.down.weight": "down", "lora.up.weight": "up", "lora_linear_layer.down.weight": "down",
     "lora_linear_layer.up.weight": "up", "lora_magnitude_vector": "magnitude",
@@ -32,8 +32,9 @@ _SUFFIXES = {
 """How the end of a key tells what the tensor is. LoHa's and LoKr's keep their names; all others follow below."""
 
 _OTHER = re.compile(
-    r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_[wt]\w+|oft_\w+|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
+    r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_[wt]\w+|oft_\w+|rescale|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
 )
+_REST = {"weight": "ia3", "on_input": "ia3_in"} | {name: f"glora_{name}" for name in ("a1", "a2", "b1", "b2")}
 _PROCESSOR = re.compile(r"\.processor\.(to_(?:q|k|v|out))_lora\.(down|up)\.weight$")
 _OLD_TEXT = re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 
@@ -64,10 +65,7 @@ def split_key(key: str) -> Key | None:
     other = _OTHER.match(key)
     if other:
         end = other["end"]
-        if end.startswith(("hada_", "lokr_")):
-            return Key(other["module"], end)
-        rest = "ia3" if end in ("weight", "on_input") else "glora"
-        return Key(other["module"], "oft" if end.startswith("oft_") else rest)
+        return Key(other["module"], _REST.get(end, end))
     return None
 
 
@@ -168,6 +166,24 @@ def original_names() -> dict[str, tuple[str, str]]:
     """kohya module names in the original code's spelling, as sd-scripts writes SDXL -> (part, module)."""
     return {"lora_unet_" + to_sgm(module, "sdxl").replace(".", "_"): (part, module)
             for part, module in family_modules("sdxl") if part == "unet"}
+
+
+@cache
+def norm_names() -> dict[str, tuple[str, str]]:
+    """kohya module name -> (part, module) of the norms beside the layers of `universe`, which full differences may change."""
+    beside = {
+        "attn1.to_q": ("norm1", "norm2", "norm3"), "proj_in": ("norm",), "conv1": ("norm1", "norm2"),
+        "conv_out": ("conv_norm_out",), "self_attn.q_proj": ("layer_norm1", "layer_norm2"),
+    }  # fmt: skip
+    found = {}
+    for name, (part, module) in universe().items():
+        for end, norms in beside.items():
+            if module == end or module.endswith(f".{end}"):
+                start, at = name[: len(name) - len(end)], module[: len(module) - len(end)]
+                found.update({start + norm: (part, at + norm) for norm in norms})
+    for prefix, part in (("lora_te_", "text_encoder"), ("lora_te1_", "text_encoder"), ("lora_te2_", "text_encoder_2")):
+        found[f"{prefix}text_model_final_layer_norm"] = (part, "final_layer_norm")
+    return found
 
 
 @cache

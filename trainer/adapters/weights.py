@@ -1,7 +1,7 @@
 """From any LoRA file of Stable Diffusion, in kohya's or diffusers' layout, to the adapter of every layer.
 
-Called by the preview (fold), by inspect, by the exports and the tools. LoRA, LoCon, Tucker, DoRA, LoHa, LoKr and full
-differences; kinds beyond these are named and refused.
+Called by the preview (fold), by inspect, by the exports and the tools. LoRA, LoCon, Tucker, DoRA, LoHa, LoKr, OFT, (IA)³,
+GLoRA and full differences with those of biases and norms; kinds beyond these are named and refused.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from typing import Any
 
 import numpy as np
 
+from trainer.adapters import multiplied
 from trainer.adapters.families import FAMILIES
 from trainer.adapters.header import SIZES, Header, Tensor, read_header
-from trainer.adapters.kinds import Layout, locate, look, split_key
+from trainer.adapters.kinds import Layout, Seen, locate, look, split_key
 from trainer.adapters.layers import SUFFIXES, Layer
 from trainer.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096
-KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "full")
+KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "ia3", "glora", "full")
 """The kinds that are read, by the words of kinds.look."""
-_KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff")
+_KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff", "diff_b", "oft_blocks", "rescale")
 _CARRIERS = (
-    ("down", "up"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), ("diff",),
+    ("down", "up"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), ("diff",), ("diff_b",),
+    ("oft_blocks",), ("ia3", "ia3_in"), tuple(f"glora_{name}" for name in ("a1", "a2", "b1", "b2")),
     *((w1, w2) for w1 in ("lokr_w1", "lokr_w1_b") for w2 in ("lokr_w2", "lokr_w2_b")),
 )  # fmt: skip
 """Which tensors make a whole adapter."""
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1"}
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+          "BOOL": "?"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,7 @@ def normalise(path: Path | str) -> LoraWeights:
     """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in."""
     path = Path(path)
     header = read_header(path)
-    seen = look(header)
-    refuse_others(seen.kind, path.name)
-    if seen.kind not in KINDS:
-        raise Problem("lora_kind", file=path.name, kind=seen.kind)
-    if seen.family not in FAMILIES:
-        raise Problem("lora_family", file=path.name, family=seen.family_name)
+    seen = _usable(header, path.name)
     tensors = read_tensors(path, header)
     groups: dict[tuple[str, str], dict[str, Array]] = {}
     unknown: list[str] = []
@@ -99,10 +97,35 @@ def normalise(path: Path | str) -> LoraWeights:
     for (part, module), found in groups.items():
         alpha = found.pop("alpha", None)
         layer = _layer(found, path.name, f"{part}.{module}")
-        modules[part, module] = Layer(layer.tensors, _alpha(alpha, alphas, part, module, layer.rank or 1))
+        if layer.kind == "oft":
+            stated = _bound(alpha, layer, header.metadata)
+        else:
+            stated = _alpha(alpha, alphas, part, module, layer.rank or 1)
+        modules[part, module] = Layer(layer.tensors, stated)
     if not modules:
         raise Problem("lora_no_adapter", file=path.name)
     return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
+
+
+def check_made_for(path: Path, family: str | None, base: str, field: str | None = None) -> None:
+    """From the header alone, before a base is loaded: a Problem where `path` is no LoRA for `base`, of `family` if known."""
+    try:
+        seen = _usable(read_header(path), path.name)
+    except Problem as problem:
+        raise Problem(problem.code, field=field, **problem.params) from problem
+    if family not in (None, seen.family):
+        raise Problem("lora_other_family", field=field, name=path.stem, theirs=seen.family_name, ours=base)
+
+
+def _usable(header: Header, name: str) -> Seen:
+    """What the file is; a Problem where nothing here can use it."""
+    seen = look(header)
+    refuse_others(seen.kind, name)
+    if seen.kind not in KINDS:
+        raise Problem("lora_kind", file=name, kind=seen.kind)
+    if seen.family not in FAMILIES:
+        raise Problem("lora_family", file=name, family=seen.family_name)
+    return seen
 
 
 def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
@@ -111,10 +134,21 @@ def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
         raise Problem("lora_half", file=name, layer=place)
     if "magnitude" in found:  # PEFT's: one number an output row
         found["dora"] = found.pop("magnitude").reshape(-1, 1)
+    if multiplied.kind(found) and "dora" in found:
+        raise Problem("lora_kind", file=name, kind=f"{multiplied.kind(found)} + dora")
     layer = Layer(found, 1.0)
-    if layer.size is None or (layer.rank or 1) > MAX_RANK:
+    if layer.kind == "glora" and layer.whole:
+        layer = Layer(multiplied.in_new_order(found), 1.0)
+    if not layer.whole or (layer.rank or 1) > MAX_RANK:
         raise Problem("lora_shape", file=name, layer=place)
     return layer
+
+
+def _bound(alpha: Array | None, layer: Layer, said: dict[str, str]) -> float:
+    """OFT's bound on ‖Q‖: alpha itself (LyCORIS, ComfyUI), in sd-scripts' files alpha by output row. 0 bounds nothing."""
+    blocks = layer.tensors["oft_blocks"].shape
+    by_row = blocks[0] * blocks[1] if said.get("ss_network_module") == "networks.oft" else 1
+    return float(alpha.reshape(-1)[0]) * by_row if alpha is not None and alpha.size else 0.0
 
 
 def refuse_others(kind: str, name: str) -> None:

@@ -23,25 +23,31 @@ def export(argv: list[str]) -> int:
 
 
 def merge(argv: list[str]) -> int:
-    """`merge LORA[:unet[:te]] … --out FILE [--rank N] [--energy X]`."""
+    """`merge LORA[:unet[:te]] … --out FILE [--rank N] [--energy X] [--base BASE]`."""
     from trainer.adapters.tools.merge import merge as make
 
     words = _sized(_parser("merge"))
+    words.add_argument("--base", help=t("commands.lora_files.their_base"))
     words.add_argument("loras", nargs="+", metavar="LORA[:unet[:te]]", help=t("commands.sample.loras"))
     given = words.parse_args(argv)
-    uses = [lora_use(word, Home.find(given.home)) for word in given.loras]
-    return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype))
+    home = Home.find(given.home)
+    uses = [lora_use(word, home) for word in given.loras]
+    base = bases.find(home, given.base) if given.base else None
+    return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
 
 
 def resize(argv: list[str]) -> int:
-    """`resize FILE --rank N | --energy X --out FILE`."""
+    """`resize FILE --rank N | --energy X --out FILE [--base BASE]`."""
     from trainer.adapters.tools.merge import resize as make
 
     words = _sized(_parser("resize"))
+    words.add_argument("--base", help=t("commands.lora_files.their_base"))
     words.add_argument("file", help=t("commands.lora_files.file"))
     given = words.parse_args(argv)
-    path = lora_use(given.file, Home.find(given.home)).path
-    return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype))
+    home = Home.find(given.home)
+    path = lora_use(given.file, home).path
+    base = bases.find(home, given.base) if given.base else None
+    return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
 
 
 def extract(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer import bases
 from trainer.adapters.fold import Use
 from trainer.adapters.header import read_header
+from trainer.adapters.weights import check_made_for
 from trainer.home import Home
 from trainer.problem import Problem
 from trainer.texts import t
@@ -43,6 +44,8 @@ def main(argv: list[str]) -> int:
     uses = tuple(lora_use(word, home) for word in given.loras)
     strengths = read_strengths(given.strengths)
     facts = bases.find(home, given.base or _base_of(uses) or "mini")
+    for use in uses:
+        check_made_for(use.path, facts.family, facts.title)
 
     from trainer.engine import device
     from trainer.engine.sampling import DrawRequest, Studio
@@ -74,9 +77,7 @@ def lora_use(word: str, home: Home) -> Use:
         if Path(rest).exists():
             break
         rest, numbers = found[1], [_number(found[2]), *numbers]
-    path = Path(rest).expanduser()
-    if not path.exists() and (home.loras / f"{rest}.safetensors").exists():
-        path = home.loras / f"{rest}.safetensors"
+    path = home.lora(rest)
     if not path.is_file():
         raise Problem("file_missing", field="loras", file=rest)
     unet = numbers[0] if numbers else 1.0

@@ -12,6 +12,7 @@ import torch
 
 from trainer.adapters import families
 from trainer.adapters.families import Modules, TextEncoder, UNet
+from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import normalise
@@ -147,7 +148,7 @@ class Adapter:
         """Begin where a file ends. What it lacks begins at nothing; what is not trained here is left behind."""
         theirs = normalise(path)
         if theirs.family != self.parts.family.name:
-            raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=theirs.family,
+            raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=FAMILY_NAMES[theirs.family],
                           ours=self.parts.facts.title)
         found = 0
         for (part, name), layer in self.layers.items():

@@ -128,8 +128,7 @@ def existing_lora(home: Home, name: str) -> Path | None:
     """The LoRA to go on from: a file, or one of the library by its name; None where none is asked for."""
     if not name:
         return None
-    path = Path(name).expanduser()
-    path = path if path.is_file() else home.loras / f"{name}.safetensors"
+    path = home.lora(name)
     if not path.is_file():
         raise Problem("file_missing", field="lora.start_from", file=name)
     return path

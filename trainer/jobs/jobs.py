@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer import bases
+from trainer.adapters.weights import check_made_for
 from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images.image_set import ImageSet
@@ -96,9 +97,13 @@ class Jobs:
             raise Problem("job_no_pictures", field="images.folder")
         if not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
-        bases.find(self.home, config.model.base)
+        base = bases.find(self.home, config.model.base)
         if config.model.vae:
             bases.find_vae(self.home, config.model.vae)
+        if given := config.lora.start_from:
+            if not self.home.lora(given).is_file():
+                raise Problem("file_missing", field="lora.start_from", file=given)
+            check_made_for(self.home.lora(given), base.family if base.path else None, base.title, field="lora.start_from")
         if shutil.disk_usage(self.home.outputs).free < ROOM:
             raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
 

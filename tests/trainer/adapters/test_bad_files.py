@@ -208,9 +208,11 @@ def test_files_for_other_families_are_refused_before_anything_is_loaded(tmp_path
 @pytest.mark.parametrize(
     ("ends", "code"),
     [
-        (("oft_blocks",), "lora_kind"),
-        (("weight", "on_input"), "lora_kind"),
-        (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "lora_kind"),
+        (("oft_blocks",), "lora_shape"),
+        (("oft_diag",), "lora_no_adapter"),
+        (("weight",), "lora_half"),
+        (("weight", "on_input"), "lora_shape"),
+        (("a1.weight", "a2.weight", "b1.weight"), "lora_half"),
         (("hada_w1_a", "hada_w1_b", "hada_w2_a"), "lora_half"),
         (("lokr_w1", "lokr_w2_a"), "lora_half"),
         (("lora_down.weight", "lora_up.weight", "lora_mid.weight"), "lora_shape"),

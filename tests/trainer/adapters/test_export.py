@@ -69,8 +69,62 @@ def test_t2_names_of_other_writers_come_back_as_everybody_reads_them(tmp_path: P
     assert {key[:8] for key in read_header(out).tensors} == {"lora_te_", "lora_une"} and ALPHAS not in read_header(out).metadata
 
 
+def _dora_by_row() -> dict:
+    """DoRA as PEFT and diffusers mean it: one magnitude an output row, of about a weight's norm."""
+    return {place: Layer({"down": down, "up": up, "dora": np.full((len(up), *[1] * (up.ndim - 1)), 0.6, "f4")}, alpha)
+            for place, (down, up, alpha) in _mixed(3.0).items()}
+
+
+def test_a_dora_by_output_row_goes_to_diffusers_and_back_and_one_by_column_is_refused(tmp_path: Path) -> None:
+    first = lora_file.write(tmp_path / "a.safetensors", _dora_by_row(), {}, "fp32")
+    there = export(first, "diffusers", tmp_path / "b.safetensors")
+    assert any(key.endswith(".lora_magnitude_vector") for key in read_header(there).tensors)
+    back = export(there, "kohya", tmp_path / "c.safetensors")
+    before, after = (lora_file.normalise(path).modules for path in (first, back))
+    for (_, module), layer in before.items():
+        weight = np.ones((layer.size[0], layer.size[1]), "f4").reshape(layer.up.shape[0], *layer.down.shape[1:])
+        other = after[_, module]
+        assert other.kind == "dora" and np.allclose(layer.delta(weight), other.delta(weight), atol=1e-6)
+    columns = {place: Layer(layer.tensors | {"dora": np.ones((1, layer.down.shape[1]), "f4")}, layer.alpha)
+               for place, layer in _dora_by_row().items()}
+    path = lora_file.write(tmp_path / "d.safetensors", columns, {}, "fp32")
+    with pytest.raises(Problem) as told:
+        export(path, "diffusers", tmp_path / "e.safetensors")
+    assert told.value.code == "export_dora" and "--base" in told.value.sentence("ja")
+
+
+def test_a_bias_that_diffusers_layout_cannot_hold_is_not_dropped_silently(tmp_path: Path) -> None:
+    place, (down, up, alpha) = next(iter(factors(SMALL).items()))
+    layer = Layer({"down": down, "up": up, "diff_b": np.ones(len(up), "f4")}, alpha)
+    path = lora_file.write(tmp_path / "a.safetensors", {place: layer}, {}, "fp32")
+    with pytest.raises(Problem) as told:
+        export(path, "diffusers", tmp_path / "b.safetensors")
+    assert told.value.params["kind"] == "lora + diff_b"
+
+
+def test_diffusers_pipelines_themselves_refuse_lokr_and_loha() -> None:
+    """Why `export` does: PEFT could hold both, but the pipelines' loader wants `lora` in every key."""
+    from diffusers import StableDiffusionPipeline
+
+    for end in ("lokr_w1", "hada_w1_a"):
+        state = {f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.{end}": np.ones((2, 2))}
+        with pytest.raises(ValueError, match="'lora'"):
+            StableDiffusionPipeline.load_lora_weights(_Named(), state)
+
+
+class _Named:
+    """As much of a pipeline as its loader asks before it looks at the keys."""
+
+    def lora_state_dict(self, state, **_):
+        return state, None, None
+
+    class unet:
+        config = None
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path, kind: str) -> None:
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -80,7 +134,8 @@ def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path) -> 
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=32,
     )  # fmt: skip
-    path = lora_file.write(tmp_path / "a.safetensors", {k: v for k, v in _mixed(3.0).items() if k[0] == "unet"}, {}, "fp32")
+    made = _mixed(3.0) if kind == "lora" else _dora_by_row()
+    path = lora_file.write(tmp_path / "a.safetensors", {k: v for k, v in made.items() if k[0] == "unet"}, {}, "fp32")
     there = export(path, "diffusers", tmp_path / "b.safetensors")
     x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 32)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.adapters.making import factors, facts, raw
+from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.families import TextEncoder, UNet, family_modules, modules
 from trainer.adapters.fold import Use
@@ -19,6 +20,7 @@ from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.extract import bake, extract
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.tools.reduce import singular
+from trainer.home import Home
 from trainer.problem import Problem
 
 SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
@@ -129,12 +131,76 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path: Path) -> N
     assert _code(lambda: merge([Use(one), Use(loha)], out)) == "merge_needs_rank"
     assert _code(lambda: merge([Use(one, 0, 0), Use(loha, 0, 0)], out)) == "merge_nothing"
     assert _code(lambda: merge([Use(sd1), Use(big)], out)) == "merge_family"
-    assert _code(lambda: merge([Use(one), Use(size)], out)) == "tool_dora"
+    assert _code(lambda: merge([Use(one), Use(size)], out)) == "tool_needs_base"
+    ia3 = lora_file.write(tmp_path / "ia3.safetensors", {TO_Q: _ia3()}, {}, "fp32")
+    assert _code(lambda: resize(ia3, out, rank=4)) == "tool_needs_base"
     assert _code(lambda: merge([Use(one), Use(one)], one)) == "out_exists"
     assert _code(lambda: resize(one, out)) == "resize_how"
     assert _code(lambda: resize(one, out, rank=0)) == "rank_range"
     assert _code(lambda: resize(one, out, energy=1.5)) == "energy_range"
     assert not out.exists()
+
+
+def _ia3() -> Layer:
+    return Layer({"ia3": np.linspace(-0.2, 0.3, 32, dtype="f4"), "ia3_in": np.zeros((), "f4")}, 1.0)
+
+
+def _dora(path: Path, rows: bool = False, rank: int = 4) -> Path:
+    rng = np.random.default_rng(3)
+    found = {}
+    for place, (down, up, alpha) in factors(SMALL, rank, 2.0, ALL).items():
+        shape = (up.shape[0], *[1] * (down.ndim - 1)) if rows else (1, down.shape[1], *[1] * (down.ndim - 2))
+        size = 1 + 0.1 * rng.standard_normal(shape).astype("f4")
+        found[place] = Layer({"down": down, "up": up, "dora": size}, alpha)
+    said = {"ss_network_args": '{"dora_wd": "True"}', "ss_network_module": "networks.lora"}
+    return lora_file.write(path, found, said, "fp32")
+
+
+def test_a_dora_is_cut_down_as_one_and_every_taught_norm_stays(tmp_path: Path) -> None:
+    dora = _dora(tmp_path / "dora.safetensors")
+    whole, small = (resize(dora, tmp_path / f"{r}.safetensors", rank=r, dtype="fp32") for r in (4, 2))
+    weight = np.random.default_rng(1).standard_normal((32, 32)).astype("f4")
+    before, same, less = (lora_file.normalise(path).modules[TO_Q] for path in (dora, whole, small))
+    assert np.allclose(same.delta(weight), before.delta(weight), atol=1e-5)
+    assert less.kind == "dora" and less.rank == 2
+    norms = [np.linalg.norm(weight + layer.delta(weight), axis=0) for layer in (before, less)]
+    assert np.allclose(*norms, rtol=1e-5)
+    assert "dora_wd" in read_header(small).metadata["ss_network_args"]
+
+
+def test_with_the_base_a_dora_and_an_ia3_become_a_plain_lora_and_merge(tmp_path: Path) -> None:
+    base = bases.find(Home(tmp_path / "home").create(), "mini")
+    held = BaseWeights(base)
+    place = next(place for place in held.spots if place[1].endswith("attn1.to_q"))
+    weight = held.read(place)
+    rng, (rows, columns) = np.random.default_rng(0), weight.shape
+    down, up = (0.05 * rng.standard_normal(shape).astype("f4") for shape in ((2, columns), (rows, 2)))
+    size = np.linalg.norm(weight, axis=0, keepdims=True).astype("f4") * 1.1
+    ia3 = Layer({"ia3": np.linspace(-0.2, 0.3, rows, dtype="f4"), "ia3_in": np.zeros((), "f4")}, 1.0)
+    layers = {"dora": Layer({"down": down, "up": up, "dora": size}, 2.0), "ia3": ia3}
+    paths = {name: lora_file.write(tmp_path / f"{name}.safetensors", {place: layer}, {}, "fp32")
+             for name, layer in layers.items()}
+    wanted = {name: layer.delta(weight) for name, layer in layers.items()}
+    one = resize(paths["dora"], tmp_path / "one.safetensors", rank=rows, dtype="fp32", base=base)
+    assert lora_file.normalise(one).modules[place].kind == "lora"
+    assert np.allclose(_deltas(one)[place], wanted["dora"], atol=1e-5)
+    both = [Use(paths["dora"], 0.5), Use(paths["ia3"])]
+    assert _code(lambda: merge(both, tmp_path / "both.safetensors", base=base)) == "merge_needs_rank"
+    out = merge(both, tmp_path / "both.safetensors", rank=rows, dtype="fp32", base=base)
+    assert np.allclose(_deltas(out)[place], 0.5 * wanted["dora"] + wanted["ia3"], atol=1e-5)
+
+
+def test_a_bias_goes_through_resize_and_merge_and_is_not_lost_by_bake(tmp_path: Path) -> None:
+    down, up, alpha = factors(SMALL)[TO_Q]
+    bias = np.arange(32, dtype="f4")
+    layer = Layer({"down": down, "up": up, "diff_b": bias}, alpha)
+    path = lora_file.write(tmp_path / "b.safetensors", {TO_Q: layer}, {}, "fp32")
+    small = resize(path, tmp_path / "s.safetensors", rank=2, dtype="fp32")
+    both = merge([Use(path, 0.5), Use(path, 2.0)], tmp_path / "m.safetensors", dtype="fp32")
+    assert np.array_equal(lora_file.normalise(small).modules[TO_Q].bias, bias)
+    assert np.allclose(lora_file.normalise(both).modules[TO_Q].bias, 2.5 * bias)
+    base = bases.find(Home(tmp_path / "home").create(), "mini")
+    assert _code(lambda: bake(base, [Use(path)], tmp_path / "baked")) == "tool_bias"
 
 
 def test_the_quick_decomposition_is_the_exact_one() -> None:

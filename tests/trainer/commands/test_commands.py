@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from trainer import bases
+from trainer.adapters import file as lora_file
 from trainer.commands.sample import lora_use, read_strengths
+from trainer.commands.sample import main as sample
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
 
@@ -73,6 +75,24 @@ def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
     done = trainer(tmp_path, *words)
     assert done.returncode == 2 and part in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 3
+
+
+def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch):
+    from trainer.engine.sampling import Studio
+
+    monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
+    place = ("text_encoder_2", "encoder.layers.0.self_attn.q_proj")
+    layer = (np.ones((4, 1280), np.float32), np.ones((1280, 4), np.float32), 4.0)
+    file = lora_file.write(tmp_path / "xl.safetensors", {place: layer}, {}, family="sdxl")
+    words = ["--prompt", "x", "--out", str(tmp_path / "o"), "--home", str(tmp_path)]
+    with pytest.raises(Problem) as told:
+        sample([str(file), *words])
+    assert told.value.code == "lora_other_family" and "Stable Diffusion XL" in told.value.sentence("en")
+    pickled = tmp_path / "old.pt"
+    pickled.write_bytes(b"\x80\x02")
+    with pytest.raises(Problem) as told:
+        sample([str(pickled), *words])
+    assert told.value.code == "lora_pickle" and not (tmp_path / "o").exists()
 
 
 def test_a_lora_word_is_split_from_the_right(tmp_path):

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from trainer import bases
+from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
+from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import normalise
 from trainer.engine.inject import base_hash
@@ -97,6 +99,29 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     assert layer.weight is pristine
 
 
+def test_biases_and_norms_of_a_file_are_folded_and_come_off_again(studio, tmp_path):
+    unet = studio.parts.unet
+    block = "down_blocks.0.attentions.0"
+    norm, out = unet.get_submodule(f"{block}.norm"), unet.get_submodule(f"{block}.transformer_blocks.0.attn1.to_out.0")
+    pristine = [norm.weight, norm.bias, out.weight, out.bias]
+    size = len(norm.weight)
+    layers = {
+        ("unet", f"{block}.norm"): Layer({"diff": np.full(size, 0.5, "f4"), "diff_b": np.full(size, 2.0, "f4")}, 1.0),
+        ("unet", f"{block}.transformer_blocks.0.attn1.to_out.0"): Layer({"diff_b": np.full(size, 4.0, "f4")}, 1.0),
+        ("unet", f"{block}.transformer_blocks.0.attn1.to_q"): Layer(
+            {"ia3": np.full(size, 0.5, "f4"), "ia3_in": np.zeros((), "f4")}, 1.0),
+    }
+    path = lora_file.write(tmp_path / "full.safetensors", layers, {}, "fp32")
+    old = [tensor.clone() for tensor in pristine]
+    folder = Folder(studio.parts)
+    assert folder.apply([Use(path, 0.5)]) == [(path, 3, 3)]
+    now = [norm.weight, norm.bias, out.weight, out.bias]
+    for was, new, added in zip(old, now, (0.25, 1.0, 0.0, 2.0), strict=True):
+        assert torch.allclose(new, was + added)
+    folder.clear()
+    assert all(a is b for a, b in zip(pristine, [norm.weight, norm.bias, out.weight, out.bias], strict=True))
+
+
 def test_two_loras_add_up_and_order_does_not_matter(studio, lora, tmp_path):
     import shutil
 
@@ -131,6 +156,12 @@ def test_bad_requests_are_answered(changes, code):
     with pytest.raises(Problem) as problem:
         request(**changes).checked()
     assert problem.value.code == code
+
+
+def test_more_loras_than_anybody_means_are_refused(lora):
+    with pytest.raises(Problem) as told:
+        request(*[Use(lora)] * 51).checked()
+    assert told.value.code == "too_many_loras"
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1e9])

@@ -13,10 +13,12 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
 from trainer import events
+from trainer.adapters import file as lora_file
 from trainer.jobs import foreground, process
 from trainer.jobs.forecast import Forecaster
 from trainer.jobs.jobs import Jobs
@@ -36,12 +38,26 @@ def changed(config, section, **values):
     ("images", {"folder": ""}, "job_no_pictures", "images.folder"),
     ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
     ("model", {"base": "no such base"}, None, "model.base"),
+    ("lora", {"start_from": "nowhere"}, "file_missing", "lora.start_from"),
 ])
 def test_what_cannot_begin_is_refused_beside_its_field(jobs, config, section, values, code, field):
     with pytest.raises(Problem) as caught:
         jobs.submit(changed(config, section, **values), "a")
     assert caught.value.field == field and code in (None, caught.value.code)
     assert jobs.rows() == [] and list(jobs.home.runs.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_gone_on_from_is_refused_before_anything_is_loaded(jobs, config, tmp_path):
+    place = ("text_encoder_2", "encoder.layers.0.self_attn.q_proj")
+    layer = (np.ones((4, 1280), np.float32), np.ones((1280, 4), np.float32), 4.0)
+    other = lora_file.write(tmp_path / "xl.safetensors", {place: layer}, {}, family="sdxl")
+    pickled = tmp_path / "old.pt"
+    pickled.write_bytes(b"\x80\x02")
+    for given, code in ((other, "lora_other_family"), (pickled, "lora_pickle")):
+        with pytest.raises(Problem) as caught:
+            jobs.submit(changed(config, "lora", start_from=str(given)))
+        assert (caught.value.code, caught.value.field) == (code, "lora.start_from")
+    assert jobs.rows() == []
 
 
 def test_an_empty_folder_is_no_set(jobs, config, home):

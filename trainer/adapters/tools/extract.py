@@ -12,6 +12,7 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.fold import Use
 from trainer.adapters.header import Header, encode_header
+from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.tools.base_weights import BaseWeights, Spot
 from trainer.adapters.tools.provenance import made_of_bases
@@ -69,7 +70,9 @@ def bake(base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda do
     read = [(use, normalise(use.path)) for use in uses]
     for use, lora in read:
         if lora.family != base.family:
-            raise Problem("lora_other_family", name=use.path.stem, theirs=lora.family, ours=base.title)
+            raise Problem("lora_other_family", name=use.path.stem, theirs=FAMILY_NAMES[lora.family], ours=base.title)
+        if any(layer.bias is not None for layer in lora.modules.values()):
+            raise Problem("tool_bias", field="loras", name=use.path.stem)
     changed: dict[Spot, np.ndarray] = {}
     for index, place in enumerate(weights.spots):
         delta = None

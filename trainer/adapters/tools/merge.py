@@ -11,27 +11,31 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing, unfolded
 from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
+from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
 from trainer.adapters.tools.reduce import reduced
-from trainer.adapters.weights import LoraWeights, normalise
+from trainer.adapters.weights import LoraWeights, check_made_for, normalise
+from trainer.base_facts import BaseFacts
 from trainer.problem import Problem
 
 Place = tuple[str, str]
 
 
 def merge(
-    uses: Sequence[Use], out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16"
+    uses: Sequence[Use], out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
+    base: BaseFacts | None = None,
 ) -> Path:
     """One LoRA that does what `uses` do together at strength 1; returns `out`.
 
     Without `rank` and `energy` plain LoRAs are put side by side, which is exact: the ranks add up. With one, the sum is
-    cut down by singular values. LoHa, LoKr and full differences have no factors to put side by side and need one.
+    cut down by singular values. LoHa, LoKr and full differences have no factors to put side by side and need one. What
+    DoRA, OFT, (IA)³ and GLoRA change follows from the base's weights: they need `base` too, and hold on that base alone.
     """
     if len(uses) < 2:
         raise Problem("merge_few", field="loras")
     _check(rank, energy)
     refuse_existing(out)
-    read = [(use, _plain(use.path)) for use in uses]
+    read = [(use, _plain(use.path, base)) for use in uses]
     family = read[0][1].family
     for use, weights in read:
         if weights.family != family:
@@ -57,24 +61,49 @@ def merge(
     return lora_file.write(out, merged, told, dtype, family)
 
 
-def resize(path: Path, out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16") -> Path:
-    """A plain LoRA of at most `rank`, or keeping the share `energy` of every layer's change; returns `out`."""
+def resize(
+    path: Path, out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
+    base: BaseFacts | None = None,
+) -> Path:
+    """A plain LoRA of at most `rank`, or keeping the share `energy` of every layer's change; returns `out`.
+
+    A DoRA stays one without `base`: its low-rank part is cut down and every magnitude stays, for it is the very norm of
+    the taught weight. With `base` DoRA, OFT, (IA)³ and GLoRA become plain LoRAs for that base.
+    """
     if rank is None and energy is None:
         raise Problem("resize_how", field="rank")
     _check(rank, energy)
     refuse_existing(out)
-    weights = _plain(path)
+    weights = _plain(path, base, keep_dora=True)
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
     told = told_by("resize", [(Use(path), weights.metadata)], small, out.stem)
     return lora_file.write(out, small, told, dtype, weights.family)
 
 
-def _plain(path: Path) -> LoraWeights:
-    """The file's layers, alphas as they were; DoRA is refused: what it does depends on the base."""
+def _plain(path: Path, base: BaseFacts | None, keep_dora: bool = False) -> LoraWeights:
+    """The file's layers, alphas as they were; those that multiply the base's weights as the difference they make there."""
     weights = normalise(path)
-    if any(layer.kind == "dora" for layer in weights.modules.values()):
-        raise Problem("tool_dora", field="loras", name=Path(path).stem)
-    return LoraWeights(unfolded(weights), weights.family, weights.layout, weights.metadata, weights.unknown)
+    layers = unfolded(weights)
+    if base is None:
+        strange = next((one for one in layers.values() if one.needs_weight and not (keep_dora and one.kind == "dora")), None)
+        if strange:
+            raise Problem("tool_needs_base", field="base", name=Path(path).stem, kind=strange.kind)
+    elif any(layer.needs_weight for layer in layers.values()):
+        check_made_for(path, base.family, base.title, field="base")
+        held = BaseWeights(base)
+        layers = {place: _on(held, place, layer, path) for place, layer in layers.items()}
+    return LoraWeights(layers, weights.family, weights.layout, weights.metadata, weights.unknown)
+
+
+def _on(held: BaseWeights, place: Place, layer: Layer, path: Path) -> Layer:
+    """A layer as a full difference, where what it does depends on the base's weight."""
+    if not layer.needs_weight:
+        return layer
+    weight = held.read(place) if place in held.spots else None
+    if weight is None or not layer.fits(weight.shape):
+        raise Problem("lora_no_match", field="base", name=Path(path).stem)
+    bias = {"diff_b": layer.bias} if layer.bias is not None else {}
+    return Layer({"diff": layer.delta(weight)} | bias, 1.0)
 
 
 def _check(rank: int | None, energy: float | None) -> None:
@@ -86,13 +115,15 @@ def _check(rank: int | None, energy: float | None) -> None:
 
 def _side_by_side(place: Place, layers: list[tuple[Layer, float]]) -> Layer:
     """Σ wᵢ·ΔWᵢ: for plain ones [w₁s₁B₁, w₂s₂B₂, …]·[A₁; A₂; …] with alpha = rank, else the sum itself."""
-    if len({layer.size for layer, _ in layers}) > 1:
+    if any(layer.bias_alone for layer, _ in layers) or len({layer.size for layer, _ in layers}) > 1:
         raise Problem("merge_shapes", field="loras", layer=".".join(place))
+    biases = [layer.bias.reshape(-1) * np.float32(weight) for layer, weight in layers if layer.bias is not None]
+    bias = {"diff_b": np.sum(biases, axis=0)} if biases else {}
     if any(layer.kind != "lora" for layer, _ in layers):
         shape = max((layer.delta().shape for layer, _ in layers), key=len)
-        return Layer({"diff": sum(np.asarray(layer.delta()).reshape(shape) * weight for layer, weight in layers)}, 1.0)
+        return Layer({"diff": sum(np.asarray(layer.delta()).reshape(shape) * weight for layer, weight in layers)} | bias, 1.0)
     widest = max((layer for layer, _ in layers), key=lambda layer: layer.down.ndim)
     inside, ones = widest.down.shape[1:], widest.up.shape[2:]
     down = np.concatenate([layer.down.reshape(-1, *inside) for layer, _ in layers])
     ups = [layer.up.reshape(-1, layer.rank or 1, *ones) * np.float32(layer.scale * weight) for layer, weight in layers]
-    return Layer.lora(down, np.concatenate(ups, axis=1), float(down.shape[0]))
+    return Layer({"down": down, "up": np.concatenate(ups, axis=1)} | bias, float(down.shape[0]))

@@ -42,6 +42,8 @@ def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> 
         "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "atelier.tool": json.dumps({"tool": tool, "from": sources}, ensure_ascii=False),
     }  # fmt: skip
+    if any(layer.kind == "dora" for layer in layers.values()):
+        told |= {key: first[key] for key in ("ss_network_module", "ss_network_args") if first.get(key)}
     if tool == "merge":
         told |= {
             "modelspec.trigger_phrase": _joined(given, "modelspec.trigger_phrase", ", "),

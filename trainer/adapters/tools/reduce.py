@@ -19,8 +19,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None, energy: float | None) -> Layer:
     """A plain LoRA of at most `rank`, or of as few ranks as keep the share `energy` of ‖ΔW‖², or both.
 
-    alpha is the rank itself, so that alpha / r = 1. The factors share each singular value evenly.
+    alpha is the rank itself, so that alpha / r = 1. The factors share each singular value evenly. A magnitude (DoRA) and
+    the difference of a bias stay as they are, and so does a norm, which has no directions to choose from.
     """
+    if layer.no_matrix:
+        return layer
+    beside = {name: layer.tensors[name] for name in ("dora", "diff_b") if name in layer.tensors}
+    layer = Layer({name: tensor for name, tensor in layer.tensors.items() if name not in beside}, layer.alpha)
     if layer.kind == "lora":  # the SVD of the small middle of Q1·(R1·R2ᵀ)·Q2ᵀ is exact and quick
         r = layer.down.shape[0]
         q1, r1 = np.linalg.qr(layer.up.reshape(-1, r).astype(np.float64))
@@ -36,7 +41,8 @@ def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None,
     up, down = u[:, :keep] * root, root[:, None] * vt[:keep]
     wide = len(inside) > 1
     up = up.reshape(-1, keep, *([1, 1] if wide else []))
-    return Layer.lora(down.reshape(keep, *inside).astype(np.float32), up.astype(np.float32), float(keep))
+    factors = {"down": down.reshape(keep, *inside).astype(np.float32), "up": up.astype(np.float32)}
+    return Layer(factors | beside, float(keep))
 
 
 def kept(sigma: Array, rank: int | None, energy: float | None) -> int:

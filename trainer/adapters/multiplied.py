@@ -1,0 +1,102 @@
+"""Adapters other trainers write that multiply the base's weight: OFT, (IA)³ and GLoRA. Called by layers.py.
+
+Each formula uses only what NumPy and torch arrays have in common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Shapes = Mapping[str, tuple[int, ...]]
+NAMES = {"oft_blocks": "oft", "ia3": "ia3", "glora_a1": "glora"}
+"""The tensor by which a kind is known."""
+
+
+def kind(names: Any) -> str | None:
+    """oft, ia3 or glora; None for all others."""
+    return next((found for name, found in NAMES.items() if name in names), None)
+
+
+def fits(shapes: Shapes, shape: tuple[int, ...]) -> bool:
+    """Whether the tensors go with each other and with a weight [out, in, …]."""
+    rows, columns, flat = shape[0], shape[1], math.prod(shape[1:])
+    if "oft_blocks" in shapes:
+        blocks, rescale = shapes["oft_blocks"], shapes.get("rescale", (rows,))
+        return blocks[1] == blocks[2] and blocks[0] * blocks[1] == rows and math.prod(rescale) == rows
+    if "ia3" in shapes:
+        return math.prod(shapes["ia3"]) in (rows, columns)
+    a1, a2, b1, b2 = (_matrix(shapes[f"glora_{name}"]) for name in ("a1", "a2", "b1", "b2"))
+    r = a1[1]
+    return (a1, a2, b1, b2) == ((columns, r), (r, columns), (rows, r), (r, flat))
+
+
+def whole(shapes: Shapes) -> bool:
+    """Whether the tensors go with each other, without a weight to compare with."""
+    if "oft_blocks" in shapes:
+        blocks = shapes["oft_blocks"]
+        return len(blocks) == 3 and blocks[1] == blocks[2] and 0 not in blocks
+    if "ia3" in shapes:
+        return "ia3_in" in shapes and math.prod(shapes["ia3"]) > 0 and math.prod(shapes["ia3_in"]) == 1
+    names = [f"glora_{name}" for name in ("a1", "a2", "b1", "b2")]
+    return all(name in shapes and len(shapes[name]) >= 2 and 0 not in shapes[name] for name in names)
+
+
+def change(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
+    """ΔW of a weight [out, in, …] at strength 1."""
+    found = kind(t)
+    return {"oft": _oft, "ia3": _ia3, "glora": _glora}[str(found)](t, alpha, weight) - weight
+
+
+def _oft(t: Mapping[str, Any], bound: float, weight: Any) -> Any:
+    """OFT (Qiu et al. 2023): blocks of rows are turned by R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ, ‖Q‖ held below `bound`."""
+    blocks = t["oft_blocks"]
+    turn = blocks - blocks.swapaxes(1, 2)
+    size = float((turn * turn).sum()) ** 0.5
+    if 0 < bound < size:
+        turn = turn * (bound / size)
+    number, side = blocks.shape[:2]
+    one = turn * 0
+    one[:, range(side), range(side)] = 1
+    less = one - turn
+    inverse = less.inverse() if hasattr(less, "inverse") else _inverse(less)
+    turned = ((one + turn) @ inverse).swapaxes(1, 2) @ weight.reshape(number, side, -1)
+    turned = turned.reshape(tuple(weight.shape))
+    return turned * t["rescale"].reshape(-1, *[1] * (weight.ndim - 1)) if "rescale" in t else turned
+
+
+def _inverse(matrices: Any) -> Any:
+    import numpy as np
+
+    return np.linalg.inv(matrices)
+
+
+def _ia3(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
+    """(IA)³ (Liu et al. 2022): every output row, or where `on_input` every input column, times 1 + w."""
+    ones = [1] * weight.ndim
+    ones[1 if bool(t["ia3_in"].reshape(-1)[0]) else 0] = -1
+    return weight * (1 + t["ia3"].reshape(ones))
+
+
+def _glora(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
+    """GLoRA (Chavan et al. 2023) as LyCORIS writes it: W + (W·A1·A2 + B1·B2) · alpha / r, on a convolution's channels."""
+    a1, a2, b1, b2 = (t[f"glora_{name}"] for name in ("a1", "a2", "b1", "b2"))
+    rows, columns, r = weight.shape[0], weight.shape[1], a1.shape[1]
+    channels = weight.reshape(rows, columns, -1).swapaxes(1, 2)  # [out, kernel, in]
+    across = (channels @ a1.reshape(columns, r) @ a2.reshape(r, columns)).swapaxes(1, 2).reshape(tuple(weight.shape))
+    own = (b1.reshape(rows, r) @ b2.reshape(r, -1)).reshape(tuple(weight.shape))
+    return weight + (across + own) * (alpha / r)
+
+
+def in_new_order(t: dict[str, Any]) -> dict[str, Any]:
+    """GLoRA with A1 in front of A2: older files of LyCORIS name the two factors of each product the other way round."""
+    a1, a2, b1, b2 = (_matrix(tuple(t[f"glora_{name}"].shape)) for name in ("a1", "a2", "b1", "b2"))
+    if a1[1] == a2[0] == b1[1] == b2[0] or not a1[0] == a2[1] == b1[0] == b2[1]:
+        return t
+    swapped = {"glora_a1": "glora_a2", "glora_a2": "glora_a1", "glora_b1": "glora_b2", "glora_b2": "glora_b1"}
+    return {swapped.get(name, name): tensor for name, tensor in t.items()}
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], math.prod(shape[1:])

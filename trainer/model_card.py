@@ -1,0 +1,108 @@
+"""A LoRA's README.md as model hubs show it: what it is, how to call it, on which base, made from what, on which conditions.
+
+Called by `card` and the Library page. It says only what the file and its card say, so that words kept private stay so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainer import files, licences
+from trainer.adapters.header import read_header
+from trainer.cards import MAX_SHOWN, Card
+from trainer.problem import Problem
+from trainer.texts import t
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_LICENCES = {
+    "openrail_m": "creativeml-openrail-m", "openrail_pp_m": "openrail++", "apache": "apache-2.0", "mit": "mit",
+    "cc0": "cc0-1.0", "cc_by": "cc-by-4.0", "cc_by_sa": "cc-by-sa-4.0", "cc_by_nd": "cc-by-nd-4.0", "cc_by_nc": "cc-by-nc-4.0",
+    "cc_by_nc_nd": "cc-by-nc-nd-4.0", "cc_by_nc_sa": "cc-by-nc-sa-4.0",
+}  # fmt: skip
+"""Our licences -> the words the Hugging Face hub knows; all others are `other` there."""
+_COMMON = 10
+
+
+def write(card: Card, folder: Path, language: str | None = None) -> Path:
+    """A folder ready to be sent to a hub: README.md, the file, and its picture. Nothing is overwritten. Returns README.md."""
+    if card.broken:
+        raise card.broken
+    readme = folder / "README.md"
+    wanted = [readme, folder / card.file.name]
+    picture = folder / f"{card.name}{card.picture.suffix}" if card.picture else None
+    for path in (*wanted, picture):
+        if path is not None and path.exists():
+            raise Problem("out_exists", field="out", file=path.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(wanted[1], card.file.read_bytes())
+    if card.picture and picture:
+        files.write_bytes(picture, card.picture.read_bytes())
+    files.write_text(readme, text(card, language, picture.name if picture else None))
+    return readme
+
+
+def text(card: Card, language: str | None = None, picture: str | None = None) -> str:
+    """README.md: YAML facts for the hub, then the same in words. `picture` stands beside it."""
+    def say(key: str, **params: object) -> str:
+        return t(f"model_card.{key}", language=language, **params)
+
+    best = card.recommended
+    rows = [
+        ("trigger", f"`{_line(card.trigger)}`" if card.trigger else ""),
+        ("strength", say("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
+        ("negative", _line(card.negative)), ("base", _line(card.base)), ("base_licence", _line(card.base_licence)),
+        ("kind", f"{_line(card.adapter)}, {card.rank}" if card.rank else _line(card.adapter)),
+        ("steps", f"{card.steps:,}" if card.steps else ""),
+        ("date", datetime.fromtimestamp(card.date, UTC).strftime("%Y-%m-%d") if card.date else ""),
+    ]  # fmt: skip
+    made = [
+        ("pictures", f"{card.pictures:,}" if card.pictures else ""), ("rights", _line(card.rights)),
+        ("words", _line(", ".join(common_words(card)))),
+    ]  # fmt: skip
+    lines = [*_facts(card, picture), "", f"# {_line(card.title or card.name)}", ""]
+    lines += [_line(card.purpose), ""] if card.purpose else []
+    lines += [f"![{_line(card.name)}](<{picture}>)", ""] if picture else []
+    for heading, wanted in (("use", rows), ("made", made)):
+        shown = [f"- {say(key)}: {value}" for key, value in wanted if value]
+        lines += [f"## {say(heading)}", "", *shown, ""] if shown else []
+    lines += [f"## {say('conditions')}", "", _line(card.licence) or say("conditions_unsaid"), ""]
+    return "\n".join(lines)
+
+
+def common_words(card: Card) -> list[str]:
+    """The commonest parts of the captions, where the file shares them; the trigger is said elsewhere."""
+    try:
+        tree = json.loads(read_header(card.file).metadata.get("ss_tag_frequency", "{}"))
+    except ValueError:
+        return []
+    counts: Counter[str] = Counter()
+    for folder in tree.values() if isinstance(tree, dict) else ():
+        for word, count in folder.items() if isinstance(folder, dict) else ():
+            if isinstance(count, int) and word != card.trigger:
+                counts[word] += count
+    return [word for word, _ in counts.most_common(_COMMON)]
+
+
+def _facts(card: Card, picture: str | None) -> list[str]:
+    """The YAML at the top. A JSON string is a YAML string, whatever a file says."""
+    hub = _HUB_LICENCES.get(licences.find(card.licence).key, "other")
+    lines = ["---", f"license: {hub}"]
+    lines += [f"license_name: {json.dumps(_line(card.licence), ensure_ascii=False)}"] if hub == "other" and card.licence else []
+    lines += [f"base_model: {json.dumps(card.base)}"] if _HUB_ID.fullmatch(card.base) else []
+    lines += ["pipeline_tag: text-to-image", "library_name: diffusers"]
+    lines += ["tags:", "- stable-diffusion", "- lora", "- text-to-image"]
+    lines += [f"instance_prompt: {json.dumps(_line(card.trigger), ensure_ascii=False)}"] if card.trigger else []
+    if picture:
+        lines += ["widget:", f"- text: {json.dumps(_line(card.trigger) or ' ', ensure_ascii=False)}"]
+        lines += ["  output:", f"    url: {json.dumps(picture, ensure_ascii=False)}"]
+    return [*lines, "---"]
+
+
+def _line(words: str) -> str:
+    """A file's own words on one line, without what Markdown or a browser would obey."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in words[:MAX_SHOWN]).split())
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", plain) if re.search(r"[`\[\]<>]", plain) else plain
