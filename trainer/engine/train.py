@@ -10,7 +10,7 @@ import torch
 
 from trainer import bases, events, files
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device, graphs, kernels, noise, text, validation
+from trainer.engine import data, device, graphs, kernels, noise, quantise, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -47,6 +47,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
+    few = quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     quick = kernels.quicken(parts)
@@ -64,7 +65,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
         "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
-        "modules": len(adapter.layers), "resolution": main_size(config, parts), "held_out": len(held),
+        "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
+        "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
     saver.first_samples(step)
@@ -107,12 +109,15 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
 
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
-    """The frozen base on the chosen device in the chosen number format."""
+    """The frozen base on the chosen device in the chosen number format; what is to be held in few bits waits in main memory
+    for `quantise.settle`."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
-    parts = family(facts.family, facts.title).load(facts, where, dtype, vae)
+    first = where if config.memory.base_precision == "full" else torch.device("cpu")
+    parts = family(facts.family, facts.title).load(facts, first, dtype, vae)
+    parts.device, parts.vae = where, parts.vae.to(where)
     text.read_at(parts, config.captions.clip_skip)
     if config.noise.zero_terminal:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
