@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from typing import Any
 
@@ -121,6 +122,27 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return psutil.Process().memory_info().rss
+
+
+def available(device: torch.device) -> int:
+    """Bytes this process has or can have there: free ones and its own."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_allocated(device)
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
+def is_short(error: RuntimeError) -> bool:
+    """Whether memory ran out: on a GPU, or on a CPU, where torch says so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def refused(error: BaseException) -> int:
+    """Bytes that were asked for and not given, as the error says; 0 where it does not."""
+    units = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", str(error))
+    return round(float(found[1]) * units[found[2]]) if found else 0
 
 
 def quiet() -> None:

@@ -33,6 +33,8 @@ class Held(NamedTuple):
 
     bits: int
     shape: tuple[int, ...]
+    dtype: torch.dtype
+    """The base's number format, which the layer computes in."""
     words: dict[str, Any]
     """A convolution's stride, padding, dilation and groups; nothing for a linear layer."""
 
@@ -55,13 +57,13 @@ def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high * 16 + low, scale
 
 
-def unpack(codes: torch.Tensor, scale: torch.Tensor, held: Held, dtype: torch.dtype) -> torch.Tensor:
-    """The weight in its shape and in `dtype`."""
+def unpack(codes: torch.Tensor, scale: torch.Tensor, held: Held) -> torch.Tensor:
+    """The weight in its shape and number format."""
     if held.bits == 8:
-        whole = torch.empty(codes.shape, dtype=dtype, device=codes.device)
+        whole = torch.empty(codes.shape, dtype=held.dtype, device=codes.device)
         return torch.mul(codes, scale, out=whole).view(held.shape)
-    pairs = functional.embedding(codes.int(), _pairs(codes.device, dtype))
-    return pairs.view(-1, BLOCK).mul_(scale.to(dtype)).view(held.shape)
+    pairs = functional.embedding(codes.int(), _pairs(codes.device, held.dtype))
+    return pairs.view(-1, BLOCK).mul_(scale.to(held.dtype)).view(held.shape)
 
 
 @cache
@@ -80,13 +82,12 @@ class _Frozen(Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(codes, scale)
         ctx.held, ctx.shape, ctx.dtype = held, x.shape, x.dtype
-        kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        return _work(x.to(kind), unpack(codes, scale, held, kind), None if bias is None else bias.to(kind), held)
+        return _work(x.to(held.dtype), unpack(codes, scale, held), bias, held)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         codes, scale = ctx.saved_tensors
-        weight = unpack(codes, scale, ctx.held, grads[0].dtype)
+        weight = unpack(codes, scale, ctx.held)
         if ctx.held.words:
             dx = conv2d_input(ctx.shape, weight, grads[0], **ctx.held.words)
         else:
@@ -113,11 +114,11 @@ class Quantised(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.bias = layer.bias
-        self.held, self.dtype, self.added = Held(bits, tuple(layer.weight.shape), words), layer.weight.dtype, None
+        self.held, self.added = Held(bits, tuple(layer.weight.shape), layer.weight.dtype, words), None
 
     @property
     def weight(self) -> torch.Tensor:
-        whole = unpack(self.codes, self.scale, self.held, self.dtype)
+        whole = unpack(self.codes, self.scale, self.held)
         return whole if self.added is None else self.added(whole)
 
     def forward(self, x: torch.Tensor, bias: bool = True) -> torch.Tensor:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from trainer import bases, events, files
+from trainer import bases, events, files, memory
+from trainer.adapters.families import FAMILIES, UNet
 from trainer.config.train import TrainConfig
 from trainer.engine import data, device, graphs, kernels, noise, quantise, text, validation
 from trainer.engine.boards import with_boards
@@ -82,7 +83,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
             adapter.begin(step, total, config.run.seed)
             loss = maker.backward(step, looks, guard.scale)
             finite = guard.update(loss, config.schedule.factor(step, total))
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not device.is_short(error):
+                raise
             step_down(error, maker, config, parts, adapter, tell)
             batches = plan.batches(step * config.run.accumulation)
             continue
@@ -191,20 +194,25 @@ def step_down(
     for parameter in adapter.parameters():
         parameter.grad = None
     graphs.drop(parts)
-    if parts.device.type == "cuda":
-        torch.cuda.empty_cache()
-        _, whole = torch.cuda.mem_get_info(parts.device)
-    else:
-        import psutil
-
-        whole = psutil.virtual_memory().total
-    if maker.split > 1 or (config.run.batch_size == 1 and config.memory.gradient_checkpointing):
-        needed = max(device.peak_memory(parts.device), whole) * 1.2
-        raise Problem("memory_short", needed=f"{needed / 2**30:.1f}", free=f"{whole / 2**30:.1f}") from error
+    held = device.peak_memory(parts.device)
+    free = device.available(parts.device)
+    if maker.split > 1 or (config.run.batch_size == 1 and parts.unet.is_gradient_checkpointing):
+        needed = max(held + device.refused(error), free + device.refused(error), counted_bytes(config, parts))
+        raise Problem("memory_short", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}") from error
     maker.split = 2
     checkpoint_gradients(parts)
     batch = -(-config.run.batch_size // 2)
     tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+
+
+def counted_bytes(config: TrainConfig, parts: Parts) -> int:
+    """What counting says the settings take as they were stepped down to, or 0 where the base is not of its family's size."""
+    family_name = parts.family.name
+    if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != FAMILIES[family_name].unet:
+        return 0
+    lora, side = config.lora, main_size(config, parts)
+    rung = memory.Rung(-(-config.run.batch_size // 2), 1, True, config.memory.base_precision, lora.text_encoder)
+    return memory.needed(family_name, side, rung, memory.numbers_of(family_name, lora))
 
 
 def _pid() -> int:

@@ -56,6 +56,7 @@ def test_a_layer_in_few_bits_stays_near_the_whole_one_and_passes_the_gradient_of
     torch.testing.assert_close(got, whole(x))
     grad = torch.randn_like(got)
     torch.testing.assert_close(torch.autograd.grad(got, x, grad), torch.autograd.grad(whole(x), x, grad))
+    few = type(few)(whole.bfloat16(), bits, x.device).requires_grad_(False)
     with torch.autocast("cpu", torch.bfloat16):
         assert few(x).dtype == torch.bfloat16
         assert torch.autograd.grad(few(x).float().sum(), x)[0].dtype == torch.float32
