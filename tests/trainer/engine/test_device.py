@@ -7,6 +7,7 @@ import importlib.util
 import pytest
 import torch
 
+from trainer import events
 from trainer.config.train import Memory
 from trainer.engine import device
 from trainer.problem import Problem
@@ -18,6 +19,20 @@ def test_a_cpu_computes_in_fp32_with_sdpa():
     assert device.choose_dtype("bf16", cpu) is torch.bfloat16
     backend, why = device.choose_attention(None, Memory(), cpu, torch.float32)
     assert backend == "sdpa" and "cpu" in why
+
+
+def test_16_bits_on_a_cpu_take_the_attention_that_is_quicker_here_to_about_the_same_losses(bench, monkeypatch):
+    assert device._plain_speed(torch.bfloat16) > 0
+    losses = []
+    for speed, wanted in ((2.0, "plain"), (0.5, "sdpa")):
+        monkeypatch.setattr(device, "_plain_speed", lambda dtype, speed=speed: speed)
+        bench.train(bench.config("memory.dtype=bf16", "run.steps=3", "samples.steps=1"), wanted)
+        (started,) = [e for e in bench.events if isinstance(e, events.Started)]
+        assert started.facts["attention"] == wanted and f"{speed:.2f} times" in started.facts["attention_why"]
+        losses.append(bench.losses())
+    bench.train(bench.config("run.steps=3", "samples.steps=1"), "fp32")
+    for each in losses:
+        assert each == pytest.approx(bench.losses(), rel=0.005)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
