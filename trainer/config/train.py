@@ -228,6 +228,10 @@ class Memory(Section):
     """On a GPU, start each step's work as a whole (CUDA graphs) instead of piece by piece. Meant to be quicker at small
     batches, for a little more memory; new and off until it has been measured on many cards. What cannot be started so goes on
     as usual, said in the log."""
+    compile: Literal["off", "auto", "on"] = "off"
+    """Translate the repeated blocks into machine code before training (torch.compile). Auto does it on a GPU where timing one
+    block shows that the run is long enough to be repaid; on does it anywhere. The start takes a minute or more longer; on a
+    CPU it measured slower. What cannot be compiled goes on as usual, said in the log."""
     cache_latents: bool = True
     """Encode the pictures once and keep the result on disk. Off encodes them at every look, which is much slower."""
 

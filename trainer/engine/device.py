@@ -92,7 +92,7 @@ def _plain_speed(dtype: torch.dtype) -> float:
     q, k, v = (torch.randn(16, 256, 32, dtype=dtype, requires_grad=True) for _ in range(3))
 
     def sdpa() -> torch.Tensor:
-        return torch.nn.functional.scaled_dot_product_attention(*(x[None] for x in (q, k, v)))
+        return torch.nn.functional.scaled_dot_product_attention(q[None], k[None], v[None])
 
     def plain() -> torch.Tensor:
         return torch.bmm((torch.bmm(q, k.transpose(1, 2)) * 32**-0.5).softmax(-1), v)

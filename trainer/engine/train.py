@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from trainer import bases, events, files, memory
 from trainer.adapters.families import FAMILIES, UNet
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device, graphs, kernels, noise, quantise, text, validation
+from trainer.engine import compiled, data, device, graphs, kernels, noise, quantise, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -61,10 +62,11 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     maker = StepMaker(config, parts, adapter, latents, classes)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
+    blocks = compile_blocks(config, maker, items, total - step)
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed,
+        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
         "resolution": main_size(config, parts), "held_out": len(held),
@@ -185,6 +187,18 @@ def checkpoint_gradients(parts: Parts) -> None:
     for encoder in parts.text_encoders.values():
         encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         encoder.train()
+
+
+def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item], steps: int) -> str:
+    """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
+    if config.memory.compile == "off" or isinstance(maker.parts.family, graphs.Graphed):
+        return "eager: " + ("asked" if config.memory.compile == "off" else "graphs are on")
+    formats = Counter(item.bucket for item in items)
+    common, _ = formats.most_common(1)[0]
+    looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
+    batch = maker.draw(0, 0, looks).to(maker.parts.device)
+    return compiled.choose(maker.parts.unet, config.memory.compile, steps * config.run.accumulation, len(formats),
+                           lambda: maker.predict(batch, batch.captions), maker.autocast)
 
 
 def step_down(
