@@ -43,6 +43,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     tell(events.Stage(name="loading"))
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
+    layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
     items, latents = look_at_pictures(run, config, parts, home, tell)
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
@@ -66,7 +67,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks,
+        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks, "layout": layout,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
         "resolution": main_size(config, parts), "held_out": len(held),
