@@ -138,7 +138,7 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
             trainer.maker.latents.posterior(data.Look(item, False))
         trainer.batches = data.Plan(items, case.batch, 0, False).batches()
         trainer.step()
-    for _ in range(60):
+    for _ in range(case.rounds):
         for size in sizes:
             begun = time.perf_counter()
             trainers[size].step()
