@@ -47,7 +47,6 @@ class Folder:
 
         Returns (path, matched, total) by file. Problem where a file fits no layer or belongs to another family.
         """
-
         self.clear()
         matched = []
         changes: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
