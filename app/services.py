@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ class Services:
     def __init__(self, home: Home) -> None:
         self.home = home.create()
         self._supervisor: Supervisor | None = None
+        self._card_free, self._card_asked = 0, float("-inf")
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -62,6 +64,15 @@ class Services:
         from trainer.bases import list_bases
 
         return list_bases(self.home)
+
+    def card_free(self) -> int:
+        """Free bytes of the first NVIDIA card, 0 where there is none; the driver's tool is asked every half minute at most."""
+        if time.monotonic() - self._card_asked > 30:
+            from trainer.doctor_facts import nvidia_cards
+
+            cards = nvidia_cards()
+            self._card_free, self._card_asked = (cards[0]["free"] if cards else 0), time.monotonic()
+        return self._card_free
 
     def thumbnail(self, name: str, picture: str, side: int) -> Path | None:
         """The small picture of one picture of the set `name`, made when first asked for; None where there is none."""

@@ -46,7 +46,7 @@ def _measure(wanted: Case) -> dict[str, Any]:
     if wanted.kind == "train":
         from trainer.families import family
 
-        if wanted.base != "mini":
+        if wanted.base not in ("mini", "tiny"):
             family(wanted.base)
         from bench.training import measure
 

@@ -13,9 +13,10 @@ class Case:
     """One measurement."""
 
     name: str
-    kind: Literal["train", "preview", "prepare", "growth"] = "train"
-    base: Literal["mini", "sd1", "sdxl"] = "mini"
-    """`mini` is the embedded base; the others have the family's real size and random weights."""
+    kind: Literal["train", "preview", "prepare", "growth", "steady"] = "train"
+    base: Literal["mini", "tiny", "sd1", "sdxl"] = "mini"
+    """`mini` is the embedded base, `tiny` a UNet of half a million numbers; the others have the family's real size. All but
+    the embedded one have random weights."""
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["fp32", "bf16"] = "fp32"
     batch: int = 1
@@ -24,7 +25,9 @@ class Case:
     rounds: int = 6
     """How often the two sides take turns; the median round counts, so that a busy machine is fair to both."""
     steps: int = 3
-    """Optimiser steps a round."""
+    """Optimiser steps a round, or in all."""
+    pictures: int = 64
+    """In the set, where a set is prepared."""
 
 
 def _gpu(base: Literal["sd1", "sdxl"], batch: int, resolution: int, checkpointing: bool) -> Case:
@@ -40,11 +43,16 @@ CASES = (
     Case("sd15-cpu-b1", base="sd1", batch=1, resolution=256, rounds=2, steps=1),
     Case("preview", kind="preview", rounds=15),
     Case("prepare", kind="prepare"),
-    Case("growth", kind="growth"),
+    Case("prepare-1000", kind="prepare", pictures=1000),
+    Case("growth", kind="growth", base="tiny", resolution=64, rounds=20),
+    Case("steady", kind="steady", base="tiny", resolution=64, steps=10_000),
     *(_gpu("sd1", batch, 512, checkpointing) for batch in (1, 4, 16) for checkpointing in (False, True)),
     *(_gpu("sdxl", batch, 1024, checkpointing) for batch in (1, 4) for checkpointing in (False, True)),
 )
-HERE = tuple(case.name for case in CASES if case.device == "cpu" and case.base == "mini")
+HERE = tuple(
+    case.name for case in CASES
+    if case.device == "cpu" and case.base in ("mini", "tiny") and max(case.steps, case.pictures) < 1000
+)
 """What runs where nothing is asked for."""
 
 

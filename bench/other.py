@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -18,13 +21,12 @@ from bench import setting
 from bench.cases import Case
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import Folder, Use
 from trainer.engine import data, device
 from trainer.engine.cache import Latents
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
-
-PICTURES = 64
+from trainer.families import Parts
 
 
 def preview(case: Case) -> dict[str, Any]:
@@ -49,9 +51,31 @@ def preview(case: Case) -> dict[str, Any]:
                 begun = time.perf_counter()
                 next(iter(studio.draw(request)))
                 times[name].append(time.perf_counter() - begun)
+        step = _step_ratio(studio.parts, path, case)
     each = {name: median(values[1:]) for name, values in times.items()}
     ratios = [r / o for o, r in zip(times["ours"][1:], times["reference"][1:], strict=True)]
-    return _facts(case, 1 / each["ours"], 1 / each["reference"], "pictures/s") | {"ratio": median(ratios)}
+    return _facts(case, 1 / each["ours"], 1 / each["reference"], "pictures/s") | {"ratio": median(ratios), "step_ratio": step}
+
+
+@torch.no_grad()
+def _step_ratio(parts: Parts, path: Path, case: Case) -> float:
+    """Seconds of one UNet call with the bare base to those with the LoRA folded in, in turns; the folding itself left out."""
+    folder, side = Folder(parts), case.resolution // 8
+    condition = parts.family.encode(parts, parts.family.tokens(parts, ["", "a fox"]))
+    noisy, t = torch.randn(2, parts.unet.config.in_channels, side, side), torch.tensor([500, 500])
+    ratios = []
+    for number in range(2 * case.rounds):
+        seconds = {}
+        for uses in ([], [Use(path)]) if number % 2 else ([Use(path)], []):
+            folder.apply(uses)
+            parts.family.predict(parts, noisy, t, condition)
+            begun = time.perf_counter()
+            for _ in range(4):
+                parts.family.predict(parts, noisy, t, condition)
+            seconds[bool(uses)] = time.perf_counter() - begun
+        folder.clear()
+        ratios.append(seconds[False] / seconds[True])
+    return median(ratios)
 
 
 @torch.no_grad()
@@ -61,7 +85,7 @@ def prepare(case: Case) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rng = np.random.default_rng(0)
-        for number in range(PICTURES):
+        for number in range(case.pictures):
             rough = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8))
             rough.resize((640, 640), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.png")
         config = setting.config_of(case)
@@ -82,8 +106,8 @@ def prepare(case: Case) -> dict[str, Any]:
             begun = time.perf_counter()
             latents.prepare(items, False, lambda done, of: None)
             seconds.append(time.perf_counter() - begun)
-    told = _facts(case, PICTURES / seconds[0], PICTURES / plain, "pictures/s")
-    return told | {"pictures": PICTURES, "second_start_pictures_per_second": PICTURES / seconds[1]}
+    told = _facts(case, case.pictures / seconds[0], case.pictures / plain, "pictures/s")
+    return told | {"pictures": case.pictures, "seconds": seconds[0], "second_start_seconds": seconds[1]}
 
 
 def growth(case: Case) -> dict[str, Any]:
@@ -97,7 +121,44 @@ def growth(case: Case) -> dict[str, Any]:
         for _ in itertools.islice(stream, looks // 4):
             pass
         each[str(many)] = (time.perf_counter() - begun) / (looks // 4) * 1e6
-    return _facts(case, 1e6 / each["10000"], 1e6 / each["10"], "batches/s") | {"microseconds_by_pictures": each}
+    told = {"microseconds_by_pictures": each, "step_milliseconds_by_pictures": _step_milliseconds(case)}
+    return _facts(case, 1e6 / each["10000"], 1e6 / each["10"], "batches/s") | told
+
+
+def _step_milliseconds(case: Case) -> dict[str, float]:
+    """Milliseconds of a whole training step by size of the set, the sizes in turns; every picture has been looked at before."""
+    from bench.ours import Ours
+
+    sizes, first = (10, 100, 1000, 10_000), data.load_items(setting.config_of(case), case.resolution)[0]
+    trainers, times = {}, {size: [] for size in sizes}
+    for size in sizes:
+        items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
+        trainers[size] = trainer = Ours(case)
+        for item in items:
+            trainer.maker.latents.posterior(data.Look(item, False))
+        trainer.batches = data.Plan(items, case.batch, 0, False).batches()
+        trainer.step()
+    for _ in range(case.rounds):
+        for size in sizes:
+            begun = time.perf_counter()
+            trainers[size].step()
+            times[size].append(time.perf_counter() - begun)
+    return {str(size): median(times[size]) * 1000 for size in sizes}
+
+
+def steady(case: Case) -> dict[str, Any]:
+    """Resident memory over a long training. `ratio`: bytes after a tenth of the steps to bytes at the end; 1 is flat."""
+    from bench.ours import Ours
+
+    trainer, process = Ours(case), psutil.Process()
+    trainer.outcome.tell = deque(maxlen=100).append
+    tenth, sizes = case.steps // 10, []
+    for number in range(case.steps):
+        trainer.step()
+        if (number + 1) % tenth == 0:
+            sizes.append(process.memory_info().rss)
+    told = _facts(case, 1 / sizes[-1], 1 / sizes[0], "1/bytes")
+    return told | {"steps": case.steps, "resident_megabytes_by_tenth": [round(size / 2**20, 1) for size in sizes]}
 
 
 def _facts(case: Case, ours: float, reference: float, unit: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Ours:
         self.config = setting.config_of(case)
         parts = setting.load_parts(case)
         device.choose_attention(parts.unet, self.config.memory, parts.device, parts.dtype)
+        device.choose_layout(parts.unet, parts.device, parts.dtype)
         adapter = Adapter(parts, self.config)
         if case.checkpointing:
             checkpoint_gradients(parts)

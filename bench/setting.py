@@ -41,9 +41,24 @@ def load_parts(case: Case) -> Parts:
     """The embedded base from disk, or the real size of a family with random weights that keep signals in bounds."""
     device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
     facts = bases.find(Home(PROJECT), "mini")
-    if case.base == "mini":
-        return family("sd1").load(facts, device, dtype)
+    if case.base in ("mini", "tiny"):
+        parts = family("sd1").load(facts, device, dtype)
+        return parts if case.base == "mini" else _tiny(parts)
     return _random(case.base, replace(facts, id=f"{case.base}-random", family=case.base), device, dtype)
+
+
+def _tiny(parts: Parts) -> Parts:
+    """The embedded base with a UNet so small that a step is mostly what is around the arithmetic."""
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(32, 64), norm_num_groups=8, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=parts.unet.config.cross_attention_dim, in_channels=parts.unet.config.in_channels,
+        out_channels=parts.unet.config.out_channels,
+    )
+    return replace(parts, unet=unet.requires_grad_(False).eval().to(parts.device, parts.dtype))
 
 
 def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> Parts:

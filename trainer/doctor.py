@@ -143,7 +143,36 @@ def _around(facts: dict[str, Any], lang: str | None) -> list[Check]:
     return checks
 
 
-RULES = (_environment, _python, _computer, _card, _torch, _attention, _packages, _disk, _around)
+def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
+    """Which settings fit into what is free on the first card, by family at its own size."""
+    free = facts["cards"][0].get("free", 0) if facts["cards"] else 0
+    if not free or facts["environment"] != "ready":
+        return []
+    from trainer import memory
+    from trainer.config.train import Lora
+
+    lines = []
+    for family, known in memory.counted().items():
+        lora = Lora(text_encoder=family != "sdxl")
+        rung, fits = memory.propose(family, known["side"], free, lora)
+        words = rung_words(rung, lang) if fits else t("memory.none", language=lang)
+        lines.append(t("memory.line", language=lang, family=t(f"memory.{family}", language=lang), side=known["side"],
+                       rung=words, size=f"{rung.bytes / 1e9:.1f}"))
+    return [_check("ladder", None, lang, "detail", free=f"{free / 1e9:.1f}", lines="; ".join(lines))]
+
+
+def rung_words(rung: Any, lang: str | None) -> str:
+    """A rung of the memory ladder in words."""
+    words = [t("memory.batch", language=lang, batch=rung.batch, accumulation=rung.accumulation)]
+    if rung.checkpointing:
+        words.append(t("memory.checkpointing", language=lang))
+    if rung.precision != "full":
+        words.append(t(f"memory.{rung.precision}", language=lang))
+    words.append(t("memory.text_on" if rung.text_encoder else "memory.text_off", language=lang))
+    return ", ".join(words)
+
+
+RULES = (_environment, _python, _computer, _card, _ladder, _torch, _attention, _packages, _disk, _around)
 
 
 def tell(checks: list[Check]) -> str:

@@ -83,19 +83,28 @@ def nvidia_smi() -> str | None:
     return shutil.which("nvidia-smi") or next((place for place in places if os.path.exists(place)), None)
 
 
-def nvidia_cards(limit: float = 10.0) -> list[dict[str, str]]:
-    """NVIDIA cards (name, driver, capability) as the driver's tool names them; none where it fails or hangs."""
+def nvidia_cards(limit: float = 10.0) -> list[dict[str, Any]]:
+    """NVIDIA cards (name, driver, capability, total and free bytes; 0 where they are not told) as the driver's tool names them;
+    none where it fails or hangs."""
     tool = nvidia_smi()
     if tool is None:
         return []
-    command = [tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    asked = "name,driver_version,compute_cap,memory.total,memory.free"
+    command = [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    rows = [[part.strip() for part in row.rsplit(",", 2)] for row in done.stdout.splitlines()]
-    named = [{"name": row[0], "driver": row[1], "capability": row[2]} for row in rows if len(row) == 3]
+    rows = [[part.strip() for part in row.rsplit(",", 4)] for row in done.stdout.splitlines()]
+    named = [
+        {"name": row[0], "driver": row[1], "capability": row[2], "total": _mebibytes(row[3]), "free": _mebibytes(row[4])}
+        for row in rows if len(row) == 5
+    ]
     return named if done.returncode == 0 else []
+
+
+def _mebibytes(text: str) -> int:
+    return int(text) * 2**20 if text.isascii() and text.isdigit() else 0
 
 
 def _probe(limit: float = PROBE_LIMIT) -> dict[str, Any]:

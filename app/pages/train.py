@@ -78,11 +78,13 @@ def build(ui: Ui) -> None:
             save_as = markup(elem_id="train-toml")
             rate = form.rate_line(ui)
             held |= form.folded(ui)
+        fits = markup(elem_id="train-memory")
         with gr.Row(elem_classes="a-action"):
             cost = markup(elem_id="train-cost")
             go = gr.Button(t("page.train.start"), variant="primary", elem_id="train-start")
         beside, gone = markup(), markup()
         dropped, choose, fix, toml = signal("dropped"), signal("choose"), signal("fix"), signal("toml")
+        smaller = signal("smaller")
         current, key = remembered(), gr.State(lambda: uuid.uuid4().hex)
         timer = gr.Timer(POLL)
 
@@ -97,7 +99,8 @@ def build(ui: Ui) -> None:
         name = here.folder.name if here else ""
         return [name, *view.about(ui, here, tree, note), *filling, *view.lines(ui, here, tree)]
 
-    shown = [current, *about, *fields, licence, rate, save_as, cost]
+    lines = [licence, rate, save_as, cost, fits]
+    shown = [current, *about, *fields, *lines]
 
     def restore(name: str, request: gr.Request) -> list[Any]:
         lora = asked(request, "again")
@@ -168,6 +171,15 @@ def build(ui: Ui) -> None:
         start.keep(ui.services, here, tree)
         return [*form.shown(names, tree), "", *view.lines(ui, here, tree)]
 
+    def shrunk(name: str, heard: str) -> list[Any]:
+        here = ui.services.set(name)
+        tree = start.opened(ui.services, here)
+        for wanted, value in _heard(heard).get("options", {}).items():
+            if wanted in names:
+                load.put(tree, wanted, value)
+        start.keep(ui.services, here, tree)
+        return [*form.shown(names, tree), "", *view.lines(ui, here, tree)]
+
     def begin(name: str, once: str, *values: Any) -> list[Any]:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
         lacks = [(at, t(why)) for at, why in start.missing(here, tree)]
@@ -190,8 +202,8 @@ def build(ui: Ui) -> None:
     dropped.input(arrived, [current, dropped, *fields], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
     choose.input(chosen, [choose], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
     fix.input(mend, [current, fix], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
-    toml.input(opened, [current, toml], [*fields, beside, licence, rate, save_as, cost], **PRIVATE)
-    lines = [licence, rate, save_as, cost]
+    toml.input(opened, [current, toml], [*fields, beside, *lines], **PRIVATE)
+    smaller.input(shrunk, [current, smaller], [*fields, beside, *lines], **PRIVATE)
     gr.on([held[name].input for name in names if name not in REFILL], kept, [current, *fields], [beside, *lines],
           trigger_mode="always_last", **PRIVATE)  # fmt: skip
     gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines], **PRIVATE)

@@ -8,12 +8,17 @@ from app import form, start
 from app.services import Ui
 from app.views import sets
 from app.words import duration, esc, size
+from trainer import memory
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
+from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts
+
+REAL_BASE = 1_000_000_000
+"""Bytes on disk from which a base has its family's real size; the embedded one is far smaller."""
 
 
 def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
@@ -44,12 +49,12 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
 
 
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
-    """Licence of the base, effective rate, the address of the settings as a file, cost."""
+    """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
     base = start.base_of(ui.services, tree)
     licence = about_base(ui, base) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
-    return [licence, form.effective_rate(ui, tree), save, cost(ui, here)]
+    return [licence, form.effective_rate(ui, tree), save, cost(ui, here), smaller(ui, here, tree)]
 
 
 def about_base(ui: Ui, base: BaseFacts) -> str:
@@ -77,6 +82,26 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
     low, high = forecast.seconds * 0.9, forecast.seconds * 1.35
     known = {"steps": steps, "time": span(ui, low, high), "file": size(forecast.file_bytes)}
     return f"<p>{esc(ui.t('page.train.cost.known', **known))}</p>"
+
+
+def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
+    """Where the settings take more than is free on the card: the quickest ones that fit, and a button for them."""
+    base, free = start.base_of(ui.services, tree), ui.services.card_free()
+    if base is None or not free or base.family not in memory.counted() or base.size_bytes < REAL_BASE:
+        return ""
+    try:
+        config = start.config_of(ui.services, here, tree)
+    except ConfigProblems:
+        return ""
+    side = start.side(ui.services, tree)
+    now = memory.of_config(config, base.family, side)
+    if now.bytes <= free:
+        return ""
+    rung, fit = memory.propose(base.family, side, free, config.lora, config.run.batch_size, config.run.accumulation)
+    sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
+    words = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
+    button = f"<button type='button' class='a-small' {sets.tell('smaller', options=rung.options())}>"
+    return f"<p class='a-note'>{esc(words)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
 
 
 def span(ui: Ui, low: float, high: float) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from PIL import Image
 from app import form, start
 from app.services import Services, Ui
 from app.views import images, sets
+from app.views import train as view
 from trainer.config import load
 from trainer.home import PROJECT, Home
 from trainer.images.image_set import ImageSet
@@ -127,3 +131,25 @@ def test_the_cut_on_the_page_is_the_cut_of_training(services: Services, tmp_path
     found.set_picture("0001", focus=(0.0, 0.5))
     html = images.large(Ui.of(services, "en"), found, found.pictures()[0], 512, 64, True)
     assert "left:0.000%;top:0.000%;width:55.556%" in html
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_settings_too_large_for_the_card_get_a_proposal_with_a_button(
+    services: Services, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    ui, found = Ui.of(services, language), services.set("mine")
+    assert found is not None
+    mini = start.base_of(services, {})
+    assert mini is not None
+    real = replace(mini, resolution=512, size_bytes=4 * 10**9)
+    monkeypatch.setattr(start, "base_of", lambda *given: real)
+    tree = filled(services, found)
+    for free, said in ((0, False), (24 * 10**9, False), (5 * 10**9, True), (10**9, True)):
+        monkeypatch.setattr(Services, "card_free", lambda self, free=free: free)
+        html = view.smaller(ui, found, tree)
+        assert bool(html) == said
+    assert ui.t("memory.int4") in html
+    options = json.loads(unescape(html.split('data-said="')[1].split('"')[0]))
+    for name, value in options["options"].items():
+        load.put(tree, name, value)
+    assert start.config_of(services, found, tree).memory.base_precision == "int4"

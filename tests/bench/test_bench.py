@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bench import __main__ as command
+from bench import other
 from bench.cases import CASES, HERE, case
 from trainer.__main__ import main
 from trainer.engine import device
@@ -49,7 +51,13 @@ def test_a_gpu_case_without_a_gpu_is_one_sentence(capsys, name):
 
 
 def test_what_runs_unasked_needs_no_gpu_and_no_large_model():
-    assert HERE and all(case(name).device == "cpu" and case(name).base == "mini" for name in HERE)
+    assert HERE and all(case(name).device == "cpu" and case(name).base in ("mini", "tiny") for name in HERE)
+    assert all(case(name).steps < 1000 and case(name).pictures < 1000 for name in HERE)  # the long ones are asked for by name
+
+
+def test_memory_over_a_training_and_the_cost_of_a_step_are_told():
+    told = other.steady(replace(case("steady"), steps=20))
+    assert len(told["resident_megabytes_by_tenth"]) == 10 and told["ratio"] == pytest.approx(1, abs=0.1)
 
 
 def test_the_machine_is_told_without_its_name():

@@ -48,7 +48,16 @@ def checks(language: str = "en", **changed: Any) -> dict[str, Check]:
 def test_a_good_machine_has_nothing_to_mend(language: str) -> None:
     found = checks(language)
     assert [name for name, check in found.items() if check.ok is False] == []
-    assert set(found) == set(lookup("doctor", language)) - {"about", "json", "home", "lang"}
+    assert set(found) == set(lookup("doctor", language)) - {"about", "json", "home", "lang", "ladder"}
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_card_is_told_what_fits_into_its_free_memory(language: str) -> None:
+    small, large = (checks(language, cards=[CARD | {"free": size}])["ladder"].detail for size in (3_300_000_000, 24 * 10**9))
+    assert "512" in small and "3.3" in small and "3.2 GB" in small and "4.5 GB" in small
+    assert lookup("memory.int8", language) in small and lookup("memory.none", language) in small
+    assert lookup("memory.int8", language) not in large and lookup("memory.none", language) not in large
+    assert "ladder" not in checks(language, cards=[CARD]) and "ladder" not in checks(language)
 
 
 def test_a_build_without_cuda_beside_a_good_card_is_named() -> None:
@@ -137,11 +146,11 @@ def test_a_card_is_read_from_the_drivers_own_tool(monkeypatch: pytest.MonkeyPatc
     if sys.platform == "win32":
         pytest.skip("the tool of this test is a shell script")
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 570.86.15, 9.0'\n")
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 570.86.15, 9.0, 81559, [N/A]'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert doctor_facts.nvidia_cards() == [
-        {"name": "NVIDIA H100 80GB HBM3", "driver": "570.86.15", "capability": "9.0"}
+        {"name": "NVIDIA H100 80GB HBM3", "driver": "570.86.15", "capability": "9.0", "total": 81559 * 2**20, "free": 0}
     ]
     tool.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
     assert doctor_facts.nvidia_cards() == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,34 +47,35 @@ class Folder:
 
         Returns (path, matched, total) by file. Problem where a file fits no layer or belongs to another family.
         """
-        import torch
-
         self.clear()
         matched = []
-        sums: dict[tuple[str, str, str], Any] = {}
+        changes: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
         for use in uses:
             weights = self.weights(use.path)
             fits = 0
             for (part, module), adapter in weights.modules.items():
                 layer = self._layer(part, module)
-                if layer is None or not adapter.fits(tuple(layer.weight.shape)):
+                if layer is None or not adapter.fits(layer.held.shape if hasattr(layer, "held") else tuple(layer.weight.shape)):
                     continue
                 fits += 1
                 strength = scale * (use.unet if part == "unet" else use.text_encoder)
-                if strength == 0:
-                    continue
-                for name, change in _changes(adapter, layer, torch).items():
-                    key = (part, module, name)
-                    sums[key] = sums[key] + change * strength if key in sums else change * strength
+                if strength != 0:
+                    changes.setdefault((part, module), []).append((adapter, strength))
             if not fits:
                 raise Problem("lora_no_match", name=use.path.stem)
             matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
-        for key, change in sums.items():
-            layer, name = self._layer(*key[:2]), key[2]
-            old = getattr(layer, name)
-            new = torch.nn.Parameter((old.detach().float() + change).to(old.dtype), requires_grad=False)
-            self._pristine[key] = (layer, old)
-            setattr(layer, name, new)
+        for (part, module), pieces in changes.items():
+            layer = self._layer(part, module)
+            on = [(_there(adapter, layer.weight.device), strength) for adapter, strength in pieces]
+            weights_on = [(adapter, strength) for adapter, strength in on if not adapter.bias_alone]
+            if weights_on and hasattr(layer, "held"):  # in few bits a sum would be rounded away: made at each use
+                self._pristine[part, module, "added"] = (layer, None)
+                layer.added = partial(_folded, pieces=weights_on)
+            elif weights_on:
+                self._put(part, module, "weight", _folded(layer.weight.detach(), weights_on))
+            biases = [a.bias.reshape(layer.bias.shape) * s for a, s in on if a.bias is not None and layer.bias is not None]
+            if biases:
+                self._put(part, module, "bias", layer.bias.detach().float() + sum(biases[1:], biases[0]))
         return matched
 
     def clear(self) -> None:
@@ -81,6 +83,15 @@ class Folder:
         for (_, _, name), (layer, pristine) in self._pristine.items():
             setattr(layer, name, pristine)
         self._pristine = {}
+
+    def _put(self, part: str, module: str, name: str, tensor: Any) -> None:
+        """Exchange the layer's weight or bias, keeping the pristine one."""
+        import torch
+
+        layer = self._layer(part, module)
+        old = getattr(layer, name)
+        self._pristine[part, module, name] = (layer, old)
+        setattr(layer, name, torch.nn.Parameter(tensor.to(old.dtype), requires_grad=False))
 
     def weights(self, path: Path) -> LoraWeights:
         """The file's factors, kept until the file changes. Problem where it belongs to another family."""
@@ -108,11 +119,15 @@ class Folder:
         return None
 
 
-def _changes(adapter: Layer, layer: Any, torch: Any) -> dict[str, Any]:
-    """What is added to `weight` and `bias` at strength 1, in float32 on the layer's device."""
-    weight = layer.weight.detach()
-    there = adapter.moved(lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(weight.device).float())
-    found = {} if there.bias_alone else {"weight": there.delta(weight.float())}
-    if there.bias is not None and layer.bias is not None:
-        found["bias"] = there.bias.reshape(layer.bias.shape)
-    return found
+def _folded(weight: Any, pieces: list[tuple[Layer, float]]) -> Any:
+    """W + Σ strength · ΔW, summed in float32, in the weight's own format."""
+    whole = weight.float()
+    deltas = [adapter.delta(whole) * strength for adapter, strength in pieces]
+    return (whole + sum(deltas[1:], deltas[0])).to(weight.dtype)
+
+
+def _there(adapter: Layer, device: Any) -> Layer:
+    """The adapter's tensors in float32 on `device`."""
+    import torch
+
+    return adapter.moved(lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device).float())

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainer.engine import vae
 from trainer.engine.data import Item, Look, Size
 from trainer.families import Parts
 from trainer.images import buckets
@@ -137,7 +139,7 @@ class Latents:
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor) -> list[Posterior]:
         """The posteriors of `pixels` `[batch, 3, H, W]` in -1..1."""
-        distribution = self.parts.vae.encode(pixels.to(self.parts.device)).latent_dist
+        distribution = DiagonalGaussianDistribution(vae.encode(self.parts.vae, pixels.to(self.parts.device)))
         means, stds = distribution.mean.float().cpu(), distribution.std.float().cpu()
         whole = torch.contiguous_format  # a view of a batch would keep all of it in memory
         return [Posterior(mean.clone(memory_format=whole), std.clone(memory_format=whole))

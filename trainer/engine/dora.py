@@ -43,7 +43,7 @@ class ColumnDora(nn.Module):
         if not self.enabled:
             return result
         c = self._columns()
-        change = self._pass((c - 1) * x, self.base_layer.weight)
+        change = self._base((c - 1) * x)
         hidden = self.drop(self._pass(c * x, self.lora_down), self.training)
         flat = self.lora_up.ndim == 2
         up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
@@ -57,6 +57,12 @@ class ColumnDora(nn.Module):
             norm = norms(weight.float() + self.scaling * change.reshape(weight.shape), self.lora_magnitude)
         c = self.lora_magnitude / norm
         return c if weight.ndim == 4 else c[0]
+
+    def _base(self, x: torch.Tensor) -> torch.Tensor:
+        """The base layer without its bias."""
+        if hasattr(self.base_layer, "held"):  # in few bits (quantise.py): its own function keeps no whole weight
+            return self.base_layer(x, bias=False)
+        return self._pass(x, self.base_layer.weight)
 
     def _pass(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The base layer's own operation with another weight and no bias."""

@@ -16,7 +16,7 @@ STEPS = 3
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device, kernels, validation
+    from trainer.engine import data, device, kernels, quantise, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
@@ -31,6 +31,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     _, items = validation.held_out(config, data.load_items(config, main_size(config, parts)))
     load_seconds = time.monotonic() - begun
     adapter = Adapter(parts, config)
+    quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     kernels.quicken(parts)

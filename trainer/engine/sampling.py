@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from trainer import files
 from trainer.adapters.fold import Folder, Use
+from trainer.engine import vae
 from trainer.families import Parts, family
 from trainer.problem import Problem
 
@@ -170,8 +171,8 @@ class Studio:
             guidance_scale=request.guidance, width=request.width, height=request.height, output_type="latent",
             generator=torch.Generator().manual_seed(request.seed), callback_on_step_end=after,
         ).images
-        vae = self.parts.vae  # float32 whatever the UNet is: fp16 VAEs give black pictures
-        pixels = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor, return_dict=False)[0]
+        whole = self.parts.vae  # float32 whatever the UNet is: fp16 VAEs give black pictures
+        pixels = vae.decode(whole, latents.to(whole.dtype) / whole.config.scaling_factor)
         if not torch.isfinite(pixels).all():
             raise Problem("picture_not_finite")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[True])[0]

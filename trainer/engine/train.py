@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from trainer import bases, events, files
+from trainer import bases, events, files, memory
+from trainer.adapters.families import FAMILIES, UNet
 from trainer.config.train import TrainConfig
-from trainer.engine import data, device, graphs, kernels, noise, text, validation
+from trainer.engine import compiled, data, device, graphs, kernels, noise, quantise, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -41,12 +43,14 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     tell(events.Stage(name="loading"))
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
+    layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
     items, latents = look_at_pictures(run, config, parts, home, tell)
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
+    few = quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     quick = kernels.quicken(parts)
@@ -59,12 +63,14 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     maker = StepMaker(config, parts, adapter, latents, classes)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
+    blocks = compile_blocks(config, maker, items, total - step)
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed,
+        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks, "layout": layout,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
-        "modules": len(adapter.layers), "resolution": main_size(config, parts), "held_out": len(held),
+        "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
+        "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
     saver.first_samples(step)
@@ -80,7 +86,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
             adapter.begin(step, total, config.run.seed)
             loss = maker.backward(step, looks, guard.scale)
             finite = guard.update(loss, config.schedule.factor(step, total))
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not device.is_short(error):
+                raise
             step_down(error, maker, config, parts, adapter, tell)
             batches = plan.batches(step * config.run.accumulation)
             continue
@@ -107,12 +115,15 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
 
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
-    """The frozen base on the chosen device in the chosen number format."""
+    """The frozen base on the chosen device in the chosen number format; what is to be held in few bits waits in main memory
+    for `quantise.settle`."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
-    parts = family(facts.family, facts.title).load(facts, where, dtype, vae)
+    first = where if config.memory.base_precision == "full" else torch.device("cpu")
+    parts = family(facts.family, facts.title).load(facts, first, dtype, vae)
+    parts.device, parts.vae = where, parts.vae.to(where)
     text.read_at(parts, config.captions.clip_skip)
     if config.noise.zero_terminal:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
@@ -179,6 +190,18 @@ def checkpoint_gradients(parts: Parts) -> None:
         encoder.train()
 
 
+def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item], steps: int) -> str:
+    """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
+    if config.memory.compile == "off" or isinstance(maker.parts.family, graphs.Graphed):
+        return "eager: " + ("asked" if config.memory.compile == "off" else "graphs are on")
+    formats = Counter(item.bucket for item in items)
+    common, _ = formats.most_common(1)[0]
+    looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
+    batch = maker.draw(0, 0, looks).to(maker.parts.device)
+    return compiled.choose(maker.parts.unet, config.memory.compile, steps * config.run.accumulation, len(formats),
+                           lambda: maker.predict(batch, batch.captions), maker.autocast)
+
+
 def step_down(
     error: BaseException, maker: StepMaker, config: TrainConfig, parts: Parts, adapter: Adapter, tell: Tell
 ) -> None:
@@ -186,20 +209,25 @@ def step_down(
     for parameter in adapter.parameters():
         parameter.grad = None
     graphs.drop(parts)
-    if parts.device.type == "cuda":
-        torch.cuda.empty_cache()
-        _, whole = torch.cuda.mem_get_info(parts.device)
-    else:
-        import psutil
-
-        whole = psutil.virtual_memory().total
-    if maker.split > 1 or (config.run.batch_size == 1 and config.memory.gradient_checkpointing):
-        needed = max(device.peak_memory(parts.device), whole) * 1.2
-        raise Problem("memory_short", needed=f"{needed / 2**30:.1f}", free=f"{whole / 2**30:.1f}") from error
+    held = device.peak_memory(parts.device)
+    free = device.available(parts.device)
+    if maker.split > 1 or (config.run.batch_size == 1 and parts.unet.is_gradient_checkpointing):
+        needed = max(held + device.refused(error), free + device.refused(error), counted_bytes(config, parts))
+        raise Problem("memory_short", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}") from error
     maker.split = 2
     checkpoint_gradients(parts)
     batch = -(-config.run.batch_size // 2)
     tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+
+
+def counted_bytes(config: TrainConfig, parts: Parts) -> int:
+    """What counting says the settings take as they were stepped down to, or 0 where the base is not of its family's size."""
+    family_name = parts.family.name
+    if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != FAMILIES[family_name].unet:
+        return 0
+    lora, side = config.lora, main_size(config, parts)
+    rung = memory.Rung(-(-config.run.batch_size // 2), 1, True, config.memory.base_precision, lora.text_encoder)
+    return memory.needed(family_name, side, rung, memory.numbers_of(family_name, lora))
 
 
 def _pid() -> int:

@@ -7,8 +7,10 @@ import importlib.util
 import pytest
 import torch
 
+from trainer import events
 from trainer.config.train import Memory
 from trainer.engine import device
+from trainer.engine.train import load_base
 from trainer.problem import Problem
 
 
@@ -18,6 +20,40 @@ def test_a_cpu_computes_in_fp32_with_sdpa():
     assert device.choose_dtype("bf16", cpu) is torch.bfloat16
     backend, why = device.choose_attention(None, Memory(), cpu, torch.float32)
     assert backend == "sdpa" and "cpu" in why
+
+
+def test_16_bits_on_a_cpu_take_the_attention_that_is_quicker_here_to_about_the_same_losses(bench, monkeypatch):
+    assert device._plain_speed(torch.bfloat16) > 0
+    losses = []
+    for speed, wanted in ((2.0, "plain"), (0.5, "sdpa")):
+        monkeypatch.setattr(device, "_plain_speed", lambda dtype, speed=speed: speed)
+        bench.train(bench.config("memory.dtype=bf16", "run.steps=3", "samples.steps=1"), wanted)
+        (started,) = [e for e in bench.events if isinstance(e, events.Started)]
+        assert started.facts["attention"] == wanted and f"{speed:.2f} times" in started.facts["attention_why"]
+        losses.append(bench.losses())
+    bench.train(bench.config("run.steps=3", "samples.steps=1"), "fp32")
+    for each in losses:
+        assert each == pytest.approx(bench.losses(), rel=0.005)
+
+
+def test_convolutions_go_channels_last_only_on_a_gpu_that_is_quicker_so(bench, monkeypatch):
+    parts = load_base(bench.config(), bench.home)
+    noisy, hidden = torch.randn(1, 4, 8, 8), torch.randn(1, 77, 32)
+    wanted = parts.unet(noisy, 5, encoder_hidden_states=hidden).sample
+    assert device.choose_layout(parts.unet, torch.device("cpu"), torch.float32) == "contiguous: cpu"
+    for speed, said in ((0.8, "contiguous"), (1.4, "channels-last")):
+        monkeypatch.setattr(device, "_layout_speed", lambda device, dtype, speed=speed: speed)
+        told = device.choose_layout(parts.unet, torch.device("cuda"), torch.bfloat16)
+        assert told.startswith(said) and f"{speed:.2f}" in told
+        weight = parts.unet.down_blocks[0].resnets[0].conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == (said == "channels-last")
+        torch.testing.assert_close(parts.unet(noisy, 5, encoder_hidden_states=hidden).sample, wanted)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_the_layouts_are_timed_on_a_gpu():
+    assert device._layout_speed(torch.device("cuda"), torch.bfloat16) > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from trainer import events
-from trainer.engine import checkpoint
+from trainer.engine import checkpoint, device
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
 from trainer.engine.inject import base_hash
@@ -233,12 +233,21 @@ def test_short_memory_steps_down_once_with_the_same_sum(bench, monkeypatch):
 
 def test_memory_short_twice_says_what_is_needed(bench, monkeypatch):
     def short(self, step, micro, scale):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3000000000 bytes.")
 
     monkeypatch.setattr(StepMaker, "backward", short)
     with pytest.raises(Problem) as problem:
         bench.train(bench.config())
-    assert problem.value.code == "memory_short" and float(problem.value.params["needed"]) > 0
+    needed, free = (float(problem.value.params[name]) for name in ("needed", "free"))
+    assert problem.value.code == "memory_short" and needed == pytest.approx(free + 3, abs=0.11) and free > 0
+    assert f"{needed:.1f} GB" in str(problem.value) and f"{free:.1f} GB" in str(problem.value)
+    assert [e.code for e in bench.events if isinstance(e, events.Note)].count("memory_down") == 1
+
+
+def test_what_was_refused_is_read_from_the_error():
+    cuda = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB")
+    assert device.refused(cuda) == 2.5 * 2**30 and device.refused(ValueError("something else")) == 0
+    assert device.is_short(cuda) and not device.is_short(RuntimeError("sizes do not match"))
 
 
 def test_a_set_without_pictures_is_refused(bench, tmp_path):

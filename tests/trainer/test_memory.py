@@ -1,0 +1,66 @@
+"""The memory ladder: counted bytes that can be counted again, rungs that go down, one that fits; and no torch for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trainer import memory
+from trainer.config import load
+from trainer.config.train import Lora
+from trainer.home import PROJECT
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(("family", "side", "batch"), [("sd1", 512, 1), ("sd1", 512, 8), ("sd2", 768, 2), ("sdxl", 1024, 4)])
+def test_the_ladder_goes_down_and_keeps_the_effective_batch(family, side, batch):
+    rungs = list(memory.ladder(family, side, Lora(), batch, 2))
+    sizes = [rung.bytes for rung in rungs]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.6 * sizes[0]
+    assert all(rung.batch * rung.accumulation == batch * 2 for rung in rungs)
+    assert [rung.precision for rung in rungs][-3:] == ["int8", "int4", "int4"] and not rungs[-1].text_encoder
+    for free in (sizes[0], sizes[0] - 1, sizes[-1], sizes[-1] - 1):
+        rung, fits = memory.propose(family, side, free, Lora(), batch, 2)
+        assert fits == (free >= sizes[-1]) and rung.bytes == next((size for size in sizes if size <= free), sizes[-1])
+
+
+def test_small_cards_get_the_rungs_they_can_hold():
+    """The sizes the project aims at: SD 1.5 at 512 px in 4 and 3 GB, SDXL at 1024 px in 12 and 8 GB; computed, not measured."""
+    still = Lora(text_encoder=False)
+    for family, side, free, precision in (("sd1", 512, 4 * GB, "int8"), ("sd1", 512, 3 * GB, "int4"),
+                                          ("sdxl", 1024, 12 * GB, "full"), ("sdxl", 1024, 8 * GB, "int8")):
+        rung, fits = memory.propose(family, side, free, still)
+        assert fits and (rung.precision, rung.checkpointing) == (precision, True)
+    assert memory.propose("sdxl", 1024, 24 * GB, still)[0].checkpointing is False
+
+
+def test_a_rung_is_a_set_of_options_and_a_config_stands_on_one():
+    rung, _ = memory.propose("sdxl", 1024, 8 * GB, Lora(text_encoder=False), 4)
+    config = load.build({}, overrides=[f"{name}={value}" for name, value in rung.options().items()])
+    assert memory.of_config(config, "sdxl", 1024) == rung and config.memory.base_precision == "int8"
+    more = config.model_copy(update={"lora": config.lora.model_copy(update={"rank": 128})})
+    numbers = memory.numbers_of("sdxl", config.lora)
+    assert memory.numbers_of("sdxl", more.lora) == 8 * numbers
+    assert memory.of_config(more, "sdxl", 1024).bytes - rung.bytes == pytest.approx(7 * numbers * 16 * 1.1, rel=1e-6)
+
+
+def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
+    from trainer.engine import count, device
+
+    device.quiet()
+    known = memory.counted()["sd1"]
+    weights, step = count.step_bytes("sd1", 512, 1, "int4", checkpointing=True)
+    assert weights == known["weights"]["int4"] and step <= known["step"]["checkpointed"]["each"] * 1.01
+    _, larger = count.step_bytes("sd1", 640, 3, "full", checkpointing=True)
+    told = known["step"]["checkpointed"]
+    assert larger == pytest.approx(told["always"] + 3 * told["each"] * (640 / 512) ** 2, rel=0.05)
+    assert count.picture_bytes("sd1", 512) == (known["vae"], known["picture"])
+
+
+def test_asking_needs_no_torch():
+    code = "import sys; from trainer import memory; from trainer.config.train import Lora; " \
+           "memory.propose('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=60)

@@ -1,0 +1,116 @@
+"""How much of a card's memory a training takes, and the settings that fit: plain arithmetic over counted bytes, no torch.
+
+The bytes in memory_bytes.json were counted on models of real size without memory (engine/count.py): computed, not measured.
+Used by the Train page, the doctor, and the last sentence of a run that was short of memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.adapters.families import family_modules
+from trainer.strategies.lora_targets import choose
+
+if TYPE_CHECKING:
+    from trainer.config.train import Lora, TrainConfig
+
+COUNTED = Path(__file__).parent / "memory_bytes.json"
+ASIDE, SHARE = 700_000_000, 1.1
+"""What counting cannot see, a choice and no measurement: the CUDA context and the libraries' work spaces, and a tenth for gaps
+between blocks."""
+TILE = 512
+"""Side of the pieces the VAE works in once a whole picture does not fit."""
+STATE = 16
+"""Bytes for each number that learns: itself, its gradient and AdamW's two averages, in fp32."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Settings of one rung of the ladder, and the bytes they take. The base is in bf16 and latents are kept throughout, text
+    encodings wherever no text encoder learns; the optimiser is the one chosen (AdamW is counted)."""
+
+    batch: int
+    accumulation: int
+    checkpointing: bool = False
+    precision: str = "full"
+    text_encoder: bool = False
+    bytes: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """The rung as options by name."""
+        return {
+            "run.batch_size": self.batch, "run.accumulation": self.accumulation, "lora.text_encoder": self.text_encoder,
+            "memory.gradient_checkpointing": self.checkpointing, "memory.base_precision": self.precision,
+        }  # fmt: skip
+
+
+def needed(family: str, side: int, rung: Rung, numbers: int) -> int:
+    """Bytes a training takes on a card: weights, what learns, and the larger of a step and a picture drawn between steps.
+
+    A step grows with the batch and with the area of the pictures (attention keeps no N x N matrix).
+    """
+    known = counted()[family]
+    area = (side / known["side"]) ** 2
+    step = known["step"]["checkpointed" if rung.checkpointing else "plain"]
+    most = step["always"] + step["each"] * rung.batch * area + known["made_whole"].get(rung.precision, 0)
+    if rung.text_encoder:
+        most += known["text_step"] * rung.batch
+    most = max(most, known["picture"] * (min(side, TILE) / known["side"]) ** 2)
+    return round((known["weights"][rung.precision] + known["vae"] + STATE * numbers + most) * SHARE) + ASIDE
+
+
+def ladder(family: str, side: int, lora: Lora, batch: int = 1, accumulation: int = 1) -> Iterator[Rung]:
+    """The rungs from the quickest to the smallest, all with the effective batch of `batch` x `accumulation`."""
+    first = Rung(batch, accumulation, text_encoder=lora.text_encoder)
+    yield _counted(first, family, side, lora)
+    small = replace(first, checkpointing=True)
+    yield _counted(small, family, side, lora)
+    while small.batch > 1:
+        half = -(-small.batch // 2)
+        small = replace(small, batch=half, accumulation=-(-batch * accumulation // half))
+        yield _counted(small, family, side, lora)
+    for precision in ("int8", "int4"):
+        small = replace(small, precision=precision)
+        yield _counted(small, family, side, lora)
+    if lora.text_encoder and lora.unet:
+        yield _counted(replace(small, text_encoder=False), family, side, lora)
+
+
+def propose(family: str, side: int, free: int, lora: Lora, batch: int = 1, accumulation: int = 1) -> tuple[Rung, bool]:
+    """The quickest rung that fits into `free` bytes and True, or the smallest there is and False."""
+    rung = None
+    for rung in ladder(family, side, lora, batch, accumulation):
+        if rung.bytes <= free:
+            return rung, True
+    assert rung is not None
+    return rung, False
+
+
+def of_config(config: TrainConfig, family: str, side: int) -> Rung:
+    """The rung a config stands on as it is."""
+    lora, run, memory = config.lora, config.run, config.memory
+    rung = Rung(run.batch_size, run.accumulation, memory.gradient_checkpointing, memory.base_precision, lora.text_encoder)
+    return _counted(rung, family, side, lora)
+
+
+def numbers_of(family: str, lora: Lora) -> int:
+    """How many numbers learn, counted as plain LoRA factors r x (in + out)."""
+    layers = family_modules(family)
+    return sum(seat.rank * (layers[key].shape[0] + prod(layers[key].shape[1:])) for key, seat in choose(layers, lora).items())
+
+
+@cache
+def counted() -> dict[str, Any]:
+    """The counted bytes by family."""
+    return json.loads(COUNTED.read_text("utf-8"))
+
+
+def _counted(rung: Rung, family: str, side: int, lora: Lora) -> Rung:
+    learns = lora.model_copy(update={"text_encoder": rung.text_encoder})
+    return replace(rung, bytes=needed(family, side, rung, numbers_of(family, learns)))
