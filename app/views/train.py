@@ -46,18 +46,21 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost."""
     base = start.base_of(ui.services, tree)
-    licence = about_base(ui, base) if base else ""
+    licence = about_base(ui, base, str(load.get(tree, "model.prediction") or "auto")) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
     return [licence, form.effective_rate(ui, tree), save, cost(ui, here)]
 
 
-def about_base(ui: Ui, base: BaseFacts) -> str:
-    """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched."""
+def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
+    """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched.
+    `said` is the prediction type set by hand."""
     facts = ""
     if base.path is not None:
         zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
-        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *zero, f"{base.resolution} px", base.version]
+        by_hand = [ui.t("bases.by_hand")] if said != "auto" else []
+        base = base.predicting(said)
+        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
         facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>"
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 

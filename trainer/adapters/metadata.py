@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from trainer import files
-from trainer.base_facts import BaseFacts, file_hashes
+from trainer.base_facts import BaseFacts, file_hashes, hashes_of
 from trainer.config.train import Lora, TrainConfig
 
 VERSION = "0.1.0"
@@ -55,8 +55,9 @@ def build(
     name: str,
     run_id: str,
     cover: bytes | None = None,
+    vae: Path | None = None,
 ) -> dict[str, str]:
-    """Everything but the hashes. `cover` is a small JPEG of what the LoRA does."""
+    """Everything but the hashes. `cover` is a small JPEG of what the LoRA does, `vae` where a separate VAE was read from."""
     share = config.save.share_captions
     looks = sum(repeats for _, _, repeats in items)
     folder = files.safe_name(name, "lora") if share else "images"
@@ -71,6 +72,8 @@ def build(
         told["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
     elif config.captions.trigger:
         told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
+    if vae is not None and vae.is_file():
+        told["ss_vae_hash"], told["ss_new_vae_hash"] = hashes_of(vae)
     told |= _modelspec(config, facts, finished, name)
     if cover and len(cover) <= MAX_COVER and cover[:2] == b"\xff\xd8":
         picture = base64.b64encode(cover).decode()

@@ -26,6 +26,10 @@ class Model(Section):
     say so, let the name contain v_pred (and ztsnr for a zero-terminal schedule)."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the base predicts: noise (epsilon) or v. Auto believes the base, which is nearly always right; set it only where
+    a base says the wrong thing, seen in pictures of nothing but noise or grey from the first step. It is written into the
+    file."""
     vae: str = ""
     """Another VAE than the base's own, the part that turns pictures into what is learnt and back: a diffusers folder or a
     single .safetensors file of the same family. Costs nothing; choose one where the base's own gives pale or broken colours."""

@@ -108,12 +108,13 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
     """The frozen base on the chosen device in the chosen number format."""
-    facts = fetched(home, config.model.base, config.model.revision, tell)
+    facts = fetched(home, config.model.base, config.model.revision, tell).predicting(config.model.prediction)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
     parts = family(facts.family, facts.title).load(facts, where, dtype, vae)
     text.read_at(parts, config.captions.clip_skip)
+    parts.scheduler = noise.predicting(parts.scheduler, facts.prediction)
     if config.noise.zero_terminal:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
     return parts

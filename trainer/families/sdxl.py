@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.families.base import END, Family, Parts
-from trainer.families.sd1 import StableDiffusion1
 from trainer.images import buckets
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ class StableDiffusionXL(Family):
     name = "sdxl"
     text_parts = ("text_encoder", "text_encoder_2")
     pads = (END, "!")
-    targets = {
-        choice: {**parts, "text_encoder_2": parts["text_encoder"]} for choice, parts in StableDiffusion1.targets.items()
-    }
     pipeline_name = "StableDiffusionXLPipeline"
     pipeline_words: dict[str, Any] = {"add_watermarker": False}
 
