@@ -131,7 +131,7 @@ def _training(
     per_epoch = max(1, math.ceil(looks / batch))
     side = config.images.resolution or facts.resolution
     unet = optimizer.lr if lora.unet else None
-    text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
+    text = _text_rates(config, facts)
     v2 = facts.family == "sd2"
     loss, noise = config.loss, config.noise
     clip_skip = config.captions.clip_skip if config.captions.clip_skip > 1 else None
@@ -209,8 +209,20 @@ def summary(items: Sequence[Item]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
+    """The rate of the text encoder, both rates in a list where SDXL's two differ (0 for one that does not learn), or None."""
+    lora, optimizer = config.lora, config.optimizer
+    if not lora.text_encoder:
+        return None
+    first = getattr(optimizer, "text_encoder_lr", optimizer.lr)
+    second = getattr(optimizer, "text_encoder_2_lr", None) or first
+    if facts.family != "sdxl" or (lora.text_encoders == "both" and second == first):
+        return first
+    return [first if lora.text_encoders != "second" else 0, second if lora.text_encoders != "first" else 0]
+
+
 def _optimizer(optimizer: Any) -> str:
-    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr"})
+    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
     inner = ",".join(f"{key}={value}" for key, value in words.items())
     return f"{type(optimizer).__name__}({inner})"
 

@@ -138,9 +138,14 @@ class Lora(Section):
     text_encoder: bool = True
     """Teach the part that reads as well. Helps a new word to get its meaning; costs a little time and makes the effect
     reach other prompts more easily."""
+    text_encoders: Literal["both", "first", "second"] = "both"
+    """Which of SDXL's two text encoders learn, where the part that reads is taught at all. The second and larger one also
+    sums up the whole caption. Bases with a single one have no choice here."""
     text_encoder_until: float = Field(default=1.0, gt=0, le=1)
     """The share of the run in which the part that reads learns; then it stays as it is. 0.5 keeps it from being overdone
     and makes the second half quicker."""
+    text_encoder_2_until: float | None = Field(default=None, gt=0, le=1)
+    """The share of the run in which SDXL's second text encoder learns. Left empty, the same as the first."""
     start: Literal["default", "pissa", "olora"] = "default"
     """What it starts from. Default starts from nothing; PiSSA (from the strongest directions of the base) and OLoRA (from
     orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
@@ -198,10 +203,10 @@ class Lora(Section):
             raise ValueError("not_with_start")
         return value
 
-    @field_validator("text_encoder_until")
+    @field_validator("text_encoder_until", "text_encoder_2_until")
     @classmethod
-    def _something_goes_on(cls, share: float, seen: ValidationInfo) -> float:
-        if share < 1 and not seen.data.get("unet", True):
+    def _something_goes_on(cls, share: float | None, seen: ValidationInfo) -> float | None:
+        if share is not None and share < 1 and not seen.data.get("unet", True):
             raise ValueError("nothing_learns_later")
         return share
 
