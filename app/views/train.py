@@ -11,6 +11,7 @@ from app.words import duration, esc, size
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.images.image_set import ImageSet
+from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts
@@ -71,9 +72,9 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
     try:
         config = start.config_of(ui.services, here, start.opened(ui.services, here))
-    except ConfigProblems:
+        steps = start.steps(config)
+    except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
-    steps = start.steps(config, here)
     forecast = ui.services.jobs.forecast(config)
     if forecast is None:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', steps=steps))}</p>"

@@ -112,6 +112,8 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     """The whole tree of options without this machine's paths, and without the person's words where they are private."""
     tree = config.model_dump(mode="json")
     tree["images"]["folder"] = ""
+    lines = [line.rpartition("=") for line in config.images.subsets]
+    tree["images"]["subsets"] = [f"{_file_name(folder.strip())} ={numbers}" for folder, _, numbers in lines]
     tree["lora"]["start_from"] = _file_name(config.lora.start_from)
     tree["model"]["base"], tree["model"]["vae"] = base_name(facts), _file_name(config.model.vae)
     if facts.layout == "hub" and facts.revision:
@@ -158,7 +160,7 @@ def _training(
         "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
         "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
         "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
-        "ss_random_crop": False, "ss_enable_bucket": config.images.buckets,
+        "ss_random_crop": config.images.crops > 1, "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
         "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
         "ss_training_started_at": started,

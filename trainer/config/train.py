@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainer.config.learning import Loss, Noise, Preservation, Validation
+from trainer.images.subsets import read_subset
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
@@ -38,6 +39,10 @@ class Model(Section):
 class Images(Section):
     folder: str = ""
     """The folder with the pictures and their captions of the same name. Sub-folders are not read."""
+    subsets: tuple[str, ...] = ()
+    """Further folders to learn from, one a line, each with how much its pictures count: `backgrounds = 0.5`, and after a
+    comma how often they are shown in a round: `backgrounds = 0.5, 3`. A folder lies inside or beside the first one, or is
+    a path; one called `10_name` is shown ten times by itself."""
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
     """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
     costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
@@ -55,6 +60,20 @@ class Images(Section):
     flip: bool = False
     """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
     character's parting or writing."""
+
+    crops: int = Field(default=1, ge=1, le=16)
+    """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
+    hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
+    that many times as long and as much disk; faces may be cut off."""
+
+    @field_validator("subsets")
+    @classmethod
+    def _subsets_are_readable(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            _ = [read_subset(line) for line in lines]
+        except ValueError:
+            raise ValueError("subset_form") from None
+        return lines
 
     @field_validator("resolutions", mode="before")
     @classmethod

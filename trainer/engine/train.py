@@ -45,7 +45,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
-    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
+    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip, config.images.crops)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
@@ -159,7 +159,7 @@ def look_at_pictures(
     long = text.count_long(parts, [caption for item in items for caption in item.captions], limit)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
-    good = latents.prepare(items, config.images.flip, encoding(tell))
+    good = latents.prepare(items, config.images.flip, encoding(tell), config.images.crops)
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))

@@ -56,6 +56,6 @@ def micro_conditioning(look: Look) -> tuple[float, ...]:
     """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
     pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
     picture, (width, height) = look.item.picture, look.item.bucket
-    crop = buckets.crop_box(picture.width, picture.height, (width, height), picture.focus)
+    crop = buckets.crop_box(picture.width, picture.height, (width, height), look.focus)
     left = picture.width - crop.right if look.flipped else crop.left
     return picture.height, picture.width, round(crop.top * crop.scale), round(left * crop.scale), height, width
