@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from app.parts import problem
 from app.services import Ui
 from app.views import preview as view
 from app.words import esc
+from trainer.adapters import manner
+from trainer.adapters.manner import Manner
 from trainer.problem import Problem
 
 OFTEN = 0.4
@@ -57,7 +59,7 @@ def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[S
     if not want.names:
         strengths = (0.0,)
     store = Drawings(services.home.previews)
-    known = store.begin(drawings.key(want.base.id, _stamp(want.base), want.request), form)
+    known = store.begin(drawings.key(want.base.id, _stamp(ui, want), want.request), form)
     missing = [s for s in strengths if round(s, 2) not in known.frames]
     strength = strengths[0] if len(strengths) == 1 else None
     if not missing:
@@ -134,6 +136,10 @@ def _end(ui: Ui, answer: dict[str, Any], drawn: int) -> str:
     return problem(Problem(answer["code"], **answer.get("params", {})).sentence(ui.lang))
 
 
-def _stamp(base: Any) -> Any:
-    """What changes when the base's files do."""
-    return (base.revision, base.path.stat().st_mtime_ns if base.path else None, base.size_bytes)
+def _stamp(ui: Ui, want: draw_form.Wanted) -> Any:
+    """What changes when the base's files do, or the way its LoRAs are drawn."""
+    base = want.base
+    found, _ = manner.of_files((Path(use["path"]) for use in want.request["loras"]), base)
+    vae = manner.find_vae(found, ui.services.home) if found.vae else None
+    files = (base.revision, base.path.stat().st_mtime_ns if base.path else None, base.size_bytes)
+    return files if found == Manner() else (*files, asdict(found), vae and (vae, vae.stat().st_mtime_ns))

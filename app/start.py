@@ -10,7 +10,7 @@ from app.services import Services, Ui
 from trainer import bases
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
-from trainer.images import captions
+from trainer.images import captions, subsets
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
@@ -79,9 +79,13 @@ def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainCo
 def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Problem]:
     """What is wrong with the values themselves, a field each; nothing about what is merely not filled in yet."""
     try:
-        config_of(services, found, tree)
+        config = config_of(services, found, tree)
+        for line in config.images.subsets:
+            subsets.find(config.images.folder, subsets.read_subset(line).folder)
     except ConfigProblems as error:
         return error.problems
+    except Problem as problem:
+        return [problem]
     return []
 
 
@@ -104,11 +108,11 @@ def start(services: Services, found: ImageSet, tree: Tree, key: str) -> str:
     return services.jobs.submit(config, key)
 
 
-def steps(config: TrainConfig, found: ImageSet) -> int:
+def steps(config: TrainConfig) -> int:
     """The optimiser steps of a training, as the engine will count them."""
     if config.run.steps:
         return config.run.steps
-    looks = sum(max(1, picture.repeats) for picture in found.pictures()) * config.run.exposures
+    looks = sum(max(1, picture.repeats) for picture in subsets.pictures(config.images)) * config.run.exposures
     return math.ceil(looks / (config.run.batch_size * config.run.accumulation))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,12 @@ class BaseFacts:
     def title(self) -> str:
         """The title in the language set."""
         return self.title_in(t("bases.language"))
+
+    def predicting(self, said: str) -> BaseFacts:
+        """The same base where a person says what it predicts; itself for `auto`."""
+        if said in ("auto", self.prediction):
+            return self
+        return replace(self, prediction=said, version=base_detect.version(self.family, said))
 
     def title_in(self, language: str) -> str:
         return self.titles.get(language) or self.titles.get("en") or self.id
@@ -147,8 +153,13 @@ def file_hashes(facts: BaseFacts) -> tuple[str, str] | None:
     """(old 8-digit hash, SHA-256) of a single-file base, as other programs record it; None for a folder."""
     if facts.path is None or not facts.path.is_file():
         return None
-    stat = facts.path.stat()
-    return _hashes(facts.path, stat.st_size, stat.st_mtime_ns)
+    return hashes_of(facts.path)
+
+
+def hashes_of(path: Path) -> tuple[str, str]:
+    """(old 8-digit hash, SHA-256) of a file, read once until it changes."""
+    stat = path.stat()
+    return _hashes(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=8)

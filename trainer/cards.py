@@ -62,6 +62,10 @@ class Card:
     steps: int | None = None
     pictures: int | None = None
     rank: int | None = None
+    clip_skip: int | None = None
+    """Read the words at this layer from the end, where it is not the last."""
+    vae: str = ""
+    """The separate VAE it was trained with and is drawn with."""
     recommended: Strength = USUAL
     state: str = "trying"
     notes: str = ""
@@ -135,6 +139,8 @@ def card(file: Path, names: set[str], covers: Path) -> Card:
         steps=_whole(said.get("ss_steps")),
         pictures=_whole(run.get("pictures")),
         rank=rank(header),
+        clip_skip=skip if (skip := _whole(said.get("ss_clip_skip"))) and skip > 1 else None,
+        vae=_cut(said.get("ss_vae_name", "")),
         recommended=_recommended(own.get("recommended"), side.get("preferred weight"), stated_strength(said)),
         state="in_use" if own.get("state") == "in_use" else "trying",
         notes=_cut(_text(side.get("notes"))),

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Library:
         return Card.load(self._entry(path, set(os.listdir(path.parent)))["card"], path)
 
     def _entry(self, path: Path, names: set[str]) -> dict[str, Any]:
-        stamp = [_stamp(path), _stamp(path.with_suffix(".json")), picture_beside(path, names)]
+        stamp = [_stamp(path), _stamp(path.with_suffix(".json")), picture_beside(path, names), len(fields(Card))]
         known = self._cache.get(path.name)
         if isinstance(known, dict) and known.get("stamp") == stamp:
             return known

@@ -23,7 +23,7 @@ from app.words import esc
 from trainer.config import load
 from trainer.images import captions
 from trainer.images.image_set import ImageSet
-from trainer.images.picture import Picture
+from trainer.images.picture import MAX_WEIGHT, Picture
 from trainer.problem import Problem
 
 TYPED: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
@@ -50,6 +50,9 @@ def build(ui: Ui) -> None:
                     label=t("page.images.caption"), info=t("page.images.caption_hint"), lines=3, max_lines=8,
                     elem_id="images-caption",
                 )  # fmt: skip
+                weight = gr.Number(
+                    label=t("page.images.weight"), info=t("page.images.weight_hint"), step=0.1, elem_id="images-weight"
+                )
                 saved = markup(elem_id="images-saved")
                 with gr.Row(elem_classes="i-ways"):
                     back = gr.Button(t("page.images.previous"), size="sm", elem_id="images-previous")
@@ -87,6 +90,7 @@ def build(ui: Ui) -> None:
         pane,
         large,
         caption,
+        weight,
         saved,
         bulk,
     ]
@@ -99,7 +103,7 @@ def build(ui: Ui) -> None:
             hidden = gr.update(visible=False)
             told = f"<p class='t-said' role='status'>{esc(said)}</p>" if said else ""
             offer = sets.choices(ui, ui.services.sets(), 60)
-            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", "", hidden]
+            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden]
         pictures = here.pictures()
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)
         number = pictures.index(p) // images.PER_PAGE if p and id_ else number
@@ -111,7 +115,7 @@ def build(ui: Ui) -> None:
             gr.update(visible=own), meta.title, meta.trigger, _note(ui, said, undo),
             images.grid(ui, here, pictures, number, p.id if p else None), sets.drop(ui, here) if own else "",
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
-            gr.update(value=p.caption if p else "", interactive=own),
+            gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
             "" if own else f"<p class='a-note'>{esc(t('page.images.example'))}</p>",
             gr.update(visible=own and bool(pictures)),
         ]  # fmt: skip
@@ -135,9 +139,9 @@ def build(ui: Ui) -> None:
         pictures = here.pictures() if here else []
         p = next((one for one in pictures if one.id == id_), None)
         if here is None or p is None:
-            return [id_, number, gr.skip(), "", "", ""]
+            return [id_, number, gr.skip(), "", "", None, ""]
         number = pictures.index(p) // images.PER_PAGE
-        return [p.id, number, images.grid(ui, here, pictures, number, p.id), _large(ui, here, p), p.caption, ""]
+        return [p.id, number, images.grid(ui, here, pictures, number, p.id), _large(ui, here, p), p.caption, p.weight, ""]
 
     def step(by_: int) -> Callable[[str, str, int], list[Any]]:
         def move(name: str, id_: str, number: int) -> list[Any]:
@@ -156,9 +160,20 @@ def build(ui: Ui) -> None:
             here.set_caption(id_, text)
         except Problem as problem:
             return [problem_line(problem.sentence(ui.lang)), gr.skip()]
-        words = t("page.images.saved", clock=f"{datetime.now():%H:%M}")
-        sheet = images.grid(ui, here, here.pictures(), number, id_)
-        return [f"<p class='i-saved' role='status'>{esc(words)}</p>", sheet]
+        return [_saved(ui), images.grid(ui, here, here.pictures(), number, id_)]
+
+    def weighed(name: str, id_: str, value: float | None) -> str:
+        """Save how much the chosen picture counts; nothing while the field is empty."""
+        here = ui.services.set(name)
+        if here is None or not id_ or value is None or ui.services.is_example(here):
+            return ""
+        if not 0 < value <= MAX_WEIGHT:
+            return problem_line(t("page.images.weight_bad", most=f"{MAX_WEIGHT:g}"))
+        try:
+            here.set_picture(id_, weight=value)
+        except Problem as problem:
+            return problem_line(problem.sentence(ui.lang))
+        return _saved(ui)
 
     def named(name: str, text: str, word: str) -> None:
         here = ui.services.set(name)
@@ -190,11 +205,11 @@ def build(ui: Ui) -> None:
     def aimed(name: str, number: int, text: str) -> list[Any]:
         here, said = ui.services.set(name), heard(text)
         if here is None or ui.services.is_example(here):
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         try:
             here.set_picture(str(said.get("id", "")), focus=(float(said.get("x", 0.5)), float(said.get("y", 0.5))))
         except Problem:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         return look(name, str(said["id"]), number)
 
     def edit(way_: str, what_: str, by_: str, front_: bool) -> Callable[[str], str] | None:
@@ -218,7 +233,7 @@ def build(ui: Ui) -> None:
         return [*show(name, id_, number, t("page.train.edited", count=count), undo=count > 0), ""]
 
     on_load(opened, [current], whole)
-    chosen_parts = [chosen, leaf, grid, large, caption, saved]
+    chosen_parts = [chosen, leaf, grid, large, caption, weight, saved]
     picture.input(pick, [current, leaf, picture], chosen_parts, **PRIVATE)
     focus.input(aimed, [current, leaf, focus], chosen_parts, **PRIVATE)
     back.click(step(-1), [current, chosen, leaf], chosen_parts, **PRIVATE)
@@ -230,6 +245,7 @@ def build(ui: Ui) -> None:
         **PRIVATE,
     )
     caption.input(typed, [current, chosen, caption, leaf], [saved, grid], **TYPED)
+    weight.input(weighed, [current, chosen, weight], [saved], **TYPED)
     gr.on([title.input, trigger.input], named, [current, title, trigger], None, **TYPED)
     out.click(removed, [current, chosen, leaf], whole, **PRIVATE)
     fix.input(mended, [current, chosen, leaf, fix], whole, **PRIVATE)
@@ -254,6 +270,11 @@ def _large(ui: Ui, here: ImageSet, p: Picture | None) -> str:
 
 def _findings(ui: Ui, here: ImageSet) -> str:
     return sets.report(ui, here, start.report(ui.services, here))
+
+
+def _saved(ui: Ui) -> str:
+    words = ui.t("page.images.saved", clock=f"{datetime.now():%H:%M}")
+    return f"<p class='i-saved' role='status'>{esc(words)}</p>"
 
 
 def _note(ui: Ui, said: str, undo: bool) -> str:

@@ -61,6 +61,8 @@ def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, 
         (t("page.library.pictures"), f"{item.pictures:,}" if item.pictures else ""),
         (t("page.library.steps"), f"{item.steps:,}" if item.steps else ""),
         (t("page.library.rank"), str(item.rank) if item.rank else ""),
+        (t("page.library.clip_skip"), str(item.clip_skip) if item.clip_skip else ""),
+        (t("page.library.vae"), item.vae),
         (t("page.library.size"), size(item.size) if item.size else ""),
     )
     large = parts.picture(file(item.picture), item.name, group="library", caption=item.name, lazy=False)

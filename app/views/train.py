@@ -13,6 +13,7 @@ from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
+from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts
@@ -51,18 +52,21 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
     base = start.base_of(ui.services, tree)
-    licence = about_base(ui, base) if base else ""
+    licence = about_base(ui, base, str(load.get(tree, "model.prediction") or "auto")) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
     return [licence, form.effective_rate(ui, tree), save, cost(ui, here), smaller(ui, here, tree)]
 
 
-def about_base(ui: Ui, base: BaseFacts) -> str:
-    """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched."""
+def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
+    """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched.
+    `said` is the prediction type set by hand."""
     facts = ""
     if base.path is not None:
         zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
-        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *zero, f"{base.resolution} px", base.version]
+        by_hand = [ui.t("bases.by_hand")] if said != "auto" else []
+        base = base.predicting(said)
+        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
         facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>"
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 
@@ -73,9 +77,9 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
     try:
         config = start.config_of(ui.services, here, start.opened(ui.services, here))
-    except ConfigProblems:
+        steps = start.steps(config)
+    except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
-    steps = start.steps(config, here)
     forecast = ui.services.jobs.forecast(config)
     if forecast is None:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', steps=steps))}</p>"

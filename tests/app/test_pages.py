@@ -163,6 +163,20 @@ def test_the_words_of_a_caption_are_on_disk_at_once(ask, services: Services) -> 
     assert (services.home.datasets / "mine" / "0003.txt").read_text("utf-8") == "猫 & <b>\n"
 
 
+def test_a_picture_counts_as_much_as_the_light_table_says(ask, asked: tuple[Services, Asked], services: Services) -> None:
+    chosen = ask("images", "pick", current="mine", **{"signal-picture": said(id="0003")})
+    assert chosen["images-weight"] == 1
+    state = next(name for name in chosen if name.startswith("state-") and chosen[name] == "0003")
+
+    def weigh(weight: float | None) -> str:
+        return "".join(asked[1]("images", "weighed", current="mine", **{state: "0003", "images-weight": weight}))
+
+    assert "Saved" in weigh(0.5) and weigh(None) == ""
+    assert all("at most 10" in weigh(wrong) for wrong in (0, -1, 11))
+    weights = {p.id: p.weight for p in services.set("mine").pictures()}  # type: ignore[union-attr]
+    assert weights.pop("0003") == 0.5 and set(weights.values()) == {1.0}
+
+
 def test_a_set_is_renamed_and_its_folder_stays(asked: tuple[Services, Asked], services: Services) -> None:
     asked[1]("images", "named", current="mine", **{"images-title": "新しい名前", "images-trigger": "zib"})
     meta = services.set("mine").meta  # type: ignore[union-attr]

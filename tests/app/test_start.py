@@ -75,11 +75,11 @@ def test_a_run_takes_the_pictures_the_name_and_the_preset_of_the_embedded_base(s
 def test_steps_follow_from_pictures_repeats_and_batch(services: Services) -> None:
     found = services.set("mine")
     assert found is not None
-    config = load.build({"run": {"exposures": 10, "batch_size": 3, "accumulation": 2}})
-    assert start.steps(config, found) == -(-16 * 10 // 6)
+    config = load.build({"run": {"exposures": 10, "batch_size": 3, "accumulation": 2}, "images": {"folder": str(found.folder)}})
+    assert start.steps(config) == -(-16 * 10 // 6)
     found.set_picture("0001", repeats=5)
-    assert start.steps(config, found) == -(-20 * 10 // 6)
-    assert start.steps(load.build({"run": {"steps": 7}}), found) == 7
+    assert start.steps(config) == -(-20 * 10 // 6)
+    assert start.steps(load.build({"run": {"steps": 7}})) == 7
 
 
 def test_a_findings_button_does_what_it_says_and_can_be_taken_back(services: Services) -> None:

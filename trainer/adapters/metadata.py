@@ -12,11 +12,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from trainer import files
-from trainer.base_facts import BaseFacts, file_hashes
+from trainer.base_facts import BaseFacts, file_hashes, hashes_of
 from trainer.config.train import Lora, TrainConfig
 
 VERSION = "0.1.0"
@@ -55,8 +55,9 @@ def build(
     name: str,
     run_id: str,
     cover: bytes | None = None,
+    vae: Path | None = None,
 ) -> dict[str, str]:
-    """Everything but the hashes. `cover` is a small JPEG of what the LoRA does."""
+    """Everything but the hashes. `cover` is a small JPEG of what the LoRA does, `vae` where a separate VAE was read from."""
     share = config.save.share_captions
     looks = sum(repeats for _, _, repeats in items)
     folder = files.safe_name(name, "lora") if share else "images"
@@ -71,6 +72,8 @@ def build(
         told["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
     elif config.captions.trigger:
         told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
+    if vae is not None and vae.is_file():
+        told["ss_vae_hash"], told["ss_new_vae_hash"] = hashes_of(vae)
     told |= _modelspec(config, facts, finished, name)
     if cover and len(cover) <= MAX_COVER and cover[:2] == b"\xff\xd8":
         picture = base64.b64encode(cover).decode()
@@ -109,6 +112,8 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     """The whole tree of options without this machine's paths, and without the person's words where they are private."""
     tree = config.model_dump(mode="json")
     tree["images"]["folder"] = ""
+    lines = [line.rpartition("=") for line in config.images.subsets]
+    tree["images"]["subsets"] = [f"{_file_name(folder.strip())} ={numbers}" for folder, _, numbers in lines]
     tree["lora"]["start_from"] = _file_name(config.lora.start_from)
     tree["model"]["base"], tree["model"]["vae"] = base_name(facts), _file_name(config.model.vae)
     if facts.layout == "hub" and facts.revision:
@@ -128,7 +133,7 @@ def _training(
     per_epoch = max(1, math.ceil(looks / batch))
     side = config.images.resolution or facts.resolution
     unet = optimizer.lr if lora.unet else None
-    text = getattr(optimizer, "text_encoder_lr", optimizer.lr) if lora.text_encoder else None
+    text = _text_rates(config, facts)
     v2 = facts.family == "sd2"
     loss, noise = config.loss, config.noise
     clip_skip = config.captions.clip_skip if config.captions.clip_skip > 1 else None
@@ -155,7 +160,7 @@ def _training(
         "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
         "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
         "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
-        "ss_random_crop": False, "ss_enable_bucket": config.images.buckets,
+        "ss_random_crop": config.images.crops > 1, "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
         "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
         "ss_training_started_at": started,
@@ -206,8 +211,20 @@ def summary(items: Sequence[Item]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
+    """The rate of the text encoder, both rates in a list where SDXL's two differ (0 for one that does not learn), or None."""
+    lora, optimizer = config.lora, config.optimizer
+    if not lora.text_encoder:
+        return None
+    first = getattr(optimizer, "text_encoder_lr", optimizer.lr)
+    second = getattr(optimizer, "text_encoder_2_lr", None) or first
+    if facts.family != "sdxl" or (lora.text_encoders == "both" and second == first):
+        return first
+    return [first if lora.text_encoders != "second" else 0, second if lora.text_encoders != "first" else 0]
+
+
 def _optimizer(optimizer: Any) -> str:
-    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr"})
+    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
     inner = ",".join(f"{key}={value}" for key, value in words.items())
     return f"{type(optimizer).__name__}({inner})"
 

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     ]
     device.quiet()
     where = device.choose_device(given.device)
-    studio = Studio.load(facts, where, device.choose_dtype("auto", where))
+    studio = Studio.load(facts, where, device.choose_dtype("auto", where), home)
     for index, request in enumerate(requests):
         for drawn in studio.draw(request):
             strength = 1.0 if drawn.strength is None else drawn.strength

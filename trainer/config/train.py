@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainer.config.learning import Loss, Noise, Preservation, Validation
+from trainer.images.subsets import read_subset
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
@@ -26,6 +27,10 @@ class Model(Section):
     say so, let the name contain v_pred (and ztsnr for a zero-terminal schedule)."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
+    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    """What the base predicts: noise (epsilon) or v. Auto believes the base, which is nearly always right; set it only where
+    a base says the wrong thing, seen in pictures of nothing but noise or grey from the first step. It is written into the
+    file."""
     vae: str = ""
     """Another VAE than the base's own, the part that turns pictures into what is learnt and back: a diffusers folder or a
     single .safetensors file of the same family. Costs nothing; choose one where the base's own gives pale or broken colours."""
@@ -34,6 +39,10 @@ class Model(Section):
 class Images(Section):
     folder: str = ""
     """The folder with the pictures and their captions of the same name. Sub-folders are not read."""
+    subsets: tuple[str, ...] = ()
+    """Further folders to learn from, one a line, each with how much its pictures count: `backgrounds = 0.5`, and after a
+    comma how often they are shown in a round: `backgrounds = 0.5, 3`. A folder lies inside or beside the first one, or is
+    a path; one called `10_name` is shown ten times by itself."""
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
     """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
     costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
@@ -51,6 +60,20 @@ class Images(Section):
     flip: bool = False
     """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
     character's parting or writing."""
+
+    crops: int = Field(default=1, ge=1, le=16)
+    """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
+    hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
+    that many times as long and as much disk; faces may be cut off."""
+
+    @field_validator("subsets")
+    @classmethod
+    def _subsets_are_readable(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            _ = [read_subset(line) for line in lines]
+        except ValueError:
+            raise ValueError("subset_form") from None
+        return lines
 
     @field_validator("resolutions", mode="before")
     @classmethod
@@ -134,9 +157,14 @@ class Lora(Section):
     text_encoder: bool = True
     """Teach the part that reads as well. Helps a new word to get its meaning; costs a little time and makes the effect
     reach other prompts more easily."""
+    text_encoders: Literal["both", "first", "second"] = "both"
+    """Which of SDXL's two text encoders learn, where the part that reads is taught at all. The second and larger one also
+    sums up the whole caption. Bases with a single one have no choice here."""
     text_encoder_until: float = Field(default=1.0, gt=0, le=1)
     """The share of the run in which the part that reads learns; then it stays as it is. 0.5 keeps it from being overdone
     and makes the second half quicker."""
+    text_encoder_2_until: float | None = Field(default=None, gt=0, le=1)
+    """The share of the run in which SDXL's second text encoder learns. Left empty, the same as the first."""
     start: Literal["default", "pissa", "olora"] = "default"
     """What it starts from. Default starts from nothing; PiSSA (from the strongest directions of the base) and OLoRA (from
     orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
@@ -194,10 +222,10 @@ class Lora(Section):
             raise ValueError("not_with_start")
         return value
 
-    @field_validator("text_encoder_until")
+    @field_validator("text_encoder_until", "text_encoder_2_until")
     @classmethod
-    def _something_goes_on(cls, share: float, seen: ValidationInfo) -> float:
-        if share < 1 and not seen.data.get("unet", True):
+    def _something_goes_on(cls, share: float | None, seen: ValidationInfo) -> float | None:
+        if share is not None and share < 1 and not seen.data.get("unet", True):
             raise ValueError("nothing_learns_later")
         return share
 

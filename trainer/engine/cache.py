@@ -46,11 +46,15 @@ class Latents:
         self.shift = float(getattr(parts.vae.config, "shift_factor", None) or 0.0)
         self.memory: dict[str, Posterior] = {}
 
-    def prepare(self, items: list[Item], flip: bool, progress: Callable[[int, int], None]) -> list[Item]:
+    def prepare(
+        self, items: list[Item], flip: bool, progress: Callable[[int, int], None], crops: int = 1
+    ) -> list[Item]:
         """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
         trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
-        looks = [Look(item, flipped) for item in items for flipped in ((False, True) if flip else (False,))]
+        every = (Look(item, flipped, cut) for item in items for flipped in ((False, True) if flip else (False,))
+                 for cut in range(crops))
+        looks = list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
 
         def tell(done: int) -> None:
             progress(done * len(items) // len(looks), len(items))
@@ -133,7 +137,7 @@ class Latents:
 
     def _key(self, look: Look) -> str:
         picture, size = look.item.picture, look.item.bucket
-        text = f"{picture.content}|{size}|{picture.focus}|{look.flipped}|{self.vae_id}|fp32"
+        text = f"{picture.content}|{size}|{look.focus}|{look.flipped}|{self.vae_id}|fp32"
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
     @torch.no_grad()
@@ -149,7 +153,7 @@ class Latents:
 def _pixels(look: Look) -> torch.Tensor:
     """The picture cut to its format, mirrored where the look is, `[3, H, W]` in -1..1."""
     picture = look.item.picture
-    cut = buckets.cut(picture.load(), look.item.bucket, picture.focus)
+    cut = buckets.cut(picture.load(), look.item.bucket, look.focus)
     pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1
     return pixels.flip(-1) if look.flipped else pixels
 

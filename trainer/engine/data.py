@@ -7,11 +7,10 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from trainer.config.train import TrainConfig
-from trainer.images import buckets
-from trainer.images.image_set import ImageSet, Picture
+from trainer.images import buckets, subsets
+from trainer.images.image_set import Picture
 from trainer.images.picture import read_lines
 from trainer.problem import Problem
 
@@ -37,14 +36,28 @@ class Look:
 
     item: Item
     flipped: bool
+    cut: int = 0
+    """Which of the picture's cuts: 0 is the usual one, the others lie anywhere along the side that hangs over."""
+
+    @property
+    def focus(self) -> buckets.Focus | None:
+        """The middle of what is cut, 0..1; the usual one where nothing hangs over."""
+        picture = self.item.picture
+        crop = buckets.crop_box(picture.width, picture.height, self.item.bucket, picture.focus)
+        wide, high = crop.right - crop.left, crop.bottom - crop.top
+        free = picture.width - wide, picture.height - high
+        if not self.cut or max(free) < 1:
+            return picture.focus
+        place = random.Random(chance("cut", picture.file.name, self.cut)).random()
+        return (place * free[0] + wide / 2) / picture.width, (place * free[1] + high / 2) / picture.height
 
 
 def load_items(config: TrainConfig, resolution: int) -> list[Item]:
-    """The pictures of `config.images.folder` with the format each is trained in, once for every training size.
+    """The pictures of `config.images` with the format each is trained in, once for every training size.
 
     Problem where there are none.
     """
-    pictures = ImageSet(Path(config.images.folder)).pictures() if config.images.folder else []
+    pictures = subsets.pictures(config.images)
     if not pictures:
         raise Problem("no_pictures", field="images.folder", folder=config.images.folder or "–")
     captions = {p: (read_lines(p.caption_file) if config.captions.lines else ()) or (p.caption,) for p in pictures}
@@ -76,8 +89,8 @@ class Plan:
     take turns by stride: always the one furthest behind its share, so batch n is the same however often the run resumed.
     """
 
-    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool) -> None:
-        self.batch, self.seed, self.flip = batch, seed, flip
+    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool, crops: int = 1) -> None:
+        self.batch, self.seed, self.flip, self.crops = batch, seed, flip, crops
         self.streams: dict[Size, list[Item]] = {}
         for item in items:
             self.streams.setdefault(item.bucket, []).extend([item] * max(1, item.picture.repeats))
@@ -104,7 +117,8 @@ class Plan:
         turn, place = divmod(position, len(stream))
         order = self._order(size, turn)
         flipped = self.flip and random.Random(chance(self.seed, "flip", size, position)).random() < 0.5
-        return Look(stream[order[place]], flipped)
+        cut = random.Random(chance(self.seed, "cut", size, position)).randrange(self.crops)
+        return Look(stream[order[place]], flipped, cut)
 
     def _order(self, size: Size, turn: int) -> list[int]:
         known, order = self.orders.get(size, (-1, []))

@@ -57,11 +57,12 @@ class Adapter:
 
     def begin(self, step: int, total: int, seed: int) -> None:
         """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
-        reads = step < round(self.config.text_encoder_until * total)
-        for (part, _), layer in self.layers.items() if self.config.text_encoder_until < 1 else ():
-            if part != "unet":
+        first, second = self.config.text_encoder_until, self.config.text_encoder_2_until
+        until = {"text_encoder": first, "text_encoder_2": first if second is None else second}
+        for (part, _), layer in self.layers.items():
+            if until.get(part, 1) < 1:
                 for parameter in self.kind.learns(layer).values():
-                    parameter.requires_grad_(reads)
+                    parameter.requires_grad_(step < round(until[part] * total))
         if self.dropping:
             torch.manual_seed(chance(seed, "dropout", step) % 2**63)
             for layer in self.layers.values():

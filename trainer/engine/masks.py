@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from PIL import Image
 
-from trainer.engine.data import Item, Look
+from trainer.engine.data import Look
 from trainer.images import buckets
 from trainer.images.masks import mask_of
 
@@ -16,23 +18,23 @@ class Masks:
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
-        self.kept: dict[tuple[Item, int, int], torch.Tensor] = {}
+        self.kept: dict[tuple[Look, int, int], torch.Tensor] = {}
 
     def of(self, looks: list[Look], height: int, width: int) -> torch.Tensor:
         """`[batch, 1, height, width]` float32 on the CPU, mirrored where the look is; all ones without a mask."""
         return torch.stack([self._one(look, height, width) for look in looks])
 
     def _one(self, look: Look, height: int, width: int) -> torch.Tensor:
-        key = (look.item, height, width)
+        key = (replace(look, flipped=False), height, width)
         if key not in self.kept:
-            self.kept[key] = self._read(look.item, height, width)
+            self.kept[key] = self._read(look, height, width)
         return self.kept[key].flip(-1) if look.flipped else self.kept[key]
 
-    def _read(self, item: Item, height: int, width: int) -> torch.Tensor:
+    def _read(self, look: Look, height: int, width: int) -> torch.Tensor:
         """Cut as the picture is, then averaged over what each latent pixel covers."""
-        mask = mask_of(item.picture)
+        mask = mask_of(look.item.picture)
         if mask is None:
             return torch.ones(1, height, width)
-        cut = buckets.cut(mask, item.bucket, item.picture.focus).resize((width, height), Image.Resampling.BOX)
+        cut = buckets.cut(mask, look.item.bucket, look.focus).resize((width, height), Image.Resampling.BOX)
         marked = torch.from_numpy(np.asarray(cut, np.float32).copy()) / 255
         return (self.floor + (1 - self.floor) * marked).clamp(min=1e-6)[None]

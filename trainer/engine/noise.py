@@ -101,6 +101,13 @@ def draw_timesteps(count: int, steps: int, generator: torch.Generator, rule: Noi
     return (low + place * (high - low)).long().clamp(max=high - 1)
 
 
+def predicting(scheduler: Any, prediction: str) -> Any:
+    """`scheduler` itself, or one like it that takes the model's answer for `prediction`."""
+    if scheduler.config.prediction_type == prediction:
+        return scheduler
+    return type(scheduler).from_config(scheduler.config, prediction_type=prediction)
+
+
 def stretched_to_zero(scheduler: Any) -> Any:
     """A scheduler like a base's own with the zero-terminal schedule (Lin et al. 2024), for training and test pictures.
 

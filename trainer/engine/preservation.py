@@ -38,7 +38,7 @@ def class_looks(
         return None
     if not Path(wanted.folder).is_dir():
         raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
-    images = config.images.model_copy(update={"folder": wanted.folder})
+    images = config.images.model_copy(update={"folder": wanted.folder, "subsets": ()})
     try:
         items = load_items(config.model_copy(update={"images": images}), resolution)
     except Problem as problem:

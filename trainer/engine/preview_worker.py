@@ -64,7 +64,7 @@ class Worker:
             device.quiet()
             self.studio = None
             where = device.choose_device("auto")
-            self.studio, self.base = Studio.load(facts, where, device.choose_dtype("auto", where)), stamp
+            self.studio, self.base = Studio.load(facts, where, device.choose_dtype("auto", where), self.home), stamp
         return self.studio
 
     def _draw(self, name: str, job: dict[str, Any]) -> None:

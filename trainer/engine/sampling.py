@@ -17,13 +17,20 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from trainer import files
+from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
-from trainer.engine import vae
+from trainer.adapters.manner import Manner
+from trainer.engine import noise, text
+from trainer.engine.vae import decode
 from trainer.families import Parts, family
+from trainer.families.loading import load_vae
+from trainer.home import Home
 from trainer.problem import Problem
 
 SIDES = (64, 2048)
 MAX_LORAS = 10
+MAX_PIECES = 10
+"""How many pieces of 75 tokens of a prompt are read."""
 VERSION = "LoRA Atelier"
 
 
@@ -105,9 +112,11 @@ class Drawn:
         lines = [r.prompt + words]
         if r.negative:
             lines.append(f"Negative prompt: {r.negative}")
+        names = {"VAE": self.facts.get("vae"), "Clip skip": self.facts.get("clip_skip")}
+        more = "".join(f"{name}: {value}, " for name, value in names.items() if value)
         lines.append(
             f"Steps: {r.steps}, Sampler: {self.facts.get('sampler', '')}, CFG scale: {r.guidance:g}, Seed: {r.seed}, "
-            f"Size: {r.width}x{r.height}, Model: {self.facts.get('base', '')}, Version: {VERSION}"
+            f"Size: {r.width}x{r.height}, Model: {self.facts.get('base', '')}, {more}Version: {VERSION}"
         )
         return "\n".join(lines)
 
@@ -117,19 +126,24 @@ class Cancelled(Exception):
 
 
 class Studio:
-    """A loaded base that draws. Built from parts already there (a run's own), or loads them itself."""
+    """A loaded base that draws. Built from parts already there (a run's own), or loads them itself.
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
+    With a `home` it reads and draws as each LoRA's training did (adapters/manner.py): at its clip skip, with its VAE, by
+    its noise schedule; strength 0 too, so that a row differs by the LoRA alone. Without, as `parts` are.
+    """
+
+    def __init__(self, parts: Parts, home: Home | None = None) -> None:
+        self.parts, self.home = parts, home
+        self._vae: tuple[Path | None, Any] = (None, None)
         self.folder = Folder(parts)
         self.notes: list[tuple[str, dict[str, Any]]] = []
         """(code, params) of what a person should know of the last drawing: text keys `notes.<code>`."""
         self.pipe = parts.family.pipeline(parts)
 
     @classmethod
-    def load(cls, facts: Any, device: torch.device, dtype: torch.dtype) -> Studio:
+    def load(cls, facts: Any, device: torch.device, dtype: torch.dtype, home: Home | None = None) -> Studio:
         """Load the base of `facts` for drawing."""
-        return cls(family(facts.family, facts.title).load(facts, device, dtype))
+        return cls(family(facts.family, facts.title).load(facts, device, dtype), home)
 
     def draw(
         self,
@@ -144,22 +158,65 @@ class Studio:
         request.checked()
         strengths: tuple[float | None, ...] = request.strengths if request.strengths and request.loras else (None,)
         of = request.steps * len(strengths)
-        self.notes = [("prompt_cut", {"limit": 75})] if self.parts.family.is_long(self.parts, request.prompt) else []
+        self.notes = []
+        as_trained, vae = self._manner(request)
+        pieces = text.pieces_of(self.parts, [request.prompt, request.negative])
+        if pieces > MAX_PIECES:
+            self.notes.append(("prompt_cut", {"limit": MAX_PIECES * text.PIECE}))
+        limit = min(pieces, MAX_PIECES) * text.PIECE
+        skip = max(as_trained.clip_skip, self.parts.clip_skip)
+        name = as_trained.vae if vae is not None else self.parts.vae_from and self.parts.vae_from.name
+        facts = self._facts() | ({"clip_skip": skip} if skip > 1 else {}) | ({"vae": name} if name else {})
         try:
             for index, strength in enumerate(strengths):
                 fits = self.folder.apply(request.loras, 1.0 if strength is None else strength)
                 if index == 0:
                     self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total})
                                    for path, matched, total in fits if matched < total]
-                image = self._picture(request, lambda step, i=index: progress(i * request.steps + step, of), cancelled)
-                yield Drawn(image, strength, request, self._facts())
+                words = self._words(request, as_trained.clip_skip, limit)
+                done = index * request.steps
+                image = self._picture(
+                    request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled)
+                yield Drawn(image, strength, request, facts)
         finally:
             self.folder.clear()
+            self.pipe.scheduler = self.parts.scheduler
+
+    def _manner(self, request: DrawRequest) -> tuple[Manner, Any]:
+        """How the request's LoRAs want to be drawn, and their VAE where they had one; what cannot be is noted."""
+        if self.home is None:
+            return Manner(), None
+        found, differ = manner.of_files((use.path for use in request.loras), self.parts.facts)
+        if differ:
+            self.notes.append(("manners_differ", {}))
+        self.pipe.scheduler = noise.predicting(self.parts.scheduler, found.prediction or self.parts.facts.prediction)
+        if found.zero_terminal:
+            self.pipe.scheduler = noise.stretched_to_zero(self.pipe.scheduler)
+        if not found.vae:
+            return found, None
+        path = manner.find_vae(found, self.home)
+        if path is None:
+            self.notes.append(("vae_lacking", {"vae": found.vae}))
+            return found, None
+        if self._vae[0] != path:
+            self._vae = path, load_vae(self.parts.family, path).requires_grad_(False).eval().to(self.parts.device)
+        return found, self._vae[1]
+
+    @torch.no_grad()
+    def _words(self, request: DrawRequest, clip_skip: int, limit: int) -> dict[str, torch.Tensor]:
+        """Prompt and negative prompt as the UNet is told them, each by itself, both of `limit` tokens."""
+        with text.reading_at(self.parts, clip_skip):
+            told, untold = (text.encode(self.parts, [words], limit) for words in (request.prompt, request.negative))
+        if not request.negative and getattr(self.pipe.config, "force_zeros_for_empty_prompt", False):
+            untold = {name: torch.zeros_like(state) for name, state in untold.items()}
+        return self.parts.family.prompts(told, untold)
 
     @torch.no_grad()
     def _picture(
-        self, request: DrawRequest, progress: Callable[[int], None], cancelled: Callable[[], bool]
+        self, request: DrawRequest, words: dict[str, torch.Tensor], vae: Any, progress: Callable[[int], None],
+        cancelled: Callable[[], bool],
     ) -> Image.Image:
+        """`vae` is in float32 whatever the UNet is: fp16 VAEs give black pictures."""
         def after(pipe: Any, step: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
             if cancelled():
                 raise Cancelled
@@ -167,18 +224,17 @@ class Studio:
             return values
 
         latents = self.pipe(
-            request.prompt, negative_prompt=request.negative or None, num_inference_steps=request.steps,
-            guidance_scale=request.guidance, width=request.width, height=request.height, output_type="latent",
-            generator=torch.Generator().manual_seed(request.seed), callback_on_step_end=after,
+            **words, num_inference_steps=request.steps, guidance_scale=request.guidance, width=request.width,
+            height=request.height, output_type="latent", generator=torch.Generator().manual_seed(request.seed),
+            callback_on_step_end=after,
         ).images
-        whole = self.parts.vae  # float32 whatever the UNet is: fp16 VAEs give black pictures
-        pixels = vae.decode(whole, latents.to(whole.dtype) / whole.config.scaling_factor)
+        pixels = decode(vae, latents.to(vae.dtype) / vae.config.scaling_factor)
         if not torch.isfinite(pixels).all():
             raise Problem("picture_not_finite")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[True])[0]
 
     def _facts(self) -> dict[str, Any]:
         facts = self.parts.facts
-        sampler = type(self.parts.scheduler).__name__.removesuffix("Scheduler")
+        sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         return {"base": facts.id, "base_licence": facts.licence, "sampler": sampler,
                 "dtype": str(self.parts.dtype).removeprefix("torch.")}

@@ -176,7 +176,7 @@ class Saver:
         name = self.config.save.name or path.stem
         told = metadata.build(
             self.config, self.parts.facts, steps=step, total_steps=self.total, items=self._seen(), loss=loss,
-            started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover,
+            started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover, vae=self.parts.vae_from,
         )
         with self.finished():
             factors = self.adapter.factors()

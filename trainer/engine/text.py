@@ -1,10 +1,12 @@
 """What the text encoders are given and give: captions longer than one piece, and the layer they are read at.
 
-Used by the step, the judge and the recipe; a family says only how one piece of 77 tokens is encoded.
+Used by the step, the judge, the recipe and drawing; a family says only how one piece of 77 tokens is encoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,11 +47,12 @@ def pieces(tokenizer: Any, captions: list[str], count: int) -> torch.Tensor:
 
 def count_long(parts: Parts, captions: list[str], limit: int) -> int:
     """How many of `captions` have more tokens than are read."""
-    lengths = (
-        max(len(t(caption, truncation=False, add_special_tokens=False).input_ids) for t in parts.tokenizers.values())
-        for caption in captions
-    )
-    return sum(length > limit for length in lengths)
+    return sum(_length(parts, caption) > limit for caption in captions)
+
+
+def pieces_of(parts: Parts, captions: list[str]) -> int:
+    """How many pieces the longest of `captions` fills; at least one."""
+    return max(1, *(-(-_length(parts, caption) // PIECE) for caption in captions))
 
 
 def read_at(parts: Parts, clip_skip: int) -> None:
@@ -68,6 +71,24 @@ def read_at(parts: Parts, clip_skip: int) -> None:
             raise Problem("clip_skip_layers", field="captions.clip_skip", layers=len(layers))
         encoder.encoder.layers = layers[: len(layers) - clip_skip + 1]
         encoder.config.num_hidden_layers = len(encoder.encoder.layers)  # where an adapter looks for its layers
+    parts.clip_skip = clip_skip
+
+
+@contextmanager
+def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
+    """As `read_at`, inside the block only, with every layer staying where LoRAs find it. At least one layer reads."""
+    whole = {encoder: encoder.encoder.layers for encoder in parts.text_encoders.values()} if clip_skip > parts.clip_skip else {}
+    for encoder, layers in whole.items():
+        encoder.encoder.layers = layers[: max(1, len(layers) - clip_skip + parts.clip_skip)]
+    try:
+        yield
+    finally:
+        for encoder, layers in whole.items():
+            encoder.encoder.layers = layers
+
+
+def _length(parts: Parts, caption: str) -> int:
+    return max(len(t(caption, truncation=False, add_special_tokens=False).input_ids) for t in parts.tokenizers.values())
 
 
 def _joined(state: torch.Tensor, batch: int, count: int) -> torch.Tensor:

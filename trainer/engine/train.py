@@ -48,7 +48,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
-    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip)
+    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip, config.images.crops)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     few = quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
@@ -117,7 +117,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
     """The frozen base on the chosen device in the chosen number format; what is to be held in few bits waits in main memory
     for `quantise.settle`."""
-    facts = fetched(home, config.model.base, config.model.revision, tell)
+    facts = fetched(home, config.model.base, config.model.revision, tell).predicting(config.model.prediction)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
@@ -125,6 +125,7 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     parts = family(facts.family, facts.title).load(facts, first, dtype, vae)
     parts.device, parts.vae = where, parts.vae.to(where)
     text.read_at(parts, config.captions.clip_skip)
+    parts.scheduler = noise.predicting(parts.scheduler, facts.prediction)
     if config.noise.zero_terminal:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
     return parts
@@ -169,7 +170,7 @@ def look_at_pictures(
     long = text.count_long(parts, [caption for item in items for caption in item.captions], limit)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
-    good = latents.prepare(items, config.images.flip, encoding(tell))
+    good = latents.prepare(items, config.images.flip, encoding(tell), config.images.crops)
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))

@@ -34,6 +34,10 @@ class Parts:
     scheduler: Any
     device: Any
     dtype: Any
+    vae_from: Path | None = None
+    """Where a VAE other than the base's own was read from."""
+    clip_skip: int = 1
+    """The layer from the end the text encoders are cut to."""
 
     def module(self, part: str) -> Any:
         """The torch module called `unet`, `text_encoder`, … in LoRA names."""
@@ -49,8 +53,6 @@ class Family(ABC):
     """The text encoders' names in LoRA files and in the diffusers pipeline, in order."""
     pads: tuple[str, ...]
     """The token that fills up a short caption, by text encoder."""
-    targets: dict[str, dict[str, tuple[str, ...]]]
-    """Target choice -> part -> the endings of the module names it means."""
     pipeline_name: str
     """The diffusers pipeline that loads and draws this family."""
     pipeline_words: dict[str, Any] = {}
@@ -79,10 +81,6 @@ class Family(ABC):
             found[part] = words.input_ids.to(parts.device, non_blocking=True)
         return found
 
-    def is_long(self, parts: Parts, caption: str) -> bool:
-        """Whether `caption` has more tokens than one text encoder reads (75 and the two that frame them)."""
-        return any(len(t(caption).input_ids) > t.model_max_length for t in parts.tokenizers.values())
-
     @abstractmethod
     def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the UNet is told of the captions, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
@@ -99,6 +97,13 @@ class Family(ABC):
 
         `condition` holds what `encode` and `describe` returned.
         """
+
+    def prompts(self, told: dict[str, torch.Tensor], untold: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the pipeline is given in place of prompt (`told`) and negative prompt (`untold`), each as of `encode`."""
+        given = {"prompt_embeds": told["hidden"], "negative_prompt_embeds": untold["hidden"]}
+        if "pooled" in told:
+            given |= {"pooled_prompt_embeds": told["pooled"], "negative_pooled_prompt_embeds": untold["pooled"]}
+        return given
 
     def pipeline(self, parts: Parts) -> Any:
         """The diffusers pipeline that draws with these parts."""

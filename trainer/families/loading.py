@@ -25,7 +25,7 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
 
     if facts.path is None:
         raise _incomplete(facts, "it is not on this disk")
-    vae = vae or facts.vae
+    given, vae = vae, vae or facts.vae
     try:
         own = None if vae else _read_vae(family, facts.path if facts.layout == "file" else facts.path / "vae")
         read = _single_file if facts.layout == "file" else _folder
@@ -40,7 +40,7 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
         model.requires_grad_(False).eval()
         model.to(device, torch.float32 if name == "vae" else dtype)
     tokenizers = {part: getattr(pipe, tokenizer_of(part)) for part in family.text_parts}
-    return Parts(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype)
+    return Parts(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype, given)
 
 
 def load_vae(family: Family, path: Path) -> Any:

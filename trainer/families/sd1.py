@@ -16,12 +16,6 @@ class StableDiffusion1(Family):
     name = "sd1"
     text_parts = ("text_encoder",)
     pads = (END,)
-    targets = {
-        "attention": {
-            "unet": tuple(f"attn{i}.{p}" for i in (1, 2) for p in ("to_q", "to_k", "to_v", "to_out.0")),
-            "text_encoder": tuple(f"self_attn.{p}" for p in ("q_proj", "k_proj", "v_proj", "out_proj")),
-        },
-    }
     pipeline_name = "StableDiffusionPipeline"
     pipeline_words: dict[str, Any] = {
         "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,

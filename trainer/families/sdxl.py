@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainer.families.base import END, Family, Parts
-from trainer.families.sd1 import StableDiffusion1
 from trainer.images import buckets
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ class StableDiffusionXL(Family):
     name = "sdxl"
     text_parts = ("text_encoder", "text_encoder_2")
     pads = (END, "!")
-    targets = {
-        choice: {**parts, "text_encoder_2": parts["text_encoder"]} for choice, parts in StableDiffusion1.targets.items()
-    }
     pipeline_name = "StableDiffusionXLPipeline"
     pipeline_words: dict[str, Any] = {"add_watermarker": False}
 
@@ -60,6 +56,6 @@ def micro_conditioning(look: Look) -> tuple[float, ...]:
     """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
     pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
     picture, (width, height) = look.item.picture, look.item.bucket
-    crop = buckets.crop_box(picture.width, picture.height, (width, height), picture.focus)
+    crop = buckets.crop_box(picture.width, picture.height, (width, height), look.focus)
     left = picture.width - crop.right if look.flipped else crop.left
     return picture.height, picture.width, round(crop.top * crop.scale), round(left * crop.scale), height, width

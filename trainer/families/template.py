@@ -24,14 +24,6 @@ class NewFamily(Family):
     text_parts = ("text_encoder",)
     pads = (END,)
 
-    # What each choice of `lora.targets` means here: the endings of the names of the layers that learn, by part.
-    targets = {
-        "attention": {
-            "unet": ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0"),
-            "text_encoder": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
-        },
-    }
-
     # The pipeline of diffusers that loads and draws the family, and what it is told beside its parts.
     pipeline_name = "StableDiffusionPipeline"
     pipeline_words: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}

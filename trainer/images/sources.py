@@ -58,8 +58,13 @@ class Entry:
     @property
     def repeats(self) -> tuple[int, str] | None:
         """(10, "name") where the folder is called `10_name`, as kohya's trainer wants it."""
-        found = _REPEATS.match(PurePosixPath(self.name).parent.name)
-        return (int(found[1]), found[2]) if found and 1 <= int(found[1]) <= 200 else None
+        return repeats_of(PurePosixPath(self.name).parent.name)
+
+
+def repeats_of(folder: str) -> tuple[int, str] | None:
+    """(10, "name") for a folder called `10_name`, else None."""
+    found = _REPEATS.match(folder)
+    return (int(found[1]), found[2]) if found and 1 <= int(found[1]) <= 200 else None
 
 
 def fold(name: str) -> str:

@@ -33,10 +33,11 @@ def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], Seat]:
     """{(part, module): Seat} of the layers that learn, in the model's order. May be empty."""
     groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.only, lora.skip))
     blocks = dict(read_block(line) for line in lora.block_ranks)
+    learning = _parts(layers, lora)
     chosen: dict[tuple[str, str], Seat] = {}
     for (part, module), layer in layers.items():
         name = f"{part}.{module}"
-        if layer.group not in groups or not (lora.unet if part == "unet" else lora.text_encoder):
+        if layer.group not in groups or part not in learning:
             continue
         if not only.search(name) or (lora.skip and skip.search(name)):
             continue
@@ -44,6 +45,14 @@ def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], Seat]:
         if seat.rank:
             chosen[part, module] = seat
     return chosen
+
+
+def _parts(layers: Modules, lora: Lora) -> set[str]:
+    """The parts that learn. Where there are two text encoders, `lora.text_encoders` says which."""
+    readers = {part for part, _ in layers} - {"unet"}
+    if len(readers) > 1 and lora.text_encoders != "both":
+        readers = {"text_encoder" if lora.text_encoders == "first" else "text_encoder_2"}
+    return ({"unet"} if lora.unet else set()) | (readers if lora.text_encoder else set())
 
 
 def read_block(line: str) -> tuple[str, int]:

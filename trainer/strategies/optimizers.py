@@ -15,8 +15,8 @@ Groups = list[dict[str, Any]]
 """[{"name": "unet"|"text_encoder…", "params": [...]}]."""
 
 
-class _TwoRates(Section):
-    """Fields of every optimiser with a learning rate to choose: one for each part."""
+class _Rates(Section):
+    """Fields of every optimiser with learning rates to choose: one for each part."""
 
     optional: ClassVar[bool] = False
     """Whether it stands on a library that may be missing or not work on a machine."""
@@ -25,17 +25,22 @@ class _TwoRates(Section):
     What counts is this times alpha / rank."""
     text_encoder_lr: float = Field(default=5e-5, gt=0, le=1)
     """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
+    """The learning rate of SDXL's second text encoder. Left empty, the same as the first; half of it where words learnt in
+    training creep into other prompts."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
 
     def rated(self, groups: Groups) -> Groups:
         """`groups` with each its learning rate."""
+        second = self.text_encoder_2_lr or self.text_encoder_lr
+        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second}
         for group in groups:
-            group["lr"] = self.lr if group["name"] == "unet" else self.text_encoder_lr
+            group["lr"] = rates[group["name"]]
         return groups
 
 
-class _Adam(_TwoRates):
+class _Adam(_Rates):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """How long past gradients are remembered. Seldom worth changing."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -129,7 +134,7 @@ class ScheduleFree(_Adam):
         return made
 
 
-class Lion(_TwoRates):
+class Lion(_Rates):
     """Steps by the sign of the momentum (Chen et al. 2023): half of AdamW's memory, a third of its rate."""
 
     optional: ClassVar[bool] = True
@@ -151,7 +156,7 @@ class Lion(_TwoRates):
         return Rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
 
 
-class Adafactor(_TwoRates):
+class Adafactor(_Rates):
     """Remembers rows and columns only (Shazeer & Stern 2018): nearly no memory of its own."""
 
     name: Literal["adafactor"] = "adafactor"
@@ -168,7 +173,7 @@ class Adafactor(_TwoRates):
         return torch.optim.Adafactor(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
 
 
-class CAME(_TwoRates):
+class CAME(_Rates):
     """Adafactor with confidence (Luo et al. 2023): little memory, steadier."""
 
     optional: ClassVar[bool] = True
@@ -186,7 +191,7 @@ class CAME(_TwoRates):
         return Rule(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
 
 
-class Muon(_TwoRates):
+class Muon(_Rates):
     """Makes each step of a matrix orthogonal (Jordan et al. 2024): all directions learn alike. More work a step."""
 
     optional: ClassVar[bool] = True

@@ -161,7 +161,7 @@ def test_the_whole_tree_of_options_travels_with_the_file() -> None:
 def test_a_hub_base_is_named_with_its_commit() -> None:
     base = facts(id="owner/name", layout="hub", revision="abc123")
     tree = json.loads(_build(base=base)["atelier.config"])
-    assert tree["model"] == {"base": "owner/name", "revision": "abc123", "vae": ""}
+    assert tree["model"] == {"base": "owner/name", "revision": "abc123", "prediction": "auto", "vae": ""}
 
 
 def test_the_cover_is_carried_as_both_programs_want_it() -> None:

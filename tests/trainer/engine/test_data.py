@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
 
-from trainer.engine.data import Item, Plan, load_items, total_steps
+import numpy as np
+import pytest
+
+from trainer.engine import cache
+from trainer.engine.data import Item, Look, Plan, load_items, total_steps
+from trainer.engine.train import load_base
+from trainer.images import subsets
+from trainer.problem import Problem
 
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Item]:
@@ -80,3 +88,50 @@ def test_a_round_is_shuffled_once_not_once_a_look(monkeypatch):
     plan = Plan(items(((64, 64), 100, 1)), 4, 1, False)
     list(islice(plan.batches(), 50))
     assert shuffled == [100, 100]
+
+
+def test_further_folders_count_and_repeat_as_their_lines_say(bench, tmp_path):
+    for place in (bench.folder / "inside", bench.folder.parent / "3_beside", tmp_path / "far"):
+        shutil.copytree(bench.folder, place, ignore=lambda *_: ["inside", "3_beside"])
+    (tmp_path / "far" / "set.json").write_text('{"pictures": {"0001": {"weight": 2, "repeats": 2}}}')
+    config = bench.config("run.steps=", "images.subsets=inside = 0.5\n3_beside = 1\n" + f"{tmp_path / 'far'} = 0.25, 4")
+    items = load_items(config, 64)
+    assert len(items) == 24
+    told = {(item.picture.file.parent.name, item.picture.id): (item.weight, item.picture.repeats) for item in items}
+    assert told[bench.folder.name, "0001"] == (1, 1) and told["inside", "0001"] == (0.5, 1)
+    assert told["3_beside", "0001"] == (1, 3) and told["far", "0001"] == (0.5, 8) and told["far", "0002"] == (0.25, 4)
+    assert total_steps(config, items) == -(-(6 + 6 + 18 + 28) * config.run.exposures // config.run.batch_size)
+    with pytest.raises(Problem) as told:
+        load_items(bench.config("images.subsets=nowhere = 1"), 64)
+    assert (told.value.code, told.value.field) == ("folder_missing", "images.subsets")
+    for line in ("nowhere", "= 1", "a = 0", "a = 11", "a = 1, 0", "a = 1, x", "a = nan"):
+        with pytest.raises(ValueError):
+            subsets.read_subset(line)
+    assert subsets.read_subset(r"C:\a = b, c = 2, 5") == (r"C:\a = b, c", 2.0, 5)
+
+
+def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypatch):
+    config = bench.config("images.buckets=false", "images.crops=4", "images.flip=true")
+    items = load_items(config, 64)
+    wide, square = items[-1], items[0]  # 96 x 64 and 64 x 64, both cut to 64 x 64
+    places = [Look(wide, False, cut).focus for cut in range(4)]
+    assert places[0] is None and all(1 / 3 <= x <= 2 / 3 and y == 0.5 for x, y in places[1:]) and len(set(places)) == 4
+    assert {Look(square, False, cut).focus for cut in range(4)} == {None}
+    plan = Plan(items, 2, 0, True, 4)
+    looks = [look for batch in islice(plan.batches(), 40) for look in batch]
+    assert {look.cut for look in looks} == {0, 1, 2, 3}
+    assert [look for batch in islice(plan.batches(20), 20) for look in batch] == looks[40:]
+
+    latents = cache.Latents(load_base(config, bench.home), bench.home.cache / "latents")
+    cut = []
+    made = cache._pixels
+    monkeypatch.setattr(cache, "_pixels", lambda look: (cut.append(look), made(look))[1])
+    assert latents.prepare(items, True, lambda done, of: None, 4) == items
+    assert len(cut) == 2 * (4 * 1 + 2 * 4)  # four square pictures have one cut, two wide ones four; all of them mirrored
+    ours = np.asarray(wide.picture.load().crop(box := _box(places[2])), np.float32) / 127.5 - 1
+    assert box[2] - box[0] == 64 and np.abs(made(Look(wide, False, 2)).permute(1, 2, 0).numpy() - ours).mean() < 0.1
+
+
+def _box(focus: tuple[float, float]) -> tuple[int, int, int, int]:
+    left = round(focus[0] * 96 - 32)
+    return left, 0, left + 64, 64

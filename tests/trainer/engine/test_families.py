@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,13 +20,16 @@ from trainer import base_detect, bases, events
 from trainer.adapters.families import FAMILIES as FACTS
 from trainer.adapters.families import TextEncoder, UNet, family_modules
 from trainer.adapters.fold import Use
+from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import bare
 from trainer.config import load
 from trainer.config.train import TrainConfig
+from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
 from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.train import load_base
 from trainer.families import FAMILIES, Family, Parts, family
 from trainer.families.sdxl import micro_conditioning
 from trainer.home import Home
@@ -127,6 +131,33 @@ def test_every_preset_teaches_sdxl_and_leaves_its_readers_alone(bench_of, kind):
     assert config.run.batch_size == 1 and config.memory.gradient_checkpointing and not config.lora.text_encoder
     found = inspect(bench.train(config)).as_json()
     assert found["modules"] == {"unet": 64, "text_encoder": 0, "text_encoder_2": 0} and len(bench.losses()) == 2
+
+
+def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
+    bench = bench_of("xl-v")
+    parts = load_base(bench.config(), bench.home)
+
+    def made(*words: str) -> Adapter:
+        return Adapter(deepcopy(parts), bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words))
+
+    for which, learning in (("both", {"unet", "text_encoder", "text_encoder_2"}), ("first", {"unet", "text_encoder"}),
+                            ("second", {"unet", "text_encoder_2"})):
+        assert {part for part, _ in made(f"lora.text_encoders={which}").layers} == learning
+    words = ("optimizer.text_encoder_2_lr=0.001", "lora.text_encoder_until=0.5", "lora.text_encoder_2_until=0.75")
+    adapter = made(*words)
+    config = bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words)
+    guard = Guard(config, adapter, CPU)
+    guard.update(torch.tensor(1.0), 1.0)
+    assert guard.rates() == pytest.approx({"unet": 0.01, "text_encoder": 0.002, "text_encoder_2": 0.001})
+    seen = []
+    for step in range(4):
+        adapter.begin(step, 4, 0)
+        seen.append({part for (part, _), layer in adapter.layers.items()
+                     if all(p.requires_grad for p in adapter.kind.learns(layer).values())})
+    both = {"text_encoder", "text_encoder_2"}
+    assert [parts & both for parts in seen] == [both, both, {"text_encoder_2"}, set()]
+    said = read_header(bench.train(bench.config("run.steps=1", "lora.text_encoder=true", "lora.text_encoders=second"))).metadata
+    assert said["ss_text_encoder_lr"].startswith("[0, ")
 
 
 def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
@@ -257,7 +288,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
 
 def look(width, height, bucket, focus=None, flipped=False):
     picture = SimpleNamespace(width=width, height=height, focus=focus)
-    return SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=bucket), flipped=flipped)
+    return SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=bucket), flipped=flipped, focus=focus)
 
 
 def test_the_size_of_the_picture_and_the_exact_cut_are_told():

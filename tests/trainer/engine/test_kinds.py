@@ -1,8 +1,7 @@
-"""Every kind of adapter: trains, stops, goes on exactly, and draws from its file what the trainer itself computes."""
+"""Every kind of adapter by itself: its start, ranks, dropout, norms, and going on from files. Trained in test_every_way.py."""
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 
 import numpy as np
@@ -10,9 +9,7 @@ import pytest
 import torch
 
 from trainer.adapters import file as lora_file
-from trainer.adapters.fold import Folder, Use
 from trainer.config import load
-from trainer.engine import checkpoint
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.kinds import KINDS
 from trainer.engine.train import load_base
@@ -39,17 +36,6 @@ def loaded(tiny_base, tmp_path_factory):
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
 
 
-@pytest.fixture
-def quick(bench, loaded, monkeypatch):
-    """A bench whose base comes from memory instead of the disk."""
-    monkeypatch.setattr("trainer.engine.train.load_base", lambda *given: deepcopy(loaded))
-    return bench
-
-
-def _config(bench, *words: str):
-    return bench.config("run.steps=4", "samples.steps=1", "save.dtype=fp32", "save.every=2", "run.batch_size=1", *words)
-
-
 def _look(parts) -> torch.Tensor:
     """What the model gives for one caption, one noise, one timestep."""
     generator = torch.Generator().manual_seed(1)
@@ -57,39 +43,6 @@ def _look(parts) -> torch.Tensor:
     with torch.no_grad():
         noisy = torch.randn(1, 4, 8, 8, generator=generator)
         return parts.family.predict(parts, noisy, torch.tensor([300]), parts.family.encode(parts, tokens))
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_every_kind_trains_resumes_exactly_and_previews_what_it_learnt(quick, loaded, case):
-    config = _config(quick, *CASES[case])
-    straight = quick.train(config, "straight")
-    losses = quick.losses()
-    run = quick.run("straight")
-    last = checkpoint.newest(run, config, pytest.fail)
-    shutil.rmtree(run.checkpoint(4))  # as if the power had gone at step 3
-    resumed = quick.train(config, "straight")
-    assert quick.losses() == losses[2:]
-    hashes = {lora_file.read_header(file).metadata["sshs_model_hash"] for file in (straight, resumed)}
-    assert len(hashes) == 1 and straight != resumed
-
-    parts = deepcopy(loaded)
-    before, bare = base_hash(parts), _look(parts)
-    adapter = Adapter(parts, config)
-    adapter.load(last.adapter)
-    assert base_hash(parts) == before
-    with torch.no_grad():
-        learnt = _look(parts)
-    with adapter.switched_off():
-        assert torch.equal(_look(parts), bare)
-        folder = Folder(parts)
-        ((_, matched, total),) = folder.apply([Use(straight)])
-        assert matched == total == len(adapter.layers)
-        drawn = _look(parts)
-        folder.clear()
-        assert torch.equal(_look(parts), bare)
-    assert base_hash(parts) == before
-    assert (learnt - bare).abs().max() > 1e-4
-    assert (drawn - learnt).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -211,9 +211,9 @@ def test_long_prompts_and_layers_that_do_not_fit_are_mentioned(studio, lora, tmp
     modules["unet", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"] = (
         np.ones((4, 64), np.float32), np.ones((64, 4), np.float32), 2.0)
     mixed = file.write(tmp_path / "mixed.safetensors", modules, {}, "fp32")
-    list(studio.draw(request(Use(mixed), prompt="blob " * 90)))
+    list(studio.draw(request(Use(mixed), prompt="blob " * 900)))
     total = len(modules)
-    assert studio.notes == [("prompt_cut", {"limit": 75}),
+    assert studio.notes == [("prompt_cut", {"limit": 750}),
                             ("lora_partial", {"name": "mixed", "matched": total - 1, "total": total})]
     list(studio.draw(request(Use(lora))))
     assert studio.notes == []

@@ -1,0 +1,149 @@
+"""A LoRA is drawn as its training read: clip skip, long prompts, separate VAE, noise schedule; wherever its file has gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.trainer.engine import tiny
+from trainer import bases, files
+from trainer.adapters import manner
+from trainer.adapters.file import read_header
+from trainer.adapters.fold import Use
+from trainer.commands import sample
+from trainer.config import load
+from trainer.engine.preview_worker import Worker
+from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.text import encode, reading_at
+from trainer.engine.train import load_base
+from trainer.home import Home
+from trainer.problem import Problem
+
+LONG = "red, " * 60 + "a blob"
+
+
+@pytest.fixture
+def trained(bench, tmp_path):
+    """A LoRA of a run that changed all there is about reading and drawing, and the run's own last picture."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(5)
+    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(bench.base / "vae"), scaling_factor=0.4)
+    vae.save_pretrained(tmp_path / "far" / "other-vae")
+    config = bench.config(
+        "run.steps=3", "captions.clip_skip=2", f"model.vae={tmp_path / 'far' / 'other-vae'}", "model.prediction=v_prediction",
+        "noise.zero_terminal=true", "captions.max_tokens=150", samples={"prompts": [LONG], "steps": 2})
+    files.write_json(bench.run().config, load.dump(config))
+    file = bench.train(config)
+    with Image.open(bench.run().sample(3, 0)) as image:
+        return file, np.asarray(image)
+
+
+def _asked(base, *loras) -> dict:
+    return {"prompt": LONG, "seed": 7, "steps": 2, "guidance": base.guidance, "width": 64, "height": 64, "loras": loras}
+
+
+def test_everybody_draws_what_the_run_itself_drew(bench, trained, tmp_path, capsys):
+    file, wanted = trained
+    said = read_header(file).metadata
+    assert (said["ss_clip_skip"], said["ss_vae_name"], said["modelspec.prediction_type"]) == ("2", "other-vae", "v")
+    assert str(tmp_path) not in str(said)
+    base = bases.find(bench.home, str(bench.base))
+    studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
+    plain = next(iter(studio.draw(DrawRequest(**_asked(base)))))
+    (drawn,) = studio.draw(DrawRequest(**_asked(base, Use(file))))
+    assert np.array_equal(np.asarray(drawn.image), wanted) and studio.notes == []
+    assert "VAE: other-vae, Clip skip: 2" in drawn._a1111() and "Clip" not in plain._a1111()
+    again = next(iter(studio.draw(DrawRequest(**_asked(base)))))
+    assert np.array_equal(np.asarray(again.image), np.asarray(plain.image))  # nothing of it stays behind
+
+    # elsewhere: another home, where only the file and a VAE of that name are
+    there = Home(tmp_path / "elsewhere").create()
+    moved = shutil.copy(file, there.loras / "moved.safetensors")
+    shutil.copytree(tmp_path / "far" / "other-vae", there.models / "other-vae")
+    assert sample.main([str(moved), "--home", str(there.root), "--base", str(bench.base), "--prompt", LONG, "--seed", "7",
+                        "--steps", "2", "--width", "64", "--height", "64", "--out", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "p0_s1.00.png") as image:
+        assert np.array_equal(np.asarray(image), wanted)
+    shutil.rmtree(there.models / "other-vae")
+    answers = _Answers()
+    use = {"path": str(moved), "unet": 1.0}
+    Worker(there, answers).do({"id": 1, "do": "draw", "base": str(bench.base), "out": str(tmp_path / "out"),
+                               "request": _asked(base, use)})
+    notes = [(told["code"], told["params"]) for told in answers.told if told["event"] == "note"]
+    assert notes == [("vae_lacking", {"vae": "other-vae"})] and answers.told[-1]["event"] == "done"
+
+
+class _Answers:
+    """Where a worker's answers go."""
+
+    def __init__(self) -> None:
+        self.told: list[dict] = []
+
+    def write(self, line: str) -> None:
+        self.told.append(json.loads(line))
+
+    def flush(self) -> None:
+        pass
+
+
+def test_a_long_prompt_and_clip_skip_reach_the_picture_as_in_training(bench):
+    parts = load_base(bench.config(), bench.home)
+    early = load_base(bench.config("captions.clip_skip=2"), bench.home)
+    with torch.no_grad():
+        wanted = encode(early, [LONG], 150)["hidden"]
+        plain = encode(parts, [LONG], 150)["hidden"]
+        words = Studio(parts)._words(DrawRequest(LONG), 2, 150)
+        assert torch.equal(words["prompt_embeds"], wanted) and words["negative_prompt_embeds"].shape == wanted.shape
+        assert torch.equal(encode(parts, [LONG], 150)["hidden"], plain) and not torch.equal(plain, wanted)
+        with reading_at(parts, 9):  # deeper than there are layers: the first one reads
+            assert torch.equal(encode(parts, [LONG], 150)["hidden"], wanted)
+        with reading_at(early, 2):  # a run's own encoders are cut already
+            assert torch.equal(encode(early, [LONG], 150)["hidden"], wanted)
+
+
+@pytest.mark.parametrize("family", ["sd2", "sdxl"])
+def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, family):
+    facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", family, words=4096)))
+    studio = Studio.load(facts, torch.device("cpu"), torch.float32)
+    asked = DrawRequest("a red blob", steps=2, guidance=3.0, width=64, height=64)
+    pipe = studio.parts.family.pipeline(studio.parts)
+    theirs = pipe("a red blob", num_inference_steps=2, guidance_scale=3.0, width=64, height=64,
+                  generator=torch.Generator().manual_seed(0), output_type="latent").images
+    theirs = pipe.image_processor.postprocess(pipe.vae.decode(theirs / pipe.vae.config.scaling_factor)[0].detach())[0]
+    assert np.array_equal(np.asarray(next(iter(studio.draw(asked))).image), np.asarray(theirs))
+    (long,) = studio.draw(DrawRequest(LONG, steps=1, guidance=3.0, width=64, height=64))
+    (cut,) = studio.draw(DrawRequest("red, " * 37, steps=1, guidance=3.0, width=64, height=64))
+    assert studio.notes == [] and not np.array_equal(np.asarray(long.image), np.asarray(cut.image))
+
+
+def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
+    from trainer.adapters import file
+
+    base = bases.find(bench.home, str(bench.base))
+    layer = {("unet", "mid_block.attentions.0.proj_in"): (np.ones((1, 64), np.float32), np.ones((64, 1), np.float32), 1.0)}
+
+    def told(**metadata: str) -> manner.Manner:
+        return manner.of_file(file.write(tmp_path / "a.safetensors", layer, metadata, "fp32"), base)
+
+    for value in ("None", "-1", "0", "2.5", "99", "٢"):
+        assert told(ss_clip_skip=value).clip_skip == 1
+    assert told(ss_clip_skip="2") == manner.Manner(clip_skip=2)
+    assert told(ss_vae_name="../../etc/passwd").vae == "passwd" and told(ss_vae_name="..").vae == ""
+    other = json.dumps({"model": {"prediction": "v_prediction"}})
+    assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
+    assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
+    assert told(**{"atelier.config": "[", "atelier.run": "[]", "ss_zero_terminal_snr": "True"}) == manner.Manner()
+
+
+def test_a_base_that_lies_is_told_what_it_predicts(bench):
+    parts = load_base(bench.config("model.prediction=v_prediction", "noise.zero_terminal=true"), bench.home)
+    assert (parts.facts.prediction, parts.scheduler.config.prediction_type) == ("v_prediction", "v_prediction")
+    assert bases.find(bench.home, str(bench.base)).prediction == "epsilon"
+    with pytest.raises(Problem):
+        load_base(bench.config("noise.zero_terminal=true"), bench.home)

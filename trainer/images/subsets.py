@@ -1,0 +1,57 @@
+"""The pictures a training looks at: its main folder and further ones, each with what its pictures count. Used by the engine and
+by the Train page's forecast.
+
+A further folder is a line: `backgrounds = 0.5` (what an error counts), or `backgrounds = 0.5, 3` (shown thrice a round).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from trainer.images.image_set import ImageSet
+from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
+from trainer.images.sources import repeats_of
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from trainer.config.train import Images
+
+
+class Subset(NamedTuple):
+    """One further folder. Its numbers multiply those of its pictures."""
+
+    folder: str
+    weight: float
+    repeats: int | None
+    """None: as the folder's name says (kohya's `10_name`), else once."""
+
+
+def read_subset(line: str) -> Subset:
+    """A line as a Subset. ValueError where it is not of the form above."""
+    folder, _, numbers = line.rpartition("=")
+    weight, sign, repeats = numbers.partition(",")
+    found = Subset(folder.strip(), float(weight), int(repeats) if sign else None)
+    if not found.folder or not 0 < found.weight <= MAX_WEIGHT or (sign and not 1 <= int(repeats) <= MAX_REPEATS):
+        raise ValueError(line)
+    return found
+
+
+def pictures(images: Images) -> list[Picture]:
+    """All pictures in order, with the weight and the repeats that hold for them. Problem where a folder is missing."""
+    found = ImageSet(Path(images.folder)).pictures() if images.folder else []
+    for one in map(read_subset, images.subsets):
+        folder = find(images.folder, one.folder)
+        times = one.repeats or (repeats_of(folder.name) or (1, ""))[0]
+        found += [replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
+                  for p in ImageSet(folder).pictures()]
+    return found
+
+
+def find(main: str, folder: str) -> Path:
+    """Where a further folder lies: inside the main one, beside it, or at a path of its own."""
+    for place in (Path(main) / folder, Path(main).parent / folder, Path(folder).expanduser()):
+        if place.is_dir():
+            return place
+    raise Problem("folder_missing", field="images.subsets", folder=folder)
