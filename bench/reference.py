@@ -35,10 +35,10 @@ class Reference:
         self.parts = parts
         self.trained = {part for part, _ in start.layers}
         for part in self.trained:
-            wanted = parts.family.targets[self.config.lora.targets][part]
+            wanted = [name for where, name in start.layers if where == part]
             lora = self.config.lora
             parts.module(part).add_adapter(
-                LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=[w.split(".", 1)[1] for w in wanted]))
+                LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=wanted))
             parts.module(part).train()
         for (part, name), layer in start.layers.items():
             mine = parts.module(part).get_submodule(name)

@@ -73,9 +73,10 @@ class Folder:
                 layer.added = partial(_folded, pieces=weights_on)
             elif weights_on:
                 self._put(part, module, "weight", _folded(layer.weight.detach(), weights_on))
-            biases = [a.bias.reshape(layer.bias.shape) * s for a, s in on if a.bias is not None and layer.bias is not None]
-            if biases:
-                self._put(part, module, "bias", layer.bias.detach().float() + sum(biases[1:], biases[0]))
+            own = layer.bias
+            biases = [a.bias.reshape(own.shape) * s for a, s in on if a.bias is not None and own is not None]
+            if own is not None and biases:
+                self._put(part, module, "bias", own.detach().float() + sum(biases[1:], biases[0]))
         return matched
 
     def clear(self) -> None:
