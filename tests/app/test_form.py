@@ -26,7 +26,11 @@ def other(known: Option) -> Any:
             else known.default
         )
     if known.kind == "list":
-        lists = {"lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"], "images.resolutions": [64, 128]}
+        lists = {
+            "lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"],
+            "images.resolutions": [64, 128],
+            "images.subsets": ["backgrounds = 0.5", "poses = 1, 3"],
+        }
         return lists.get(known.name, ["one", "two"])
     if known.kind == "str":
         return "cpu" if known.name == "run.device" else "word"

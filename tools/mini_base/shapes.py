@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shapes:
-    """Widths and depths. Parameters at full size: VAE 3.4 M, text encoder 2.4 M, UNet 11.6 M, judge 1.4 M."""
+    """Widths and depths. Parameters at full size: VAE 3.4 M, text encoder 2.4 M, UNet 11.6 M, judge 1.9 M."""
 
     pixels: int = 128
     vocabulary: int = 4096
