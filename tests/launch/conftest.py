@@ -165,9 +165,10 @@ def closed_port() -> int:
 
 
 def card(tools: Path, says: str | None) -> None:
-    """A graphics driver's tool for the test: it answers with `says`, or finds no card as on a machine without one."""
+    """A graphics driver's tool for the test: it answers with `says` (name, driver, capability) and 8 GB of memory, or finds
+    no card as on a machine without one."""
     tool = tools / "nvidia-smi"
-    tool.write_text("#!/bin/sh\n" + (f"echo '{says}'\n" if says else "exit 9\n"))
+    tool.write_text("#!/bin/sh\n" + (f"echo '{says}, 8192, 8000'\n" if says else "exit 9\n"))
     tool.chmod(0o755)
 
 
