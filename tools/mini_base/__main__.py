@@ -15,7 +15,7 @@ from .shapes import NAMED
 ROOT = Path(__file__).resolve().parents[2]
 
 # Minutes of the whole stage on a data-centre GPU, and on one CPU core (an honest, weaker model of 200 things).
-MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 141.0, "judge": 30.0}}
+MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 141.0, "judge": 70.0}}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -65,9 +65,12 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     from .ldm import CPU_LESSONS, Lesson, things_taught
 
     lessons = (Lesson(asked.things, asked.known),) if asked.things or where.type != "cpu" else CPU_LESSONS
-    things = {"judge": lessons[-1].things, "evaluate": things_taught(work), "lora": things_taught(work),
-              "export": things_taught(work)}  # fmt: skip
-    pack = data.Pack(pack_file, None if stage == "vae" else asked.things or things.get(stage))
+    things = None  # the VAE sees everything, and the lessons choose for themselves
+    if stage == "judge":
+        things = lessons[-1].things
+    elif stage in ("evaluate", "lora", "export"):
+        things = asked.things or things_taught(work)
+    pack = data.Pack(pack_file, things)
     common = {"sitting": asked.sitting, "device": asked.device, "batch": asked.batch, "seed": asked.seed}
     if stage in MINUTES["cpu"]:
         common["minutes"] = asked.minutes if asked.minutes is not None else MINUTES[where.type][stage]
