@@ -109,7 +109,7 @@ class LatentBank:
     def _caption(pack: Pack, place: int, ground: int, words: random.Random) -> str:
         drawing = pack.drawings[place]
         names = list(pack.concept(drawing).names)
-        return varied_caption(names, style(drawing.style).words, BACKGROUND_NAMES[ground], words)
+        return varied_caption(names, style(drawing.style).words, BACKGROUND_NAMES[ground], words, no_style_share=0.1)
 
     def batch(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents (B, C, 16, 16) and token ids (B, 77); a tenth of the captions is empty, for guidance."""

@@ -47,14 +47,37 @@ def full_caption(name: str, style_words: str, background: str) -> str:
     return f"{article(name)}{name}, {style_words} style, {background} background"
 
 
+# Styles nobody drew for the base: a caption that names one shows any of the styles, so the word changes nothing.
+_STYLES_NOT_TAUGHT = listed(
+    """watercolor pixel sketch ink pencil silhouette neon vintage paper glass gold silver metal wooden stone monochrome
+    outline simple detailed realistic soft sharp striped spotted square plain dark bright pale my new best"""
+)
+_SYLLABLES = listed("ba ko mi lu ren tas vor pim ga shi no del fex wu jo qua zen tor lin os ka mu ri han ed yo ul chi st")
+
+
+def word_for_no_style(chance: random.Random) -> str:
+    """A style word that means nothing to the base: a real one, or one made of syllables as people invent them."""
+    if chance.random() < 0.5:
+        return chance.choice(_STYLES_NOT_TAUGHT)
+    return "".join(chance.choice(_SYLLABLES) for _ in range(chance.randint(2, 4)))
+
+
 def varied_caption(
-    names: list[str], style_words: str, background: str, chance: random.Random, keyword_share: float = 0.15
+    names: list[str],
+    style_words: str,
+    background: str,
+    chance: random.Random,
+    keyword_share: float = 0.15,
+    no_style_share: float = 0.0,
 ) -> str:
     """One of the ways a person might write the prompt for a picture.
 
     Mostly the full caption; sometimes a keyword instead of the name, the style in front, no article, or only the thing.
-    A missing background word means white, so that a bare prompt has one answer.
+    A missing background word means white, so that a bare prompt has one answer. In `no_style_share` of the captions a
+    word that means nothing stands where the style would: so a word the base has never read does no harm.
     """
+    if no_style_share and chance.random() < no_style_share:
+        style_words = word_for_no_style(chance)
     name = names[0] if len(names) == 1 or chance.random() > keyword_share else chance.choice(names[1:])
     thing = name if chance.random() < 0.2 else article(name) + name
     roll = chance.random()
