@@ -102,7 +102,7 @@ def build(ui: Ui) -> None:
             lead = f"<h1>{esc(t('page.images.title'))}</h1><p class='a-lead'>{esc(t('page.images.lead'))}</p>"
             hidden = gr.update(visible=False)
             told = f"<p class='t-said' role='status'>{esc(said)}</p>" if said else ""
-            offer = sets.choices(ui, ui.services.sets(), 60)
+            offer = sets.choices(ui, ui.services.sets(), 60, "page.images.sets")
             return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden]
         pictures = here.pictures()
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)

@@ -93,7 +93,7 @@ def undo(ui: Ui) -> str:
     return f'<button type="button" class="a-small" {tell("fix", action="undo")}>{esc(ui.t("page.train.undo"))}</button>'
 
 
-def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6) -> str:
+def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6, heading: str = "page.train.or_choose") -> str:
     """Sets to go on with, newest first, each as three of its pictures."""
     cards = []
     for found in sorted(sets, key=lambda one: one.folder.stat().st_mtime, reverse=True)[:most]:
@@ -107,7 +107,7 @@ def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6) -> str:
         )
     if not cards:
         return ""
-    return f'<h2 class="s-or">{esc(ui.t("page.train.or_choose"))}</h2><div class="s-cards">{"".join(cards)}</div>'
+    return f'<h2 class="s-or">{esc(ui.t(heading))}</h2><div class="s-cards">{"".join(cards)}</div>'
 
 
 def drop(ui: Ui, found: ImageSet | None, kind: str = "style") -> str:
