@@ -135,7 +135,7 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
         items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
         trainers[size] = trainer = Ours(case)
         for item in items:
-            trainer.maker.latents.posterior(data.Look(item, False))
+            trainer.taker.maker.latents.posterior(data.Look(item, False))
         trainer.batches = data.Plan(items, case.batch, 0, False).batches()
         trainer.step()
     for _ in range(case.rounds):

@@ -31,9 +31,9 @@ class Ours:
             checkpoint_gradients(parts)
         kernels.quicken(parts)
         self.adapter = adapter
-        graphs.choose(parts, adapter, self.config.memory, self.notes.append)
         self.guard = Guard(self.config, adapter, parts.device, parts.dtype)
-        self.maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
+        maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
+        self.taker, self.graphs = graphs.choose(self.config, maker, self.guard, self.notes.append)
         self.batches = setting.batches(case, self.config)
         self.told: list[Any] = []
         self.outcome = Outcome(1000, self.told.append, parts.device)
@@ -43,8 +43,7 @@ class Ours:
         begun = time.perf_counter()
         looks = [next(self.batches)]
         self.adapter.begin(self.number, 1000, self.config.run.seed)
-        loss = self.maker.backward(self.number, looks, self.guard.scale)
-        finite = self.guard.update(loss, self.config.schedule.factor(self.number, 1000))
+        loss, finite = self.taker.take(self.number, looks, self.config.schedule.factor(self.number, 1000))
         self.number += 1
         self.outcome.add(self.number, loss, finite, self.guard.rates(), time.perf_counter() - begun)
         return float(loss) if loss.device.type == "cpu" else float("nan")

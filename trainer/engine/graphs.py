@@ -1,7 +1,8 @@
-"""On a GPU: the UNet's and the text encoders' forward and backward as CUDA graphs, one a shape. Set up by the recipe.
+"""On a GPU: work started as CUDA graphs, one a shape, because at small batches a GPU waits for Python, which starts thousands
+of kernels a step. Set up by the recipe.
 
-At small batches a GPU waits for Python, which starts thousands of kernels a step; a graph starts them all at once. The
-optimiser, the loss and everything that changes from run to run stay outside, so every optimiser and every loss can be used.
+Where the optimiser allows it, the step is one graph (`whole`). Elsewhere the UNet's and the text encoders' forward and backward
+are graphs; optimiser, loss and everything that changes from run to run stay outside, so every optimiser and loss can be used.
 `Graphed` stands in for the family of the loaded base, so that the step's arithmetic does not know of it. Elsewhere than on
 CUDA the same road is taken with plain copies into the same static buffers, which is what the tests hold against eager steps.
 """
@@ -15,27 +16,35 @@ from typing import Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from trainer.config.train import Memory
+from trainer.config.train import TrainConfig
+from trainer.engine import whole
+from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
+from trainer.engine.step import StepMaker
 from trainer.families import Parts
 
 Tensors = tuple[torch.Tensor, ...]
 
 
-def choose(parts: Parts, adapter: Adapter, memory: Memory, tell: Callable[[str], None]) -> str:
-    """Put graphs in where they apply; returns what is done, for the log. `tell` hears why graphs are given up later."""
-    if memory.graphs == "off":
-        return "eager: asked"
+def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[str], None]) -> tuple[whole.Eager, str]:
+    """How steps are taken, with graphs where they apply, and what is done, for the log. `tell` hears why graphs are given up
+    later."""
+    parts, eager = maker.parts, whole.Eager(maker, guard)
+    if config.memory.graphs == "off":
+        return eager, "eager: asked"
     if parts.device.type != "cuda":
-        return f"eager: {parts.device.type} has no graphs"
-    if getattr(adapter, "dropping", False):
-        return "eager: dropout draws anew at every step"
+        return eager, f"eager: {parts.device.type} has no graphs"
+    if maker.adapter.dropping:
+        return eager, "eager: dropout draws anew at every step"
     if parts.unet.is_gradient_checkpointing:  # reading the state of chance is not allowed while capturing; nothing draws
         parts.unet.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
         for encoder in parts.text_encoders.values():
             encoder.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-    parts.family = cast(Any, Graphed(parts, adapter, tell, CudaGraphs))
-    return "graphs of forward and backward"
+    why = whole.obstacle(config, guard, maker.text_learns)
+    if not why:
+        return whole.WholeStep(maker, guard, tell, whole.CudaRecorder()), "a graph of the whole step"
+    parts.family = cast(Any, Graphed(parts, maker.adapter, tell, CudaGraphs))
+    return eager, f"graphs of forward and backward: {why}"
 
 
 def drop(parts: Parts) -> None:

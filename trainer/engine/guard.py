@@ -27,6 +27,9 @@ class Guard:
         self.optimizer, self.instead = build(config, adapter, device)
         """`instead`: why AdamW stands in for the optimiser asked for; empty where it does not."""
         self.base_rates = [group["lr"] * group.get("ratio", 1.0) for group in self.optimizer.param_groups]
+        self.now, self.in_tensors = list(self.base_rates), False
+        self.tensors_of = 0
+        """Counts how often the optimiser's tensors were replaced by a checkpoint's."""
         self.average = Average(adapter.parameters(), config.run.ema) if config.run.ema else None
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
@@ -37,8 +40,20 @@ class Guard:
 
     def update(self, loss: torch.Tensor, factor: float) -> torch.Tensor:
         """One optimiser step at `factor` times the rates; returns a 0-dim bool on the device: whether it was made."""
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor * self.rate_factor
+        self.set_rates(factor)
+        return self.after(self.step(loss))
+
+    def set_rates(self, factor: float) -> None:
+        """The rates of the next step: `factor` times the ones asked for."""
+        self.now = [rate * factor * self.rate_factor for rate in self.base_rates]
+        for group, rate in zip(self.optimizer.param_groups, self.now, strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def step(self, loss: torch.Tensor) -> torch.Tensor:
+        """Clip, check and step with the rates as they are set. With `on_device`, nothing here waits for the host."""
         parameters = [p for p in self.adapter.parameters() if p.grad is not None]
         if self.scale != 1.0:
             for gradient in (p.grad for p in parameters if p.grad is not None):
@@ -52,6 +67,10 @@ class Guard:
             self.optimizer.step()
         elif bool(finite):
             self.optimizer.step()
+        return finite
+
+    def after(self, finite: torch.Tensor) -> torch.Tensor:
+        """What follows a step, made or not; returns `finite`."""
         self.adapter.end()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -89,11 +108,19 @@ class Guard:
 
     def rates(self) -> dict[str, float]:
         """The learning rates now, by part; Prodigy's with its own estimate in."""
-        return {g["name"]: float(g["lr"]) * float(g.get("d", 1.0)) for g in self.optimizer.param_groups}
+        groups = zip(self.optimizer.param_groups, self.now, strict=True)
+        return {group["name"]: rate * float(group.get("d", 1.0)) for group, rate in groups}
+
+    def read_rates_from_tensors(self) -> None:
+        """Keep the rates where a CUDA graph finds them: what is captured as a number stays that number."""
+        self.in_tensors = True
+        for group, rate in zip(self.optimizer.param_groups, self.now, strict=True):
+            group["lr"] = torch.tensor(rate, dtype=torch.float32, device=self.device)
+            group["capturable"] = self.device.type == "cuda"
 
     def state(self) -> dict[str, Any]:
         """The state of the optimiser and of the average for a checkpoint, on the CPU."""
-        kept = {"optimizer": self.optimizer.state_dict()}
+        kept = {"optimizer": _plain(self.optimizer.state_dict())}
         if self.average is not None:
             kept["average"] = self.average.state()
         return _to_cpu(kept)
@@ -101,6 +128,9 @@ class Guard:
     def load(self, state: dict[str, Any], rate_factor: float) -> None:
         """Go on from a checkpoint's state."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self.tensors_of += 1
+        if self.in_tensors:
+            self.read_rates_from_tensors()
         if self.average is not None:
             self.average.load(state["average"])
         self.rate_factor = rate_factor
@@ -117,7 +147,8 @@ def build(config: TrainConfig, adapter: Adapter, device: torch.device) -> tuple[
 
 def _failure(wanted: Any, device: torch.device) -> str:
     """Why `wanted` cannot learn on this device, in its library's own words; empty where it can."""
-    weight = torch.nn.Parameter(torch.ones(16, 512, device=device))  # above the size from which bitsandbytes uses 8 bits
+    # Zeros show the smallest step; bitsandbytes uses 8 bits only above a certain size.
+    weight = torch.nn.Parameter(torch.zeros(16, 512, device=device))
     before = weight.detach().clone()
     try:
         optimizer = wanted.build([{"name": "unet", "params": [weight]}])
@@ -129,6 +160,13 @@ def _failure(wanted: Any, device: torch.device) -> str:
     if not bool(torch.isfinite(weight).all()) or torch.equal(weight, before):
         return "its steps give no usable numbers here"
     return ""
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state without what a CUDA graph needs, so that it goes on anywhere."""
+    off = {"capturable": False}
+    return state | {"param_groups": [
+        group | {"lr": float(group["lr"])} | (off if "capturable" in group else {}) for group in state["param_groups"]]}
 
 
 def _to_cpu(value: Any) -> Any:

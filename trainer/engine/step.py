@@ -42,6 +42,8 @@ class Batch:
     """What each picture counts `[batch]`."""
     mask: torch.Tensor | None = None
     """`[batch, 1, h, w]`."""
+    told: dict[str, torch.Tensor] | None = None
+    """What the model is told of words and pictures, where that is known already."""
 
     def __getitem__(self, piece: slice) -> Batch:
         return Batch(self.looks[piece], self.captions[piece], **self._each(lambda tensor: tensor[piece]))
@@ -78,12 +80,12 @@ class StepMaker:
         for index, looks in enumerate(micro):
             share = 1 / len(micro)
             batch = self.draw(step, index, looks)
-            total += self._learn(batch, self._loss, share, scale)
+            total += self._learn(batch, self.loss, share, scale)
             if self.config.preservation.prior:
                 total += self._learn(batch, self._drift, share * self.config.preservation.prior, scale)
             if self.classes is not None:
                 known = self.draw(step, index, self.classes.batch(step * len(micro) + index), "class")
-                total += self._learn(known, self._loss, share * self.config.preservation.weight, scale)
+                total += self._learn(known, self.loss, share * self.config.preservation.weight, scale)
         return total
 
     def _learn(self, batch: Batch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
@@ -118,7 +120,7 @@ class StepMaker:
         caption = choice[0] if len(choice) == 1 else rng.choice(choice)
         return caption if what else training_caption(caption, self.config.captions, rng)
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Batch) -> torch.Tensor:
         """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
         error = self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t)
         wanted = self.config.loss
@@ -139,7 +141,7 @@ class StepMaker:
         """The model's answer `[batch, channels, h, w]` float32 to `batch` (on the device) under `captions`."""
         noisy = self.noise.noisy(batch.x0, batch.shown, batch.t)
         with self.autocast():
-            condition = self._condition(captions) | self.parts.family.describe(self.parts, batch.looks)
+            condition = batch.told or self.condition(captions) | self.parts.family.describe(self.parts, batch.looks)
             return self.parts.family.predict(self.parts, noisy.to(self.parts.dtype), batch.t, condition).float()
 
     def autocast(self) -> Any:
@@ -147,7 +149,7 @@ class StepMaker:
         low = self.parts.dtype != torch.float32
         return torch.autocast(self.parts.device.type, self.parts.dtype, enabled=low)
 
-    def _condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
+    def condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
         limit = self.config.captions.max_tokens
         if self.text_learns:
@@ -160,6 +162,6 @@ class StepMaker:
             self.embedded[caption] = found
         missing = set(captions) - self.embedded.keys()
         if missing:
-            return self._condition(captions)
+            return self.condition(captions)
         rows = [self.embedded[caption] for caption in captions]
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}

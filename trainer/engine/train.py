@@ -54,8 +54,6 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     quick = kernels.quicken(parts)
-    graphed = graphs.choose(
-        parts, adapter, config.memory, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
@@ -63,7 +61,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     maker = StepMaker(config, parts, adapter, latents, classes)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
-    blocks = compile_blocks(config, maker, items, total - step)
+    taker, graphed = graphs.choose(
+        config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
+    blocks = "eager: graphs are on" if "graph" in graphed.split(":")[0] else compile_blocks(config, maker, items, total - step)
     outcome = Outcome(total, tell, parts.device)
     tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
         "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
@@ -84,11 +84,11 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         begun = time.perf_counter()
         try:
             adapter.begin(step, total, config.run.seed)
-            loss = maker.backward(step, looks, guard.scale)
-            finite = guard.update(loss, config.schedule.factor(step, total))
+            loss, finite = taker.take(step, looks, config.schedule.factor(step, total))
         except RuntimeError as error:
             if not device.is_short(error):
                 raise
+            taker.drop()
             step_down(error, maker, config, parts, adapter, tell)
             batches = plan.batches(step * config.run.accumulation)
             continue
@@ -193,8 +193,8 @@ def checkpoint_gradients(parts: Parts) -> None:
 
 def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item], steps: int) -> str:
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
-    if config.memory.compile == "off" or isinstance(maker.parts.family, graphs.Graphed):
-        return "eager: " + ("asked" if config.memory.compile == "off" else "graphs are on")
+    if config.memory.compile == "off":
+        return "eager: asked"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
     looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size

@@ -7,8 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from trainer.config.train import Memory
-from trainer.engine import data, graphs
+from trainer.engine import data, graphs, whole
 from trainer.engine.cache import Latents
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
@@ -33,8 +32,9 @@ class Counting(graphs.StaticBuffers):
 
 
 @pytest.fixture(autouse=True)
-def _none_counted():
+def _none_counted(monkeypatch):
     Counting.captured = Counting.replayed = 0
+    monkeypatch.setattr(whole, "WARM", 1)  # libraries here need no warming
 
 
 def trained(bench, maker, *words, steps=4):
@@ -90,11 +90,121 @@ def test_what_cannot_be_captured_goes_on_eager_and_is_said_once(bench):
 
 
 def test_a_processor_and_a_person_who_says_so_get_eager_steps(bench):
-    parts = load_base(bench.config(), bench.home)
-    adapter = Adapter(parts, bench.config())
-    for memory, word in ((Memory(graphs="off"), "asked"), (Memory(graphs="auto"), "cpu")):
-        assert word in graphs.choose(parts, adapter, memory, print)
-    assert not isinstance(parts.family, graphs.Graphed)
+    for choice, word in (("off", "asked"), ("auto", "cpu")):
+        config = bench.config(f"memory.graphs={choice}")
+        parts = load_base(config, bench.home)
+        adapter = Adapter(parts, config)
+        maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
+        taker, said = graphs.choose(config, maker, Guard(config, adapter, parts.device), print)
+        assert word in said and type(taker) is whole.Eager and not isinstance(parts.family, graphs.Graphed)
+
+
+class Static:
+    """The whole step's road without capture; counts what would be."""
+
+    def __init__(self):
+        self.warmed = self.recorded = self.replayed = 0
+
+    def warm(self, work):
+        self.warmed += 1
+        return work()
+
+    def record(self, work):
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            return work()
+
+        return replay
+
+
+def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
+    """Losses, final tensors, state of the guard and notes of whole steps, the rate falling all the while."""
+    config = bench.config("run.batch_size=1", *words)
+    parts = load_base(config, bench.home)
+    adapter = Adapter(parts, config)
+    guard = Guard(config, adapter, parts.device)
+    guard.on_device = on_device  # as on a card: what is not finite is skipped by the optimiser itself
+    maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
+    notes = []
+    taker = whole.WholeStep(maker, guard, notes.append, recorder) if recorder else whole.Eager(maker, guard)
+    batches = data.Plan(data.load_items(config, 64), 1, 0, False).batches()
+    losses, finite = [], []
+    for step in range(steps):
+        adapter.begin(step, steps, config.run.seed)
+        if step in breaks:
+            monkey = maker.noise.alpha_bar.clone()
+            maker.noise.alpha_bar.fill_(float("nan"))
+        loss, good = taker.take(step, [next(batches)], 1 - step / steps)
+        if step in breaks:
+            maker.noise.alpha_bar.copy_(monkey)
+        losses.append(loss)
+        finite.append(bool(good))
+        if step == 4:  # as after a roll back: everything from a checkpoint
+            kept, state = guard.state(), adapter.state()
+            adapter.load(state)
+            guard.load(kept, guard.rate_factor)
+    return [float(loss) for loss in losses], adapter.state(), guard, finite, notes
+
+
+@pytest.mark.parametrize("words", [
+    (), ("lora.text_encoder=false",), ("lora.text_encoder_until=0.5", "run.ema=0.9"),
+    ("loss.masks=true", "loss.weighting=min_snr", "noise.offset=0.1", "lora.max_norm=0.05"),
+])
+def test_a_whole_step_from_buffers_gives_the_losses_and_tensors_of_eager_steps(bench, words):
+    losses, state, guard, _, _ = taken(bench, None, *words)
+    recorder = Static()
+    again, mine, other, finite, notes = taken(bench, recorder, *words)
+    assert not notes and all(finite) and recorder.replayed > 0 and recorder.warmed + recorder.replayed == 8
+    assert again == pytest.approx(losses, rel=2e-6)  # a rate in 32 bits instead of 64
+    assert all(torch.allclose(state[name], mine[name], rtol=1e-4, atol=5e-6) for name in state)
+    assert other.rates() == guard.rates() and other.rates()["unet"] > 0
+    assert all(type(group["lr"]) is float for group in other.state()["optimizer"]["param_groups"])
+
+
+def test_a_whole_step_that_is_not_finite_changes_nothing(bench):
+    recorder = Static()
+    _, state, _, finite, _ = taken(bench, recorder, breaks=(2, 7))
+    assert [place for place, good in enumerate(finite) if not good] == [2, 7]
+    assert recorder.replayed and all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_a_whole_step_that_cannot_be_captured_goes_on_eagerly_and_says_so_once(bench):
+    class Refuses(Static):
+        def record(self, work):
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    losses, state, _, _, _ = taken(bench, None)
+    again, mine, _, _, notes = taken(bench, Refuses())
+    assert notes == ["operation not permitted when stream is capturing"]
+    assert again == pytest.approx(losses, rel=2e-6)
+    assert all(torch.allclose(state[name], mine[name], rtol=1e-4, atol=5e-6) for name in state)
+
+
+@pytest.mark.parametrize(("words", "why"), [
+    (("optimizer.name=prodigy",), "reads numbers"), (("run.accumulation=2",), "several passes"),
+    (("preservation.prior=0.5", "captions.trigger=blobby"), "adds a pass"), (("captions.max_tokens=150",), "pieces"), ((), ""),
+])
+def test_what_stands_in_the_way_of_a_whole_step_is_named(bench, words, why):
+    config = bench.config(*words)
+    parts = load_base(config, bench.home)
+    adapter = Adapter(parts, config)
+    guard = Guard(config, adapter, parts.device)
+    assert not guard.instead
+    guard.on_device = isinstance(guard.optimizer, torch.optim.AdamW)
+    said = whole.obstacle(config, guard, adapter.trains("text_encoder"))
+    assert why in said and bool(why) == bool(said)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_whole_step_as_a_cuda_graph_gives_eagers_losses(bench, dtype):
+    words = ("run.device=cuda", f"memory.dtype={dtype}")
+    losses, *_ = taken(bench, None, *words)
+    again, _, _, _, notes = taken(bench, whole.CudaRecorder(), *words)
+    assert not notes and again == pytest.approx(losses, rel=1e-4 if dtype == "fp32" else 2e-2)
 
 
 @pytest.mark.gpu

@@ -204,7 +204,7 @@ def test_one_bad_step_is_skipped_and_five_go_back_at_half_the_rate(bench, monkey
 
 
 def test_numbers_broken_for_good_end_with_advice(bench, monkeypatch):
-    monkeypatch.setattr(StepMaker, "_loss", lambda self, x0, *rest: (
+    monkeypatch.setattr(StepMaker, "loss", lambda self, x0, *rest: (
         sum(p.sum() for p in self.parts.unet.parameters() if p.requires_grad) * float("nan")))
     with pytest.raises(Problem) as problem:
         bench.train(bench.config("run.steps=30", "save.every=2"))
