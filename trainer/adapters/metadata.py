@@ -151,6 +151,7 @@ def _training(
         "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
         "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.kind],
         "ss_huber_c": None if loss.kind == "mse" else loss.huber_c, "ss_masked_loss": loss.masks,
+        "ss_huber_schedule": None if loss.kind == "mse" else loss.huber_schedule,
         "ss_multires_noise_iterations": noise.pyramid or None,
         "ss_multires_noise_discount": noise.pyramid_discount if noise.pyramid else None,
         "ss_ip_noise_gamma": noise.perturbation or None, "ss_min_timestep": noise.timestep_min or None,

@@ -122,7 +122,8 @@ class StepMaker:
         """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
         error = self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t)
         wanted = self.config.loss
-        each = losses.per_picture(losses.pointwise(error, wanted.kind, wanted.huber_c), batch.mask)
+        threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
+        each = losses.per_picture(losses.pointwise(error, wanted.kind, threshold), batch.mask)
         weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma)
         return (each * weight * batch.weight).mean()
 
