@@ -226,7 +226,7 @@ def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
 
 def _optimizer(optimizer: Any) -> str:
     words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
-    inner = ",".join(f"{key}={value}" for key, value in words.items())
+    inner = ",".join(f"{key}={value}" for key, value in words.items() if value != [])
     return f"{type(optimizer).__name__}({inner})"
 
 

@@ -144,7 +144,7 @@ class Lora(Section):
     conv_alpha: float | None = Field(default=None, gt=0, le=1024)
     """The alpha of the convolutions. Left empty, it stands to their rank as the other alpha to its own."""
     block_ranks: tuple[str, ...] = ()
-    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `text_encoder = 4`. 0 leaves a block out.
+    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `*.attn2.* = 4`. 0 leaves a block out.
     Early up-blocks hold shape, late ones surface; change it when one of them should learn less."""
     only: str = ""
     """Learn only layers whose name fits this regular expression, such as `attn2` or `up_blocks.1`. Names are those that

@@ -26,7 +26,11 @@ class Guard:
         self._good_in_row = 0
         self.optimizer, self.instead = build(config, adapter, device)
         """`instead`: why AdamW stands in for the optimiser asked for; empty where it does not."""
-        self.base_rates = [group["lr"] * group.get("ratio", 1.0) for group in self.optimizer.param_groups]
+        ratios = [(group, group.get("ratio", 1.0)) for group in self.optimizer.param_groups]
+        one_rate = config.optimizer.one_rate and not self.instead
+        self.base_rates = [group["lr"] * (1.0 if one_rate else ratio) for group, ratio in ratios]
+        self.shares = [(p, ratio) for group, ratio in ratios for p in group["params"] if one_rate and ratio != 1.0]
+        """What takes only a share of the step an optimiser with one rate for all makes, or more than that."""
         self.average = Average(adapter.parameters(), config.run.ema) if config.run.ema else None
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
@@ -51,7 +55,7 @@ class Guard:
             self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()
             self.optimizer.step()
         elif bool(finite):
-            self.optimizer.step()
+            self._step()
         self.adapter.end()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -59,6 +63,13 @@ class Guard:
         if self.scale != 1.0:
             self._rescale(bool(finite))
         return finite
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        before = [p.clone() for p, _ in self.shares]
+        self.optimizer.step()
+        for (parameter, share), value in zip(self.shares, before, strict=True):
+            parameter.copy_(value + share * (parameter - value))
 
     def _rescale(self, finite: bool) -> None:
         """Half the scale after an overflow, twice after 500 good steps in a row."""

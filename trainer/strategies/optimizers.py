@@ -5,21 +5,40 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainer.schema import Section
+from trainer.strategies.lora_targets import read_factor
 
 Groups = list[dict[str, Any]]
-"""[{"name": "unet"|"text_encoder…", "params": [...]}]."""
+"""[{"name": "unet"|"text_encoder…", "params": [...], "ratio": how many times the part's rate these learn at}]."""
 
 
-class _Rates(Section):
-    """Fields of every optimiser with learning rates to choose: one for each part."""
+def _factors(lines: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        _ = [read_factor(line) for line in lines]
+    except ValueError:
+        raise ValueError("block_lr_form") from None
+    return lines
+
+
+BlockRates = Annotated[tuple[str, ...], AfterValidator(_factors)]
+
+
+class Rule(Section):
+    """What every optimiser says about itself."""
 
     optional: ClassVar[bool] = False
     """Whether it stands on a library that may be missing or not work on a machine."""
+    one_rate: ClassVar[bool] = False
+    """Whether it takes one rate for everything that learns: what is to be slower or faster is then a share of its step."""
+
+
+class _Rates(Rule):
+    """Fields of every optimiser with learning rates to choose: one for each part."""
+
     lr: float = Field(default=2e-4, gt=0, le=1)
     """The learning rate of the part that draws. Too low learns nothing in the time given, too high turns pictures to noise.
     What counts is this times alpha / rank."""
@@ -28,6 +47,10 @@ class _Rates(Section):
     text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
     """The learning rate of SDXL's second text encoder. Left empty, the same as the first; half of it where words learnt in
     training creep into other prompts."""
+    block_lrs: BlockRates = ()
+    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
+    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
 
@@ -62,16 +85,21 @@ class AdamW(_Adam):
         )
 
 
-class Prodigy(Section):
+class Prodigy(Rule):
     """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
 
     optional: ClassVar[bool] = True
+    one_rate: ClassVar[bool] = True
     name: Literal["prodigy"] = "prodigy"
     """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
     lr: float = Field(default=1.0, gt=0, le=10)
     """A factor on the rate it finds. Leave at 1 and change the next field instead."""
     d_coef: float = Field(default=1.0, gt=0, le=10)
     """How bold the estimate is: 0.5 for careful, 2 for quick."""
+    block_lrs: BlockRates = ()
+    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
+    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing."""
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -11,8 +11,11 @@ from safetensors import safe_open
 from trainer import events
 
 WORDS = (
-    "run.steps=4", "save.every=2", "run.ema=0.9", "optimizer.name=schedule_free", "optimizer.lr=0.01", "schedule.name=restarts",
-    "loss.kind=huber", "loss.huber_schedule=snr", "loss.weighting=debiased", "loss.masks=true", "noise.pyramid=4", "noise.perturbation=0.1",
+    "run.steps=4", "save.every=2", "run.ema=0.9", "optimizer.name=schedule_free", "optimizer.lr=0.01",
+    "optimizer.block_lrs=mid_block = 0.5\n*.attn2.* = 2",
+    "schedule.name=restarts",
+    "loss.kind=huber", "loss.huber_schedule=snr", "loss.weighting=debiased", "loss.masks=true",
+    "noise.pyramid=4", "noise.perturbation=0.1",
     "noise.timesteps=logit_normal", "noise.timestep_max=900", "preservation.prior=0.5", "preservation.prior_word=thing",
     "preservation.weight=0.5", "preservation.caption=a thing", "validation.share=0.2", "validation.every=2",
     "captions.shuffle=true", "captions.keep_separator=|||", "captions.tag_dropout=0.3", "captions.wildcards=true",
@@ -49,5 +52,5 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
         assert all((one.get_tensor(key) == two.get_tensor(key)).all() for key in one.keys())  # noqa: SIM118
         told = one.metadata()
     assert told["ss_clip_skip"] == "2" and told["ss_loss_type"] == "huber" and told["ss_min_snr_gamma"] == "None"
-    assert told["ss_huber_schedule"] == "snr"
+    assert told["ss_huber_schedule"] == "snr" and "block_lrs=['mid_block = 0.5', '*.attn2.* = 2']" in told["ss_optimizer"]
     assert told["ss_multires_noise_iterations"] == "4" and told["ss_masked_loss"] == "True"

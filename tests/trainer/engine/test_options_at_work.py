@@ -26,8 +26,8 @@ OTHER = {
     "bias_correction": "false", "safeguard_warmup": "false", "momentum": "0.5",
 }  # fmt: skip
 """A value far from the default for every field of every optimiser."""
-ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr"}
-"""Not a field of one, and the second rate of SDXL: test_families."""
+ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr", "optimizer.block_lrs"}
+"""Not a field of one, the second rate of SDXL (test_families), and the factors of blocks (test_kinds, test_guard)."""
 FIELDS = [
     (name, known.name.removeprefix("optimizer.")) for known in options() for name in known.variants or OPTIMIZERS
     if known.name.startswith("optimizer.") and known.name not in ELSEWHERE and name in OPTIMIZERS
@@ -149,7 +149,8 @@ def test_latents_kept_or_not_give_the_same_file_and_so_many_checkpoints_stay(ben
 
 CROWDED = {
     "schedule_free": ("run.ema=0.9", "lora.max_norm=0.05", "lora.dropout=0.2", "lora.rank_dropout=0.2"),
-    "muon": ("lora.kind=dora", "lora.targets=all", "lora.module_dropout=0.2"), "prodigy": ("run.ema=0.9", "optimizer.lr=1"),
+    "muon": ("lora.kind=dora", "lora.targets=all", "lora.module_dropout=0.2"),
+    "prodigy": ("run.ema=0.9", "optimizer.lr=1", "optimizer.block_lrs=*.attn2.* = 0.5"),
     "came": ("lora.kind=lokr", "lora.lokr_factor=4"),
 }  # fmt: skip
 """What keeps averages, caps or leaves out, together with the optimisers that could be at odds with it."""
