@@ -115,6 +115,10 @@ class Captions(Section):
     hand: the page itself keeps captions on one line."""
     wildcards: bool = False
     """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
+    weights: bool = False
+    """Read (a word:1.2), (more) and [less] in captions as words that count more or less, as AUTOMATIC1111 does in prompts,
+    and a bracket meant as one as \\( and \\). Drawing with the LoRA then reads prompts so too. Off, brackets are words like
+    any other; switch on only for captions written so."""
     max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
     """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
     More costs time even for short captions; take the least that fits."""

@@ -150,12 +150,12 @@ class StepMaker:
 
     def _condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
-        limit = self.config.captions.max_tokens
+        limit, weighted = self.config.captions.max_tokens, self.config.captions.weights
         if self.text_learns:
-            return text.encode(self.parts, captions, limit)
+            return text.encode(self.parts, captions, limit, weighted)
         for caption in set(captions) - self.embedded.keys():
             with torch.no_grad():
-                found = text.encode(self.parts, [caption], limit)
+                found = text.encode(self.parts, [caption], limit, weighted)
             if len(self.embedded) * sum(tensor.nbytes for tensor in found.values()) > CAPTION_BYTES:
                 self.embedded.clear()  # endless shuffles must not fill the memory
             self.embedded[caption] = found

@@ -167,7 +167,8 @@ def look_at_pictures(
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens
-    long = text.count_long(parts, [caption for item in items for caption in item.captions], limit)
+    captions = [caption for item in items for caption in item.captions]
+    long = text.count_long(parts, captions, limit, config.captions.weights)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
     good = latents.prepare(items, config.images.flip, encoding(tell), config.images.crops)

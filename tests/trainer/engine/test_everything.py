@@ -19,7 +19,8 @@ WORDS = (
     "noise.timesteps=logit_normal", "noise.timestep_max=900", "preservation.prior=0.5", "preservation.prior_word=thing",
     "preservation.weight=0.5", "preservation.caption=a thing", "validation.share=0.2", "validation.every=2",
     "captions.shuffle=true", "captions.keep_separator=|||", "captions.tag_dropout=0.3", "captions.wildcards=true",
-    "captions.prefix=drawn", "captions.suffix=fine", "captions.lines=true", "captions.max_tokens=150", "captions.clip_skip=2",
+    "captions.prefix=drawn", "captions.suffix=fine", "captions.lines=true", "captions.weights=true",
+    "captions.max_tokens=150", "captions.clip_skip=2",
     "images.resolutions=72", "images.upscale=false", "images.flip=true",
 )
 
@@ -30,7 +31,7 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
             small = image.resize((40, 40))
         small.save(file) if file.stem < "0004" else file.unlink()
     shutil.copytree(bench.folder, tmp_path / "things")
-    (bench.folder / "0000.txt").write_text("blob ||| {red|blue}, round\na thing, round, small")
+    (bench.folder / "0000.txt").write_text("blob ||| {red|blue}, (round, [big]:1.3)\na thing, round, small")
     mask = np.zeros((40, 40), np.uint8)
     mask[8:24, 16:32] = 255
     Image.fromarray(mask).save(bench.folder / "0001.mask.png")

@@ -122,6 +122,37 @@ def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, 
     assert studio.notes == [] and not np.array_equal(np.asarray(long.image), np.asarray(cut.image))
 
 
+def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, capsys):
+    """In the run's own pictures, in the preview and on the command line, by one reading of them."""
+    prompt = "a (blob:1.6), [red]"
+    words = ("run.steps=1", "lora.text_encoder=false")
+    with_weights = bench.train(bench.config(*words, "captions.weights=true", samples={"prompts": [prompt], "steps": 2}), "w")
+    without = bench.train(bench.config(*words, "save.name=plain", samples={"prompts": [prompt], "steps": 2}), "p")
+    base = bases.find(bench.home, str(bench.base))
+    studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
+
+    def draw(prompt: str, *files, weights: bool = False) -> np.ndarray:
+        asked = _asked(base, *map(Use, files)) | {"prompt": prompt, "weights": weights}
+        (drawn,) = studio.draw(DrawRequest(**asked))
+        assert ("weights" in drawn.facts) is (weights or with_weights in files)
+        return np.asarray(drawn.image)
+
+    for name, file in (("w", with_weights), ("p", without)):
+        with Image.open(bench.run(name).sample(1, 0)) as image:
+            assert np.array_equal(draw(prompt, file), np.asarray(image))
+    assert not np.array_equal(draw(prompt, with_weights), draw("a blob, red", with_weights))
+    asked = draw(prompt, without, weights=True)
+    assert not np.array_equal(asked, draw(prompt, without))
+    draw(prompt, without, with_weights)
+    assert studio.notes == []  # the two do not disagree: one of them reads weights, so both are drawn so
+
+    out = bench.home.root / "out"
+    assert sample.main([str(without), "--home", str(bench.home.root), "--base", str(bench.base), "--prompt", prompt,
+                        "--seed", "7", "--steps", "2", "--width", "64", "--height", "64", "--out", str(out), "--weights"]) == 0
+    with Image.open(out / "p0_s1.00.png") as image:
+        assert np.array_equal(np.asarray(image), asked)
+
+
 def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     from trainer.adapters import file
 
@@ -138,6 +169,9 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     other = json.dumps({"model": {"prediction": "v_prediction"}})
     assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
     assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
+    for captions in ([], {"weights": "yes"}, {"weights": 1}):
+        assert not told(**{"atelier.config": json.dumps({"captions": captions})}).weights
+    assert told(**{"atelier.config": json.dumps({"captions": {"weights": True}})}) == manner.Manner(weights=True)
     assert told(**{"atelier.config": "[", "atelier.run": "[]", "ss_zero_terminal_snr": "True"}) == manner.Manner()
 
 
