@@ -14,7 +14,20 @@ from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.images.subsets import read_subset
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
-from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
+from trainer.strategies.optimizers import (
+    CAME,
+    Adafactor,
+    AdamW,
+    AdamW8bit,
+    DAdaptAdam,
+    DAdaptLion,
+    Lion,
+    Lion8bit,
+    Muon,
+    PagedAdamW8bit,
+    Prodigy,
+    ScheduleFree,
+)
 from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
@@ -180,7 +193,7 @@ class Lora(Section):
     makes the smallest file; 4 to 16 holds more."""
     up_ratio: float = Field(default=1.0, ge=1, le=64)
     """How much faster the second factor learns than the first (LoRA+, Hayou et al. 2024). 4 to 16 gets there in fewer steps;
-    lower the learning rate with it. Not with Prodigy."""
+    lower the learning rate with it. Not with optimisers that find their own rate."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The share of single values left out at random in each look, so that none counts for too much. 0.05 to 0.1 where few
     pictures are learnt by heart. For LoRA, rsLoRA and DoRA."""
@@ -348,7 +361,9 @@ class TrainConfig(Section):
     captions: Captions = Captions()
     lora: Lora = Lora()
     optimizer: Annotated[
-        AdamW | Prodigy | AdamW8bit | ScheduleFree | Lion | Adafactor | CAME | Muon, Field(discriminator="name")
+        AdamW | Prodigy | DAdaptAdam | DAdaptLion | AdamW8bit | PagedAdamW8bit | ScheduleFree | Lion | Lion8bit | Adafactor
+        | CAME | Muon,
+        Field(discriminator="name"),
     ] = AdamW()
     schedule: Annotated[
         Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")

@@ -99,7 +99,7 @@ class Guard:
                 parameter.data.copy_(value)
 
     def rates(self) -> dict[str, float]:
-        """The learning rates now, by part; Prodigy's with its own estimate in."""
+        """The learning rates now, by part; with its own estimate in where an optimiser finds one."""
         return {g["name"]: float(g["lr"]) * float(g.get("d", 1.0)) for g in self.optimizer.param_groups}
 
     def state(self) -> dict[str, Any]:
@@ -112,6 +112,8 @@ class Guard:
     def load(self, state: dict[str, Any], rate_factor: float) -> None:
         """Go on from a checkpoint's state."""
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # an estimate kept as a tensor: torch moves those of parameters alone
+            group |= {k: v.to(self.device) for k, v in group.items() if isinstance(v, torch.Tensor) and v.ndim}
         if self.average is not None:
             self.average.load(state["average"])
         self.rate_factor = rate_factor

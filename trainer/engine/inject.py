@@ -41,7 +41,7 @@ class Adapter:
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
         if not seats:
             raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
-        if config.lora.up_ratio != 1 and config.optimizer.name == "prodigy":
+        if config.lora.up_ratio != 1 and config.optimizer.one_rate:
             raise Problem("ratio_with_prodigy", field="lora.up_ratio")
         for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)

@@ -13,7 +13,7 @@ from trainer.engine.average import Average
 from trainer.engine.guard import Guard
 
 CPU = torch.device("cpu")
-OPTIMIZERS = [name for name in option("optimizer.name").choices if name != "adamw8bit"]
+OPTIMIZERS = [name for name in option("optimizer.name").choices if "8bit" not in name]
 
 
 class Layers:
@@ -111,9 +111,10 @@ def test_a_block_learns_so_many_times_as_fast_with_every_optimiser(name):
     assert torch.equal(layers.weights[3].detach(), before)
 
 
-def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch):
+@pytest.mark.parametrize("name", ["adamw8bit", "paged_adamw8bit", "lion8bit"])
+def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    guard = Guard(load.build({}, overrides=["optimizer.name=adamw8bit"]), Layers(), CPU)
+    guard = Guard(load.build({}, overrides=[f"optimizer.name={name}"]), Layers(), CPU)
     assert isinstance(guard.optimizer, torch.optim.AdamW) and guard.instead.startswith("ModuleNotFoundError")
     assert guard.rates() == {"unet": 2e-4, "text_encoder": 5e-5}
 

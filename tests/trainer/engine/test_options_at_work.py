@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.trainer.engine.test_guard import CPU, OPTIMIZERS, Layers, everything, steps
 from trainer.config import load
-from trainer.config.options import option, options
+from trainer.config.options import options
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, load_items
@@ -36,7 +36,7 @@ FIELDS = [
 
 def learnt(name: str, *words: str) -> torch.Tensor:
     """Lion sees signs alone: only a rate that overshoots shows what it remembers."""
-    layers, rate = Layers(), ["optimizer.lr=0.05"] if name == "lion" else []
+    layers, rate = Layers(), {"lion": ["optimizer.lr=0.05"], "dadapt_lion": ["optimizer.lr=10"]}.get(name, [])
     config = load.build({}, overrides=[f"optimizer.name={name}", *rate, *words])
     steps(Guard(config, layers, CPU), layers, 0, 12)
     return everything(layers)
@@ -156,7 +156,7 @@ CROWDED = {
 """What keeps averages, caps or leaves out, together with the optimisers that could be at odds with it."""
 
 
-@pytest.mark.parametrize("name", [name for name in option("optimizer.name").choices if name not in ("adamw", "adamw8bit")])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "adamw"])
 def test_every_optimiser_trains_a_whole_run_and_goes_on_exactly(bench, name: str) -> None:
     small(bench.folder)
     words = ["run.steps=3", "save.every=2", "samples.steps=1", "images.upscale=false", "lora.only=attn",
