@@ -48,6 +48,13 @@ def test_a_rank_larger_than_the_layer_holds_nothing_more_and_keeps_the_scale() -
     assert _chosen("sd1", "lora.targets=all", "lora.rank=128", "lora.kind=lokr")["unet", "conv_out"].rank == 128
 
 
+def test_the_blocks_of_oft_fill_each_layer() -> None:
+    layers = family_modules("sdxl")
+    seats = _chosen("sdxl", "lora.kind=oft", "lora.targets=all", "lora.rank=12")
+    assert all(layers[key].shape[0] % seat.rank == 0 and seat.rank <= 12 for key, seat in seats.items())
+    assert seats["unet", "conv_out"].rank == 4 and seats["text_encoder", "encoder.layers.0.mlp.fc1"].rank == 12
+
+
 @pytest.mark.parametrize(("name", "block"), [
     ("unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q", "up_blocks.1"), ("unet.up_blocks.11.conv", "unet"),
     ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "*.attn1.*"), ("unet.mid_block.conv", "unet.mid_block"),
@@ -89,7 +96,9 @@ def test_a_line_that_is_no_block_and_rank(line: str) -> None:
         (["lora.start=pissa", "lora.max_norm=1"], "lora.max_norm", "not_with_start"),
         (["lora.start=pissa", "lora.start_from=fox"], "lora.start_from", "not_with_start"),
         (["lora.unet=false", "lora.text_encoder_until=0.5"], "lora.text_encoder_until", "nothing_learns_later"),
-        (["lora.kind=oft"], "lora.kind", "not_choice"),
+        (["lora.kind=boft"], "lora.kind", "not_choice"),
+        (["lora.kind=oft", "lora.max_norm=1"], "lora.max_norm", "not_multiplied"),
+        (["lora.kind=ia3", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
         (["lora.dropout=1"], "lora.dropout", "less_than"),
     ],
 )

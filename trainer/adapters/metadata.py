@@ -190,7 +190,7 @@ def network(lora: Lora) -> dict[str, Any]:
                                              ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0)) if value}
     plain = lora.kind in ("lora", "rslora")
     if not plain:
-        words |= {"algo": "lora" if lora.kind == "dora" else lora.kind}
+        words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.kind, lora.kind)}
         words |= {"dora_wd": True, "wd_on_output": False} if lora.kind == "dora" else {}
         words |= {"factor": lora.lokr_factor or -1} if lora.kind == "lokr" else {}
     return {

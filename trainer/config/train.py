@@ -141,13 +141,15 @@ class Captions(Section):
 
 
 class Lora(Section):
-    kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = "lora"
+    kind: Literal["lora", "rslora", "dora", "loha", "lokr", "oft", "ia3"] = "lora"
     """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
     apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
-    program reads them."""
+    program reads them. OFT turns what a layer gives without changing its size, which keeps what the base knows together;
+    (IA)³ makes its rows stronger or weaker, in a tiny file, and wants a rate of 0.005 or more. AUTOMATIC1111 reads both,
+    ComfyUI OFT."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
-    accidents of the pictures too."""
+    accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ has none."""
     alpha: float = Field(default=8.0, gt=0, le=1024)
     """Scales what is learnt by alpha / rank. Changing it is like changing the learning rate; half the rank is a good
     habit."""
@@ -230,6 +232,13 @@ class Lora(Section):
         kinds = ("lora", "rslora") if seen.field_name == "start" else ("lora", "rslora", "dora")
         if value != default and seen.data.get("kind") not in kinds:
             raise ValueError("not_for_kind")
+        return value
+
+    @field_validator("max_norm")
+    @classmethod
+    def _kind_adds(cls, value: Any, seen: ValidationInfo) -> Any:
+        if value and seen.data.get("kind") in ("oft", "ia3"):
+            raise ValueError("not_multiplied")
         return value
 
     @field_validator("start_from", "max_norm")

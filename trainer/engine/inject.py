@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.adapters import families
+from trainer.adapters import families, multiplied
 from trainer.adapters.families import Modules, TextEncoder, UNet
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
@@ -23,7 +23,7 @@ from trainer.families import Parts
 from trainer.problem import Problem
 from trainer.strategies.lora_targets import choose, fitting, read_factor
 
-ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_")
+ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_")
 UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a")
 """The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one."""
 
@@ -164,8 +164,11 @@ class Adapter:
             given = theirs.modules.get((part, name if part == "unet" else bare(name)))
             if given is None:
                 continue
-            if given.kind != self.kind.file_kind:
-                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=given.kind, ours=self.config.kind)
+            theirs_kind = given.kind + (" + rescale" if "rescale" in given.tensors else "")
+            if theirs_kind != self.kind.file_kind:
+                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=theirs_kind, ours=self.config.kind)
+            if given.kind == "oft":  # ours has no bound: half of theirs as it is bound gives the same Q
+                given = Layer({"oft_blocks": multiplied.generator(given.tensors["oft_blocks"], given.alpha) / 2}, 0.0)
             self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
             found += 1
         if not found:
@@ -174,7 +177,7 @@ class Adapter:
     def _take(self, layer: Any, given: Layer, path: Path, place: str) -> None:
         """Their tensors into ours. A smaller rank fills the first rows: the others do nothing yet, for up is zero there."""
         mine, own = self.kind.learns(layer), self.kind.file(layer)
-        scaled = next(name for name in UP if name in mine)
+        scaled = next((name for name in UP if name in mine), None)
         for name, tensor in mine.items():
             theirs = given.tensors.get(name)
             if theirs is not None and name == scaled:

@@ -89,7 +89,7 @@ def fitting(name: str, blocks: Iterable[str]) -> str | None:
 
 
 def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
-    """The rank of the longest block name that fits, else the convolutions' own, else the common one.
+    """The rank of the block it is in, else the convolutions' own, else the common one; of OFT the side of its blocks.
 
     alpha / rank is the same in every block, so that all learn equally fast.
     """
@@ -102,6 +102,8 @@ def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
     if block is not None:
         own = blocks[block]
         alpha, rank = alpha / rank * own, own
+    if lora.kind == "oft" and rank:  # blocks of one side fill the layer
+        rank = max(side for side in range(1, min(rank, layer.shape[0]) + 1) if layer.shape[0] % side == 0)
     if lora.kind in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
         most = min(layer.shape[0], layer.shape[1] * (layer.shape[2] * layer.shape[3] if len(layer.shape) == 4 else 1))
         alpha, rank = alpha / rank * min(rank, most), min(rank, most)

@@ -21,6 +21,8 @@ CASES = {
     "dora": ["lora.kind=dora", "lora.targets=all"],
     "loha": ["lora.kind=loha", "lora.targets=all", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
     "lokr": ["lora.kind=lokr", "lora.targets=all", "lora.lokr_factor=4", "lora.rank=2", "lora.alpha=3"],
+    "oft": ["lora.kind=oft", "lora.targets=all", "lora.rank=8", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+    "ia3": ["lora.kind=ia3", "lora.targets=all", "lora.rank_dropout=0.2"],
     "pissa": ["lora.start=pissa", "lora.targets=all"],
     "olora with rslora": ["lora.start=olora", "lora.kind=rslora"],
     "lora with all brakes": ["lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2", "lora.max_norm=0.05",
@@ -52,6 +54,7 @@ def test_at_first_no_kind_changes_anything(loaded, case):
     bare, before = _look(parts), base_hash(parts)
     adapter = Adapter(parts, config)
     assert torch.allclose(_look(parts), bare, atol=2e-6) and base_hash(parts) == before
+    assert case not in ("oft", "ia3") or torch.equal(_look(parts), bare)
     assert all(p.requires_grad and p.dtype == torch.float32 for p in adapter.parameters())
     assert not any(k.requires_grad for layer in adapter.layers.values() for k in KINDS[config.lora.kind].keeps(layer).values())
 
@@ -156,6 +159,7 @@ def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_e
 
 @pytest.mark.parametrize(("kind", "layout"), [
     ("lora", "kohya"), ("lora", "diffusers"), ("rslora", "diffusers"), ("dora", "kohya"), ("loha", "kohya"), ("lokr", "kohya"),
+    ("oft", "kohya"), ("ia3", "kohya"),
 ])
 def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layout):
     words = [f"lora.kind={kind}", "lora.rank=4", "lora.alpha=3"]
