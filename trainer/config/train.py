@@ -78,6 +78,15 @@ class Images(Section):
     """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
     hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
     that many times as long and as much disk; faces may be cut off."""
+    variants: int = Field(default=4, ge=2, le=16)
+    """How many forms of each picture are looked at, in turn and at random, where one of the next two is above 0: the picture
+    itself and others changed as they say. Each is encoded and kept, for that many times the first start and disk."""
+    colour: float = Field(default=0.0, ge=0, le=0.5)
+    """How much brightness, contrast, saturation and, a little, hue of further forms may differ. 0.1 to 0.2 where a thing or
+    figure is learnt from few pictures in one light. It hurts a style: its colours are what is to be learnt. 0 is off."""
+    turn: float = Field(default=0.0, ge=0, le=30)
+    """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
+    for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
 
     @field_validator("subsets")
     @classmethod

@@ -22,6 +22,7 @@ WORDS = (
     "captions.prefix=drawn", "captions.suffix=fine", "captions.lines=true", "captions.weights=true",
     "captions.max_tokens=150", "captions.clip_skip=2",
     "images.resolutions=72", "images.upscale=false", "images.flip=true",
+    "images.colour=0.2", "images.turn=8", "images.variants=2",
 )
 
 
@@ -54,4 +55,4 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
         told = one.metadata()
     assert told["ss_clip_skip"] == "2" and told["ss_loss_type"] == "huber" and told["ss_min_snr_gamma"] == "None"
     assert told["ss_huber_schedule"] == "snr" and "block_lrs=['mid_block = 0.5', '*.attn2.* = 2']" in told["ss_optimizer"]
-    assert told["ss_multires_noise_iterations"] == "4" and told["ss_masked_loss"] == "True"
+    assert told["ss_color_aug"] == "True" and told["ss_multires_noise_iterations"] == "4" and told["ss_masked_loss"] == "True"
