@@ -64,6 +64,7 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
         "prompt": prompt,
         "negative": str(form.get("negative") or "").strip(),
         **_numbers(form, t),
+        **({"weights": True} if form.get("weights") else {}),
         "loras": loras,
     }
     return Wanted(base, request, tuple(uses))

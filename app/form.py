@@ -150,7 +150,7 @@ def effective_rate(ui: Ui, tree: Tree) -> str:
     """The live line under the rate: lr × alpha / rank, and what that means."""
     tree = filled(tree)
     rate, alpha, rank = (load.get(tree, name) for name in ("optimizer.lr", "lora.alpha", "lora.rank"))
-    if load.get(tree, "optimizer.name") == "prodigy":
+    if load.get(tree, "optimizer.name") in ("prodigy", "dadapt_adam", "dadapt_lion"):
         return f"<p class='a-note'>{escape(ui.t('page.train.rate.prodigy'))}</p>"
     if not all(isinstance(part, int | float) and part > 0 for part in (rate, alpha, rank)):
         return ""

@@ -100,9 +100,13 @@ def of_config(config: TrainConfig, family: str, side: int) -> Rung:
 
 
 def numbers_of(family: str, lora: Lora) -> int:
-    """How many numbers learn, counted as plain LoRA factors r x (in + out)."""
+    """How many numbers learn: of OFT out / r blocks of r x r, of (IA)³ one a row, else plain LoRA factors r x (in + out)."""
     layers = family_modules(family)
-    return sum(seat.rank * (layers[key].shape[0] + prod(layers[key].shape[1:])) for key, seat in choose(layers, lora).items())
+
+    def learns(shape: tuple[int, ...], rank: int) -> int:
+        return {"oft": shape[0] * rank, "ia3": shape[0]}.get(lora.kind, rank * (shape[0] + prod(shape[1:])))
+
+    return sum(learns(layers[key].shape, seat.rank) for key, seat in choose(layers, lora).items())
 
 
 @cache

@@ -15,7 +15,7 @@ from app.services import Ui
 from app.views import preview as view
 from trainer.prompts import to_try
 
-FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "width", "height", "strip")
+FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "width", "height", "strip", "weights")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""
 
 
@@ -66,6 +66,9 @@ def more_settings(ui: Ui, held: dict[str, Any]) -> gr.Button:
     known = [(facts.title_in(ui.lang), facts.id) for facts in ui.services.bases()]
     held["base"] = gr.Dropdown(known, label=t("page.preview.base"), elem_id="preview-base", filterable=False)
     held["negative"] = gr.Textbox(label=t("page.preview.negative"), lines=1, elem_id="preview-negative")
+    held["weights"] = gr.Checkbox(
+        False, label=t("page.preview.weights"), info=t("page.preview.weights_help"), elem_id="preview-weights"
+    )
     with gr.Row(elem_classes="v-two"):
         held["seed"] = gr.Number(
             7,
@@ -112,6 +115,7 @@ def defaults(ui: Ui, base_id: str | None = None) -> dict[str, Any]:
         "negative": "",
         "seed": 7,
         "strip": "usual",
+        "weights": False,
         "loras": empty,
     }
     if facts is None:

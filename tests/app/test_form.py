@@ -28,6 +28,7 @@ def other(known: Option) -> Any:
     if known.kind == "list":
         lists = {
             "lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"],
+            "optimizer.block_lrs": ["mid_block = 0.5", "*.attn2.* = 2"],
             "images.resolutions": [64, 128],
             "images.subsets": ["backgrounds = 0.5", "poses = 1, 3"],
         }

@@ -57,6 +57,13 @@ def test_a_row_switched_off_is_not_drawn(home: Home) -> None:
     assert ask(home, form({"name": "Ink_fox", "on": False})).names == ()
 
 
+def test_brackets_are_asked_to_be_weights_by_a_tick_alone_and_old_drawings_keep_their_names(home: Home) -> None:
+    plain, ticked = (ask(home, form(**words)).request for words in ({}, {"weights": True}))
+    assert plain == ask(home, form(weights=False)).request and "weights" not in plain
+    assert ticked == plain | {"weights": True}
+    assert drawings.key("mini", 1, plain) != drawings.key("mini", 1, ticked)
+
+
 def test_a_lora_named_in_the_prompt_is_taken_out_of_it_and_its_strength_counts(home: Home) -> None:
     studio.lora(home)
     want = ask(home, form({"name": "Ink_fox"}, prompt="a fox, <lora:ink_fox:0.2:0.6>, snow"))

@@ -8,7 +8,7 @@ import pytest
 
 from trainer.adapters.families import family_modules
 from trainer.config import load
-from trainer.strategies.lora_targets import choose, read_block
+from trainer.strategies.lora_targets import choose, fitting, read_block, read_factor
 
 
 def _chosen(family: str, *words: str) -> dict:
@@ -48,6 +48,34 @@ def test_a_rank_larger_than_the_layer_holds_nothing_more_and_keeps_the_scale() -
     assert _chosen("sd1", "lora.targets=all", "lora.rank=128", "lora.kind=lokr")["unet", "conv_out"].rank == 128
 
 
+def test_the_blocks_of_oft_fill_each_layer() -> None:
+    layers = family_modules("sdxl")
+    seats = _chosen("sdxl", "lora.kind=oft", "lora.targets=all", "lora.rank=12")
+    assert all(layers[key].shape[0] % seat.rank == 0 and seat.rank <= 12 for key, seat in seats.items())
+    assert seats["unet", "conv_out"].rank == 4 and seats["text_encoder", "encoder.layers.0.mlp.fc1"].rank == 12
+
+
+@pytest.mark.parametrize(("name", "block"), [
+    ("unet.up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q", "up_blocks.1"), ("unet.up_blocks.11.conv", "unet"),
+    ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "*.attn1.*"), ("unet.mid_block.conv", "unet.mid_block"),
+    ("text_encoder.encoder.layers.3.mlp.fc1", "text_encoder"), ("text_encoder_2.encoder.layers.3.mlp.fc1", None),
+])  # fmt: skip
+def test_the_longest_name_or_pattern_that_fits_a_layer_counts(name: str, block: str | None) -> None:
+    assert fitting(name, ["unet", "up_blocks.1", "unet.mid_block", "*.attn1.*", "*.at", "text_encoder"]) == block
+
+
+@pytest.mark.parametrize(("line", "read"), [
+    ("mid_block = 0.5", ("mid_block", 0.5)), ("*.attn2.*=2", ("*.attn2.*", 2.0)), ("up_blocks. = .25", ("up_blocks", 0.25)),
+    ("mid_block", None), ("= 3", None), ("mid_block = -1", None), ("mid_block = 101", None), ("mid_block = nan", None),
+])  # fmt: skip
+def test_a_block_and_its_factor_are_read_from_a_line(line: str, read: tuple[str, float] | None) -> None:
+    if read is not None:
+        assert read_factor(line) == read
+        return
+    with pytest.raises(ValueError):
+        read_factor(line)
+
+
 @pytest.mark.parametrize("line", ["mid_block", "= 3", "mid_block = many", "mid_block = -1", "mid_block = 513", "mid = ３２"])
 def test_a_line_that_is_no_block_and_rank(line: str) -> None:
     with pytest.raises(ValueError):
@@ -58,6 +86,7 @@ def test_a_line_that_is_no_block_and_rank(line: str) -> None:
     ("words", "field", "code"),
     [
         (["lora.block_ranks=mid_block 32"], "lora.block_ranks", "block_rank_form"),
+        (["optimizer.block_lrs=mid_block"], "optimizer.block_lrs", "block_lr_form"),
         (["lora.only=("], "lora.only", "pattern_broken"),
         (["lora.skip=*"], "lora.skip", "pattern_broken"),
         (["lora.kind=loha", "lora.start=pissa"], "lora.start", "not_for_kind"),
@@ -67,7 +96,9 @@ def test_a_line_that_is_no_block_and_rank(line: str) -> None:
         (["lora.start=pissa", "lora.max_norm=1"], "lora.max_norm", "not_with_start"),
         (["lora.start=pissa", "lora.start_from=fox"], "lora.start_from", "not_with_start"),
         (["lora.unet=false", "lora.text_encoder_until=0.5"], "lora.text_encoder_until", "nothing_learns_later"),
-        (["lora.kind=oft"], "lora.kind", "not_choice"),
+        (["lora.kind=boft"], "lora.kind", "not_choice"),
+        (["lora.kind=oft", "lora.max_norm=1"], "lora.max_norm", "not_multiplied"),
+        (["lora.kind=ia3", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
         (["lora.dropout=1"], "lora.dropout", "less_than"),
     ],
 )

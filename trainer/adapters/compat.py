@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from trainer.adapters import multiplied
 from trainer.adapters.families import FAMILIES, family_modules
 from trainer.adapters.header import Header
 from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
@@ -182,9 +183,13 @@ def _keys_of(header: Header, named: Iterable[str]) -> int:
 
 
 def _fits(shapes: dict[str, tuple[int, ...]], module: Any) -> bool:
-    """Whether a layer's tensors make a change of the weight's size. OFT, IA3 and GLoRA are not judged."""
+    """Whether a layer's tensors make a change of the weight's size. GLoRA and BOFT are not judged; (IA)³ of a convolution is
+    multiplied along the wrong axes by the programs that know it."""
     if module is None:
         return False
+    if "ia3" in shapes or len(shapes.get("oft_blocks", ())) == 3:
+        fits = multiplied.whole(shapes) and multiplied.fits(shapes, module.shape)
+        return fits and not ("ia3" in shapes and len(module.shape) == 4)
     if not any(what in _SIZED or what.startswith(("hada_", "lokr_")) for what in shapes):
         return True
     return size(shapes) == (module.shape[0], math.prod(module.shape[1:]))

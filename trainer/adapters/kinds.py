@@ -114,12 +114,14 @@ def _kind(header: Header) -> str:
 
 
 def rank(header: Header) -> int | None:
-    """The rank most layers have."""
+    """The rank most layers have; of OFT the side of their blocks."""
     found: Counter[int] = Counter()
     for key, tensor in header.tensors.items():
         split = split_key(key)
         if split and tensor.shape and split.what in ("down", "hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
             found[tensor.shape[0]] += 1
+        elif split and split.what == "oft_blocks":
+            found[tensor.shape[-1]] += 1
     return found.most_common(1)[0][0] if found else None
 
 

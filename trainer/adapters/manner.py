@@ -33,6 +33,8 @@ class Manner:
     """The prediction type set by hand, for the very base the LoRA was trained on."""
     zero_terminal: bool = False
     """Whether the noise schedule was stretched to zero."""
+    weights: bool = False
+    """Whether brackets in captions were read as weights."""
     vae: str = ""
     """The name of the separate VAE."""
     vae_hash: str = ""
@@ -43,7 +45,8 @@ class Manner:
 def of_file(path: Path, base: BaseFacts) -> Manner:
     """The manner of one LoRA when it is drawn on `base`. What a file says wrongly or not at all changes nothing."""
     said = read_header(path).metadata
-    model, run = _tree(said, "atelier.config").get("model"), _tree(said, "atelier.run")
+    config, run = _tree(said, "atelier.config"), _tree(said, "atelier.run")
+    model, captions = config.get("model"), config.get("captions")
     stated = model.get("prediction") if isinstance(model, dict) else None
     by_hand = stated in ("epsilon", "v_prediction") and said.get("ss_sd_model_name") == base_name(base)
     prediction = str(stated) if by_hand and stated != base.prediction else ""
@@ -53,6 +56,7 @@ def of_file(path: Path, base: BaseFacts) -> Manner:
         clip_skip=int(skip) if skip.isascii() and skip.isdigit() and 1 <= int(skip) <= DEEPEST and base.family != "sdxl" else 1,
         prediction=prediction,
         zero_terminal=zero and not base.zero_snr,
+        weights=isinstance(captions, dict) and captions.get("weights") is True,
         vae=_bare(said.get("ss_vae_name", "")),
         vae_hash=said.get("ss_new_vae_hash", ""),
         run_id=_bare(str(run.get("id") or "")),
@@ -60,10 +64,14 @@ def of_file(path: Path, base: BaseFacts) -> Manner:
 
 
 def of_files(paths: Iterable[Path], base: BaseFacts) -> tuple[Manner, bool]:
-    """The manner several LoRAs are drawn in together, and whether they disagree: the first that says something counts."""
+    """The manner several LoRAs are drawn in together, and whether they disagree: the first that says something counts.
+    Weights are read where one of them read them, for a prompt without brackets is the same either way."""
     known = [found for path in paths if (found := of_file(path, base)) != Manner(run_id=found.run_id)]
     if not known:
         return Manner(), False
+    weights = any(found.weights for found in known)
+    more = [found for found in known if replace(found, weights=False, run_id="") != Manner()]
+    known = [replace(found, weights=weights) for found in more or known]
     return known[0], any(replace(found, run_id="") != replace(known[0], run_id="") for found in known)
 
 

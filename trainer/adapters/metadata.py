@@ -151,6 +151,7 @@ def _training(
         "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
         "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.kind],
         "ss_huber_c": None if loss.kind == "mse" else loss.huber_c, "ss_masked_loss": loss.masks,
+        "ss_huber_schedule": None if loss.kind == "mse" else loss.huber_schedule,
         "ss_multires_noise_iterations": noise.pyramid or None,
         "ss_multires_noise_discount": noise.pyramid_discount if noise.pyramid else None,
         "ss_ip_noise_gamma": noise.perturbation or None, "ss_min_timestep": noise.timestep_min or None,
@@ -159,8 +160,9 @@ def _training(
         "ss_caption_tag_dropout_rate": config.captions.tag_dropout, "ss_max_token_length": config.captions.max_tokens,
         "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
         "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
-        "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip, "ss_color_aug": False,
-        "ss_random_crop": config.images.crops > 1, "ss_enable_bucket": config.images.buckets,
+        "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip,
+        "ss_color_aug": config.images.colour > 0, "ss_random_crop": config.images.crops > 1,
+        "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
         "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
         "ss_training_started_at": started,
@@ -189,7 +191,7 @@ def network(lora: Lora) -> dict[str, Any]:
                                              ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0)) if value}
     plain = lora.kind in ("lora", "rslora")
     if not plain:
-        words |= {"algo": "lora" if lora.kind == "dora" else lora.kind}
+        words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.kind, lora.kind)}
         words |= {"dora_wd": True, "wd_on_output": False} if lora.kind == "dora" else {}
         words |= {"factor": lora.lokr_factor or -1} if lora.kind == "lokr" else {}
     return {
@@ -225,7 +227,7 @@ def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
 
 def _optimizer(optimizer: Any) -> str:
     words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
-    inner = ",".join(f"{key}={value}" for key, value in words.items())
+    inner = ",".join(f"{key}={value}" for key, value in words.items() if value != [])
     return f"{type(optimizer).__name__}({inner})"
 
 

@@ -1,4 +1,4 @@
-"""Adapters other trainers write that multiply the base's weight: OFT, (IA)³ and GLoRA. Called by layers.py.
+"""Adapters that multiply the base's weight: OFT, (IA)³ and GLoRA. Called by layers.py, and by what goes on from a file.
 
 Each formula uses only what NumPy and torch arrays have in common.
 """
@@ -49,13 +49,17 @@ def change(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
     return {"oft": _oft, "ia3": _ia3, "glora": _glora}[str(found)](t, alpha, weight) - weight
 
 
+def generator(blocks: Any, bound: float) -> Any:
+    """OFT's Q = B - Bᵀ, all of it shrunk where ‖Q‖ is over `bound` (0 bounds nothing)."""
+    turn = blocks - blocks.swapaxes(1, 2)
+    size = float((turn * turn).sum()) ** 0.5 if bound > 0 else 0.0
+    return turn * (bound / size) if size > bound else turn
+
+
 def _oft(t: Mapping[str, Any], bound: float, weight: Any) -> Any:
     """OFT (Qiu et al. 2023): blocks of rows are turned by R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ, ‖Q‖ held below `bound`."""
     blocks = t["oft_blocks"]
-    turn = blocks - blocks.swapaxes(1, 2)
-    size = float((turn * turn).sum()) ** 0.5
-    if 0 < bound < size:
-        turn = turn * (bound / size)
+    turn = generator(blocks, bound)
     number, side = blocks.shape[:2]
     one = turn * 0
     one[:, range(side), range(side)] = 1

@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("loras", nargs="*", metavar="LORA[:unet[:te]]", help=t("commands.sample.loras"))
     words.add_argument("--prompt", action="append", help=t("commands.sample.prompt"))
     words.add_argument("--negative", default="", help=t("commands.sample.negative"))
+    words.add_argument("--weights", action="store_true", help=t("commands.sample.weights"))
     words.add_argument("--strengths", help=t("commands.sample.strengths"))
     words.add_argument("--seed", type=int, default=0, help=t("commands.sample.seed"))
     words.add_argument("--steps", type=int, help=t("commands.sample.steps"))
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     requests = [
         DrawRequest(
             prompt, given.negative, given.seed, given.steps or facts.steps, given.guidance or facts.guidance,
-            given.width or facts.resolution, given.height or facts.resolution, uses, strengths,
+            given.width or facts.resolution, given.height or facts.resolution, uses, strengths, given.weights,
         ).checked()
         for prompt in given.prompt or [""]
     ]

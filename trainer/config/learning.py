@@ -16,6 +16,10 @@ class Loss(Section):
     huber_c: float = Field(default=0.1, gt=0, le=10)
     """Where huber and smooth_l1 turn from squares to straight lines, in units of the noise. Smaller forgives more; mse
     does not use it."""
+    huber_schedule: Literal["constant", "exponential", "snr"] = "constant"
+    """Whether that border follows the noise: snr and exponential let it fall from 1 where a picture is nearly clean to the
+    value above where it is nearly noise, so that fine detail is learnt as with mse and only composition is forgiven.
+    constant keeps it; mse does not use it."""
     weighting: Literal["min_snr", "debiased", "none"] = "min_snr"
     """How noise levels are weighed against each other. min_snr keeps the nearly clean ones from leading; debiased leans
     on the noisy ones, where composition is learnt; none leaves them as they are."""

@@ -55,7 +55,7 @@ def options() -> tuple[Option, ...]:
                 dotted = f"{section}.{name}"
                 if tags and name == "name":
                     default = field.default.name
-                    found[dotted] = Option(dotted, str, "choice", default, inner.description or "", tuple(tags))
+                    found[dotted] = Option(dotted, str, "choice", default, _help(inner), tuple(tags))
                     continue
                 variants = (_tag(member),) if tags else ()
                 if dotted in found:
@@ -116,8 +116,12 @@ def _option(name: str, field: FieldInfo, variants: tuple[str, ...]) -> Option:
         elif isinstance(mark, MultipleOf):
             bounds["step"] = mark.multiple_of
     default = None if field.default is PydanticUndefined else field.default
-    text = " ".join((field.description or "").split())
-    return Option(name, plain, kind, default, text, choices, optional=optional, variants=variants, **bounds)
+    return Option(name, plain, kind, default, _help(field), choices, optional=optional, variants=variants, **bounds)
+
+
+def _help(field: FieldInfo) -> str:
+    """The docstring under a field on one line."""
+    return " ".join((field.description or "").split())
 
 
 def _kind(annotation: Any) -> tuple[Any, type, tuple[str, ...]]:

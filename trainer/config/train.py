@@ -14,7 +14,20 @@ from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.images.subsets import read_subset
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
-from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
+from trainer.strategies.optimizers import (
+    CAME,
+    Adafactor,
+    AdamW,
+    AdamW8bit,
+    DAdaptAdam,
+    DAdaptLion,
+    Lion,
+    Lion8bit,
+    Muon,
+    PagedAdamW8bit,
+    Prodigy,
+    ScheduleFree,
+)
 from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
@@ -65,6 +78,15 @@ class Images(Section):
     """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
     hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
     that many times as long and as much disk; faces may be cut off."""
+    variants: int = Field(default=4, ge=2, le=16)
+    """How many forms of each picture are looked at, in turn and at random, where one of the next two is above 0: the picture
+    itself and others changed as they say. Each is encoded and kept, for that many times the first start and disk."""
+    colour: float = Field(default=0.0, ge=0, le=0.5)
+    """How much brightness, contrast, saturation and, a little, hue of further forms may differ. 0.1 to 0.2 where a thing or
+    figure is learnt from few pictures in one light. It hurts a style: its colours are what is to be learnt. 0 is off."""
+    turn: float = Field(default=0.0, ge=0, le=30)
+    """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
+    for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
 
     @field_validator("subsets")
     @classmethod
@@ -115,6 +137,10 @@ class Captions(Section):
     hand: the page itself keeps captions on one line."""
     wildcards: bool = False
     """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
+    weights: bool = False
+    """Read (a word:1.2), (more) and [less] in captions as words that count more or less, as AUTOMATIC1111 does in prompts,
+    and a bracket meant as one as \\( and \\). Drawing with the LoRA then reads prompts so too. Off, brackets are words like
+    any other; switch on only for captions written so."""
     max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
     """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
     More costs time even for short captions; take the least that fits."""
@@ -124,13 +150,15 @@ class Captions(Section):
 
 
 class Lora(Section):
-    kind: Literal["lora", "rslora", "dora", "loha", "lokr"] = "lora"
+    kind: Literal["lora", "rslora", "dora", "loha", "lokr", "oft", "ia3"] = "lora"
     """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
     apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
-    program reads them."""
+    program reads them. OFT turns what a layer gives without changing its size, which keeps what the base knows together;
+    (IA)³ makes its rows stronger or weaker, in a tiny file, and wants a rate of 0.005 or more. AUTOMATIC1111 reads both,
+    ComfyUI OFT."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
-    accidents of the pictures too."""
+    accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ has none."""
     alpha: float = Field(default=8.0, gt=0, le=1024)
     """Scales what is learnt by alpha / rank. Changing it is like changing the learning rate; half the rank is a good
     habit."""
@@ -144,7 +172,7 @@ class Lora(Section):
     conv_alpha: float | None = Field(default=None, gt=0, le=1024)
     """The alpha of the convolutions. Left empty, it stands to their rank as the other alpha to its own."""
     block_ranks: tuple[str, ...] = ()
-    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `text_encoder = 4`. 0 leaves a block out.
+    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `*.attn2.* = 4`. 0 leaves a block out.
     Early up-blocks hold shape, late ones surface; change it when one of them should learn less."""
     only: str = ""
     """Learn only layers whose name fits this regular expression, such as `attn2` or `up_blocks.1`. Names are those that
@@ -176,7 +204,7 @@ class Lora(Section):
     makes the smallest file; 4 to 16 holds more."""
     up_ratio: float = Field(default=1.0, ge=1, le=64)
     """How much faster the second factor learns than the first (LoRA+, Hayou et al. 2024). 4 to 16 gets there in fewer steps;
-    lower the learning rate with it. Not with Prodigy."""
+    lower the learning rate with it. Not with optimisers that find their own rate."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """The share of single values left out at random in each look, so that none counts for too much. 0.05 to 0.1 where few
     pictures are learnt by heart. For LoRA, rsLoRA and DoRA."""
@@ -213,6 +241,13 @@ class Lora(Section):
         kinds = ("lora", "rslora") if seen.field_name == "start" else ("lora", "rslora", "dora")
         if value != default and seen.data.get("kind") not in kinds:
             raise ValueError("not_for_kind")
+        return value
+
+    @field_validator("max_norm")
+    @classmethod
+    def _kind_adds(cls, value: Any, seen: ValidationInfo) -> Any:
+        if value and seen.data.get("kind") in ("oft", "ia3"):
+            raise ValueError("not_multiplied")
         return value
 
     @field_validator("start_from", "max_norm")
@@ -344,7 +379,9 @@ class TrainConfig(Section):
     captions: Captions = Captions()
     lora: Lora = Lora()
     optimizer: Annotated[
-        AdamW | Prodigy | AdamW8bit | ScheduleFree | Lion | Adafactor | CAME | Muon, Field(discriminator="name")
+        AdamW | Prodigy | DAdaptAdam | DAdaptLion | AdamW8bit | PagedAdamW8bit | ScheduleFree | Lion | Lion8bit | Adafactor
+        | CAME | Muon,
+        Field(discriminator="name"),
     ] = AdamW()
     schedule: Annotated[
         Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")

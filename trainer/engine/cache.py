@@ -17,9 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainer.engine import vae
-from trainer.engine.data import Item, Look, Size
+from trainer.engine.data import AS_IT_IS, Item, Look, Size, form_of
 from trainer.families import Parts
-from trainer.images import buckets
+from trainer.images import forms
+from trainer.images.forms import Forms
 from trainer.problem import Problem
 
 TOGETHER = 8
@@ -47,13 +48,13 @@ class Latents:
         self.memory: dict[str, Posterior] = {}
 
     def prepare(
-        self, items: list[Item], flip: bool, progress: Callable[[int, int], None], crops: int = 1
+        self, items: list[Item], flip: bool, progress: Callable[[int, int], None], crops: int = 1, kinds: Forms = AS_IT_IS
     ) -> list[Item]:
         """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
         trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
-        every = (Look(item, flipped, cut) for item in items for flipped in ((False, True) if flip else (False,))
-                 for cut in range(crops))
+        every = (Look(item, flipped, cut, form_of(item, number, kinds)) for item in items
+                 for flipped in ((False, True) if flip else (False,)) for cut in range(crops) for number in range(kinds.count))
         looks = list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
 
         def tell(done: int) -> None:
@@ -138,6 +139,7 @@ class Latents:
     def _key(self, look: Look) -> str:
         picture, size = look.item.picture, look.item.bucket
         text = f"{picture.content}|{size}|{look.focus}|{look.flipped}|{self.vae_id}|fp32"
+        text += f"|{tuple(look.form)}" if look.form else ""
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
     @torch.no_grad()
@@ -151,9 +153,9 @@ class Latents:
 
 
 def _pixels(look: Look) -> torch.Tensor:
-    """The picture cut to its format, mirrored where the look is, `[3, H, W]` in -1..1."""
+    """The picture cut to its format, changed and mirrored as the look is, `[3, H, W]` in -1..1."""
     picture = look.item.picture
-    cut = buckets.cut(picture.load(), look.item.bucket, look.focus)
+    cut = forms.coloured(forms.cut(picture.load(), look.item.bucket, look.focus, look.form), look.form)
     pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1
     return pixels.flip(-1) if look.flipped else pixels
 

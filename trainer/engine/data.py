@@ -8,13 +8,16 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.config.train import TrainConfig
+from trainer.config.train import Images, TrainConfig
 from trainer.images import buckets, subsets
+from trainer.images.forms import Form, Forms
 from trainer.images.image_set import Picture
 from trainer.images.picture import read_lines
 from trainer.problem import Problem
 
 Size = tuple[int, int]
+AS_IT_IS = Forms()
+"""No form but the picture itself."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Look:
     flipped: bool
     cut: int = 0
     """Which of the picture's cuts: 0 is the usual one, the others lie anywhere along the side that hangs over."""
+    form: Form | None = None
+    """How it is changed in colour or turned; None is the picture as it is."""
 
     @property
     def focus(self) -> buckets.Focus | None:
@@ -82,6 +87,17 @@ def chance(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def forms_of(images: Images) -> Forms:
+    """The forms each picture has by the options: one where nothing is to be changed."""
+    changed = bool(images.colour or images.turn)
+    return Forms(images.variants, images.colour, images.turn) if changed else AS_IT_IS
+
+
+def form_of(item: Item, number: int, forms: Forms) -> Form | None:
+    """Form `number` of a picture; 0 is the picture itself, whatever the others are."""
+    return forms.draw(random.Random(chance("form", item.picture.file.name, number))) if number else None
+
+
 class Plan:
     """The order of looks: full batches of one format each, every picture equally often in the long run.
 
@@ -89,8 +105,10 @@ class Plan:
     take turns by stride: always the one furthest behind its share, so batch n is the same however often the run resumed.
     """
 
-    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool, crops: int = 1) -> None:
-        self.batch, self.seed, self.flip, self.crops = batch, seed, flip, crops
+    def __init__(
+        self, items: list[Item], batch: int, seed: int, flip: bool, crops: int = 1, forms: Forms = AS_IT_IS
+    ) -> None:
+        self.batch, self.seed, self.flip, self.crops, self.forms = batch, seed, flip, crops, forms
         self.streams: dict[Size, list[Item]] = {}
         for item in items:
             self.streams.setdefault(item.bucket, []).extend([item] * max(1, item.picture.repeats))
@@ -118,7 +136,8 @@ class Plan:
         order = self._order(size, turn)
         flipped = self.flip and random.Random(chance(self.seed, "flip", size, position)).random() < 0.5
         cut = random.Random(chance(self.seed, "cut", size, position)).randrange(self.crops)
-        return Look(stream[order[place]], flipped, cut)
+        number = random.Random(chance(self.seed, "form", size, position)).randrange(self.forms.count)
+        return Look(stream[order[place]], flipped, cut, form_of(stream[order[place]], number, self.forms))
 
     def _order(self, size: Size, turn: int) -> list[int]:
         known, order = self.orders.get(size, (-1, []))

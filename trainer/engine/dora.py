@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.adapters.layers import norms
+from trainer.adapters.layers import Layer, norms
 
 Drop = Callable[[torch.Tensor, bool], torch.Tensor]
 
@@ -48,6 +48,15 @@ class ColumnDora(nn.Module):
         flat = self.lora_up.ndim == 2
         up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
         return result + (change + self.scaling * up).to(result.dtype)
+
+    def learns(self) -> dict[str, nn.Parameter]:
+        """The tensors that learn, by their short names in a file."""
+        return {"down": self.lora_down, "up": self.lora_up, "dora": self.lora_magnitude}
+
+    def file(self) -> Layer:
+        """What the file holds."""
+        tensors = {name: tensor.detach() for name, tensor in self.learns().items()}
+        return Layer(tensors, self.scaling * self.lora_down.shape[0])
 
     def _columns(self) -> torch.Tensor:
         """c = m / ‖W + s·B·A‖ by input column: [in], or [1, in, 1, 1] for a convolution."""

@@ -26,7 +26,11 @@ class Guard:
         self._good_in_row = 0
         self.optimizer, self.instead = build(config, adapter, device)
         """`instead`: why AdamW stands in for the optimiser asked for; empty where it does not."""
-        self.base_rates = [group["lr"] * group.get("ratio", 1.0) for group in self.optimizer.param_groups]
+        ratios = [(group, group.get("ratio", 1.0)) for group in self.optimizer.param_groups]
+        one_rate = config.optimizer.one_rate and not self.instead
+        self.base_rates = [group["lr"] * (1.0 if one_rate else ratio) for group, ratio in ratios]
+        self.shares = [(p, ratio) for group, ratio in ratios for p in group["params"] if one_rate and ratio != 1.0]
+        """What takes only a share of the step an optimiser with one rate for all makes, or more than that."""
         self.now, self.in_tensors = list(self.base_rates), False
         self.tensors_of = 0
         """Counts how often the optimiser's tensors were replaced by a checkpoint's."""
@@ -66,7 +70,7 @@ class Guard:
             self.optimizer.grad_scale, self.optimizer.found_inf = None, (~finite).float()
             self.optimizer.step()
         elif bool(finite):
-            self.optimizer.step()
+            self._step()
         return finite
 
     def after(self, finite: torch.Tensor) -> torch.Tensor:
@@ -78,6 +82,13 @@ class Guard:
         if self.scale != 1.0:
             self._rescale(bool(finite))
         return finite
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        before = [p.clone() for p, _ in self.shares]
+        self.optimizer.step()
+        for (parameter, share), value in zip(self.shares, before, strict=True):
+            parameter.copy_(value + share * (parameter - value))
 
     def _rescale(self, finite: bool) -> None:
         """Half the scale after an overflow, twice after 500 good steps in a row."""
@@ -107,7 +118,7 @@ class Guard:
                 parameter.data.copy_(value)
 
     def rates(self) -> dict[str, float]:
-        """The learning rates now, by part; Prodigy's with its own estimate in."""
+        """The learning rates now, by part; with its own estimate in where an optimiser finds one."""
         groups = zip(self.optimizer.param_groups, self.now, strict=True)
         return {group["name"]: rate * float(group.get("d", 1.0)) for group, rate in groups}
 
@@ -128,6 +139,8 @@ class Guard:
     def load(self, state: dict[str, Any], rate_factor: float) -> None:
         """Go on from a checkpoint's state."""
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # an estimate kept as a tensor: torch moves those of parameters alone
+            group |= {k: v.to(self.device) for k, v in group.items() if isinstance(v, torch.Tensor) and v.ndim}
         self.tensors_of += 1
         if self.in_tensors:
             self.read_rates_from_tensors()

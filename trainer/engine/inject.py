@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.adapters import families
+from trainer.adapters import families, multiplied
 from trainer.adapters.families import Modules, TextEncoder, UNet
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
@@ -21,9 +21,9 @@ from trainer.engine.data import chance
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
 from trainer.problem import Problem
-from trainer.strategies.lora_targets import choose
+from trainer.strategies.lora_targets import choose, fitting, read_factor
 
-ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_")
+ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_")
 UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a")
 """The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one."""
 
@@ -36,10 +36,12 @@ class Adapter:
         self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
-        seats = choose(layers_of(parts), config.lora)
+        there = layers_of(parts)
+        seats = choose(there, config.lora)
+        self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
         if not seats:
             raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
-        if config.lora.up_ratio != 1 and config.optimizer.name == "prodigy":
+        if config.lora.up_ratio != 1 and config.optimizer.one_rate:
             raise Problem("ratio_with_prodigy", field="lora.up_ratio")
         for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)
@@ -84,19 +86,25 @@ class Adapter:
                 factor.mul_(shrink)
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: one a part, in the order of injection.
-
-        With LoRA+ (Hayou et al. 2024) the up factors come first in a group of their own, `ratio` times as fast.
+        """Parameter groups for an optimiser: by part and `ratio`, how many times the part's rate they learn at, which is
+        the block's own factor and with LoRA+ (Hayou et al. 2024), for up factors, another. What learns at the rate of the
+        part comes last.
         """
         found = []
         for part in dict.fromkeys(part for part, _ in self.layers):
-            tensors = [pair for (p, _), layer in self.layers.items() if p == part for pair in self.kind.learns(layer).items()]
-            if self.config.up_ratio != 1:
-                fast = [tensor for name, tensor in tensors if name == "up"]
-                found.append({"name": part, "params": fast, "ratio": self.config.up_ratio})
-                tensors = [pair for pair in tensors if pair[0] != "up"]
-            found.append({"name": part, "params": [tensor for _, tensor in tensors], "ratio": 1.0})
+            by_ratio: dict[float, list[torch.nn.Parameter]] = {}
+            for (p, name), layer in self.layers.items():
+                if p == part:
+                    speed = self._speed(part, name)
+                    for what, tensor in self.kind.learns(layer).items():
+                        by_ratio.setdefault(speed * (self.config.up_ratio if what == "up" else 1.0), []).append(tensor)
+            in_order = sorted(by_ratio, key=lambda ratio: ratio == 1.0)
+            found += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
         return found
+
+    def _speed(self, part: str, name: str) -> float:
+        """The factor of `optimizer.block_lrs` for a layer by the name it has in the model."""
+        return self.speeds.get(f"{part}.{name if part == 'unet' else bare(name)}", 1.0)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
@@ -156,8 +164,11 @@ class Adapter:
             given = theirs.modules.get((part, name if part == "unet" else bare(name)))
             if given is None:
                 continue
-            if given.kind != self.kind.file_kind:
-                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=given.kind, ours=self.config.kind)
+            theirs_kind = given.kind + (" + rescale" if "rescale" in given.tensors else "")
+            if theirs_kind != self.kind.file_kind:
+                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=theirs_kind, ours=self.config.kind)
+            if given.kind == "oft":  # ours has no bound: half of theirs as it is bound gives the same Q
+                given = Layer({"oft_blocks": multiplied.generator(given.tensors["oft_blocks"], given.alpha) / 2}, 0.0)
             self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
             found += 1
         if not found:
@@ -166,7 +177,7 @@ class Adapter:
     def _take(self, layer: Any, given: Layer, path: Path, place: str) -> None:
         """Their tensors into ours. A smaller rank fills the first rows: the others do nothing yet, for up is zero there."""
         mine, own = self.kind.learns(layer), self.kind.file(layer)
-        scaled = next(name for name in UP if name in mine)
+        scaled = next((name for name in UP if name in mine), None)
         for name, tensor in mine.items():
             theirs = given.tensors.get(name)
             if theirs is not None and name == scaled:
@@ -188,6 +199,16 @@ def layers_of(parts: Parts) -> Modules:
     """Every layer of a loaded base an adapter can sit on, by the names of LoRA files."""
     encoders = {part: TextEncoder.from_config(model.config.to_dict()) for part, model in parts.text_encoders.items()}
     return families.modules(UNet.from_config(parts.unet.config), encoders)
+
+
+def _speeds(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:
+    """{layer's name: factor} by the lines of `optimizer.block_lrs`. Problem where a line fits no layer of the base."""
+    factors = dict(read_factor(line) for line in lines)
+    for block in factors:
+        if not any(fitting(name, [block]) for name in names):
+            raise Problem("block_unknown", field="optimizer.block_lrs", block=block)
+    found = {name: fitting(name, factors) for name in names}
+    return {name: factors[block] for name, block in found.items() if block is not None}
 
 
 def _own_scale(layer: Any) -> float:

@@ -1,12 +1,13 @@
 """The kinds of adapters behind one contract: how each gets into a model, what it learns, what the file holds of it.
 
-PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA is our own (dora.py). inject.py uses this and nothing else does.
+PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (multiplying.py) are our own. inject.py uses
+this and nothing else does.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Protocol, cast
 
@@ -17,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from trainer.adapters.layers import Layer
 from trainer.config.train import Lora
 from trainer.engine.dora import ColumnDora
+from trainer.engine.multiplying import Scaled, Turned
 from trainer.strategies.lora_targets import Seat
 
 NAME = "default"
@@ -138,36 +140,49 @@ class Lycoris(Peft):
         return Layer(tensors, scale * rank if rank else 1.0)
 
 
-class Dora:
-    """Size and direction apart (Liu et al. 2024)."""
+class Own:
+    """Layers of our own around the base's, which say themselves what learns and what their file holds: DoRA (Liu et al.
+    2024), OFT (Qiu et al. 2023) and (IA)³ (Liu et al. 2022)."""
 
-    file_kind = "dora"
+    def __init__(self, file_kind: str, make: Callable[[Any, str, Seat, Lora], Any]) -> None:
+        self.file_kind, self.make = file_kind, make
 
     def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
         layers: dict[str, Any] = {}
         for name, seat in seats.items():
             parent, _, last = name.rpartition(".")
-            layers[name] = ColumnDora(model.get_submodule(name), seat.rank, seat.alpha, dropping(lora, name))
+            layers[name] = self.make(model.get_submodule(name), name, seat, lora)
             setattr(model.get_submodule(parent), last, layers[name])
         return layers
 
     def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
-        return {"down": layer.lora_down, "up": layer.lora_up, "dora": layer.lora_magnitude}
+        return layer.learns()
 
     def keeps(self, layer: Any) -> Tensors:
         return {}
 
     def file(self, layer: Any) -> Layer:
-        tensors: Tensors = {name: tensor.detach() for name, tensor in self.learns(layer).items()}
-        return Layer(tensors, layer.scaling * layer.lora_down.shape[0])
+        return layer.file()
 
     def enable(self, layer: Any, on: bool) -> None:
         layer.enabled = on
 
 
+def _dora(base: Any, name: str, seat: Seat, lora: Lora) -> ColumnDora:
+    return ColumnDora(base, seat.rank, seat.alpha, dropping(lora, name))
+
+
+def _oft(base: Any, name: str, seat: Seat, lora: Lora) -> Turned:
+    return Turned(base, seat.rank, lora.rank_dropout, lora.module_dropout)
+
+
+def _ia3(base: Any, name: str, seat: Seat, lora: Lora) -> Scaled:
+    return Scaled(base, lora.rank_dropout, lora.module_dropout)
+
+
 KINDS: dict[str, Kind] = {
-    "lora": PlainLora(False), "rslora": PlainLora(True), "dora": Dora(), "loha": Lycoris("loha"),
-    "lokr": Lycoris("lokr"),
+    "lora": PlainLora(False), "rslora": PlainLora(True), "dora": Own("dora", _dora), "loha": Lycoris("loha"),
+    "lokr": Lycoris("lokr"), "oft": Own("oft", _oft), "ia3": Own("ia3", _ia3),
 }  # fmt: skip
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 
 
-def pointwise(error: torch.Tensor, kind: str, c: float) -> torch.Tensor:
-    """The loss of each element of `error` = prediction - target.
+def pointwise(error: torch.Tensor, kind: str, threshold: torch.Tensor) -> torch.Tensor:
+    """The loss of each element of `error` = prediction - target `[batch, channels, h, w]`, c the `threshold` `[batch]`.
 
     `mse` e². `huber` 2c(√(e²+c²) - c), e² for small errors and 2c·|e| for large ones; `smooth_l1` is that over c
     (pseudo-Huber, Charbonnier et al. 1997; for diffusion Song & Dhariwal 2024).
     """
     if kind == "mse":
         return error.pow(2)
+    c = threshold.view(-1, 1, 1, 1)
     soft = 2 * ((error.pow(2) + c * c).sqrt() - c)
     return c * soft if kind == "huber" else soft
 

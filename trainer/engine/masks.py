@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from trainer.engine.data import Look
-from trainer.images import buckets
+from trainer.images import forms
 from trainer.images.masks import mask_of
 
 
@@ -31,10 +31,10 @@ class Masks:
         return self.kept[key].flip(-1) if look.flipped else self.kept[key]
 
     def _read(self, look: Look, height: int, width: int) -> torch.Tensor:
-        """Cut as the picture is, then averaged over what each latent pixel covers."""
+        """Cut and turned as the picture is, then averaged over what each latent pixel covers."""
         mask = mask_of(look.item.picture)
         if mask is None:
             return torch.ones(1, height, width)
-        cut = buckets.cut(mask, look.item.bucket, look.focus).resize((width, height), Image.Resampling.BOX)
+        cut = forms.cut(mask, look.item.bucket, look.focus, look.form).resize((width, height), Image.Resampling.BOX)
         marked = torch.from_numpy(np.asarray(cut, np.float32).copy()) / 255
         return (self.floor + (1 - self.floor) * marked).clamp(min=1e-6)[None]

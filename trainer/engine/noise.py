@@ -65,6 +65,20 @@ class NoiseSchedule:
             return torch.where(s > 0, w / s.clamp(min=1e-12), torch.ones_like(s))
         return (w + 1) / (s + 1) if self.zero_terminal else w / (s + 1)
 
+    def huber_threshold(self, t: torch.Tensor, schedule: str, c: float) -> torch.Tensor:
+        """Where pseudo-Huber losses turn from squares to lines, `[batch]`, as kohya's sd-scripts compute it
+        (`--huber_schedule`; the idea of a scheduled pseudo-Huber loss is Khrapov et al. 2024, arXiv 2403.16728).
+
+        `constant` c. `exponential` c^(t/T), 1 at the clean end, c at the noisy one. `snr` (1-c)/(1+σ)² + c with
+        σ = √((1-ᾱ)/ᾱ) the noise beside the picture, so ∞ where a zero-terminal schedule ends and the threshold c.
+        """
+        if schedule == "exponential":
+            return torch.pow(c, t.float() / len(self.alpha_bar))
+        if schedule == "snr":
+            alpha = self.alpha_bar[t]
+            return (1 - c) / (1 + ((1 - alpha) / alpha).sqrt()) ** 2 + c
+        return torch.full_like(t, c, dtype=torch.float32)
+
     def _roots(self, t: torch.Tensor, ndim: int) -> tuple[torch.Tensor, torch.Tensor]:
         alpha = self.alpha_bar[t].view(-1, *[1] * (ndim - 1))
         return alpha.sqrt(), (1 - alpha).sqrt()

@@ -47,6 +47,8 @@ class DrawRequest:
     height: int = 512
     loras: tuple[Use, ...] = ()
     strengths: tuple[float, ...] | None = None
+    weights: bool = False
+    """Read (a word:1.2) and the like as weights, also where no LoRA's training did."""
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> DrawRequest:
@@ -160,20 +162,22 @@ class Studio:
         of = request.steps * len(strengths)
         self.notes = []
         as_trained, vae = self._manner(request)
-        pieces = text.pieces_of(self.parts, [request.prompt, request.negative])
+        weighted = request.weights or as_trained.weights
+        pieces = text.pieces_of(self.parts, [request.prompt, request.negative], weighted)
         if pieces > MAX_PIECES:
             self.notes.append(("prompt_cut", {"limit": MAX_PIECES * text.PIECE}))
         limit = min(pieces, MAX_PIECES) * text.PIECE
         skip = max(as_trained.clip_skip, self.parts.clip_skip)
         name = as_trained.vae if vae is not None else self.parts.vae_from and self.parts.vae_from.name
-        facts = self._facts() | ({"clip_skip": skip} if skip > 1 else {}) | ({"vae": name} if name else {})
+        facts = self._facts() | {key: value for key, value in (("vae", name), ("weights", weighted)) if value}
+        facts |= {"clip_skip": skip} if skip > 1 else {}
         try:
             for index, strength in enumerate(strengths):
                 fits = self.folder.apply(request.loras, 1.0 if strength is None else strength)
                 if index == 0:
                     self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total})
                                    for path, matched, total in fits if matched < total]
-                words = self._words(request, as_trained.clip_skip, limit)
+                words = self._words(request, as_trained.clip_skip, limit, weighted)
                 done = index * request.steps
                 image = self._picture(
                     request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled)
@@ -203,10 +207,11 @@ class Studio:
         return found, self._vae[1]
 
     @torch.no_grad()
-    def _words(self, request: DrawRequest, clip_skip: int, limit: int) -> dict[str, torch.Tensor]:
+    def _words(self, request: DrawRequest, clip_skip: int, limit: int, weighted: bool = False) -> dict[str, torch.Tensor]:
         """Prompt and negative prompt as the UNet is told them, each by itself, both of `limit` tokens."""
         with text.reading_at(self.parts, clip_skip):
-            told, untold = (text.encode(self.parts, [words], limit) for words in (request.prompt, request.negative))
+            both = (request.prompt, request.negative)
+            told, untold = (text.encode(self.parts, [words], limit, weighted) for words in both)
         if not request.negative and getattr(self.pipe.config, "force_zeros_for_empty_prompt", False):
             untold = {name: torch.zeros_like(state) for name, state in untold.items()}
         return self.parts.family.prompts(told, untold)

@@ -213,7 +213,7 @@ class Saver:
                 self.tell(events.Stage(name="sampling", done=index, of=len(prompts)))
                 request = DrawRequest(
                     prompt, chosen.negative, chosen.seed, chosen.steps, chosen.guidance or facts.guidance, side, side,
-                    (Use(file),) if file else (),
+                    (Use(file),) if file else (), weights=self.config.captions.weights,
                 )
                 path = self.run.sample(step, index)
                 for drawn in studio.draw(request, cancelled=lambda: False):

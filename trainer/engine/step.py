@@ -124,7 +124,8 @@ class StepMaker:
         """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
         error = self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t)
         wanted = self.config.loss
-        each = losses.per_picture(losses.pointwise(error, wanted.kind, wanted.huber_c), batch.mask)
+        threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
+        each = losses.per_picture(losses.pointwise(error, wanted.kind, threshold), batch.mask)
         weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma)
         return (each * weight * batch.weight).mean()
 
@@ -151,12 +152,12 @@ class StepMaker:
 
     def condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
-        limit = self.config.captions.max_tokens
+        limit, weighted = self.config.captions.max_tokens, self.config.captions.weights
         if self.text_learns:
-            return text.encode(self.parts, captions, limit)
+            return text.encode(self.parts, captions, limit, weighted)
         for caption in set(captions) - self.embedded.keys():
             with torch.no_grad():
-                found = text.encode(self.parts, [caption], limit)
+                found = text.encode(self.parts, [caption], limit, weighted)
             if len(self.embedded) * sum(tensor.nbytes for tensor in found.values()) > CAPTION_BYTES:
                 self.embedded.clear()  # endless shuffles must not fill the memory
             self.embedded[caption] = found

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from trainer import emphasis
 from trainer.families import Parts
 from trainer.problem import Problem
 
@@ -18,41 +19,64 @@ PIECE = 75
 """Tokens in a piece; the two that frame it come on top."""
 
 
-def encode(parts: Parts, captions: list[str], limit: int = PIECE) -> dict[str, torch.Tensor]:
-    """The conditioning of `captions`, reading `limit` tokens of each.
+def encode(parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool = False) -> dict[str, torch.Tensor]:
+    """The conditioning of `captions`, reading `limit` tokens of each, with `weighted` brackets as weights (`emphasise`).
 
     Beyond 75, each piece of 75 is framed and encoded by itself and the hidden states `[batch, 77, width]` are laid side
     by side, `[batch, pieces · 77, width]`, as AUTOMATIC1111, Forge and ComfyUI draw; shorter captions get empty pieces.
-    A pooled `[batch, width]` state is the first piece's.
+    A pooled `[batch, width]` state is the first piece's, whatever its words weigh.
     """
-    if limit <= PIECE:
+    if limit <= PIECE and not weighted:
         return parts.family.encode(parts, parts.family.tokens(parts, captions))
     count = limit // PIECE
-    ids = {name: pieces(tokenizer, captions, count) for name, tokenizer in parts.tokenizers.items()}
-    flat = {name: rows.flatten(0, 1).to(parts.device, non_blocking=True) for name, rows in ids.items()}
+    read = {name: pieces(tokenizer, captions, count, weighted) for name, tokenizer in parts.tokenizers.items()}
+    flat = {name: ids.flatten(0, 1).to(parts.device, non_blocking=True) for name, (ids, _) in read.items()}
     made = parts.family.encode(parts, flat)
+    if any((weights != 1).any() for _, weights in read.values()):
+        widths = [parts.text_encoders[part].config.hidden_size for part in parts.family.text_parts]
+        states = zip(made["hidden"].split(widths, dim=-1), parts.family.text_parts, strict=True)
+        made["hidden"] = torch.cat([emphasise(state, read[part][1].flatten(0, 1)) for state, part in states], dim=-1)
     return {name: _joined(state, len(captions), count) for name, state in made.items()}
 
 
-def pieces(tokenizer: Any, captions: list[str], count: int) -> torch.Tensor:
-    """Token ids `[batch, count, 77]`: start, up to 75 tokens, end, padding; what is beyond `count` pieces is cut."""
-    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    rows = []
+def pieces(tokenizer: Any, captions: list[str], count: int, weighted: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and their weights, each `[batch, count, 77]`: start, up to 75 tokens, end, padding; what is beyond `count`
+    pieces is cut. Frames and padding weigh 1, and without `weighted` everything."""
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    rows, weights = [], []
     for caption in captions:
-        ids = tokenizer(caption, truncation=False, add_special_tokens=False).input_ids
-        parts = [ids[PIECE * i : PIECE * (i + 1)] for i in range(count)]
-        rows.append([[start, *part, end, *[tokenizer.pad_token_id] * (PIECE - len(part))] for part in parts])
-    return torch.tensor(rows)
+        told = _tokens(tokenizer, caption, weighted)
+        for part in (told[PIECE * i : PIECE * (i + 1)] for i in range(count)):
+            rest = PIECE - len(part)
+            rows.append([start, *(token for token, _ in part), end, *[pad] * rest])
+            weights.append([1.0, *(weight for _, weight in part), 1.0, *[1.0] * rest])
+    shape = (len(captions), count, PIECE + 2)
+    return torch.tensor(rows).view(shape), torch.tensor(weights).view(shape)
 
 
-def count_long(parts: Parts, captions: list[str], limit: int) -> int:
+def emphasise(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Hidden states `[pieces, 77, width]` of one encoder, each token's times its weight `[pieces, 77]`.
+
+    Then the mean of each piece is made what it was, as AUTOMATIC1111's own emphasis and kohya's weighted captions do it:
+    z · w · mean(z) / mean(z · w). Where the mean is less than a hundredth of the spread there is none to restore and the
+    quotient would be chance, so it is left; otherwise it is held between a half and two.
+    """
+    before = hidden.float()
+    after = before * weights.to(before.device)[..., None]
+    mean, weighed = before.mean((1, 2)), after.mean((1, 2))
+    there = (mean.abs() > 0.01 * before.detach().std((1, 2))) & (weighed != 0)
+    kept = (mean / torch.where(there, weighed, 1.0)).clamp(0.5, 2.0)
+    return (after * torch.where(there, kept, 1.0)[:, None, None]).to(hidden.dtype)
+
+
+def count_long(parts: Parts, captions: list[str], limit: int, weighted: bool = False) -> int:
     """How many of `captions` have more tokens than are read."""
-    return sum(_length(parts, caption) > limit for caption in captions)
+    return sum(_length(parts, caption, weighted) > limit for caption in captions)
 
 
-def pieces_of(parts: Parts, captions: list[str]) -> int:
+def pieces_of(parts: Parts, captions: list[str], weighted: bool = False) -> int:
     """How many pieces the longest of `captions` fills; at least one."""
-    return max(1, *(-(-_length(parts, caption) // PIECE) for caption in captions))
+    return max(1, *(-(-_length(parts, caption, weighted) // PIECE) for caption in captions))
 
 
 def read_at(parts: Parts, clip_skip: int) -> None:
@@ -87,8 +111,15 @@ def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
             encoder.encoder.layers = layers
 
 
-def _length(parts: Parts, caption: str) -> int:
-    return max(len(t(caption, truncation=False, add_special_tokens=False).input_ids) for t in parts.tokenizers.values())
+def _tokens(tokenizer: Any, caption: str, weighted: bool) -> list[tuple[int, float]]:
+    """(token, weight) of the whole caption, without frames. Words of one weight are read together."""
+    read = emphasis.read(caption) if weighted else [(caption, 1.0)]
+    return [(token, weight) for words, weight in read
+            for token in tokenizer(words, truncation=False, add_special_tokens=False).input_ids]
+
+
+def _length(parts: Parts, caption: str, weighted: bool) -> int:
+    return max(len(_tokens(tokenizer, caption, weighted)) for tokenizer in parts.tokenizers.values())
 
 
 def _joined(state: torch.Tensor, batch: int, count: int) -> torch.Tensor:

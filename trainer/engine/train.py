@@ -48,7 +48,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
-    plan = data.Plan(items, config.run.batch_size, config.run.seed, config.images.flip, config.images.crops)
+    images, forms = config.images, data.forms_of(config.images)
+    plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     few = quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
@@ -167,10 +168,12 @@ def look_at_pictures(
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens
-    long = text.count_long(parts, [caption for item in items for caption in item.captions], limit)
+    captions = [caption for item in items for caption in item.captions]
+    long = text.count_long(parts, captions, limit, config.captions.weights)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
-    good = latents.prepare(items, config.images.flip, encoding(tell), config.images.crops)
+    images = config.images
+    good = latents.prepare(items, images.flip, encoding(tell), images.crops, data.forms_of(images))
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))

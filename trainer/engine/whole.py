@@ -135,8 +135,8 @@ def obstacle(config: TrainConfig, guard: Guard, text_learns: bool) -> str:
         return "a step has several passes"
     if config.preservation.prior or config.preservation.folder:
         return "preservation adds a pass"
-    if text_learns and config.captions.max_tokens > PIECE:
-        return "captions come in pieces"
+    if text_learns and (config.captions.max_tokens > PIECE or config.captions.weights):
+        return "captions come in pieces or with weights"
     return ""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.families.base import END, Family, Parts
 from trainer.images import buckets
+from trainer.images.forms import zoom
 
 if TYPE_CHECKING:
     import torch
@@ -58,4 +59,6 @@ def micro_conditioning(look: Look) -> tuple[float, ...]:
     picture, (width, height) = look.item.picture, look.item.bucket
     crop = buckets.crop_box(picture.width, picture.height, (width, height), look.focus)
     left = picture.width - crop.right if look.flipped else crop.left
-    return picture.height, picture.width, round(crop.top * crop.scale), round(left * crop.scale), height, width
+    larger = zoom((width, height), look.form)  # a turned form is scaled up, and its edges are cut off too
+    top, left = (at * crop.scale * larger + side * (larger - 1) / 2 for at, side in ((crop.top, height), (left, width)))
+    return picture.height, picture.width, round(top), round(left), height, width

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from trainer import emphasis
 from trainer.images.limits import LIMITS
 
 _BREAKS = re.compile(r"[\s\x1c-\x1f\x85\u2028\u2029]+")
@@ -56,6 +57,8 @@ class Rules(Protocol):
     def suffix(self) -> str: ...
     @property
     def wildcards(self) -> bool: ...
+    @property
+    def weights(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class CaptionRules:
     prefix: str = ""
     suffix: str = ""
     wildcards: bool = False
+    weights: bool = False
 
 
 def clean(text: str) -> str:
@@ -174,7 +178,7 @@ def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[
     only, never = ({word.casefold() for word in words} for words in (rules.tag_dropout_only, rules.tag_dropout_never))
 
     def stays(part: str) -> bool:
-        name = part.casefold()
+        name = (emphasis.plain(part) if rules.weights else part).casefold()
         return name in never or bool(only and name not in only) or rng.random() >= rules.tag_dropout
 
     return parts[:keep] + [part for part in parts[keep:] if stays(part)]
@@ -210,12 +214,13 @@ def _changed(text: str, rules: Rules, rng: random.Random) -> str:
     middle, _, tail = rest.partition(mark) if mark and mark in rest else (rest, "", "")
     if not (rules.shuffle or rules.tag_dropout > 0 or (mark and mark in text)):
         return text
-    parts, keep = tags(middle), 0 if head else keep
+    split = emphasis.parts if rules.weights else tags
+    parts, keep = split(middle), 0 if head else keep
     if rules.shuffle:
         parts = shuffle(parts, keep, rng)
     if rules.tag_dropout > 0:
         parts = drop(parts, rules, keep, rng)
-    return join(tags(head) + parts + tags(tail))
+    return join(split(head) + parts + split(tail))
 
 
 def estimate_tokens(text: str) -> int:

@@ -7,6 +7,8 @@ A layer's name is its part and its path: `unet.down_blocks.0.attentions.1.transf
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.adapters.families import Module, Modules
@@ -57,14 +59,37 @@ def _parts(layers: Modules, lora: Lora) -> set[str]:
 
 def read_block(line: str) -> tuple[str, int]:
     """`mid_block = 32` as ("mid_block", 32). ValueError where it is not of that form."""
-    name, sign, rank = (word.strip() for word in line.partition("="))
-    if not (name and sign and rank.isascii() and rank.isdigit() and int(rank) <= 512):
+    name, rank = _named(line)
+    if not (rank.isdigit() and int(rank) <= 512):
         raise ValueError(line)
-    return name.removeprefix("unet.").rstrip("."), int(rank)
+    return name, int(rank)
+
+
+def read_factor(line: str) -> tuple[str, float]:
+    """`up_blocks.1 = 0.5` as ("up_blocks.1", 0.5). ValueError where it is not of that form or not within 0 to 100."""
+    name, factor = _named(line)
+    if not (re.fullmatch(r"\d+(\.\d*)?|\.\d+", factor) and float(factor) <= 100):
+        raise ValueError(line)
+    return name, float(factor)
+
+
+def _named(line: str) -> tuple[str, str]:
+    name, sign, number = (word.strip() for word in line.partition("="))
+    if not (name and sign and number.isascii()):
+        raise ValueError(line)
+    return name.rstrip("."), number
+
+
+def fitting(name: str, blocks: Iterable[str]) -> str | None:
+    """Which of `blocks` a layer's name fits, or None: the longest pattern such as `*.attn2.*`, else the longest name of a
+    block around it. What begins without a part is meant in the UNet: `mid_block` is `unet.mid_block`."""
+    names = (name, name.removeprefix("unet."))
+    fit = [b for b in blocks if any(n == b or n.startswith(b + ".") or ("*" in b and fnmatchcase(n, b)) for n in names)]
+    return max(fit, key=lambda block: ("*" in block, len(block.removeprefix("unet."))), default=None)
 
 
 def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
-    """The rank of the longest block name that fits, else the convolutions' own, else the common one.
+    """The rank of the block it is in, else the convolutions' own, else the common one; of OFT the side of its blocks.
 
     alpha / rank is the same in every block, so that all learn equally fast.
     """
@@ -73,11 +98,12 @@ def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
     alpha = lora.alpha / lora.rank * rank
     if wide and lora.conv_alpha is not None:
         alpha = lora.conv_alpha
-    path = name.removeprefix("unet.")
-    fitting = [block for block in blocks if path == block or path.startswith(block + ".")]
-    if fitting:
-        own = blocks[max(fitting, key=len)]
+    block = fitting(name, blocks)
+    if block is not None:
+        own = blocks[block]
         alpha, rank = alpha / rank * own, own
+    if lora.kind == "oft" and rank:  # blocks of one side fill the layer
+        rank = max(side for side in range(1, min(rank, layer.shape[0]) + 1) if layer.shape[0] % side == 0)
     if lora.kind in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
         most = min(layer.shape[0], layer.shape[1] * (layer.shape[2] * layer.shape[3] if len(layer.shape) == 4 else 1))
         alpha, rank = alpha / rank * min(rank, most), min(rank, most)

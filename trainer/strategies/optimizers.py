@@ -5,21 +5,40 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainer.schema import Section
+from trainer.strategies.lora_targets import read_factor
 
 Groups = list[dict[str, Any]]
-"""[{"name": "unet"|"text_encoder…", "params": [...]}]."""
+"""[{"name": "unet"|"text_encoder…", "params": [...], "ratio": how many times the part's rate these learn at}]."""
 
 
-class _Rates(Section):
-    """Fields of every optimiser with learning rates to choose: one for each part."""
+def _factors(lines: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        _ = [read_factor(line) for line in lines]
+    except ValueError:
+        raise ValueError("block_lr_form") from None
+    return lines
+
+
+BlockRates = Annotated[tuple[str, ...], AfterValidator(_factors)]
+
+
+class Rule(Section):
+    """What every optimiser says about itself."""
 
     optional: ClassVar[bool] = False
     """Whether it stands on a library that may be missing or not work on a machine."""
+    one_rate: ClassVar[bool] = False
+    """Whether it takes one rate for everything that learns: what is to be slower or faster is then a share of its step."""
+
+
+class _Rates(Rule):
+    """Fields of every optimiser with learning rates to choose: one for each part."""
+
     lr: float = Field(default=2e-4, gt=0, le=1)
     """The learning rate of the part that draws. Too low learns nothing in the time given, too high turns pictures to noise.
     What counts is this times alpha / rank."""
@@ -28,6 +47,10 @@ class _Rates(Section):
     text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
     """The learning rate of SDXL's second text encoder. Left empty, the same as the first; half of it where words learnt in
     training creep into other prompts."""
+    block_lrs: BlockRates = ()
+    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
+    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
 
@@ -51,7 +74,8 @@ class AdamW(_Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): the dependable choice."""
 
     name: Literal["adamw"] = "adamw"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """torch's own."""
@@ -62,20 +86,41 @@ class AdamW(_Adam):
         )
 
 
-class Prodigy(Section):
-    """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
+class _Finder(Rule):
+    """What optimisers that find one rate for everything by themselves have in common."""
 
     optional: ClassVar[bool] = True
+    one_rate: ClassVar[bool] = True
+    lr: float = Field(default=1.0, gt=0, le=10)
+    """A factor on the rate it finds. Leave at 1; 0.5 for careful."""
+    block_lrs: BlockRates = ()
+    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
+    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """Pulls the adapter gently back to nothing. Seldom worth changing."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """How long past gradients are remembered. Seldom worth changing."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """How long the size of past gradients is remembered. 0.99 adapts faster in short runs."""
+
+    def at_one_rate(self, groups: Groups) -> Groups:
+        """`groups` all at the same factor, as these algorithms require."""
+        for group in groups:
+            group["lr"] = self.lr
+        return groups
+
+
+class Prodigy(_Finder):
+    """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
+
     name: Literal["prodigy"] = "prodigy"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=1.0, gt=0, le=10)
     """A factor on the rate it finds. Leave at 1 and change the next field instead."""
     d_coef: float = Field(default=1.0, gt=0, le=10)
     """How bold the estimate is: 0.5 for careful, 2 for quick."""
-    weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """Pulls the adapter gently back to nothing."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How long past gradients are remembered. Seldom worth changing."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
     """How long the size of past gradients is remembered."""
     bias_correction: bool = True
@@ -84,17 +129,46 @@ class Prodigy(Section):
     """Keep the estimate from growing while the schedule is still warming up."""
 
     def build(self, groups: Groups) -> Any:
-        """A prodigyopt optimiser; all groups share one estimate, as the algorithm requires."""
+        """A prodigyopt optimiser; all groups share one estimate."""
         import prodigyopt
 
         rule: Any = prodigyopt.Prodigy
-
-        for group in groups:
-            group["lr"] = self.lr
         return rule(
-            groups, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, decouple=True,
-            d_coef=self.d_coef, use_bias_correction=self.bias_correction, safeguard_warmup=self.safeguard_warmup,
+            self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
+            decouple=True, d_coef=self.d_coef, use_bias_correction=self.bias_correction, safeguard_warmup=self.safeguard_warmup,
         )
+
+
+class DAdaptAdam(_Finder):
+    """Adam that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023), more carefully than Prodigy."""
+
+    name: Literal["dadapt_adam"] = "dadapt_adam"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+
+    def build(self, groups: Groups) -> Any:
+        """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
+        from pytorch_optimizer import DAdaptAdam as Rule
+
+        return Rule(self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
+                    weight_decouple=True)
+
+
+class DAdaptLion(_Finder):
+    """Lion that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023): half the memory of the Adam form."""
+
+    name: Literal["dadapt_lion"] = "dadapt_lion"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """How long the momentum itself is remembered. Seldom worth changing."""
+
+    def build(self, groups: Groups) -> Any:
+        """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
+        from pytorch_optimizer import DAdaptLion as Rule
+
+        return Rule(self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
+                    weight_decouple=True)
 
 
 class AdamW8bit(_Adam):
@@ -102,15 +176,26 @@ class AdamW8bit(_Adam):
 
     optional: ClassVar[bool] = True
     name: Literal["adamw8bit"] = "adamw8bit"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """bitsandbytes' own; ImportError where it is not installed."""
-        import bitsandbytes  # pyright: ignore[reportMissingImports]
+        return _bitsandbytes(self, "AdamW8bit", groups)
 
-        return bitsandbytes.optim.AdamW8bit(
-            self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay
-        )
+
+class PagedAdamW8bit(_Adam):
+    """8-bit AdamW whose memory moves to the computer's own when the card's runs short (Dettmers et al. 2023). Needs the
+    package bitsandbytes, best on an NVIDIA card."""
+
+    optional: ClassVar[bool] = True
+    name: Literal["paged_adamw8bit"] = "paged_adamw8bit"
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+
+    def build(self, groups: Groups) -> Any:
+        """bitsandbytes' own; ImportError where it is not installed."""
+        return _bitsandbytes(self, "PagedAdamW8bit", groups)
 
 
 class ScheduleFree(_Adam):
@@ -118,7 +203,8 @@ class ScheduleFree(_Adam):
 
     optional: ClassVar[bool] = True
     name: Literal["schedule_free"] = "schedule_free"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=5e-4, gt=0, le=1)
     """The learning rate of the part that draws. Two to five times AdamW's; keep the schedule constant."""
     text_encoder_lr: float = Field(default=1e-4, gt=0, le=1)
@@ -139,7 +225,8 @@ class Lion(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["lion"] = "lion"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=6e-5, gt=0, le=1)
     """The learning rate of the part that draws. A third to a tenth of AdamW's: every step has the full size."""
     text_encoder_lr: float = Field(default=1.5e-5, gt=0, le=1)
@@ -156,11 +243,24 @@ class Lion(_Rates):
         return Rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
 
 
+class Lion8bit(Lion):
+    """Lion that keeps its memory in 8 bits: an eighth of AdamW's. Needs the package bitsandbytes, best on an NVIDIA card."""
+
+    name: Literal["lion8bit"] = "lion8bit"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+
+    def build(self, groups: Groups) -> Any:
+        """bitsandbytes' own; ImportError where it is not installed."""
+        return _bitsandbytes(self, "Lion8bit", groups)
+
+
 class Adafactor(_Rates):
     """Remembers rows and columns only (Shazeer & Stern 2018): nearly no memory of its own."""
 
     name: Literal["adafactor"] = "adafactor"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=3e-3, gt=0, le=1)
     """The learning rate of the part that draws, counted against the size of the weights, so more than AdamW's."""
     text_encoder_lr: float = Field(default=1e-3, gt=0, le=1)
@@ -178,7 +278,8 @@ class CAME(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["came"] = "came"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=1e-4, gt=0, le=1)
     """The learning rate of the part that draws. About half of AdamW's."""
     text_encoder_lr: float = Field(default=2.5e-5, gt=0, le=1)
@@ -196,7 +297,8 @@ class Muon(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["muon"] = "muon"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy finds its own rate."""
+    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
+    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
     lr: float = Field(default=1e-3, gt=0, le=1)
     """The learning rate of the part that draws. About five times AdamW's."""
     text_encoder_lr: float = Field(default=2.5e-4, gt=0, le=1)
@@ -217,3 +319,11 @@ class Muon(_Rates):
             if not group["use_muon"]:
                 group["lr"] /= 5
         return Rule(split, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+def _bitsandbytes(rule: Any, name: str, groups: Groups) -> Any:
+    """The optimiser `name` of bitsandbytes with the fields of `rule`."""
+    import bitsandbytes  # pyright: ignore[reportMissingImports]
+
+    make = getattr(bitsandbytes.optim, name)
+    return make(rule.rated(groups), lr=rule.lr, betas=(rule.beta1, rule.beta2), weight_decay=rule.weight_decay)

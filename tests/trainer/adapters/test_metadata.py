@@ -155,7 +155,8 @@ def test_the_whole_tree_of_options_travels_with_the_file() -> None:
     assert (
         tree["optimizer"]["name"] == "prodigy" and tree["optimizer"]["d_coef"] == 2.0 and tree["images"]["folder"] == ""
     )
-    assert _build(config)["ss_optimizer"].startswith("Prodigy(d_coef=2.0")
+    said = _build(config)["ss_optimizer"]
+    assert said.startswith("Prodigy(") and "d_coef=2.0" in said
 
 
 def test_a_hub_base_is_named_with_its_commit() -> None:

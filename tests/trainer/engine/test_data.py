@@ -9,11 +9,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from trainer.engine import cache
-from trainer.engine.data import Item, Look, Plan, load_items, total_steps
+from trainer.engine.data import Item, Look, Plan, form_of, forms_of, load_items, total_steps
+from trainer.engine.masks import Masks
 from trainer.engine.train import load_base
+from trainer.families.sdxl import micro_conditioning
 from trainer.images import subsets
+from trainer.images.forms import Form
 from trainer.problem import Problem
 
 
@@ -130,6 +135,39 @@ def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypa
     assert len(cut) == 2 * (4 * 1 + 2 * 4)  # four square pictures have one cut, two wide ones four; all of them mirrored
     ours = np.asarray(wide.picture.load().crop(box := _box(places[2])), np.float32) / 127.5 - 1
     assert box[2] - box[0] == 64 and np.abs(made(Look(wide, False, 2)).permute(1, 2, 0).numpy() - ours).mean() < 0.1
+
+
+def test_forms_are_changed_the_same_wherever_a_run_goes_on_kept_encoded_and_followed_by_masks_and_sizes(bench, monkeypatch):
+    config = bench.config("images.buckets=false", "images.variants=3", "images.colour=0.3", "images.turn=10")
+    items = load_items(config, 64)
+    forms = forms_of(config.images)
+    plan = Plan(items, 2, 0, False, 1, forms)
+    looks = [look for batch in islice(plan.batches(), 60) for look in batch]
+    assert [look for batch in islice(plan.batches(20), 40) for look in batch] == looks[40:]
+    mine = {look.form for look in looks if look.item == items[0]}
+    assert len(mine) == 3 and None in mine and form_of(items[0], 0, forms) is None
+    for form in mine - {None}:
+        assert all(0.7 <= factor <= 1.3 for factor in form[:3]) and abs(form.hue) <= 0.03 and abs(form.turn) <= 10
+    assert forms_of(bench.config("images.variants=9").images).count == 1
+    assert {form.turn for form in (form_of(i, 1, forms_of(bench.config("images.colour=0.1").images)) for i in items)} == {0}
+
+    latents = cache.Latents(load_base(config, bench.home), bench.home.cache / "latents")
+    made, seen = cache._pixels, []
+    monkeypatch.setattr(cache, "_pixels", lambda look: (seen.append(look), made(look))[1])
+    assert latents.prepare(items, False, lambda done, of: None, 1, forms) == items and len(seen) == 3 * 6
+    means = torch.stack([latents.posterior(look).mean for look in seen if look.item == items[0]])
+    assert len(seen) == 18 and torch.cdist(means.flatten(1), means.flatten(1)).fill_diagonal_(1).min() > 1e-3
+    plain = cache.Latents(latents.parts, bench.home.cache / "latents")
+    assert plain.prepare(items, False, lambda done, of: None) == items and len(seen) == 18  # the picture itself has one name
+
+    form = Form(1, 1, 1, 0, 10.0)
+    Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).save(bench.folder / "0000.mask.png")
+    straight, turned = (Masks(0.0).of([Look(items[0], False, 0, f)], 64, 64)[0, 0] for f in (None, form))
+    falls = (turned[1:] - turned[:-1]).mean() / (turned[:, 1:] - turned[:, :-1]).mean()
+    assert abs(float(falls) + np.tan(np.radians(10))) < 0.02 and (straight[1:] - straight[:-1]).abs().max() == 0
+    larger = np.cos(np.radians(10)) + np.sin(np.radians(10))
+    told = micro_conditioning(Look(items[-1], False, 0, form))  # 96 x 64 cut to 64 x 64: 16 pixels off on each side
+    assert told == (64, 96, round(32 * (larger - 1)), round(16 * larger + 32 * (larger - 1)), 64, 64)
 
 
 def _box(focus: tuple[float, float]) -> tuple[int, int, int, int]:

@@ -82,7 +82,7 @@ def _look(parts) -> torch.Tensor:
     """What the model gives for one caption, one noise, one timestep."""
     tokens = parts.family.tokens(parts, ["blobby, a red blob"])
     picture = SimpleNamespace(width=64, height=64, focus=None)
-    look = SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=(64, 64)), flipped=False, focus=None)
+    look = SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=(64, 64)), flipped=False, focus=None, form=None)
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         told = parts.family.encode(parts, tokens) | parts.family.describe(parts, [look])

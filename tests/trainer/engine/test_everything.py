@@ -11,13 +11,18 @@ from safetensors import safe_open
 from trainer import events
 
 WORDS = (
-    "run.steps=4", "save.every=2", "run.ema=0.9", "optimizer.name=schedule_free", "optimizer.lr=0.01", "schedule.name=restarts",
-    "loss.kind=huber", "loss.weighting=debiased", "loss.masks=true", "noise.pyramid=4", "noise.perturbation=0.1",
+    "run.steps=4", "save.every=2", "run.ema=0.9", "optimizer.name=schedule_free", "optimizer.lr=0.01",
+    "optimizer.block_lrs=mid_block = 0.5\n*.attn2.* = 2",
+    "schedule.name=restarts",
+    "loss.kind=huber", "loss.huber_schedule=snr", "loss.weighting=debiased", "loss.masks=true",
+    "noise.pyramid=4", "noise.perturbation=0.1",
     "noise.timesteps=logit_normal", "noise.timestep_max=900", "preservation.prior=0.5", "preservation.prior_word=thing",
     "preservation.weight=0.5", "preservation.caption=a thing", "validation.share=0.2", "validation.every=2",
     "captions.shuffle=true", "captions.keep_separator=|||", "captions.tag_dropout=0.3", "captions.wildcards=true",
-    "captions.prefix=drawn", "captions.suffix=fine", "captions.lines=true", "captions.max_tokens=150", "captions.clip_skip=2",
+    "captions.prefix=drawn", "captions.suffix=fine", "captions.lines=true", "captions.weights=true",
+    "captions.max_tokens=150", "captions.clip_skip=2",
     "images.resolutions=72", "images.upscale=false", "images.flip=true",
+    "images.colour=0.2", "images.turn=8", "images.variants=2",
 )
 
 
@@ -27,7 +32,7 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
             small = image.resize((40, 40))
         small.save(file) if file.stem < "0004" else file.unlink()
     shutil.copytree(bench.folder, tmp_path / "things")
-    (bench.folder / "0000.txt").write_text("blob ||| {red|blue}, round\na thing, round, small")
+    (bench.folder / "0000.txt").write_text("blob ||| {red|blue}, (round, [big]:1.3)\na thing, round, small")
     mask = np.zeros((40, 40), np.uint8)
     mask[8:24, 16:32] = 255
     Image.fromarray(mask).save(bench.folder / "0001.mask.png")
@@ -49,4 +54,5 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
         assert all((one.get_tensor(key) == two.get_tensor(key)).all() for key in one.keys())  # noqa: SIM118
         told = one.metadata()
     assert told["ss_clip_skip"] == "2" and told["ss_loss_type"] == "huber" and told["ss_min_snr_gamma"] == "None"
-    assert told["ss_multires_noise_iterations"] == "4" and told["ss_masked_loss"] == "True"
+    assert told["ss_huber_schedule"] == "snr" and "block_lrs=['mid_block = 0.5', '*.attn2.* = 2']" in told["ss_optimizer"]
+    assert told["ss_color_aug"] == "True" and told["ss_multires_noise_iterations"] == "4" and told["ss_masked_loss"] == "True"

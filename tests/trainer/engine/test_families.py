@@ -288,7 +288,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
 
 def look(width, height, bucket, focus=None, flipped=False):
     picture = SimpleNamespace(width=width, height=height, focus=focus)
-    return SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=bucket), flipped=flipped, focus=focus)
+    return SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=bucket), flipped=flipped, focus=focus, form=None)
 
 
 def test_the_size_of_the_picture_and_the_exact_cut_are_told():

@@ -13,7 +13,7 @@ from trainer.engine.average import Average
 from trainer.engine.guard import Guard
 
 CPU = torch.device("cpu")
-OPTIMIZERS = [name for name in option("optimizer.name").choices if name != "adamw8bit"]
+OPTIMIZERS = [name for name in option("optimizer.name").choices if "8bit" not in name]
 
 
 class Layers:
@@ -84,9 +84,37 @@ def test_an_optimiser_learns_and_goes_on_exactly(name, ema):
         assert torch.equal(everything(first), saved)
 
 
-def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_block_learns_so_many_times_as_fast_with_every_optimiser(name):
+    """Four matrices alike, in groups of their own ratio: the first step is that share of the first one's."""
+    ratios = [1.0, 0.5, 2.0, 0.0]
+
+    class Alike(Layers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.aims = [self.aims[0]] * 4
+            for weight in self.weights[1:]:
+                weight.data.copy_(self.weights[0])
+
+        def groups(self):
+            return [{"name": "unet", "params": [w], "ratio": r} for w, r in zip(self.weights, ratios, strict=True)]
+
+    layers = Alike()
+    guard = Guard(load.build({}, overrides=[f"optimizer.name={name}", "optimizer.weight_decay=0"]), layers, CPU)
+    before = layers.weights[0].detach().clone()
+    steps(guard, layers, 0, 1)
+    moves = [weight.detach() - before for weight in layers.weights]
+    assert moves[0].abs().max() > 0
+    for move, ratio in zip(moves, ratios, strict=True):
+        assert torch.allclose(move, ratio * moves[0], rtol=1e-3, atol=1e-7), ratio
+    steps(guard, layers, 1, 6)
+    assert torch.equal(layers.weights[3].detach(), before)
+
+
+@pytest.mark.parametrize("name", ["adamw8bit", "paged_adamw8bit", "lion8bit"])
+def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    guard = Guard(load.build({}, overrides=["optimizer.name=adamw8bit"]), Layers(), CPU)
+    guard = Guard(load.build({}, overrides=[f"optimizer.name={name}"]), Layers(), CPU)
     assert isinstance(guard.optimizer, torch.optim.AdamW) and guard.instead.startswith("ModuleNotFoundError")
     assert guard.rates() == {"unet": 2e-4, "text_encoder": 5e-5}
 

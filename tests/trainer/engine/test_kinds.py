@@ -21,6 +21,8 @@ CASES = {
     "dora": ["lora.kind=dora", "lora.targets=all"],
     "loha": ["lora.kind=loha", "lora.targets=all", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
     "lokr": ["lora.kind=lokr", "lora.targets=all", "lora.lokr_factor=4", "lora.rank=2", "lora.alpha=3"],
+    "oft": ["lora.kind=oft", "lora.targets=all", "lora.rank=8", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+    "ia3": ["lora.kind=ia3", "lora.targets=all", "lora.rank_dropout=0.2"],
     "pissa": ["lora.start=pissa", "lora.targets=all"],
     "olora with rslora": ["lora.start=olora", "lora.kind=rslora"],
     "lora with all brakes": ["lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2", "lora.max_norm=0.05",
@@ -52,6 +54,7 @@ def test_at_first_no_kind_changes_anything(loaded, case):
     bare, before = _look(parts), base_hash(parts)
     adapter = Adapter(parts, config)
     assert torch.allclose(_look(parts), bare, atol=2e-6) and base_hash(parts) == before
+    assert case not in ("oft", "ia3") or torch.equal(_look(parts), bare)
     assert all(p.requires_grad and p.dtype == torch.float32 for p in adapter.parameters())
     assert not any(k.requires_grad for layer in adapter.layers.values() for k in KINDS[config.lora.kind].keeps(layer).values())
 
@@ -131,8 +134,32 @@ def test_the_ratio_of_lora_plus_reaches_the_second_factor_alone(loaded):
     assert guard.rates() == pytest.approx({"unet": 0.001, "text_encoder": 0.0001})
 
 
+def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_encoder(loaded):
+    from trainer.engine.guard import Guard
+
+    lines = "mid_block = 0.5\n*.attn2.* = 2\ntext_encoder.encoder.layers.1 = 0"
+    words = ["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001", f"optimizer.block_lrs={lines}"]
+    config = load.build({}, overrides=words)
+    adapter = Adapter(deepcopy(loaded), config)
+    guard = Guard(config, adapter, torch.device("cpu"))
+    groups = zip(guard.optimizer.param_groups, guard.base_rates, strict=True)
+    rates = {id(p): rate for group, rate in groups for p in group["params"]}
+    for (part, name), layer in adapter.layers.items():
+        factor = 0 if "layers.1." in name else 2 if "attn2" in name else 0.5 if "mid_block" in name else 1
+        for what, tensor in adapter.kind.learns(layer).items():
+            expected = (0.001 if part == "unet" else 0.0001) * factor * (8 if what == "up" else 1)
+            assert rates.pop(id(tensor)) == pytest.approx(expected), (part, name, what)
+    assert not rates
+    guard.update(torch.tensor(1.0), 1.0)
+    assert guard.rates() == pytest.approx({"unet": 0.001, "text_encoder": 0.0001})
+    with pytest.raises(Problem) as told:
+        Adapter(deepcopy(loaded), load.build({}, overrides=["optimizer.block_lrs=up_block.1 = 2"]))
+    assert (told.value.code, told.value.field) == ("block_unknown", "optimizer.block_lrs")
+
+
 @pytest.mark.parametrize(("kind", "layout"), [
     ("lora", "kohya"), ("lora", "diffusers"), ("rslora", "diffusers"), ("dora", "kohya"), ("loha", "kohya"), ("lokr", "kohya"),
+    ("oft", "kohya"), ("ia3", "kohya"),
 ])
 def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layout):
     words = [f"lora.kind={kind}", "lora.rank=4", "lora.alpha=3"]

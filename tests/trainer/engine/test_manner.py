@@ -13,7 +13,7 @@ from PIL import Image
 from tests.trainer.engine import tiny
 from trainer import bases, files
 from trainer.adapters import manner
-from trainer.adapters.file import read_header
+from trainer.adapters.file import read_header, rewrite
 from trainer.adapters.fold import Use
 from trainer.commands import sample
 from trainer.config import load
@@ -122,6 +122,40 @@ def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, 
     assert studio.notes == [] and not np.array_equal(np.asarray(long.image), np.asarray(cut.image))
 
 
+def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, capsys):
+    """In the run's own pictures, in the preview and on the command line, by one reading of them."""
+    prompt = "a (blob:1.6), [red]"
+    config = bench.config("run.steps=1", "captions.weights=true", samples={"prompts": [prompt], "steps": 2})
+    with_weights = bench.train(config)
+    told = read_header(with_weights).metadata["atelier.config"]
+    other = told.replace('"weights":true', '"weights":false')
+    without = rewrite(with_weights, bench.home.loras / "plain.safetensors", {"atelier.config": other})
+    assert told != other
+    base = bases.find(bench.home, str(bench.base))
+    studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
+
+    def draw(prompt: str, *files, weights: bool = False) -> np.ndarray:
+        asked = _asked(base, *map(Use, files)) | {"prompt": prompt, "weights": weights}
+        (drawn,) = studio.draw(DrawRequest(**asked))
+        assert ("weights" in drawn.facts) is (weights or with_weights in files)
+        return np.asarray(drawn.image)
+
+    asked = draw(prompt, with_weights)
+    with Image.open(bench.run().sample(1, 0)) as image:
+        assert np.array_equal(asked, np.asarray(image))
+    assert np.array_equal(asked, draw(prompt, without, weights=True))
+    assert not np.array_equal(asked, draw(prompt, without))
+    assert not np.array_equal(asked, draw("a blob, red", with_weights))
+    draw(prompt, without, with_weights)
+    assert studio.notes == []  # the two do not disagree: one of them reads weights, so both are drawn so
+
+    out = bench.home.root / "out"
+    assert sample.main([str(without), "--home", str(bench.home.root), "--base", str(bench.base), "--prompt", prompt,
+                        "--seed", "7", "--steps", "2", "--width", "64", "--height", "64", "--out", str(out), "--weights"]) == 0
+    with Image.open(out / "p0_s1.00.png") as image:
+        assert np.array_equal(np.asarray(image), asked)
+
+
 def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     from trainer.adapters import file
 
@@ -138,6 +172,9 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     other = json.dumps({"model": {"prediction": "v_prediction"}})
     assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
     assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
+    for captions in ([], {"weights": "yes"}, {"weights": 1}):
+        assert not told(**{"atelier.config": json.dumps({"captions": captions})}).weights
+    assert told(**{"atelier.config": json.dumps({"captions": {"weights": True}})}) == manner.Manner(weights=True)
     assert told(**{"atelier.config": "[", "atelier.run": "[]", "ss_zero_terminal_snr": "True"}) == manner.Manner()
 
 

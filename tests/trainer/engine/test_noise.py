@@ -57,6 +57,15 @@ def test_debiased_weights_by_prediction():
     assert terminal.tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_the_border_of_huber_follows_the_noise_as_the_formulas_say():
+    schedule, t, c = NoiseSchedule(ALPHA, "v_prediction"), torch.tensor([0, 1, 2, 3]), 0.2
+    assert schedule.huber_threshold(t, "constant", c).tolist() == pytest.approx([c] * 4)
+    assert schedule.huber_threshold(t, "exponential", c).tolist() == pytest.approx([c ** (n / 4) for n in range(4)])
+    sigma = [((1 - float(a)) / float(a)) ** 0.5 for a in ALPHA[:3]]
+    expected = [(1 - c) / (1 + s) ** 2 + c for s in sigma] + [c]  # where nothing of the picture is left, c itself
+    assert schedule.huber_threshold(t, "snr", c).tolist() == pytest.approx(expected)
+
+
 def test_schedule_is_read_from_the_base():
     from diffusers import DDIMScheduler, PNDMScheduler
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.trainer.engine.test_guard import CPU, OPTIMIZERS, Layers, everything, steps
 from trainer.config import load
-from trainer.config.options import option, options
+from trainer.config.options import options
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, load_items
@@ -26,8 +26,8 @@ OTHER = {
     "bias_correction": "false", "safeguard_warmup": "false", "momentum": "0.5",
 }  # fmt: skip
 """A value far from the default for every field of every optimiser."""
-ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr"}
-"""Not a field of one, and the second rate of SDXL: test_families."""
+ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr", "optimizer.block_lrs"}
+"""Not a field of one, the second rate of SDXL (test_families), and the factors of blocks (test_kinds, test_guard)."""
 FIELDS = [
     (name, known.name.removeprefix("optimizer.")) for known in options() for name in known.variants or OPTIMIZERS
     if known.name.startswith("optimizer.") and known.name not in ELSEWHERE and name in OPTIMIZERS
@@ -36,7 +36,7 @@ FIELDS = [
 
 def learnt(name: str, *words: str) -> torch.Tensor:
     """Lion sees signs alone: only a rate that overshoots shows what it remembers."""
-    layers, rate = Layers(), ["optimizer.lr=0.05"] if name == "lion" else []
+    layers, rate = Layers(), {"lion": ["optimizer.lr=0.05"], "dadapt_lion": ["optimizer.lr=10"]}.get(name, [])
     config = load.build({}, overrides=[f"optimizer.name={name}", *rate, *words])
     steps(Guard(config, layers, CPU), layers, 0, 12)
     return everything(layers)
@@ -149,13 +149,14 @@ def test_latents_kept_or_not_give_the_same_file_and_so_many_checkpoints_stay(ben
 
 CROWDED = {
     "schedule_free": ("run.ema=0.9", "lora.max_norm=0.05", "lora.dropout=0.2", "lora.rank_dropout=0.2"),
-    "muon": ("lora.kind=dora", "lora.targets=all", "lora.module_dropout=0.2"), "prodigy": ("run.ema=0.9", "optimizer.lr=1"),
+    "muon": ("lora.kind=dora", "lora.targets=all", "lora.module_dropout=0.2"),
+    "prodigy": ("run.ema=0.9", "optimizer.lr=1", "optimizer.block_lrs=*.attn2.* = 0.5"),
     "came": ("lora.kind=lokr", "lora.lokr_factor=4"),
 }  # fmt: skip
 """What keeps averages, caps or leaves out, together with the optimisers that could be at odds with it."""
 
 
-@pytest.mark.parametrize("name", [name for name in option("optimizer.name").choices if name not in ("adamw", "adamw8bit")])
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "adamw"])
 def test_every_optimiser_trains_a_whole_run_and_goes_on_exactly(bench, name: str) -> None:
     small(bench.folder)
     words = ["run.steps=3", "save.every=2", "samples.steps=1", "images.upscale=false", "lora.only=attn",

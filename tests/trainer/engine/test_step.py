@@ -89,10 +89,18 @@ def weight(s: float, kind: str, rule: str) -> float:
     return (x0 / s if s else 1.0) if kind == "epsilon" else (x0 + 1) / (s + 1)
 
 
-def pointwise(e: torch.Tensor, rule: str) -> torch.Tensor:
+def pointwise(e: torch.Tensor, rule: str, c: torch.Tensor) -> torch.Tensor:
     if rule == "mse":
         return e * e
-    return 2 * 0.1 * (torch.sqrt(e * e + 0.01) - 0.1) if rule == "huber" else 2 * (torch.sqrt(e * e + 0.01) - 0.1)
+    soft = 2 * (torch.sqrt(e * e + c**2) - c)
+    return c * soft if rule == "huber" else soft
+
+
+def border(t: torch.Tensor, a: torch.Tensor, schedule: str) -> torch.Tensor:
+    """Of Huber at each timestep, one line a schedule; c is 0.1."""
+    falling = {"constant": 0.1 + 0 * a, "exponential": 0.1 ** (t.view(-1, 1, 1, 1) / 1000),
+               "snr": 0.9 / (1 + ((1 - a) / a) ** 0.5) ** 2 + 0.1}
+    return falling[schedule]
 
 
 CASES = {
@@ -100,7 +108,8 @@ CASES = {
     "min_snr": (),
     "debiased": ("loss.weighting=debiased",),
     "huber": ("loss.kind=huber", "loss.weighting=none"),
-    "smooth_l1": ("loss.kind=smooth_l1",),
+    "smooth_l1": ("loss.kind=smooth_l1", "loss.huber_schedule=exponential"),
+    "huber_snr": ("loss.kind=huber", "loss.huber_schedule=snr"),
     "masked": ("loss.masks=true", "loss.mask_floor=0.25", "images.flip=true"),
     "prior": ("preservation.prior=0.7", "preservation.prior_word=thing"),
     "class_pictures": ("preservation.weight=0.5", "preservation.caption=a thing"),
@@ -139,7 +148,8 @@ def test_a_step_is_what_the_formulas_say(world, case):
             a = bars[batch.t].view(-1, 1, 1, 1)
             noisy = a.sqrt() * batch.x0 + (1 - a).sqrt() * batch.shown
             target = batch.noise if kind == "epsilon" else a.sqrt() * batch.noise - (1 - a).sqrt() * batch.x0
-            values = pointwise(reference.answer(noisy, batch.t, batch.captions) - target, config.loss.kind)
+            c = border(batch.t, a, config.loss.huber_schedule)
+            values = pointwise(reference.answer(noisy, batch.t, batch.captions) - target, config.loss.kind, c)
             for i, look in enumerate(seen):
                 mask = torch.ones(1, *batch.x0.shape[-2:])
                 if case == "masked" and look.item.picture.id == "0001":

@@ -46,12 +46,65 @@ def test_clip_skip_reads_the_layer_before_the_last_through_the_final_norm(bench)
     assert problem.value.code == "clip_skip_layers" and problem.value.params == {"layers": 2}
 
 
-def test_kept_encodings_are_those_made_anew(bench):
-    config = bench.config("lora.text_encoder=false", "captions.max_tokens=150")
+@pytest.mark.parametrize("limit", [75, 150])
+def test_a_weighted_word_counts_so_much_and_the_mean_stays(bench, limit):
+    """z · w · mean(z) / mean(z · w) in each piece, written out; the base's own words are those without brackets."""
+    parts = load_base(bench.config(), bench.home)
+    encoder, tokenizer = parts.text_encoders["text_encoder"], parts.tokenizers["text_encoder"]
+    with torch.no_grad():
+        encoder.final_layer_norm.bias.fill_(0.1)  # trained encoders have a mean; this one is random
+        front = "red, " * (70 if limit == 150 else 1)
+        got = text.encode(parts, [f"{front}(a cat:1.5) \\(thing\\)", "a cat"], limit, True)["hidden"]
+        plain = text.encode(parts, [f"{front}a cat (thing)", "a cat"], limit)["hidden"]
+    before, between = (len(tokenizer(words, add_special_tokens=False).input_ids) for words in (front, "a cat"))
+    weights = torch.ones(limit // 75, 77)
+    for place in range(before, before + between):
+        weights[place // 75, 1 + place % 75] = 1.5
+    assert before + between > 75 or limit == 75
+    for piece, weight in enumerate(weights):
+        z = plain[0, 77 * piece : 77 * piece + 77]
+        expected = z * weight[:, None] * z.mean() / (z * weight[:, None]).mean()
+        assert torch.allclose(got[0, 77 * piece : 77 * piece + 77], expected, atol=1e-5)
+    assert torch.equal(got[1], plain[1]) and not torch.allclose(got[0], plain[0], atol=1e-2)
+    assert text.count_long(parts, ["(a:1.2) [b]"], 2, True) == 0 and text.count_long(parts, ["(a:1.2) [b]"], 2) == 1
+
+
+def test_without_a_mean_to_restore_words_are_scaled_alone():
+    hidden = torch.randn(2, 77, 16, generator=torch.Generator().manual_seed(0))
+    hidden = hidden - hidden.mean((1, 2), keepdim=True)
+    weights = torch.ones(2, 77)
+    weights[0, 3] = 0.5
+    made = text.emphasise(hidden, weights)
+    assert torch.allclose(made[0, 3], hidden[0, 3] / 2) and torch.equal(made[1], hidden[1])
+    hidden[1] += 1.0
+    weights[1] = -50.0  # far beyond sense: held, not blown up
+    assert torch.allclose(text.emphasise(hidden, weights)[1], hidden[1] * -50 * 0.5)
+
+
+def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_stays(tmp_path):
+    from tests.trainer.engine import tiny
+    from trainer import bases
+    from trainer.families import family
+    from trainer.home import Home
+
+    facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", "sdxl", words=4096)))
+    parts = family("sdxl").load(facts, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        got, plain = text.encode(parts, ["a (cat:0.5)"], 75, True), text.encode(parts, ["a cat"], 75)
+    weights = torch.ones(1, 77)
+    weights[0, 2] = 0.5
+    first, second = (text.emphasise(state, weights) for state in plain["hidden"].split(tiny.XL_WIDTHS, dim=-1))
+    assert torch.equal(got["pooled"], plain["pooled"]) and torch.equal(got["hidden"], torch.cat([first, second], -1))
+
+
+@pytest.mark.parametrize("words", [(), ("captions.weights=true",)])
+def test_kept_encodings_are_those_made_anew(bench, words):
+    config = bench.config("lora.text_encoder=false", "captions.max_tokens=150", *words)
     parts = load_base(config, bench.home)
     maker = StepMaker(config, parts, Adapter(parts, config), Latents(parts, bench.home.cache / "latents"))
-    first = maker._condition(["a cat", LONG, "a cat"])["hidden"]
-    again = maker._condition([LONG, "", "a cat"])["hidden"]
-    anew = text.encode(parts, [LONG, "", "a cat"], 150)["hidden"]
+    cat = "a (cat:1.4)"
+    first = maker._condition([cat, LONG, cat])["hidden"]
+    again = maker._condition([LONG, "", cat])["hidden"]
+    anew = text.encode(parts, [LONG, "", cat], 150, bool(words))["hidden"]
     assert torch.equal(first[1], again[0]) and torch.equal(first[0], again[2])
     assert torch.allclose(again, anew, atol=1e-6)

@@ -138,6 +138,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(bench):
     assert tensors(resumed) == straight
 
 
+def test_a_checkpoint_belongs_to_what_is_asked_otherwise_than_by_itself_alone(bench):
+    """So that a later version with more options takes it too; every choice but names and samples makes it another's."""
+    plain = checkpoint.config_hash(bench.config())
+    assert plain == checkpoint.config_hash(bench.config("samples.steps=9", "save.name=other", "images.turn=0"))
+    others = ("images.turn=5", "optimizer.name=muon", "optimizer.name=came", "schedule.name=rex", "captions.weights=true",
+              "loss.huber_schedule=snr", "optimizer.block_lrs=mid_block = 2")
+    assert len({plain, *(checkpoint.config_hash(bench.config(word)) for word in others)}) == 1 + len(others)
+
+
 def test_a_half_written_checkpoint_does_not_exist(bench):
     run = bench.run()
     half = run.checkpoints / "000009.tmp-abc"

@@ -134,6 +134,15 @@ def test_prefix_and_suffix_stand_around_and_may_hold_the_trigger() -> None:
     assert look("a", prefix="x", dropout=1.0) == ""
 
 
+def test_what_stands_in_brackets_stays_together_where_brackets_are_weights() -> None:
+    text = "ohwx, (a, b:1.2), [c, d], e"
+    rules = CaptionRules(shuffle=True, tag_dropout=1.0, tag_dropout_only=("a, b",), weights=True)
+    seen = {training_caption(text, rules, random.Random(seed)) for seed in range(40)}
+    assert seen == {"ohwx, [c, d], e", "ohwx, e, [c, d]"}
+    plain = CaptionRules(tag_dropout=1.0, tag_dropout_only=("e",))
+    assert training_caption(text, plain, random.Random(0)) == "ohwx, (a, b:1.2), [c, d]"
+
+
 def test_braces_are_a_choice_only_when_asked() -> None:
     assert look("a {red|blue} hat") == "a {red|blue} hat"
     seen = {training_caption("a {red|{dark|light} blue} {x}", CaptionRules(wildcards=True), random.Random(i))
