@@ -28,6 +28,8 @@ def choose(parts: Parts, adapter: Adapter, memory: Memory, tell: Callable[[str],
         return "eager: asked"
     if parts.device.type != "cuda":
         return f"eager: {parts.device.type} has no graphs"
+    if getattr(adapter, "word", None) is not None:
+        return "eager: a word's own vectors stand elsewhere in every caption"
     if getattr(adapter, "dropping", False):
         return "eager: dropout draws anew at every step"
     if parts.unet.is_gradient_checkpointing:  # reading the state of chance is not allowed while capturing; nothing draws

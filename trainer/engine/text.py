@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from trainer.engine import words
 from trainer.families import Parts
 from trainer.problem import Problem
 
@@ -25,12 +26,15 @@ def encode(parts: Parts, captions: list[str], limit: int = PIECE) -> dict[str, t
     by side, `[batch, pieces · 77, width]`, as AUTOMATIC1111, Forge and ComfyUI draw; shorter captions get empty pieces.
     A pooled `[batch, width]` state is the first piece's.
     """
+    captions = words.spelt(parts, captions)
     if limit <= PIECE:
-        return parts.family.encode(parts, parts.family.tokens(parts, captions))
+        with words.placed(parts, parts.family.tokens(parts, captions)) as tokens:
+            return parts.family.encode(parts, tokens)
     count = limit // PIECE
     ids = {name: pieces(tokenizer, captions, count) for name, tokenizer in parts.tokenizers.items()}
     flat = {name: rows.flatten(0, 1).to(parts.device, non_blocking=True) for name, rows in ids.items()}
-    made = parts.family.encode(parts, flat)
+    with words.placed(parts, flat) as tokens:
+        made = parts.family.encode(parts, tokens)
     return {name: _joined(state, len(captions), count) for name, state in made.items()}
 
 
@@ -88,6 +92,7 @@ def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
 
 
 def _length(parts: Parts, caption: str) -> int:
+    (caption,) = words.spelt(parts, [caption])
     return max(len(t(caption, truncation=False, add_special_tokens=False).input_ids) for t in parts.tokenizers.values())
 
 

@@ -28,13 +28,17 @@ class _Rates(Section):
     text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
     """The learning rate of SDXL's second text encoder. Left empty, the same as the first; half of it where words learnt in
     training creep into other prompts."""
+    embedding_lr: float = Field(default=1e-3, gt=0, le=1)
+    """The learning rate of the trigger's own token vectors, where they are learnt. Too low and the word keeps the meaning it
+    started from, too high and it drowns out the other words; without a LoRA beside it about five times as much."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
 
     def rated(self, groups: Groups) -> Groups:
         """`groups` with each its learning rate."""
         second = self.text_encoder_2_lr or self.text_encoder_lr
-        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second}
+        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second,
+                 "embedding": self.embedding_lr}  # fmt: skip
         for group in groups:
             group["lr"] = rates[group["name"]]
         return groups
