@@ -156,7 +156,7 @@ def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Si
     """The commit, and everything it holds."""
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=_endpoint(), token=token).model_info(name, revision=revision, files_metadata=True, timeout=20)
+    info = HfApi(endpoint=endpoint(), token=token).model_info(name, revision=revision, files_metadata=True, timeout=20)
     sizes = {item.rfilename: (int(item.size or 0), item.lfs.sha256 if item.lfs else None) for item in info.siblings or []}
     return str(info.sha), sizes
 
@@ -189,7 +189,7 @@ def _fetch(
     from huggingface_hub import snapshot_download
 
     snapshot_download(
-        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=_endpoint(),
+        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=endpoint(),
         max_workers=2, tqdm_class=_bar(progress, total),
     )  # fmt: skip
 
@@ -233,7 +233,8 @@ def _room(folder: Path, needed: int, name: str, field: str | None) -> None:
         raise Problem("hub_room", field=field, base=name, needed=f"{needed / 2**30:.1f}")
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """The address of the hub; None is Hugging Face's own."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
