@@ -17,6 +17,7 @@ from trainer.texts import t
 if TYPE_CHECKING:
     from app.drafts import Drafts
     from trainer.bases import BaseFacts
+    from trainer.images.captioners.job import Captioning
     from trainer.images.image_set import ImageSet
     from trainer.jobs.jobs import Jobs
     from trainer.jobs.preview import PreviewClient
@@ -58,6 +59,12 @@ class Services:
         from app.drafts import Drafts
 
         return Drafts(self.home)
+
+    @cached_property
+    def captions(self) -> Captioning:
+        from trainer.images.captioners.job import Captioning
+
+        return Captioning(self.home)
 
     def bases(self) -> list[BaseFacts]:
         """The base models that can be taught, the embedded one first."""
@@ -120,6 +127,8 @@ class Services:
             self.jobs.close()
         if "preview" in self.__dict__:
             self.preview.close()
+        if "captions" in self.__dict__:
+            self.captions.close()
 
 
 @dataclass(frozen=True)

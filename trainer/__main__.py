@@ -15,6 +15,7 @@ COMMANDS = {
     "sample": "trainer.commands.sample",
     "demo": "trainer.commands.demo",
     "check": "trainer.images.check",
+    "caption": "trainer.commands.caption",
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
@@ -24,6 +25,7 @@ COMMANDS = {
 """For people: module, or module:function where the function is not called `main`."""
 INTERNAL = {
     "run": "trainer.jobs.child",
+    "captions-worker": "trainer.images.captioners.worker",
     "forecast": "trainer.engine.forecast",
     "preview-worker": "trainer.engine.preview_worker",
 }

@@ -15,6 +15,7 @@ from trainer.adapters.families import Modules, TextEncoder, UNet, family_modules
 from trainer.base_facts import SUPPORTED, BaseFacts, read_file, read_folder
 from trainer.files import read_json
 from trainer.home import PROJECT, Home
+from trainer.images import captioners
 from trainer.problem import Problem
 
 __all__ = ["BaseFacts", "download", "find", "find_vae", "layers", "list_bases", "refused_bases"]
@@ -169,7 +170,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
         return
     for entry in entries:
         path = Path(entry.path)
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name == captioners.PLACE:
             continue
         if entry.is_dir():
             if (path / "model_index.json").is_file():

@@ -1,6 +1,7 @@
-"""Base models from a model hub: only safetensors, only from `owner/name`, pinned to a commit, checked by hash.
+"""Models from a model hub: never a pickle, never code, only from `owner/name`, pinned to a commit, checked by hash.
 
-`bases.find` asks what is here, `bases.download` fetches. The address of the hub is HF_ENDPOINT where it is set.
+`bases.find` asks which bases are here, `bases.download` fetches one; captioners call `fetch` for the files they name. The
+address of the hub is HF_ENDPOINT where it is set.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,9 @@ _EXPECTED = (
 """(family, side, what an id contains): only what the presets expect of a base before it is here and says so itself."""
 
 Progress = Callable[[int, int], None]
+Sizes = dict[str, tuple[int, str | None]]
+"""{file: (bytes, sha256 or None)}."""
+Chooser = Callable[[str, str | None, str | None], tuple[str, Sizes]]
 
 
 def parse(given: str) -> tuple[str, str | None] | None:
@@ -87,37 +92,78 @@ def download(facts: BaseFacts, home: Home, *, token: str | None = None, progress
     here = local(home, name, revision)
     if here is not None:
         return here
-    folder_name = name.replace("/", "--") + (f"@{revision.replace('/', '-')[:40]}" if revision else "")
-    partial = home.models / f".{folder_name}.partial"
-    with _told(name, revision, token):
-        commit, wanted = _choose(name, revision, token)
+    check = partial(_is_base, name=name)
+    return _bring(name, revision, home.models, _choose, token, progress, "model.base", check)
+
+
+def fetch(name: str, commit: str, wanted: re.Pattern[str], into: Path, *, progress: Progress | None = None) -> Path:
+    """The folder with the files of `owner/name` at `commit` whose path fits `wanted`, fetched below `into` if need be."""
+    here = fetched(name, commit, into)
+    if here is not None:
+        return here
+
+    def choose(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
+        sha, listed = _listed(name, revision, token)
+        return sha, {file: facts for file, facts in listed.items() if wanted.fullmatch(file)}
+
+    return _bring(name, commit, into, choose, None, progress, None, lambda folder: None)
+
+
+def fetched(name: str, commit: str, into: Path) -> Path | None:
+    """Where `fetch` put the files, or None where they have not been fetched."""
+    here = into / _folder_name(name, commit)
+    return here if stamp(here).get("revision") == commit else None
+
+
+def _folder_name(name: str, revision: str | None) -> str:
+    return name.replace("/", "--") + (f"@{revision.replace('/', '-')[:40]}" if revision else "")
+
+
+def _is_base(folder: Path, name: str) -> None:
+    """Problem where what was fetched is no base that can be read."""
+    for file in folder.rglob("*.safetensors"):
+        read_header(file, metadata_limit=MAX_HEADER)
+    read_folder(folder, name)
+
+
+def _bring(
+    name: str, revision: str | None, into: Path, choose: Chooser, token: str | None, progress: Progress | None,
+    field: str | None, check: Callable[[Path], None],
+) -> Path:
+    """Fetch what `choose` names into a new folder below `into`; it appears whole, checked and stamped, or not at all."""
+    half = into / f".{_folder_name(name, revision)}.partial"
+    with _told(name, revision, token, field):
+        commit, wanted = choose(name, revision, token)
         total = sum(size for size, _ in wanted.values())
-        _room(home.models, total, name)
-        _fetch(name, commit, wanted, partial, token, progress, total)
-        wrong = _wrong(partial, wanted)
+        _room(into, total, name, field)
+        _fetch(name, commit, wanted, half, token, progress, total)
+        wrong = _wrong(half, wanted)
         if wrong:  # a broken download: once more, from nothing
             for file in wrong:
-                (partial / file).unlink(missing_ok=True)
-            _fetch(name, commit, wanted, partial, token, progress, total)
-            if _wrong(partial, wanted):
-                raise Problem("hub_hash", field="model.base", base=name, file=wrong[0])
-    for file in wanted:
-        if file.endswith(".safetensors"):
-            read_header(partial / file, metadata_limit=MAX_HEADER)
-    read_folder(partial, name)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
-    files.write_json(partial / STAMP, {"id": name, "revision": commit, "asked": revision})
-    target = files.free_name(home.models, folder_name)
-    os.replace(partial, target)
+                (half / file).unlink(missing_ok=True)
+            _fetch(name, commit, wanted, half, token, progress, total)
+            if _wrong(half, wanted):
+                raise Problem("hub_hash", field=field, base=name, file=wrong[0])
+    check(half)
+    shutil.rmtree(half / ".cache", ignore_errors=True)
+    files.write_json(half / STAMP, {"id": name, "revision": commit, "asked": revision})
+    target = files.free_name(into, _folder_name(name, revision))
+    os.replace(half, target)
     return target
 
 
-def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, dict[str, tuple[int, str | None]]]:
-    """The commit, and {file: (bytes, sha256 or None)} of what a base needs. Never a pickle, never code."""
+def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
+    """The commit, and everything it holds."""
     from huggingface_hub import HfApi
 
-    info = HfApi(endpoint=_endpoint(), token=token).model_info(name, revision=revision, files_metadata=True, timeout=20)
-    listed = {item.rfilename: item for item in info.siblings or []}
+    info = HfApi(endpoint=endpoint(), token=token).model_info(name, revision=revision, files_metadata=True, timeout=20)
+    sizes = {item.rfilename: (int(item.size or 0), item.lfs.sha256 if item.lfs else None) for item in info.siblings or []}
+    return str(info.sha), sizes
+
+
+def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
+    """The commit, and what a base needs of it. Never a pickle, never code."""
+    commit, listed = _listed(name, revision, token)
     if "model_index.json" not in listed:
         raise Problem("hub_no_folder", field="model.base", base=name)
     chosen = [file for file in listed if _SMALL.match(file)]
@@ -128,11 +174,7 @@ def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, di
         if inside and not whole and not half and part != "text_encoder_2":
             raise Problem("base_pickle_only", field="model.base", base=name)
         chosen += whole or half
-    sizes: dict[str, tuple[int, str | None]] = {}
-    for file in chosen:
-        lfs = listed[file].lfs
-        sizes[file] = (int(listed[file].size or 0), lfs.sha256 if lfs else None)
-    return str(info.sha), sizes
+    return commit, {file: listed[file] for file in chosen}
 
 
 def _fetch(
@@ -147,12 +189,12 @@ def _fetch(
     from huggingface_hub import snapshot_download
 
     snapshot_download(
-        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=_endpoint(),
+        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=endpoint(),
         max_workers=2, tqdm_class=_bar(progress, total),
     )  # fmt: skip
 
 
-def _wrong(folder: Path, wanted: dict[str, tuple[int, str | None]]) -> list[str]:
+def _wrong(folder: Path, wanted: Sizes) -> list[str]:
     """The files that are missing, or not what the hub said they are."""
     found = []
     for file, (size, digest) in wanted.items():
@@ -185,23 +227,24 @@ def _bar(progress: Progress | None, total: int) -> Any:
     return Bar
 
 
-def _room(folder: Path, needed: int, name: str) -> None:
+def _room(folder: Path, needed: int, name: str, field: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < needed + 500 * 2**20:
-        raise Problem("hub_room", field="model.base", base=name, needed=f"{needed / 2**30:.1f}")
+        raise Problem("hub_room", field=field, base=name, needed=f"{needed / 2**30:.1f}")
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """The address of the hub; None is Hugging Face's own."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
 @contextmanager
-def _told(name: str, revision: str | None, token: str | None) -> Iterator[None]:
+def _told(name: str, revision: str | None, token: str | None, field: str | None) -> Iterator[None]:
     """Turn what the hub's client raises into one clear sentence. The token appears nowhere."""
     import httpx2
     from huggingface_hub import errors
 
-    told = {"field": "model.base", "base": name}
+    told: dict[str, Any] = {"field": field, "base": name}
     try:
         yield
     except (errors.GatedRepoError, errors.DisabledRepoError) as error:

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from app import start
+from app.pages import caption_writing
 from app.pages.address import asked
 from app.parts import PRIVATE, leave, markup, on_load, remembered, signal
 from app.parts import problem as problem_line
@@ -57,7 +58,9 @@ def build(ui: Ui) -> None:
                 with gr.Row(elem_classes="i-ways"):
                     back = gr.Button(t("page.images.previous"), size="sm", elem_id="images-previous")
                     on = gr.Button(t("page.images.next"), size="sm", elem_id="images-next")
+                    again = gr.Button(t("page.images.write.again"), size="sm", elem_id="images-again")
                     out = gr.Button(t("page.images.remove"), size="sm", elem_id="images-remove")
+        writing = caption_writing.build(ui)
         with gr.Accordion(t("page.images.bulk.title"), open=False, visible=False, elem_classes="t-more") as bulk:
             ways = [(t(f"page.images.bulk.{way}"), way) for way in ("add", "remove", "replace")]
             way = gr.Radio(ways, value="add", show_label=False, elem_classes="a-segments", elem_id="bulk-way")
@@ -93,6 +96,7 @@ def build(ui: Ui) -> None:
         weight,
         saved,
         bulk,
+        writing.whole,
     ]
 
     def show(name: str | None, id_: str = "", number: int = 0, said: str = "", *, undo: bool = False) -> list[Any]:
@@ -103,7 +107,8 @@ def build(ui: Ui) -> None:
             hidden = gr.update(visible=False)
             told = f"<p class='t-said' role='status'>{esc(said)}</p>" if said else ""
             offer = sets.choices(ui, ui.services.sets(), 60, "page.images.sets")
-            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden]
+            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden,
+                    hidden]  # fmt: skip
         pictures = here.pictures()
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)
         number = pictures.index(p) // images.PER_PAGE if p and id_ else number
@@ -117,7 +122,7 @@ def build(ui: Ui) -> None:
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
             gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
             "" if own else f"<p class='a-note'>{esc(t('page.images.example'))}</p>",
-            gr.update(visible=own and bool(pictures)),
+            gr.update(visible=own and bool(pictures)), gr.update(visible=own and bool(pictures)),
         ]  # fmt: skip
 
     def opened(name: str, request: gr.Request) -> list[Any]:
@@ -233,6 +238,7 @@ def build(ui: Ui) -> None:
         return [*show(name, id_, number, t("page.train.edited", count=count), undo=count > 0), ""]
 
     on_load(opened, [current], whole)
+    caption_writing.wire(ui, writing, (current, chosen, leaf), whole, caption, again, show)
     chosen_parts = [chosen, leaf, grid, large, caption, weight, saved]
     picture.input(pick, [current, leaf, picture], chosen_parts, **PRIVATE)
     focus.input(aimed, [current, leaf, focus], chosen_parts, **PRIVATE)

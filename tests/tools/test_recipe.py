@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,8 @@ def test_every_stage_trains_resumes_and_ends_in_a_model_diffusers_loads(work: Pa
     picture = ldm.draw(pipe, ["a circle, flat style, white background"], steps=2)[0]
     assert picture.size == (128, 128)
     assert Judge(model / "judge", pipe.tokenizer).scores([picture], ["a circle", "a square"]).shape == (1, 2)
+    words = json.loads((model / "judge" / "words.json").read_text(encoding="utf-8"))
+    assert words["things"][-1] == "a zibbo mascot" and "flat style" in words["styles"] and len(words["backgrounds"]) == 10
     figures = evaluate(model, pack, tmp_path / "figures", many=4, steps=2, device="cpu")
     assert figures["prompts"] == 4 and figures["psnr_db"] > 5 and figures["seeds_apart"] > 0
     assert (tmp_path / "figures" / "evaluation.md").is_file()

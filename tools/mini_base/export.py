@@ -16,7 +16,10 @@ from . import ldm
 from . import vae as vae_stage
 from .card import model_card
 from .data import Pack
+from .judge import thing_sentences
+from .judging import STYLE_SENTENCES, background_sentence
 from .progress import grid
+from .views import BACKGROUND_NAMES
 
 LARGEST = 40_000_000
 SAMPLE_PROMPTS = (
@@ -53,6 +56,7 @@ def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[
         shutil.copy(work / "judge" / "model" / "preprocessor_config.json", half_written / "judge")
         shutil.copy(work / "judge" / "accuracy.json", half_written / "judge")
         _as_float32(half_written / "judge" / "config.json")
+        _write_json(half_written / "judge" / "words.json", _words(pack))
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(half_written / "tokenizer" / name, half_written / "judge" / name)
     _as_float32(half_written / "text_encoder" / "config.json")
@@ -80,6 +84,12 @@ def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[
     half_written.replace(target)
     print(f"{target}: {size / 1e6:.1f} MB", flush=True)
     return size
+
+
+def _words(pack: Pack) -> dict[str, list[str]]:
+    """What the judge can tell apart, as it stands in a caption: the captioner of this name chooses from it."""
+    grounds = [background_sentence(name) for name in BACKGROUND_NAMES]
+    return {"things": thing_sentences(pack), "styles": list(STYLE_SENTENCES), "backgrounds": grounds}
 
 
 def _write_json(file: Path, content: Any) -> None:

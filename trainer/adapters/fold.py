@@ -61,7 +61,7 @@ class Folder:
                 strength = scale * (use.unet if part == "unet" else use.text_encoder)
                 if strength != 0:
                     changes.setdefault((part, module), []).append((adapter, strength))
-            if not fits:
+            if not fits and weights.modules:
                 raise Problem("lora_no_match", name=use.path.stem)
             matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
         for (part, module), pieces in changes.items():
@@ -98,7 +98,7 @@ class Folder:
         """The file's factors, kept until the file changes. Problem where it belongs to another family."""
         key = (path, path.stat().st_mtime_ns) if path.exists() else (path, 0)
         if key not in self._read:
-            found = normalise(path)
+            found = normalise(path, words=True)
             if found.family != self.parts.family.name:
                 theirs = FAMILY_NAMES[found.family]
                 raise Problem("lora_other_family", name=path.stem, theirs=theirs, ours=self.parts.facts.title)

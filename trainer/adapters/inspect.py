@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.adapters import embedding
 from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, programs
 from trainer.adapters.header import Header, read_header
 from trainer.adapters.kinds import Seen, locate, look, rank
@@ -38,6 +39,7 @@ class Inspection:
     """Keys that belong to no layer of any Stable Diffusion model."""
     metadata: dict[str, str]
     programs: dict[str, Verdict]
+    header: Header
 
     def _said(self, *keys: str) -> str:
         return next((self.metadata[key][:SHOWN] for key in keys if self.metadata.get(key)), "")
@@ -45,6 +47,11 @@ class Inspection:
     @property
     def trigger(self) -> str:
         return self._said("modelspec.trigger_phrase", "trained_words")
+
+    @property
+    def words(self) -> list[str]:
+        """Words the file brings token vectors of their own for."""
+        return embedding.names(self.header)
 
     @property
     def base(self) -> str:
@@ -59,7 +66,8 @@ class Inspection:
         return {
             "family": self.seen.family, "kind": self.seen.kind, "layout": self.seen.layout, "rank": self.rank,
             "alpha": self.alpha, "modules": self.modules, "unknown_keys": self.unknown, "trigger": self.trigger,
-            "base": self.base, "licence": self.licence, "hash": self.metadata.get("sshs_model_hash", "")[:64],
+            "embeddings": self.words, "base": self.base, "licence": self.licence,
+            "hash": self.metadata.get("sshs_model_hash", "")[:64],
             "programs": {name: verdict.as_json() for name, verdict in self.programs.items()},
         }  # fmt: skip
 
@@ -75,7 +83,7 @@ def inspect(path: Path | str) -> Inspection:
     alpha = _alpha(path, header)
     if alpha is None:
         alpha = alpha_stated(header.metadata, common)
-    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header))
+    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header), header)
 
 
 def _alpha(path: Path, header: Header) -> float | None:
@@ -129,6 +137,7 @@ def _lines(found: Inspection) -> list[str]:
         ("rank", f"{found.rank or none} / {found.alpha if found.alpha is not None else none}"),
         ("modules", t("library_texts.layers_line", unet=found.modules["unet"], text=text)),
         ("trigger", found.trigger or none),
+        *([("embedding", ", ".join(found.words))] if found.words else []),
         ("base", found.base or none),
         ("licence", found.licence or none),
         ("hash", found.metadata.get("sshs_model_hash", "")[:12] or none),

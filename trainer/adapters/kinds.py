@@ -36,7 +36,8 @@ _PARTS = ("unet", "text_encoder_2", "text_encoder")
 
 @dataclass(frozen=True)
 class Seen:
-    """`kind`: lora, locon, dora, loha, lokr, tucker, oft, boft, ia3, glora, full, checkpoint, embedding or none."""
+    """`kind`: lora, locon, dora, loha, lokr, tucker, oft, boft, ia3, glora, full, checkpoint, embedding, words (vectors of
+    words bundled, no adapter beside them) or none."""
 
     layout: Layout
     kind: str
@@ -110,6 +111,8 @@ def _kind(header: Header) -> str:
     for kind in ("glora", "ia3"):
         if kind in whats and any(key.startswith("lora_") for key in header.tensors):
             return kind
+    if header.tensors and all(key.startswith("bundle_emb.") for key in header.tensors):
+        return "words"
     return "full" if "diff" in whats or "diff_b" in whats else "none"
 
 

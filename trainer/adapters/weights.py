@@ -77,8 +77,9 @@ def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Ar
     return array
 
 
-def normalise(path: Path | str) -> LoraWeights:
-    """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in."""
+def normalise(path: Path | str, *, words: bool = False) -> LoraWeights:
+    """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in. With `words`, a file that
+    brings nothing but a word's own vectors (embedding.py) has no layers and is none the worse."""
     path = Path(path)
     header = read_header(path)
     seen = _usable(header, path.name)
@@ -86,6 +87,8 @@ def normalise(path: Path | str) -> LoraWeights:
     groups: dict[tuple[str, str], dict[str, Array]] = {}
     unknown: list[str] = []
     for key, array in tensors.items():
+        if key.startswith("bundle_emb."):
+            continue
         split = split_key(key)
         place = locate(key)
         if split is None or place is None or not (split.what in _KNOWN or split.what.startswith(("hada_", "lokr_"))):
@@ -102,7 +105,7 @@ def normalise(path: Path | str) -> LoraWeights:
         else:
             stated = _alpha(alpha, alphas, part, module, layer.rank or 1)
         modules[part, module] = Layer(layer.tensors, stated)
-    if not modules:
+    if not modules and not (words and seen.kind == "words"):
         raise Problem("lora_no_adapter", file=path.name)
     return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
 
@@ -121,7 +124,7 @@ def _usable(header: Header, name: str) -> Seen:
     """What the file is; a Problem where nothing here can use it."""
     seen = look(header)
     refuse_others(seen.kind, name)
-    if seen.kind not in KINDS:
+    if seen.kind not in KINDS and seen.kind != "words":
         raise Problem("lora_kind", file=name, kind=seen.kind)
     if seen.family not in FAMILIES:
         raise Problem("lora_family", file=name, family=seen.family_name)

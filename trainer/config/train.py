@@ -193,6 +193,13 @@ class Lora(Section):
     and makes the second half quicker."""
     text_encoder_2_until: float | None = Field(default=None, gt=0, le=1)
     """The share of the run in which SDXL's second text encoder learns. Left empty, the same as the first."""
+    embedding: int = Field(default=0, ge=0, le=32)
+    """How many token vectors of its own the trigger word gets, learnt beside the LoRA (pivotal tuning). 2 to 4 hold a
+    character or a thing that the base's own words miss; more takes room from the caption. They are written into
+    the LoRA file for the preview here and beside it as an embedding for other programs. 0 leaves the words as they are."""
+    embedding_from: str = Field(default="", max_length=100)
+    """The word whose vectors the trigger's own start from, such as woman or watercolor: close to what is learnt is half the
+    way. Left empty, they start from the trigger as the base reads it."""
     start: Literal["default", "pissa", "olora"] = "default"
     """What it starts from. Default starts from nothing; PiSSA (from the strongest directions of the base) and OLoRA (from
     orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
@@ -266,7 +273,7 @@ class Lora(Section):
 
     @model_validator(mode="after")
     def _something_learns(self) -> Lora:
-        if not (self.unet or self.text_encoder):
+        if not (self.unet or self.text_encoder or self.embedding):
             raise ValueError("nothing_learns")
         return self
 
@@ -325,6 +332,9 @@ class Save(Section):
     """How many checkpoints stay on disk, newest first. Each is as large as the adapter times three."""
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
     """The number format inside the file. fp16 is read everywhere and exact enough."""
+    bundle_embedding: bool = False
+    """Also put the trigger's own token vectors into the LoRA file as tensors, as AUTOMATIC1111 and Forge read them: one file to
+    hand on. diffusers and InvokeAI then refuse the whole file, so leave it off for those."""
     share_captions: bool = True
     """Write the words of the captions into the file, as other programs do, so that they can show them. Off when the words
     are private."""

@@ -34,6 +34,8 @@ def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[
         return eager, "eager: asked"
     if parts.device.type != "cuda":
         return eager, f"eager: {parts.device.type} has no graphs"
+    if maker.adapter.word is not None:
+        return eager, "eager: a word's own vectors stand elsewhere in every caption"
     if maker.adapter.dropping:
         return eager, "eager: dropout draws anew at every step"
     if parts.unet.is_gradient_checkpointing:  # reading the state of chance is not allowed while capturing; nothing draws

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from trainer.adapters import families, multiplied
+from trainer.adapters.embedding import Embedding
 from trainer.adapters.families import Modules, TextEncoder, UNet
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import normalise
 from trainer.config.train import TrainConfig
+from trainer.engine import words
 from trainer.engine.data import chance
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
@@ -36,10 +38,15 @@ class Adapter:
         self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
+        self.word = None
+        """The trigger's own token vectors, where they are learnt too."""
+        if config.lora.embedding:
+            self.word = words.begin(parts, config.captions.trigger, config.lora.embedding, config.lora.embedding_from)
+            parts.words = words.Words([self.word])
         there = layers_of(parts)
         seats = choose(there, config.lora)
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
-        if not seats:
+        if not seats and self.word is None:
             raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
         if config.lora.up_ratio != 1 and config.optimizer.one_rate:
             raise Problem("ratio_with_prodigy", field="lora.up_ratio")
@@ -100,6 +107,8 @@ class Adapter:
                         by_ratio.setdefault(speed * (self.config.up_ratio if what == "up" else 1.0), []).append(tensor)
             in_order = sorted(by_ratio, key=lambda ratio: ratio == 1.0)
             found += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
+        if self.word is not None:
+            found.append({"name": "embedding", "params": list(self.word.vectors.values()), "ratio": 1.0})
         return found
 
     def _speed(self, part: str, name: str) -> float:
@@ -108,17 +117,24 @@ class Adapter:
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
-        return [weight for layer in self.layers.values() for weight in self.kind.learns(layer).values()]
+        vectors: list[Any] = list(self.word.vectors.values()) if self.word is not None else []
+        return [weight for layer in self.layers.values() for weight in self.kind.learns(layer).values()] + vectors
 
     def trains(self, part: str) -> bool:
-        """Whether `part` has trainable layers."""
-        return any(p == part for p, _ in self.layers)
+        """Whether `part` has trainable layers, or reads a word that learns."""
+        return any(p == part for p, _ in self.layers) or (self.word is not None and part != "unet")
 
     # --- files ------------------------------------------------------------------------------------------------
 
     def factors(self) -> dict[tuple[str, str], Layer]:
         """{(part, module): Layer} in float32 on the CPU, as `adapters.file.write` takes it."""
         return {key: self.kind.file(layer).moved(_numpy) for key, layer in self.layers.items()}
+
+    def embedding(self) -> Embedding | None:
+        """The trigger's own vectors as they are saved."""
+        if self.word is None:
+            return None
+        return Embedding(self.word.name, {part: _numpy(rows) for part, rows in self.word.vectors.items()})
 
     def state(self) -> dict[str, torch.Tensor]:
         """The exact tensors by name, for checkpoints: what learns and what does not."""
@@ -141,7 +157,8 @@ class Adapter:
         for layer in self.layers.values():
             self.kind.enable(layer, False)
         try:
-            yield
+            with words.switched_off(self.parts):
+                yield
         finally:
             for layer in self.layers.values():
                 self.kind.enable(layer, True)
@@ -149,8 +166,10 @@ class Adapter:
                 parameter.requires_grad_(learns)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
+        vectors = self.word.vectors if self.word is not None else {}
         return {f"{part}|{name}|{side}": weight for (part, name), layer in self.layers.items()
-                for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()}
+                for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()} | {
+                f"embedding|{part}": rows for part, rows in vectors.items()}
 
     @torch.no_grad()
     def _go_on_from(self, path: Path) -> None:

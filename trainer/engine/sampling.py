@@ -21,6 +21,7 @@ from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
 from trainer.engine import noise, text
+from trainer.engine import words as words_own
 from trainer.engine.vae import decode
 from trainer.families import Parts, family
 from trainer.families.loading import load_vae
@@ -163,7 +164,9 @@ class Studio:
         self.notes = []
         as_trained, vae = self._manner(request)
         weighted = request.weights or as_trained.weights
-        pieces = text.pieces_of(self.parts, [request.prompt, request.negative], weighted)
+        brought = words_own.of_files(self.parts, [use.path for use in request.loras])
+        with words_own.lent(self.parts, brought):
+            pieces = text.pieces_of(self.parts, [request.prompt, request.negative], weighted)
         if pieces > MAX_PIECES:
             self.notes.append(("prompt_cut", {"limit": MAX_PIECES * text.PIECE}))
         limit = min(pieces, MAX_PIECES) * text.PIECE
@@ -177,7 +180,9 @@ class Studio:
                 if index == 0:
                     self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total})
                                    for path, matched, total in fits if matched < total]
-                words = self._words(request, as_trained.clip_skip, limit, weighted)
+                off = strength == 0 or not any(use.unet or use.text_encoder for use in request.loras)
+                with words_own.lent(self.parts, [] if off else brought):
+                    words = self._words(request, as_trained.clip_skip, limit, weighted)
                 done = index * request.steps
                 image = self._picture(
                     request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled)

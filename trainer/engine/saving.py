@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import events, files
+from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
-from trainer.adapters import metadata
 from trainer.adapters.fold import Use
+from trainer.adapters.header import read_header
 from trainer.config.train import TrainConfig
 from trainer.engine import checkpoint
 from trainer.engine.control import Control
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 MARGIN = 500 * 2**20
 """Bytes that stay free on the disk."""
+WORD_SAYS = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")
+"""What an embedding file says of itself, in the words of its LoRA."""
 
 
 class Saver:
@@ -179,8 +182,12 @@ class Saver:
             started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover, vae=self.parts.vae_from,
         )
         with self.finished():
-            factors = self.adapter.factors()
-        return lora_file.write(path, factors, told, self.config.save.dtype, self.parts.family.name)
+            tensors = lora_file.kohya_tensors(self.adapter.factors(), self.parts.family.name)
+            word = self.adapter.embedding()
+        if word is not None:
+            told |= embedding.note(word)
+            tensors |= embedding.bundle(word) if self.config.save.bundle_embedding or not tensors else {}
+        return lora_file.write_tensors(path, tensors, told, self.config.save.dtype)
 
     def _seen(self) -> list[tuple[str, tuple[int, int], int]]:
         """(caption, format, repeats) of every picture."""
@@ -244,9 +251,18 @@ class Saver:
         target = files.free_name(self.home.loras, stem, ".safetensors")
         cover = self._cover()
         self._write_lora_as(target, step, outcome.last_loss, cover)
+        self._publish_word(target)
         register(target, picture=self.cover)
         self.tell(events.Saved(step=step, file=str(target), final=True))
         return target
+
+    def _publish_word(self, lora: Path) -> None:
+        """Write the trigger's own vectors to `outputs/loras/embeddings`, named as the word that calls them."""
+        header = read_header(lora)
+        for word in embedding.noted(header):
+            kept = {key: value for key, value in header.metadata.items() if key in WORD_SAYS}
+            stem = files.safe_name(word.name, "word")
+            embedding.write(files.free_name(lora.parent / "embeddings", stem, ".safetensors"), word, kept)
 
     def _write_lora_as(self, target: Path, step: int, loss: float | None, cover: bytes | None) -> None:
         name = self.config.save.name or target.stem

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from trainer import emphasis
+from trainer.engine import words
 from trainer.families import Parts
 from trainer.problem import Problem
 
@@ -26,12 +27,15 @@ def encode(parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool
     by side, `[batch, pieces · 77, width]`, as AUTOMATIC1111, Forge and ComfyUI draw; shorter captions get empty pieces.
     A pooled `[batch, width]` state is the first piece's, whatever its words weigh.
     """
+    captions = words.spelt(parts, captions)
     if limit <= PIECE and not weighted:
-        return parts.family.encode(parts, parts.family.tokens(parts, captions))
+        with words.placed(parts, parts.family.tokens(parts, captions)) as tokens:
+            return parts.family.encode(parts, tokens)
     count = limit // PIECE
     read = {name: pieces(tokenizer, captions, count, weighted) for name, tokenizer in parts.tokenizers.items()}
     flat = {name: ids.flatten(0, 1).to(parts.device, non_blocking=True) for name, (ids, _) in read.items()}
-    made = parts.family.encode(parts, flat)
+    with words.placed(parts, flat) as tokens:
+        made = parts.family.encode(parts, tokens)
     if any((weights != 1).any() for _, weights in read.values()):
         widths = [parts.text_encoders[part].config.hidden_size for part in parts.family.text_parts]
         states = zip(made["hidden"].split(widths, dim=-1), parts.family.text_parts, strict=True)
@@ -114,11 +118,12 @@ def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
 def _tokens(tokenizer: Any, caption: str, weighted: bool) -> list[tuple[int, float]]:
     """(token, weight) of the whole caption, without frames. Words of one weight are read together."""
     read = emphasis.read(caption) if weighted else [(caption, 1.0)]
-    return [(token, weight) for words, weight in read
-            for token in tokenizer(words, truncation=False, add_special_tokens=False).input_ids]
+    return [(token, weight) for said, weight in read
+            for token in tokenizer(said, truncation=False, add_special_tokens=False).input_ids]
 
 
 def _length(parts: Parts, caption: str, weighted: bool) -> int:
+    (caption,) = words.spelt(parts, [caption])
     return max(len(_tokens(tokenizer, caption, weighted)) for tokenizer in parts.tokenizers.values())
 
 

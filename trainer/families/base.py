@@ -38,6 +38,8 @@ class Parts:
     """Where a VAE other than the base's own was read from."""
     clip_skip: int = 1
     """The layer from the end the text encoders are cut to."""
+    words: Any = None
+    """Words with token vectors of their own that are read beside the vocabulary (engine/words.py); usually none."""
 
     def module(self, part: str) -> Any:
         """The torch module called `unet`, `text_encoder`, … in LoRA names."""

@@ -18,13 +18,15 @@ from trainer.images.limits import LIMITS
 
 @dataclass
 class Act:
-    """One act. `captions` holds the texts before a bulk edit, `entries` the set.json notes of deleted pictures."""
+    """One act. `captions` holds the texts before an edit, `after` those a captioner wrote (only they are taken back),
+    `entries` the set.json notes of deleted pictures."""
 
     token: str
     what: Literal["captions", "delete"]
     when: str
     captions: dict[str, str] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -32,9 +34,14 @@ class Act:
         return len(self.captions) or len(self.entries)
 
 
-def record_captions(folder: Path, before: dict[str, str]) -> str:
-    """Remember captions before they are changed."""
-    act = Act(_token(folder, "captions"), "captions", _now(), captions=before)
+def record_captions(
+    folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None
+) -> str:
+    """Remember captions before they are changed; with a `token` that is still known, as more of the same act."""
+    known = next((act for act in all_acts(folder) if act.token == token), None)
+    act = known or Act(_token(folder, "captions"), "captions", _now())
+    act.captions.update({id_: text for id_, text in before.items() if id_ not in act.captions})
+    act.after.update(after or {})
     files.write_json(folder / ".trash" / act.token / "act.json", asdict(act))
     for old in [a for a in all_acts(folder) if a.what == "captions"][: -LIMITS.acts]:
         shutil.rmtree(folder / ".trash" / old.token)
@@ -79,8 +86,9 @@ def all_acts(folder: Path) -> list[Act]:
     for place in sorted((folder / ".trash").glob("[0-9]*")):
         said = files.read_json(place / "act.json")
         if isinstance(said, dict) and said.get("what") in ("captions", "delete"):
-            texts, entries = (said[key] if isinstance(said.get(key), dict) else {} for key in ("captions", "entries"))
-            found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries))
+            tables = ("captions", "entries", "after")
+            texts, entries, after = (said[key] if isinstance(said.get(key), dict) else {} for key in tables)
+            found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries, after))
     return found
 
 

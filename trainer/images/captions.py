@@ -160,9 +160,13 @@ def without_trigger(text: str, trigger: str, word: str = "") -> str:
     trigger = trigger.strip()
     if not trigger:
         return text
+    return join(tags(re.sub(" +", " ", swapped(text, trigger, word.strip()))))
+
+
+def swapped(text: str, trigger: str, word: str) -> str:
+    """`text` with `word` wherever the trigger stands as a word, however it is capitalised; nothing else is touched."""
     edge = ("", "") if _DENSE.search(trigger) else (r"(?<!\w)", r"(?!\w)")
-    swapped = re.sub(edge[0] + re.escape(trigger) + edge[1], lambda _: word.strip(), text, flags=re.IGNORECASE)
-    return join(tags(re.sub(" +", " ", swapped)))
+    return re.sub(edge[0] + re.escape(trigger) + edge[1], lambda _: word, text, flags=re.IGNORECASE)
 
 
 def shuffle(parts: list[str], keep: int, rng: random.Random) -> list[str]:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -162,6 +162,17 @@ class ImageSet:
             self._write_captions({id_: after for id_, _, after in lines})
             return token
 
+    def fill(self, texts: Mapping[str, str], seen: Mapping[str, str], token: str | None = None) -> tuple[str | None, list[str]]:
+        """Write a captioner's texts, each only where the caption still is the one it was `seen` with: what a person types
+        meanwhile stays. Returns an undo token (the given one, for more of the same act) and the ids written."""
+        with self.lock:
+            now = {p.id: p.caption for p in self.pictures() if p.id in texts and p.caption == seen.get(p.id)}
+            new = {id_: text for id_ in now if (text := _fit(texts[id_])) not in ("", now[id_])}
+            if new:
+                token = acts.record_captions(self.folder, {id_: now[id_] for id_ in new}, new, token)
+                self._write_captions(new)
+            return token, list(new)
+
     def delete(self, ids: Iterable[str]) -> str:
         """Move pictures (by id or file name) and their captions to the set's `.trash`; returns an undo token."""
         wanted = set(ids)
@@ -187,6 +198,8 @@ class ImageSet:
         with self.lock:
             act = acts.take_back(self.folder, token)
             if act and act.what == "captions":
+                typed = {p.id for p in self.pictures() if p.id in act.after and p.caption != act.after[p.id]}
+                act.captions = {id_: text for id_, text in act.captions.items() if id_ not in typed}
                 self._write_captions(act.captions)
             elif act:
                 said = staging.read_set(self.folder)

@@ -51,13 +51,17 @@ class _Rates(Rule):
     """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
     `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
     as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
+    embedding_lr: float = Field(default=1e-3, gt=0, le=1)
+    """The learning rate of the trigger's own token vectors, where they are learnt. Too low and the word keeps the meaning it
+    started from, too high and it drowns out the other words; without a LoRA beside it about five times as much."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Pulls the adapter gently back to nothing. Seldom worth changing."""
 
     def rated(self, groups: Groups) -> Groups:
         """`groups` with each its learning rate."""
         second = self.text_encoder_2_lr or self.text_encoder_lr
-        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second}
+        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second,
+                 "embedding": self.embedding_lr}  # fmt: skip
         for group in groups:
             group["lr"] = rates[group["name"]]
         return groups

@@ -1,0 +1,56 @@
+"""Captions by machine as HTML: what a captioner is good for and costs, how far it is, what it did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.services import Ui
+from app.views.images import grid
+from app.views.parts import bar
+from app.words import esc
+from trainer.images.captioners import CAPTIONERS, Captioner
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from trainer.images.captioners.job import CaptionJob
+
+__all__ = ["about", "ended", "grid", "named", "progress"]
+
+
+def named(name: str) -> Captioner:
+    return next(one for one in CAPTIONERS if one.name == name)
+
+
+def about(ui: Ui, captioner: Captioner) -> str:
+    """What it is for; below, that it is ready, what fetching it costs, or what is missing."""
+    if captioner.missing_package():
+        state = Problem("captioner_package", package=captioner.package).sentence(ui.lang)
+    elif captioner.folder(ui.services.home) is None:
+        state = captioner.cost(ui.lang)
+    else:
+        state = ui.t("page.images.write.ready")
+    return f'<p class="a-note">{esc(captioner.about(ui.lang))}<br>{esc(state)}</p>'
+
+
+def progress(ui: Ui, job: CaptionJob) -> str:
+    """The line while it works."""
+    fetching = job.state == "fetching"
+    done, of = (job.bytes_done, job.bytes_of) if fetching else (job.looked, job.of)
+    key = job.state if job.state in ("starting", "fetching", "loading") else "writing"
+    numbers = {"done": round(done / 1e6), "of": round(of / 1e6)} if fetching else {"done": done, "of": of}
+    words = ui.t(f"page.images.write.{key}", **numbers)
+    return f'<p class="a-note" role="status">{esc(words)}</p>{bar(done, of, ui.t("page.images.write.bar"))}'
+
+
+def ended(ui: Ui, job: CaptionJob) -> str:
+    """What was done, in words, for the line above the pictures."""
+    count = len(job.written)
+    if job.state == "cancelled":
+        words = ui.t("page.images.write.cancelled", count=count)
+    else:
+        words = ui.t("page.images.write.done", count=count) if count else ui.t("page.images.write.none")
+    if job.problem:
+        words = job.problem.sentence(ui.lang)
+    if job.skipped:
+        words += " " + ui.t("page.images.write.skipped", names=", ".join(job.skipped[:5]))
+    return words

@@ -1,0 +1,117 @@
+"""Token vectors of a word of its own (textual inversion, Gal et al. 2022): as a file other programs read, and in a LoRA file.
+
+Saving writes them; drawing (engine/words.py) and `inspect` read them. Vectors go by part: {"text_encoder": (N, width), …}.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer import files
+from trainer.adapters.header import Header, read_header
+from trainer.adapters.weights import read_tensors
+
+Vectors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+
+KEY = "atelier.embedding"
+"""Our LoRA files' own note of the vectors: unlike tensors of another kind it keeps no program from reading the LoRA."""
+BUNDLE = "bundle_emb."
+PARTS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+"""SDXL's names; the families with one text encoder have one tensor without a name of its own."""
+MOST = 75
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A word and its vectors, float32."""
+
+    name: str
+    vectors: Vectors
+
+    @property
+    def count(self) -> int:
+        return len(next(iter(self.vectors.values())))
+
+
+def note(embedding: Embedding) -> dict[str, str]:
+    """The metadata by which our own LoRA files carry it."""
+    vectors = {part: [len(rows), base64.b64encode(rows.astype("<f4").tobytes()).decode()]
+               for part, rows in embedding.vectors.items()}  # fmt: skip
+    return {KEY: json.dumps({"name": embedding.name, "vectors": vectors}, ensure_ascii=False)}
+
+
+def bundle(embedding: Embedding) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """The tensors by which AUTOMATIC1111, Forge and OneTrainer carry it inside a LoRA file. A name cannot hold a dot."""
+    above = f"{BUNDLE}{embedding.name.replace('.', '_')}"
+    if len(embedding.vectors) == 1:
+        return {f"{above}.string_to_param.*": next(iter(embedding.vectors.values()))}
+    return {f"{above}.{name}": embedding.vectors[part] for name, part in PARTS.items()}
+
+
+def write(path: Path, embedding: Embedding, said: Mapping[str, str]) -> Path:
+    """The file that lies in an `embeddings` folder of AUTOMATIC1111, Forge or ComfyUI, and that diffusers loads: `emb_params`
+    for one text encoder, `clip_l` and `clip_g` for SDXL; float32."""
+    from safetensors.numpy import save
+
+    if len(embedding.vectors) == 1:
+        tensors = {"emb_params": next(iter(embedding.vectors.values()))}
+    else:
+        tensors = {name: embedding.vectors[part] for name, part in PARTS.items()}
+    whole = {name: np.ascontiguousarray(rows, np.float32) for name, rows in tensors.items()}
+    files.write_bytes(path, save(whole, metadata={"format": "pt", "name": embedding.name, **said}))
+    return path
+
+
+def of_file(path: Path, header: Header | None = None) -> list[Embedding]:
+    """Every word a LoRA file brings along, bundled as tensors or in our own note; none where it says none or nonsense."""
+    header = header or read_header(path)
+    return bundled(path, header) or noted(header)
+
+
+def noted(header: Header) -> list[Embedding]:
+    """The word of our own note."""
+    try:
+        said = json.loads(header.metadata.get(KEY, "{}"))
+        vectors = {
+            part: np.frombuffer(base64.b64decode(data), "<f4").reshape(rows, -1).astype(np.float32)
+            for part, (rows, data) in said["vectors"].items()
+        }
+        found = Embedding(str(said["name"]), vectors)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return []
+    return [found] if _sound(found) else []
+
+
+def bundled(path: Path, header: Header) -> list[Embedding]:
+    """The words bundled as tensors."""
+    keys = [key for key in header.tensors if key.startswith(BUNDLE)]
+    if not keys:
+        return []
+    tensors = read_tensors(path, replace(header, tensors={key: header.tensors[key] for key in keys}), check=False)
+    found: dict[str, dict[str, Any]] = {}
+    for key in keys:
+        name, _, what = key.removeprefix(BUNDLE).partition(".")
+        part = PARTS.get(what, "text_encoder" if what.startswith(("string_to_param.", "emb_params")) else "")
+        if part and tensors[key].ndim == 2:
+            found.setdefault(name, {})[part] = np.asarray(tensors[key], np.float32)
+    whole = (Embedding(name, vectors) for name, vectors in found.items())
+    return [one for one in whole if _sound(one)]
+
+
+def names(header: Header) -> list[str]:
+    """The words a header shows, without reading tensors."""
+    found = {key.removeprefix(BUNDLE).partition(".")[0] for key in header.tensors if key.startswith(BUNDLE)}
+    return sorted(found) or [one.name for one in noted(header)]
+
+
+def _sound(one: Embedding) -> bool:
+    counts = {len(rows) for rows in one.vectors.values()}
+    finite = all(bool(np.isfinite(rows).all()) for rows in one.vectors.values())
+    return bool(one.name.strip()) and len(counts) == 1 and 0 < min(counts) <= MOST and finite

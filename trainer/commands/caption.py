@@ -1,0 +1,53 @@
+"""`caption FOLDER --with NAME`: writes captions for the pictures that have none, by a captioner."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer.home import Home
+from trainer.images import captioners
+from trainer.images.captioners import CAPTIONERS, Ask
+from trainer.images.captioners.writing import describe, empty
+from trainer.images.captions import with_trigger
+from trainer.images.image_set import KINDS, ImageSet
+from trainer.texts import t
+
+
+def main(argv: list[str]) -> int:
+    """Write a .txt beside each picture without one, as they come; prints `name: caption` for each."""
+    words = argparse.ArgumentParser(prog="launch.py caption", description=t("commands.caption.about"))
+    names = ", ".join(one.name for one in CAPTIONERS)
+    words.add_argument("folder", metavar="FOLDER", type=Path, help=t("commands.caption.folder"))
+    words.add_argument("--with", dest="given", metavar="NAME", required=True, help=t("commands.caption.given", names=names))
+    words.add_argument("--overwrite", action="store_true", help=t("commands.caption.overwrite"))
+    words.add_argument("--prefix", metavar="TRIGGER", default="", help=t("commands.caption.prefix"))
+    words.add_argument("--threshold", type=float, default=Ask.threshold, help=t("commands.caption.threshold"))
+    words.add_argument("--kind", choices=KINDS, help=t("commands.caption.kind"))
+    words.add_argument("--home", help=t("commands.home"))
+    given = words.parse_args(argv)
+    home = Home.find(given.home)
+    captioner, folder = captioners.find(home, given.given)
+    found = ImageSet(given.folder)
+    every = found.pictures()
+    pictures = empty(every, given.overwrite)
+    if pictures and folder is None and not captioner.missing_package():
+        print(captioner.cost(), file=sys.stderr)
+    ask = Ask(given.kind or found.meta.kind, threshold=given.threshold)
+    seen = {picture.id: picture.caption for picture in pictures}
+    token, count = None, 0
+    for picture, text in describe(home, given.given, pictures, ask, _tell) if pictures else ():
+        token, ids = found.fill({picture.id: with_trigger(text, given.prefix)}, seen, token)
+        count += len(ids)
+        print(f"{picture.file.name}: {found.find(picture.id).caption}", flush=True)
+    print(t("commands.caption.done", count=count, kept=len(every) - count), file=sys.stderr)
+    return 0
+
+
+def _tell(event: str, **facts: Any) -> None:
+    if event == "skipped":
+        print(t("commands.caption.skipped", picture=facts["picture"]), file=sys.stderr)
+    elif event == "fetching" and sys.stderr.isatty():
+        print(f"\r{facts['done'] / 1e6:.0f} / {facts['of'] / 1e6:.0f} MB", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,54 @@
+"""Sends a LoRA with its model card to a model hub: private unless asked otherwise. Called by `card --send`.
+
+The token is the one huggingface_hub finds: HF_TOKEN, or what `hf auth login` left. It is neither kept nor told here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainer import hub, model_card
+from trainer.cards import Card
+from trainer.problem import Problem
+
+
+def send(card: Card, given: str, *, public: bool = False, update: bool = False, language: str | None = None) -> str:
+    """Make the repository `owner/name` and put README.md, the file and its picture into it; returns its address.
+
+    With `update` it may be there already and gets a new version; its privacy stays as it is. Problem for what is in the way.
+    """
+    from huggingface_hub import HfApi
+
+    asked = hub.parse(given)
+    if asked is None or asked[1] is not None:
+        raise Problem("hub_send_name", given=given[:200])
+    name, _ = asked
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "send"
+        model_card.write(card, folder, language)
+        api = HfApi(endpoint=hub.endpoint())
+        with _told(name):
+            made = api.create_repo(name, private=None if update else not public, exist_ok=update)
+            api.upload_folder(repo_id=name, folder_path=folder, commit_message=card.title or card.name)
+    return str(made)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn what the hub's client raises into one clear sentence."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.OfflineModeIsEnabled, httpx2.TransportError) as error:
+        raise Problem("hub_send_offline") from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", 0)
+        code = {401: "hub_send_no_token", 403: "hub_send_forbidden", 409: "hub_send_taken"}.get(status, "hub_send_answer")
+        raise Problem(code, name=name, status=status) from error
+    except errors.LocalTokenNotFoundError as error:
+        raise Problem("hub_send_no_token", name=name) from error
