@@ -15,6 +15,7 @@ from trainer.images.subsets import read_subset
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import CAME, Adafactor, AdamW, AdamW8bit, Lion, Muon, Prodigy, ScheduleFree
+from trainer.strategies.samplers import SamplerName
 from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
@@ -274,6 +275,10 @@ class Samples(Section):
     """Sampling steps of the test pictures. More is slower and rarely better beyond 30."""
     guidance: float | None = Field(default=None, ge=1, le=30)
     """How strictly the test pictures follow their prompt. Left empty, the base's own value."""
+    sampler: SamplerName = "base"
+    """How the test pictures are drawn from noise: the base's own way, or another that other programs know. They differ a
+    little; Euler a and DPM++ 2M SDE add noise on the way and give another picture at every number of steps. Change it to
+    compare with pictures drawn elsewhere."""
     seed: int = Field(default=7, ge=0, le=2**32 - 1)
     """The starting noise of the test pictures, the same every time so that only the learning differs."""
     negative: str = ""

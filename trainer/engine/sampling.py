@@ -26,6 +26,7 @@ from trainer.families import Parts, family
 from trainer.families.loading import load_vae
 from trainer.home import Home
 from trainer.problem import Problem
+from trainer.strategies import samplers
 
 SIDES = (64, 2048)
 MAX_LORAS = 10
@@ -47,6 +48,8 @@ class DrawRequest:
     height: int = 512
     loras: tuple[Use, ...] = ()
     strengths: tuple[float, ...] | None = None
+    sampler: str = "base"
+    """One of strategies/samplers.py; `base` is the base's own."""
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> DrawRequest:
@@ -64,6 +67,7 @@ class DrawRequest:
         """Self, or the Problem in it."""
         if not self.prompt.strip() and not self.loras:
             raise Problem("prompt_missing", field="prompt")
+        samplers.known(self.sampler)
         if len(self.loras) > MAX_LORAS:
             raise Problem("too_many_loras", field="loras", limit=MAX_LORAS)
         for value in (*(self.strengths or ()), *(s for use in self.loras for s in (use.unet, use.text_encoder))):
@@ -160,13 +164,17 @@ class Studio:
         of = request.steps * len(strengths)
         self.notes = []
         as_trained, vae = self._manner(request)
+        chosen = samplers.usable(request.sampler, self.pipe.scheduler)
+        if chosen != request.sampler:
+            self.notes.append(("sampler_even", {"wanted": samplers.TITLES[request.sampler], "used": samplers.TITLES[chosen]}))
+        self.pipe.scheduler = samplers.build(chosen, self.pipe.scheduler)
         pieces = text.pieces_of(self.parts, [request.prompt, request.negative])
         if pieces > MAX_PIECES:
             self.notes.append(("prompt_cut", {"limit": MAX_PIECES * text.PIECE}))
         limit = min(pieces, MAX_PIECES) * text.PIECE
         skip = max(as_trained.clip_skip, self.parts.clip_skip)
         name = as_trained.vae if vae is not None else self.parts.vae_from and self.parts.vae_from.name
-        facts = self._facts() | ({"clip_skip": skip} if skip > 1 else {}) | ({"vae": name} if name else {})
+        facts = self._facts(chosen) | ({"clip_skip": skip} if skip > 1 else {}) | ({"vae": name} if name else {})
         try:
             for index, strength in enumerate(strengths):
                 fits = self.folder.apply(request.loras, 1.0 if strength is None else strength)
@@ -233,8 +241,8 @@ class Studio:
             raise Problem("picture_not_finite")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[True])[0]
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, chosen: str) -> dict[str, Any]:
         facts = self.parts.facts
-        sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
+        sampler = samplers.TITLES.get(chosen) or type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         return {"base": facts.id, "base_licence": facts.licence, "sampler": sampler,
                 "dtype": str(self.parts.dtype).removeprefix("torch.")}
