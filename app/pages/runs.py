@@ -32,6 +32,7 @@ def build(ui: Ui) -> None:
     t = ui.t
     with gr.Column(elem_classes="a-page r-page"):
         title(ui, "runs")
+        plain(runs.bell(t), elem_id="run-bell")
         with gr.Row(elem_classes="r-columns"):
             with gr.Column(elem_classes="r-main", scale=3, min_width=320):
                 head = plain(elem_id="run-head")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,6 +42,12 @@ def state_words(row: Any, t: Say) -> str:
     if row.state == "queued" and row.position:
         return t("page.runs.state.queued_at", place=row.position)
     return t(f"page.runs.state.{row.state}")
+
+
+def bell(t: Say) -> str:
+    """The switch for the browser's notifications (app/static/news.js)."""
+    words = {name: t(f"page.runs.{name}") for name in ("bell", "bell_on", "bell_refused")}
+    return f'<atelier-bell data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-bell>'
 
 
 def listing(
