@@ -61,7 +61,7 @@ def _messages(ui: Ui) -> None:
     t = ui.t
     with gr.Column(elem_classes="a-sheet g-sheet", elem_id="settings-hook"):
         markup(f"<h2>{esc(t('page.settings.hook'))}</h2><p class='a-note'>{esc(t('page.settings.hook_help'))}</p>")
-        address = gr.Textbox(label=t("page.settings.hook_label"), placeholder="https://…", max_lines=1, interactive=False,
+        address = gr.Textbox(label=t("page.settings.hook_label"), max_lines=1, interactive=False,
                              elem_id="hook-address")  # fmt: skip
         with gr.Row(elem_classes="g-hook"):
             keep = gr.Button(t("page.settings.hook_save"), size="sm", elem_id="hook-save", elem_classes="a-small", scale=0)

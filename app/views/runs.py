@@ -16,7 +16,7 @@ TONES = {
 }  # fmt: skip
 ACTIONS: dict[str, frozenset[str]] = {
     "draft": frozenset({"delete"}),
-    "queued": frozenset({"stop"}),
+    "queued": frozenset({"stop", "first", "up", "down"}),
     "starting": frozenset({"stop"}),
     "running": frozenset({"pause", "stop", "save", "sample"}),
     "pausing": frozenset({"stop"}),
@@ -32,9 +32,10 @@ ALIVE = frozenset({"starting", "running", "pausing", "paused", "stopping"})
 File = Callable[[Any], str | None]
 
 
-def actions(state: str) -> frozenset[str]:
-    """The buttons to show for a run in `state`."""
-    return ACTIONS.get(state, frozenset())
+def actions(state: str, place: int | None = None, waiting: int = 0) -> frozenset[str]:
+    """The buttons to show for a run in `state`; of one that waits as `place` of `waiting`, those that would change it."""
+    useless = {"first", "up"} if place == 1 else set()
+    return ACTIONS.get(state, frozenset()) - useless - ({"down"} if place == waiting else set())
 
 
 def state_words(row: Any, t: Say) -> str:

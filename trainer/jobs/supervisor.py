@@ -114,8 +114,13 @@ class Supervisor:
         for row in self.store.with_process():
             if self._concerns(row):
                 self._look_at(row)
+        taken: set[str] = set()
         for row in self.store.queue():
-            if self._minds(row) and self.store.start_next(row.id):
+            if row.device in taken:
+                continue
+            if not self._minds(row):  # a command's own run, waiting before ours: it goes first
+                taken |= {row.device} if self.only is None and self.store.get(row.id).state == "queued" else set()
+            elif self.store.start_next(row.id):
                 self._spawn(row)
 
     def _concerns(self, row: RunRow) -> bool:
