@@ -19,7 +19,7 @@ from trainer.home import Home
 from trainer.images.image_set import ImageSet
 from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
-from trainer.jobs.forecast import Forecast, Forecaster
+from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
 from trainer.jobs.states import ENDED, RESUMABLE
 from trainer.jobs.store import Runner, RunRow, Store, Where
 from trainer.problem import Problem
@@ -69,8 +69,8 @@ class Jobs:
         """The run's folder."""
         return self.store.run_dir(id_)
 
-    def forecast(self, config: TrainConfig) -> Forecast | None:
-        """What a run with these settings costs, measured; None while it is being measured or where it cannot be."""
+    def forecast(self, config: TrainConfig) -> Forecast | NoForecast | None:
+        """What a run with these settings costs, measured, or why it could not be; None while it is being measured."""
         return self._forecaster.get(config)
 
     def notice(self, language: str | None = None) -> str | None:
