@@ -178,3 +178,16 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast())
     cost, less = view.costs(ui, found)
     assert "forecast.log" in cost and less == ""
+
+
+def test_the_check_covers_the_further_folders_of_the_settings(services: Services) -> None:
+    ui, found = Ui.of(services, "en"), services.set("mine")
+    assert found is not None
+    shutil.copytree(found.folder, services.home.datasets / "more")
+    (services.home.datasets / "more" / "0001.txt").unlink()
+    start.keep(services, found, load.merge(filled(services, found), {"images": {"subsets": ["more = 0.5", "gone = 1"]}}))
+    made = start.report(services, found)
+    assert made.pictures == 32
+    assert sum(one.text == "duplicate_across" for one in made.findings) == 16
+    said = sets.report(ui, found, made)
+    assert "In further folders: more/0001.png" in said

@@ -49,6 +49,11 @@ def pictures(images: Images) -> list[Picture]:
     return found
 
 
+def folders(images: Images) -> list[Path]:
+    """Where the further folders lie. Problem where one is missing."""
+    return [find(images.folder, read_subset(line).folder) for line in images.subsets]
+
+
 def find(main: str, folder: str) -> Path:
     """Where a further folder lies: inside the main one, beside it, or at a path of its own."""
     for place in (Path(main) / folder, Path(main).parent / folder, Path(folder).expanduser()):
