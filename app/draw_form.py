@@ -13,6 +13,8 @@ from typing import Any
 from app.words import Say
 from trainer import prompts
 from trainer.adapters.kinds import FAMILY_NAMES
+from trainer.problem import Problem
+from trainer.strategies import samplers
 
 ROWS = 5
 NUMBERS = {"steps": (1, 200), "guidance": (1.0, 30.0), "width": (64, 2048), "height": (64, 2048)}
@@ -66,6 +68,7 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
         **_numbers(form, t),
         **({"weights": True} if form.get("weights") else {}),
         "loras": loras,
+        **_sampler(form, lang),
     }
     return Wanted(base, request, tuple(uses))
 
@@ -107,6 +110,15 @@ def _numbers(form: dict[str, Any], t: Say) -> dict[str, Any]:
     if values["width"] % 8 or values["height"] % 8:
         raise Wrong("more", t("problems.size_bad", low=64, high=2048))
     return values
+
+
+def _sampler(form: dict[str, Any], lang: str) -> dict[str, str]:
+    """Nothing for the base's own, so that what was drawn with it before samplers could be chosen is found again."""
+    try:
+        chosen = samplers.known(str(form.get("sampler") or "base"))
+    except Problem as error:
+        raise Wrong("more", error.sentence(lang)) from error
+    return {} if chosen == "base" else {"sampler": chosen}
 
 
 def _number(value: Any, low: float, high: float, field: str, t: Say) -> float:

@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from app import document, files, uploads
+from app import document, files, news, uploads
 from app.pages import PAGES
 from app.security import SMALL_BODY, Guard
 from app.services import Services, Ui
@@ -73,6 +73,7 @@ def _create(home: Path, lang: str | None) -> FastAPI:
 
     app.include_router(files.router(services))
     app.include_router(uploads.router(services))
+    app.include_router(news.router(services))
     app.mount("/static", Static(directory=document.STATIC), name="static")
     for language in LANGUAGES:
         blocks = build(services, language)

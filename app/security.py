@@ -82,8 +82,10 @@ class Guard:
         if scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS") or scope["type"] == "websocket":
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "origin"
-            if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+            if origin is not None and not _own(origin, headers):
                 return 403, "origin"
+        elif _for_another_page(headers) or (origin is not None and not _own(origin, headers)):
+            return 403, "origin"
         path = unquote(scope["path"])
         if re.search(
             r"/gradio_api/(?:file[=/]|proxy=|stream/).*(?:https?:|//)", path.replace("/gradio_api//", "/gradio_api/")
@@ -113,6 +115,16 @@ class Guard:
         if headers.get("content-type", "").startswith("multipart/") and EMPTY_NAME.search(body):
             return receive, (400, "filename")
         return _again(bytes(body), receive), None
+
+
+def _own(origin: str, headers: Headers) -> bool:
+    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+def _for_another_page(headers: Headers) -> bool:
+    """Whether another site's page fetches a part of ours; a link from there may still open a whole page."""
+    foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    return foreign and headers.get("sec-fetch-mode", "navigate") != "navigate"
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -112,6 +112,14 @@ class Services:
         folder = self.home.datasets / name
         return ImageSet(folder) if folder.is_dir() else None
 
+    def refuse_if_used(self, path: Path) -> None:
+        """Problem where a run that trains or waits, or a drawing that is on, needs this file or folder."""
+        from trainer.jobs import in_use
+
+        in_use.refuse(self.jobs.store, self.home, path)
+        if "preview" in self.__dict__ and self.preview.uses(path):
+            raise Problem("in_use_preview", name=path.stem)
+
     def open(self) -> None:
         """Begin watching over trainings; called when the server starts."""
         from trainer.jobs.supervisor import Supervisor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.drafts import filled, own
@@ -125,10 +127,22 @@ def side(services: Services, tree: Tree) -> int:
 
 def report(services: Services, found: ImageSet) -> Report:
     """What in a set will hurt a training with the settings of its draft."""
+    from trainer.images.image_set import ImageSet
     from trainer.images.report import report as look
 
     tree = opened(services, found)
-    return look(found, side(services, tree), load.get(tree, "run.kind"), load.get(tree, "captions.trigger"))
+    further = [ImageSet(place) for place in _further(found, tree)]
+    kind, trigger = load.get(tree, "run.kind"), load.get(tree, "captions.trigger")
+    return look(found, side(services, tree), kind, trigger, further=further)
+
+
+def _further(found: ImageSet, tree: Tree) -> Iterator[Path]:
+    """The further folders of a draft that are there; what is wrong with a line is said beside its field."""
+    for line in load.get(tree, "images.subsets") or ():
+        try:
+            yield subsets.find(str(found.folder), subsets.read_subset(str(line)).folder)
+        except (Problem, ValueError):
+            continue
 
 
 def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ COMMANDS = {
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
+    "queue": "trainer.commands.queue",
+    "notify": "trainer.commands.notify",
     "doctor": "trainer.doctor",
     "bench": "bench.__main__",
 }

@@ -92,6 +92,15 @@ def propose(family: str, side: int, free: int, lora: Lora, batch: int = 1, accum
     return rung, False
 
 
+def below(config: TrainConfig, family: str, side: int, share: float) -> Rung | None:
+    """The quickest rung that takes at most `share` of what the settings take, where they proved too large: as counted, so
+    for a base and a device of any size. Else the least; None where the settings are the least already."""
+    now = of_config(config, family, side)
+    rungs = ladder(family, side, config.lora, config.run.batch_size, config.run.accumulation)
+    lower = [rung for rung in rungs if rung.bytes < now.bytes]
+    return next((rung for rung in lower if rung.bytes <= share * now.bytes), lower[-1] if lower else None)
+
+
 def of_config(config: TrainConfig, family: str, side: int) -> Rung:
     """The rung a config stands on as it is."""
     lora, run, memory = config.lora, config.run, config.memory

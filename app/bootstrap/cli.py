@@ -17,9 +17,8 @@ from app.bootstrap.say import Stop, choose_language, line, say
 from trainer.home import PROJECT
 from trainer.texts import t
 
-TRAINER = (
-    "demo", "train", "sample", "check", "caption", "inspect", "export", "merge", "resize", "extract", "bake", "card", "bench",
-)  # fmt: skip
+TRAINER = ("demo", "train", "sample", "check", "caption", "inspect", "export", "merge", "resize", "extract", "bake", "card",
+           "bench", "queue", "notify")
 COMMANDS = ("ui", *TRAINER, "doctor", "test")
 GLOBAL = {"--lang": "ATELIER_LANG", "--home": "ATELIER_HOME"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,7 @@ from app.views import train as view
 from app.words import esc
 from trainer.config import load
 from trainer.images import captions
-from trainer.images.image_set import ImageSet
+from trainer.images.image_set import ImageSet, restore_set
 from trainer.images.picture import MAX_WEIGHT, Picture
 from trainer.problem import Problem
 
@@ -99,13 +100,15 @@ def build(ui: Ui) -> None:
         writing.whole,
     ]
 
-    def show(name: str | None, id_: str = "", number: int = 0, said: str = "", *, undo: bool = False) -> list[Any]:
+    def show(
+        name: str | None, id_: str = "", number: int = 0, said: str = "", *, undo: bool = False, trashed: str = ""
+    ) -> list[Any]:
         """Everything about a set and the picture chosen in it."""
         here = ui.services.set(name)
         if here is None:
             lead = f"<h1>{esc(t('page.images.title'))}</h1><p class='a-lead'>{esc(t('page.images.lead'))}</p>"
             hidden = gr.update(visible=False)
-            told = f"<p class='t-said' role='status'>{esc(said)}</p>" if said else ""
+            told = _note(ui, said, back=sets.tell("fix", action="restore", place=trashed) if trashed else "")
             offer = sets.choices(ui, ui.services.sets(), 60, "page.images.sets")
             return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden,
                     hidden]  # fmt: skip
@@ -113,11 +116,12 @@ def build(ui: Ui) -> None:
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)
         number = pictures.index(p) // images.PER_PAGE if p and id_ else number
         meta = here.meta_in(ui.lang)
-        links = [(t("page.images.other"), sets.tell("choose", set=""))]
         own = not ui.services.is_example(here)
+        links = [(t("page.images.other"), sets.tell("choose", set=""))]
+        links += [(t("page.images.trash"), sets.tell("fix", action="discard"))] if own else []
         return [
             here.folder.name, p.id if p else "", number, sets.heading(ui, here, len(pictures), links),
-            gr.update(visible=own), meta.title, meta.trigger, _note(ui, said, undo),
+            gr.update(visible=own), meta.title, meta.trigger, _note(ui, said, sets.undo(ui) if undo else ""),
             images.grid(ui, here, pictures, number, p.id if p else None), sets.drop(ui, here) if own else "",
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
             gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
@@ -201,11 +205,26 @@ def build(ui: Ui) -> None:
 
     def mended(name: str, id_: str, number: int, text: str) -> list[Any]:
         here, said = ui.services.set(name), heard(text)
+        if said.get("action") == "restore":
+            return show(*_restored(ui, str(said.get("place", ""))))
         if here is None:
             return show(name)
+        if said.get("action") == "discard":
+            return discarded(here, id_, number)
         words = start.mend(ui, here, said)
         done_ = said.get("action") != "undo" and not ui.services.is_example(here)
         return show(name, id_, number, words, undo=done_)
+
+    def discarded(here: ImageSet, id_: str, number: int) -> list[Any]:
+        if ui.services.is_example(here):
+            return show(here.folder.name, id_, number, t("page.images.example"))
+        title_ = here.meta_in(ui.lang).title
+        try:
+            ui.services.refuse_if_used(here.folder)
+        except Problem as problem:
+            return show(here.folder.name, id_, number, problem.sentence(ui.lang))
+        place = here.discard(ui.services.home)
+        return show(None, said=t("page.images.trashed", name=title_), trashed=place.name)
 
     def aimed(name: str, number: int, text: str) -> list[Any]:
         here, said = ui.services.set(name), heard(text)
@@ -283,7 +302,18 @@ def _saved(ui: Ui) -> str:
     return f"<p class='i-saved' role='status'>{esc(words)}</p>"
 
 
-def _note(ui: Ui, said: str, undo: bool) -> str:
+def _restored(ui: Ui, place: str) -> tuple[str | None, str, int, str]:
+    """Bring a set back from the trash: what to show then."""
+    lies = ui.services.home.trash / "sets" / place
+    if place != Path(place).name or place.startswith(".") or not lies.is_dir():
+        return None, "", 0, ui.t("page.images.not_in_trash")
+    return restore_set(ui.services.home, lies).folder.name, "", 0, ui.t("page.images.restored")
+
+
+def _note(ui: Ui, said: str, button: str = "", *, back: str = "") -> str:
+    """What was done, with the button that takes it back; `back` are the attributes of the one that brings a set back."""
     if not said:
         return ""
-    return f"<div class='t-told'><p class='t-said' role='status'>{esc(said)}</p>{sets.undo(ui) if undo else ''}</div>"
+    if back:
+        button = f'<button type="button" class="a-small" {back}>{esc(ui.t("page.runs.undo"))}</button>'
+    return f"<div class='t-told'><p class='t-said' role='status'>{esc(said)}</p>{button}</div>"

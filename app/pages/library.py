@@ -69,6 +69,7 @@ def build(ui: Ui) -> None:
 
     def gone(name: str, words: str, kind: str, state: str) -> list[Any]:
         try:
+            ui.services.refuse_if_used(ui.services.library.card(name).file)
             token = ui.services.library.trash(name)
         except Problem as error:
             return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang)), gr.skip(), gr.skip()]
@@ -276,7 +277,10 @@ def _save(ui: Ui, name: str, said: dict[str, Any]) -> str:
     if fields:
         library.set(name, **fields)
     wish = (said["name"] or "").strip()
-    return library.rename(name, wish) if wish and wish != name else name
+    if not wish or wish == name:
+        return name
+    ui.services.refuse_if_used(before.file)
+    return library.rename(name, wish)
 
 
 def _quiet(sentence: str) -> str:

@@ -14,8 +14,9 @@ from app.drawings import Drawing, Drawings
 from app.services import Ui
 from app.views import preview as view
 from trainer.prompts import to_try
+from trainer.strategies.samplers import SAMPLERS, TITLES
 
-FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "width", "height", "strip", "weights")
+FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "sampler", "width", "height", "strip", "weights")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""
 
 
@@ -96,6 +97,14 @@ def more_settings(ui: Ui, held: dict[str, Any]) -> gr.Button:
             elem_id="preview-guidance",
             min_width=120,
         )
+    held["sampler"] = gr.Dropdown(
+        [(TITLES.get(name) or t("page.preview.sampler_own"), name) for name in SAMPLERS],
+        value="base",
+        filterable=False,
+        label=t("page.preview.sampler"),
+        info=t("page.preview.sampler_help"),
+        elem_id="preview-sampler",
+    )
     with gr.Row(elem_classes="v-two"):
         for side in ("width", "height"):
             held[side] = gr.Number(
@@ -114,6 +123,7 @@ def defaults(ui: Ui, base_id: str | None = None) -> dict[str, Any]:
         "prompt": "",
         "negative": "",
         "seed": 7,
+        "sampler": "base",
         "strip": "usual",
         "weights": False,
         "loras": empty,

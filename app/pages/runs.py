@@ -23,7 +23,7 @@ from trainer.run_dir import RunDir
 SECONDS = 2
 LISTED = 60
 """Runs in the list; older ones stay on disk and their LoRAs in the library."""
-WORKED = ("pause", "resume", "save", "sample", "stop", "delete")
+WORKED = ("first", "up", "down", "pause", "resume", "save", "sample", "stop", "delete")
 _READ: dict[str, Any] = {**PRIVATE, "concurrency_id": "look", "concurrency_limit": 8}
 
 
@@ -32,6 +32,7 @@ def build(ui: Ui) -> None:
     t = ui.t
     with gr.Column(elem_classes="a-page r-page"):
         title(ui, "runs")
+        plain(runs.bell(t), elem_id="run-bell")
         with gr.Row(elem_classes="r-columns"):
             with gr.Column(elem_classes="r-main", scale=3, min_width=320):
                 head = plain(elem_id="run-head")
@@ -101,7 +102,7 @@ def _look(ui: Ui, wanted: str | None, before: dict[str, str]) -> list[Any]:
     rows = ui.services.jobs.rows()[:LISTED]
     row = _choose(rows, wanted)
     now = _page(ui, rows, row)
-    offered = runs.actions(row.state) if row else frozenset()
+    offered = _offered(rows, row)
     now["offered"] = " ".join(sorted(offered)) + (" queued" if row and row.state == "queued" else "")
     values: list[Any] = [now[name] if now[name] != before.get(name) else gr.skip() for name in
                          ("head", "pictures", "loss", "notes", "log", "list")]  # fmt: skip
@@ -115,6 +116,13 @@ def _look(ui: Ui, wanted: str | None, before: dict[str, str]) -> list[Any]:
             values.append(gr.update(visible=what in offered, value=words))
         values.append(gr.update(visible=row is not None))
     return [*values, row.id if row else None, now if now != before else gr.skip()]
+
+
+def _offered(rows: list[Any], row: Any) -> frozenset[str]:
+    """The buttons for a run among all of them."""
+    if row is None:
+        return frozenset()
+    return runs.actions(row.state, row.position, sum(r.state == "queued" and r.device == row.device for r in rows))
 
 
 def _choose(rows: list[Any], wanted: str | None) -> Any:
@@ -179,6 +187,9 @@ def _ask(ui: Ui, what: str, run_id: str) -> str | None:
         name = next((row.name for row in jobs.rows() if row.id == run_id), run_id)
         jobs.delete(run_id)
         return name
+    if what in ("first", "up", "down"):
+        jobs.reorder(run_id, what)
+        return None
     {"pause": jobs.pause, "resume": jobs.resume, "stop": jobs.stop, "save": jobs.save_now, "sample": jobs.sample_now}[
         what
     ](run_id)

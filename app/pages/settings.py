@@ -5,16 +5,19 @@ from __future__ import annotations
 import platform
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app.parts import PRIVATE, markup, on_load, title
+from app.parts import PRIVATE, markup, on_load, plain, problem, title
 from app.services import Ui
 from app.views import parts
 from app.words import esc, size
 from trainer.images.limits import LIMITS
+from trainer.jobs import webhook
+from trainer.problem import Problem
 from trainer.texts import LANGUAGES
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ def build(ui: Ui) -> None:
         title(ui, "settings")
         markup(_sheet(t("page.settings.language"), _languages(ui)))
         health = markup(_health(ui, None))
+        _messages(ui)
         markup(_sheet(t("page.settings.places"), _places(ui)))
         markup(_sheet(t("page.settings.limits"), _limits(ui)))
         markup(_sheet(t("page.settings.versions"), parts.facts(versions())))
@@ -50,6 +54,41 @@ def build(ui: Ui) -> None:
     timer.tick(
         lambda: [_health(ui, doctor.checks(ui)), gr.Timer(active=doctor.busy())], None, [health, timer], **PRIVATE
     )
+
+
+def _messages(ui: Ui) -> None:
+    """Where a webhook goes when a training ends (trainer/jobs/webhook.py)."""
+    t = ui.t
+    with gr.Column(elem_classes="a-sheet g-sheet", elem_id="settings-hook"):
+        markup(f"<h2>{esc(t('page.settings.hook'))}</h2><p class='a-note'>{esc(t('page.settings.hook_help'))}</p>")
+        address = gr.Textbox(label=t("page.settings.hook_label"), max_lines=1, interactive=False,
+                             elem_id="hook-address")  # fmt: skip
+        with gr.Row(elem_classes="g-hook"):
+            keep = gr.Button(t("page.settings.hook_save"), size="sm", elem_id="hook-save", elem_classes="a-small", scale=0)
+            trial = gr.Button(t("page.settings.hook_try"), size="sm", elem_id="hook-try", elem_classes="a-small", scale=0)
+        said = plain(elem_id="hook-said")
+
+    def kept(typed: str) -> str:
+        ui.services.jobs.store.remember(webhook.SETTING, webhook.checked(typed or ""))
+        return t("page.settings.hook_kept" if typed.strip() else "page.settings.hook_off")
+
+    def tried(typed: str) -> str:
+        address = webhook.checked(typed or "")
+        if not address:
+            raise Problem("webhook_none", field="webhook")
+        webhook.send(address, webhook.trial())
+        return t("page.settings.hook_sent")
+
+    def answer(act: Callable[[str], str], typed: str) -> str:
+        try:
+            return f"<p class='a-note' role='status'>{esc(act(typed))}</p>"
+        except Problem as error:
+            return problem(error.sentence(ui.lang))
+
+    # not to be typed into before what is set has arrived
+    on_load(lambda: gr.update(value=ui.services.jobs.store.setting(webhook.SETTING, ""), interactive=True), [], [address])
+    keep.click(lambda typed: answer(kept, typed), [address], [said], **PRIVATE)
+    trial.click(lambda typed: answer(tried, typed), [address], [said], **PRIVATE)
 
 
 class Doctor:

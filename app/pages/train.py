@@ -208,7 +208,7 @@ def build(ui: Ui) -> None:
           trigger_mode="always_last", **PRIVATE)  # fmt: skip
     gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines], **PRIVATE)
     go.click(begin, [current, key, *fields], [beside, more, key, gone], **PRIVATE)
-    timer.tick(lambda name: view.cost(ui, ui.services.set(name)), [current], [cost], **PRIVATE)
+    timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
 
 
 def _heard(text: str) -> dict[str, Any]:

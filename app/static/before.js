@@ -32,8 +32,13 @@
   addEventListener("DOMContentLoaded", () => {
     // Gradio names every page alike; the tab shall say which page it is.
     const title = page.dataset.title;
-    const keep = () => { if (title && document.title !== title) document.title = title; };
+    // What became of a run (news.js) stands before it.
+    const keep = () => {
+      const wanted = page.dataset.news ? `${page.dataset.news} · ${title}` : title;
+      if (title && document.title !== wanted) document.title = wanted;
+    };
     new MutationObserver(keep).observe(document.head, { childList: true, subtree: true, characterData: true });
+    new MutationObserver(keep).observe(page, { attributes: true, attributeFilter: ["data-news"] });
     keep();
     for (const link of document.querySelectorAll("a[data-keep-query]")) link.search = location.search;
   });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ TONES = {
 }  # fmt: skip
 ACTIONS: dict[str, frozenset[str]] = {
     "draft": frozenset({"delete"}),
-    "queued": frozenset({"stop"}),
+    "queued": frozenset({"stop", "first", "up", "down"}),
     "starting": frozenset({"stop"}),
     "running": frozenset({"pause", "stop", "save", "sample"}),
     "pausing": frozenset({"stop"}),
@@ -31,9 +32,10 @@ ALIVE = frozenset({"starting", "running", "pausing", "paused", "stopping"})
 File = Callable[[Any], str | None]
 
 
-def actions(state: str) -> frozenset[str]:
-    """The buttons to show for a run in `state`."""
-    return ACTIONS.get(state, frozenset())
+def actions(state: str, place: int | None = None, waiting: int = 0) -> frozenset[str]:
+    """The buttons to show for a run in `state`; of one that waits as `place` of `waiting`, those that would change it."""
+    useless = {"first", "up"} if place == 1 else set()
+    return ACTIONS.get(state, frozenset()) - useless - ({"down"} if place == waiting else set())
 
 
 def state_words(row: Any, t: Say) -> str:
@@ -41,6 +43,12 @@ def state_words(row: Any, t: Say) -> str:
     if row.state == "queued" and row.position:
         return t("page.runs.state.queued_at", place=row.position)
     return t(f"page.runs.state.{row.state}")
+
+
+def bell(t: Say) -> str:
+    """The switch for the browser's notifications (app/static/news.js)."""
+    words = {name: t(f"page.runs.{name}") for name in ("bell", "bell_on", "bell_refused")}
+    return f'<atelier-bell data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-bell>'
 
 
 def listing(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainer.images.picture import Picture
     from trainer.images.report import Report
 
+ELSEWHERE = 6
+"""Pictures of further folders named in a finding."""
 DOES = ("remove", "add_trigger")
 """Actions of findings that one click carries out; the others lead to where it is done."""
 
@@ -82,9 +84,12 @@ def _finding(ui: Ui, found: ImageSet, number: int, finding: Finding) -> str:
             first = finding.targets[0] if finding.targets else None
             address = ui.href("images", set=found.folder.name, picture=first)
             button = f'<a class="a-small" href="{esc(address)}">{words}</a>'
+    elsewhere = [name for name in finding.pictures if "/" in name]
+    where = ", ".join(elsewhere[:ELSEWHERE]) + (" …" if len(elsewhere) > ELSEWHERE else "")
+    line = f'<span class="s-fix">{esc(ui.t("page.train.elsewhere", names=where))}</span>' if elsewhere else ""
     return (
         f'<li class="s-{finding.severity}"><p>{esc(finding.why(ui.lang))}'
-        f'<span class="s-fix">{esc(finding.fix(ui.lang))}</span></p>{button}</li>'
+        f'<span class="s-fix">{esc(finding.fix(ui.lang))}</span>{line}</p>{button}</li>'
     )
 
 

@@ -13,10 +13,12 @@ from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
+from trainer.jobs.forecast import NoForecast
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts
+    from trainer.config.train import TrainConfig
 
 REAL_BASE = 1_000_000_000
 """Bytes on disk from which a base has its family's real size; the embedded one is far smaller."""
@@ -83,15 +85,25 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
     forecast = ui.services.jobs.forecast(config)
     if forecast is None:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', steps=steps))}</p>"
+    if isinstance(forecast, NoForecast):
+        sizes = {"needed": f"{forecast.needed / 1e9:.1f}", "free": f"{forecast.free / 1e9:.1f}"}
+        key = ("short" if forecast.needed else "killed") if forecast.short else "unknown"
+        return f"<p class='a-warned'>{esc(ui.t(f'page.train.cost.{key}', steps=steps, **sizes))}</p>"
     low, high = forecast.seconds * 0.9, forecast.seconds * 1.35
     known = {"steps": steps, "time": span(ui, low, high), "file": size(forecast.file_bytes)}
     return f"<p>{esc(ui.t('page.train.cost.known', **known))}</p>"
 
 
+def costs(ui: Ui, here: ImageSet | None) -> list[str]:
+    """`cost` and `smaller`, looked at again while the trial is on."""
+    return [cost(ui, here), smaller(ui, here, start.opened(ui.services, here))]
+
+
 def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
-    """Where the settings take more than is free on the card: the quickest ones that fit, and a button for them."""
+    """Where the settings take more than is free on the card, or ran out of memory when they were tried: the quickest ones
+    that fit, and a button for them."""
     base, free = start.base_of(ui.services, tree), ui.services.card_free()
-    if base is None or not free or base.family not in memory.counted() or base.size_bytes < REAL_BASE:
+    if base is None or base.family not in memory.counted():
         return ""
     try:
         config = start.config_of(ui.services, here, tree)
@@ -99,11 +111,26 @@ def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
         return ""
     side = start.side(ui.services, tree)
     now = memory.of_config(config, base.family, side)
-    if now.bytes <= free:
-        return ""
+    if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
+        return _tried(ui, config, base.family, side) if here else ""
     rung, fit = memory.propose(base.family, side, free, config.lora, config.run.batch_size, config.run.accumulation)
     sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
     words = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
+    return _proposal(ui, words, rung)
+
+
+def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
+    """The proposal where no counting foresaw it, but the trial of these settings ran out of memory."""
+    tried = ui.services.jobs.forecast(config)
+    if not isinstance(tried, NoForecast) or not tried.short:
+        return ""
+    rung = memory.below(config, family, side, tried.free / tried.needed if tried.needed else 1.0)
+    if rung is None:
+        return f"<p class='a-note'>{esc(ui.t('page.train.memory.nothing'))}</p>"
+    return _proposal(ui, ui.t("page.train.memory.tried", rung=rung_words(rung, ui.lang)), rung)
+
+
+def _proposal(ui: Ui, words: str, rung: memory.Rung) -> str:
     button = f"<button type='button' class='a-small' {sets.tell('smaller', options=rung.options())}>"
     return f"<p class='a-note'>{esc(words)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
 

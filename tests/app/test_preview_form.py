@@ -52,6 +52,14 @@ def test_a_lora_draws_with_its_words_as_strongly_unless_said_otherwise(home: Hom
     assert ask(home, form({"name": "Ink_fox", "unet": 0.8, "te": 0})).request["loras"][0]["text_encoder"] == 0
 
 
+def test_a_sampler_is_asked_for_by_name_and_the_bases_own_without_a_word(home: Home) -> None:
+    assert ask(home, form(sampler="unipc")).request["sampler"] == "unipc"
+    assert all("sampler" not in ask(home, filled).request for filled in (form(), form(sampler="base"), form(sampler=None)))
+    with pytest.raises(Wrong) as wrong:
+        ask(home, form(sampler="magic"))
+    assert wrong.value.field == "more" and "magic" in wrong.value.sentence
+
+
 def test_a_row_switched_off_is_not_drawn(home: Home) -> None:
     studio.lora(home)
     assert ask(home, form({"name": "Ink_fox", "on": False})).names == ()

@@ -54,3 +54,17 @@ def test_an_unknown_run_in_the_address_falls_back_to_the_one_at_work(ui: Ui) -> 
     work = studio.run(ui.services.home, "Busy", "running", 20)
     studio.run(ui.services.home, "Newer", "stopped", 20)
     assert page._look(ui, "gone", {})[-2] == work
+
+
+def test_a_run_that_waits_can_be_moved_where_that_changes_something(ui: Ui) -> None:
+    first, second, third = (studio.run(ui.services.home, name, "queued", 0) for name in ("A", "B", "C"))
+
+    def offered(id_: str) -> set[str]:
+        values = page._look(ui, id_, {})[len(PARTS) :]
+        return {name for name, value in zip(page.WORKED, values, strict=False) if value["visible"]}
+
+    assert offered(first) == {"down", "stop"} and offered(third) == {"first", "up", "stop"}
+    assert offered(second) == {"first", "up", "down", "stop"}
+    page._ask(ui, "first", third)
+    assert [row.id for row in ui.services.jobs.store.queue()] == [third, first, second]
+    assert offered(third) == {"down", "stop"}

@@ -20,6 +20,7 @@ from trainer.home import PROJECT, Home
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import take_in
 from trainer.images.report import report
+from trainer.jobs.forecast import NoForecast
 
 EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'
 
@@ -153,3 +154,40 @@ def test_settings_too_large_for_the_card_get_a_proposal_with_a_button(
     for name, value in options["options"].items():
         load.put(tree, name, value)
     assert start.config_of(services, found, tree).memory.base_precision == "int4"
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
+    services: Services, monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    ui, found = Ui.of(services, language), services.set("mine")
+    assert found is not None
+    start.keep(services, found, load.merge(filled(services, found), {"run": {"batch_size": 8}}))
+    monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True, 9 * 10**9, 3 * 10**9))
+    cost, less = view.costs(ui, found)
+    assert "9.0 GB" in cost and "3.0 GB" in cost
+    options = json.loads(unescape(less.split('data-said="')[1].split('"')[0]))["options"]
+    assert options["run.batch_size"] * options["run.accumulation"] == 8 and options["memory.gradient_checkpointing"]
+
+    least = {"run": {"batch_size": 1}, "lora": {"text_encoder": False},
+             "memory": {"base_precision": "int4", "gradient_checkpointing": True}}  # fmt: skip
+    start.keep(services, found, load.merge(filled(services, found), least))
+    monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True))
+    cost, less = view.costs(ui, found)
+    assert ui.t("page.train.cost.killed", steps=3) in cost and ui.t("page.train.memory.nothing") in less
+    monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast())
+    cost, less = view.costs(ui, found)
+    assert "forecast.log" in cost and less == ""
+
+
+def test_the_check_covers_the_further_folders_of_the_settings(services: Services) -> None:
+    ui, found = Ui.of(services, "en"), services.set("mine")
+    assert found is not None
+    shutil.copytree(found.folder, services.home.datasets / "more")
+    (services.home.datasets / "more" / "0001.txt").unlink()
+    start.keep(services, found, load.merge(filled(services, found), {"images": {"subsets": ["more = 0.5", "gone = 1"]}}))
+    made = start.report(services, found)
+    assert made.pictures == 32
+    assert sum(one.text == "duplicate_across" for one in made.findings) == 16
+    said = sets.report(ui, found, made)
+    assert "In further folders: more/0001.png" in said

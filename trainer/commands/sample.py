@@ -13,6 +13,7 @@ from trainer.adapters.header import read_header
 from trainer.adapters.weights import check_made_for
 from trainer.home import Home
 from trainer.problem import Problem
+from trainer.strategies.samplers import SAMPLERS
 from trainer.texts import t
 
 
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--seed", type=int, default=0, help=t("commands.sample.seed"))
     words.add_argument("--steps", type=int, help=t("commands.sample.steps"))
     words.add_argument("--guidance", type=float, help=t("commands.sample.guidance"))
+    words.add_argument("--sampler", default="base", help=t("commands.sample.sampler", known=", ".join(SAMPLERS)))
     words.add_argument("--width", type=int, help=t("commands.sample.width"))
     words.add_argument("--height", type=int, help=t("commands.sample.height"))
     words.add_argument("--base", help=t("commands.sample.base"))
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
     requests = [
         DrawRequest(
             prompt, given.negative, given.seed, given.steps or facts.steps, given.guidance or facts.guidance,
-            given.width or facts.resolution, given.height or facts.resolution, uses, strengths, given.weights,
+            given.width or facts.resolution, given.height or facts.resolution, uses, strengths, given.weights, given.sampler,
         ).checked()
         for prompt in given.prompt or [""]
     ]

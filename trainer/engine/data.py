@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainer.config.train import Images, TrainConfig
+from trainer.config.pictures import Images
+from trainer.config.train import TrainConfig
 from trainer.images import buckets, subsets
 from trainer.images.forms import Form, Forms
 from trainer.images.image_set import Picture

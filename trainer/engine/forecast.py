@@ -1,4 +1,7 @@
-"""Measures what a training will cost: a few real steps in a child process. `python -m trainer forecast CONFIG.json`."""
+"""Measures what a training will cost: a few real steps in a child process. `python -m trainer forecast CONFIG.json`.
+
+Where memory runs out it says how much was needed and how much there is.
+"""
 
 from __future__ import annotations
 
@@ -64,5 +67,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--home")
     given = parser.parse_args(argv)
-    print(json.dumps(measure(given.config, Home.find(given.home))), flush=True)
+    try:
+        told = measure(given.config, Home.find(given.home))
+    except (RuntimeError, MemoryError) as error:
+        from trainer.engine import device
+
+        if isinstance(error, RuntimeError) and not device.is_short(error):
+            raise
+        told = short(error, given.config)
+    print(json.dumps(told), flush=True)
     return 0
+
+
+def short(error: BaseException, config_file: Path) -> dict[str, int]:
+    """What the trial needed and what there is, in bytes, where memory ran out: what it held and what it was refused."""
+    from trainer.engine import device
+
+    where = device.choose_device(build(json.loads(config_file.read_text("utf-8"))).run.device)
+    held, free, refused = device.peak_memory(where), device.available(where), device.refused(error)
+    return {"needed": max(held, free) + refused, "free": free}

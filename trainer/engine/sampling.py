@@ -27,6 +27,7 @@ from trainer.families import Parts, family
 from trainer.families.loading import load_vae
 from trainer.home import Home
 from trainer.problem import Problem
+from trainer.strategies import samplers
 
 SIDES = (64, 2048)
 MAX_LORAS = 10
@@ -50,6 +51,8 @@ class DrawRequest:
     strengths: tuple[float, ...] | None = None
     weights: bool = False
     """Read (a word:1.2) and the like as weights, also where no LoRA's training did."""
+    sampler: str = "base"
+    """One of strategies/samplers.py; `base` is the base's own."""
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> DrawRequest:
@@ -67,6 +70,7 @@ class DrawRequest:
         """Self, or the Problem in it."""
         if not self.prompt.strip() and not self.loras:
             raise Problem("prompt_missing", field="prompt")
+        samplers.known(self.sampler)
         if len(self.loras) > MAX_LORAS:
             raise Problem("too_many_loras", field="loras", limit=MAX_LORAS)
         for value in (*(self.strengths or ()), *(s for use in self.loras for s in (use.unet, use.text_encoder))):
@@ -164,6 +168,10 @@ class Studio:
         self.notes = []
         as_trained, vae = self._manner(request)
         weighted = request.weights or as_trained.weights
+        chosen = samplers.usable(request.sampler, self.pipe.scheduler)
+        if chosen != request.sampler:
+            self.notes.append(("sampler_even", {"wanted": samplers.TITLES[request.sampler], "used": samplers.TITLES[chosen]}))
+        self.pipe.scheduler = samplers.build(chosen, self.pipe.scheduler)
         brought = words_own.of_files(self.parts, [use.path for use in request.loras])
         with words_own.lent(self.parts, brought):
             pieces = text.pieces_of(self.parts, [request.prompt, request.negative], weighted)
@@ -172,7 +180,7 @@ class Studio:
         limit = min(pieces, MAX_PIECES) * text.PIECE
         skip = max(as_trained.clip_skip, self.parts.clip_skip)
         name = as_trained.vae if vae is not None else self.parts.vae_from and self.parts.vae_from.name
-        facts = self._facts() | {key: value for key, value in (("vae", name), ("weights", weighted)) if value}
+        facts = self._facts(chosen) | {key: value for key, value in (("vae", name), ("weights", weighted)) if value}
         facts |= {"clip_skip": skip} if skip > 1 else {}
         try:
             for index, strength in enumerate(strengths):
@@ -243,8 +251,8 @@ class Studio:
             raise Problem("picture_not_finite")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil", do_denormalize=[True])[0]
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, chosen: str) -> dict[str, Any]:
         facts = self.parts.facts
-        sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
+        sampler = samplers.TITLES.get(chosen) or type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
         return {"base": facts.id, "base_licence": facts.licence, "sampler": sampler,
                 "dtype": str(self.parts.dtype).removeprefix("torch.")}

@@ -220,11 +220,14 @@ class Saver:
                 self.tell(events.Stage(name="sampling", done=index, of=len(prompts)))
                 request = DrawRequest(
                     prompt, chosen.negative, chosen.seed, chosen.steps, chosen.guidance or facts.guidance, side, side,
-                    (Use(file),) if file else (), weights=self.config.captions.weights,
+                    (Use(file),) if file else (), weights=self.config.captions.weights, sampler=chosen.sampler,
                 )
                 path = self.run.sample(step, index)
                 for drawn in studio.draw(request, cancelled=lambda: False):
                     drawn.save(path)
+                if index == 0 and file is None:
+                    for code, params in studio.notes:
+                        self.tell(events.Note(code=code, params=params))
                 self.cover = path if index == 0 else self.cover
                 self.tell(events.Sample(step=step, index=index, prompt=prompt,
                                         file=path.relative_to(self.run.path).as_posix()))

@@ -24,6 +24,7 @@ from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
 from trainer.families import Parts, family
 from trainer.home import Home
+from trainer.images import subsets
 from trainer.images.image_set import ImageSet
 from trainer.images.report import report
 from trainer.problem import Problem
@@ -163,8 +164,9 @@ def look_at_pictures(
     resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
     if not run.report.exists():
-        image_set = ImageSet(Path(config.images.folder), read_only=True)
-        found = report(image_set, resolution, config.run.kind, config.captions.trigger)
+        places = (Path(config.images.folder), *subsets.folders(config.images))
+        own, *more = (ImageSet(place, read_only=True) for place in places)
+        found = report(own, resolution, config.run.kind, config.captions.trigger, further=more)
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens

@@ -22,9 +22,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--resolution", type=int, default=512, help=t("findings.cli.resolution"))
     parser.add_argument("--kind", choices=KINDS, help=t("findings.cli.kind"))
     parser.add_argument("--trigger", help=t("findings.cli.trigger"))
+    parser.add_argument("--further", metavar="DIR", type=Path, action="append", default=[], help=t("findings.cli.further"))
     given = parser.parse_args(argv)
     try:
-        made = report(ImageSet(given.folder, read_only=True), given.resolution, given.kind, given.trigger)
+        further = [ImageSet(folder, read_only=True) for folder in given.further]
+        seen = ImageSet(given.folder, read_only=True)
+        made = report(seen, given.resolution, given.kind, given.trigger, further=further)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from trainer.images.measures import Measures
@@ -24,7 +25,7 @@ class Finding:
     kind: str
     severity: Severity
     pictures: tuple[str, ...] = ()
-    """File names, the most telling first."""
+    """File names, the most telling first; those of further folders as `folder/name`."""
     text: str = ""
     params: dict[str, Any] = field(default_factory=dict)
     action: Action | None = None
@@ -63,8 +64,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything the findings look at."""
+    """Everything the findings look at. The pictures of further folders have `/` in their ids."""
 
+    folder: Path
+    """The set's own folder: what lies elsewhere is named with its folder, and no click changes it."""
     pictures: tuple[Picture, ...]
     measured: dict[str, Measures]
     """By picture id; every picture here has them."""
@@ -74,3 +77,7 @@ class Evidence:
     trigger: str
     step: int
     upscale: bool
+
+    def shown(self, file: Path) -> str:
+        """The name of a file for a person."""
+        return file.name if file.parent == self.folder else f"{file.parent.name}/{file.name}"

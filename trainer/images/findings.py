@@ -29,7 +29,9 @@ def unreadable(evidence: Evidence) -> Iterator[Finding]:
     for file, refusal in evidence.unreadable:
         share = 1 / max(1, len(evidence.pictures))
         params = {"reason": refusal.code, "reason_params": refusal.params}
-        yield Finding("unreadable", "blocks", (file.name,), "", params, "remove", (file.name,), share)
+        own = (file.name,) if file.parent == evidence.folder else ()
+        action: Action | None = "remove" if own else None
+        yield Finding("unreadable", "blocks", (evidence.shown(file),), "", params, action, own, share)
 
 
 def tiny(evidence: Evidence) -> Iterator[Finding]:
@@ -65,11 +67,14 @@ def duplicate(evidence: Evidence) -> Iterator[Finding]:
     for group, mirrored in groups(evidence):
         exact = len({p.content for p in group}) == 1 if len({(p.width, p.height) for p in group}) == 1 else False
         text = "duplicate_exact" if exact else "duplicate_mirror" if mirrored else "duplicate"
-        params = {"count": len(group), "keep": group[0].original, "all": len(evidence.pictures)}
-        targets = tuple(p.id for p in group[1:])
-        names = tuple(p.file.name for p in group)
-        share = len(targets) / len(evidence.pictures)
-        yield Finding("duplicate", "hurts", names, text, params, "remove", targets, share)
+        keep = group[0].original
+        if len({p.file.parent for p in group}) > 1:
+            text, keep = "duplicate_across", evidence.shown(group[0].file)
+        params = {"count": len(group), "keep": keep, "all": len(evidence.pictures)}
+        targets = _ids(group[1:])
+        share = (len(group) - 1) / len(evidence.pictures)
+        action: Action | None = "remove" if targets else None
+        yield Finding("duplicate", "hurts", _names(group, evidence), text, params, action, targets, share)
 
 
 def groups(evidence: Evidence) -> list[tuple[list[Picture], bool]]:
@@ -113,7 +118,8 @@ def sameness(evidence: Evidence) -> Iterator[Finding]:
             colour = "#{:02x}{:02x}{:02x}".format(*(int(part) for part in middle))
             params = {"count": len(same), "all": count, "colour": colour}
             severity: Severity = "hint" if evidence.kind == "style" else "hurts"
-            yield Finding("sameness", severity, _names(same), "sameness_background", params, "caption", _ids(same), 0.4)
+            names = _names(same, evidence)
+            yield Finding("sameness", severity, names, "sameness_background", params, "caption", _ids(same), 0.4)
     words = Counter(tag for p in evidence.pictures for tag in {part.casefold() for part in captions.tags(p.caption)})
     for tag, times in words.items():
         known = captions.has(tag, evidence.trigger) or "background" in tag or "背景" in tag
@@ -196,15 +202,17 @@ def _of(
     if found:
         told = {"count": len(found), "all": len(evidence.pictures), **params}
         share = weight * len(found) / len(evidence.pictures)
-        yield Finding(kind, severity, _names(found), text, told, action, _ids(found), share)
+        own = _ids(found)
+        yield Finding(kind, severity, _names(found, evidence), text, told, action if own else None, own, share)
 
 
-def _names(found: Sequence[Picture]) -> tuple[str, ...]:
-    return tuple(p.file.name for p in found)
+def _names(found: Sequence[Picture], evidence: Evidence) -> tuple[str, ...]:
+    return tuple(evidence.shown(p.file) for p in found)
 
 
 def _ids(found: Sequence[Picture]) -> tuple[str, ...]:
-    return tuple(p.id for p in found)
+    """What a click may change: the pictures of the set's own folder."""
+    return tuple(p.id for p in found if "/" not in p.id)
 
 
 def _root(parent: list[int], i: int) -> int:

@@ -36,9 +36,9 @@ class Forms(NamedTuple):
 
     def draw(self, rng: random.Random) -> Form:
         """One of the others, by the state of `rng`."""
-        by = [rng.uniform(-1, 1) for _ in range(5)]
-        factors = [1 + self.colour * amount for amount in by[:3]]
-        return Form(*factors, HUE * self.colour * by[3], self.turn * by[4])
+        brightness, contrast, saturation, hue, turn = (rng.uniform(-1, 1) for _ in range(5))
+        return Form(1 + self.colour * brightness, 1 + self.colour * contrast, 1 + self.colour * saturation,
+                    HUE * self.colour * hue, self.turn * turn)
 
 
 def zoom(size: buckets.Size, form: Form | None) -> float:
@@ -70,4 +70,4 @@ def coloured(image: Image.Image, form: Form | None) -> Image.Image:
     if not shift:
         return image
     hue, saturation, value = image.convert("HSV").split()
-    return Image.merge("HSV", (hue.point(lambda h: (h + shift) % 256), saturation, value)).convert("RGB")
+    return Image.merge("HSV", (hue.point([(h + shift) % 256 for h in range(256)]), saturation, value)).convert("RGB")

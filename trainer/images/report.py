@@ -6,9 +6,9 @@ Each kind of finding is one small function in findings.py over the same evidence
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainer.images import decode, findings, measures
@@ -51,11 +51,17 @@ def report(
     *,
     step: int = 64,
     upscale: bool = True,
+    further: Sequence[ImageSet] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
-    """Look at every picture of the set. Kind and trigger default to what the set says; measurements are remembered."""
+    """Look at every picture of the set, and of the `further` folders trained with it, together. Kind and trigger default to
+    what the set says; measurements are remembered."""
     meta = image_set.meta
     pictures, bad = image_set.scan()
+    for number, one in enumerate(further, 1):
+        more, broken = one.scan()
+        pictures += [replace(picture, id=f"{number}/{picture.id}") for picture in more]
+        bad += broken
     measured: dict[str, Measures] = {}
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="report") as pool:
         for done, (picture, found) in enumerate(zip(pictures, pool.map(_measure, pictures), strict=True), 1):
@@ -65,8 +71,10 @@ def report(
                 bad.append((picture.file, found))
             if progress:
                 progress(done, len(pictures), picture.original)
-    image_set.facts.save()
+    for one in (image_set, *further):
+        one.facts.save()
     evidence = Evidence(
+        folder=image_set.folder,
         pictures=tuple(picture for picture in pictures if picture.id in measured),
         measured=measured,
         unreadable=tuple(bad),

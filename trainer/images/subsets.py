@@ -16,7 +16,7 @@ from trainer.images.sources import repeats_of
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
-    from trainer.config.train import Images
+    from trainer.config.pictures import Images
 
 
 class Subset(NamedTuple):
@@ -47,6 +47,11 @@ def pictures(images: Images) -> list[Picture]:
         found += [replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
                   for p in ImageSet(folder).pictures()]
     return found
+
+
+def folders(images: Images) -> list[Path]:
+    """Where the further folders lie. Problem where one is missing."""
+    return [find(images.folder, read_subset(line).folder) for line in images.subsets]
 
 
 def find(main: str, folder: str) -> Path:

@@ -25,6 +25,7 @@ from trainer.jobs.lease import Held
 from trainer.jobs.progress import Progress
 from trainer.jobs.signals import Signals
 from trainer.jobs.store import Store
+from trainer.jobs.webhook import Webhook
 from trainer.problem import Problem
 from trainer.run_dir import RunDir
 
@@ -54,6 +55,7 @@ class Child:
     def __init__(self, run: RunDir, store: Store, attempt: int, beat: float, tick: float) -> None:
         self.run, self.store, self.attempt, self.beat, self.tick = run, store, attempt, beat, tick
         self.log, self.progress = events.EventLog(run.events), Progress()
+        self.webhook = Webhook(store)
         self.end: events.Event | None = None
         self.paused = False
         self.held: Held | None = None
@@ -98,6 +100,8 @@ class Child:
             known = self.progress.summary()
             known.pop("quiet")
             self.store.move(self.run.id, "paused", why, attempt=self.attempt, **known)
+            if why:
+                self.webhook.tell(self.store.get(self.run.id))
         with _a_ledger_in_trouble_ends_no_training():
             if self.held:
                 self.held.release()
@@ -168,6 +172,8 @@ class Child:
                     self.run.id, "failed", end.code, end.params, attempt=self.attempt, patience=60, **values)
             if self.held:
                 self.held.close()
+            self.webhook.tell(self.store.get(self.run.id))
+        self.webhook.wait()
         return FAILED if isinstance(end, events.Failed) else DONE
 
 

@@ -28,8 +28,12 @@ from trainer.jobs import process
 from trainer.jobs.store import Store
 from trainer.problem import Problem
 
+AGAIN = 300.0
+"""Seconds after which a measurement that failed is tried again: memory may be free by then."""
 LIMIT = 600.0
 """Seconds after which a measurement is given up."""
+KILLED = -9
+"""How a process ends that the system kills for want of memory."""
 _VERSION = 1
 
 
@@ -45,6 +49,16 @@ class Forecast:
     load_seconds: float
 
 
+@dataclass(frozen=True)
+class NoForecast:
+    """Why there is none: `short` where memory ran out, then with the bytes that were needed and those there are, 0 where
+    the system ended the trial before it could tell."""
+
+    short: bool = False
+    needed: int = 0
+    free: int = 0
+
+
 def command(config_file: Path, home: Home) -> list[str]:
     """The process that measures."""
     return process.python("forecast", str(config_file), "--home", str(home.root))
@@ -58,16 +72,19 @@ class Forecaster:
         self._lock = threading.Lock()
         self._key: str | None = None
         self._halt = threading.Event()
-        self._hopeless: set[str] = set()
+        self._failed: dict[str, tuple[float, NoForecast]] = {}
         self._child: subprocess.Popen[Any] | None = None
 
-    def get(self, config: TrainConfig) -> Forecast | None:
-        """The forecast where it is known; else None, and a measurement begins unless a run is on."""
+    def get(self, config: TrainConfig) -> Forecast | NoForecast | None:
+        """The forecast where it is known, or why there is none; else None, and a measurement begins unless a run is on."""
         key = self.key(config)
         if (known := self._remembered(key)) is not None:
             return known
+        since, failed = self._failed.get(key, (0.0, None))
+        if failed is not None and time.monotonic() - since < AGAIN:
+            return failed
         with self._lock:
-            if key == self._key or key in self._hopeless or self.store.active():
+            if key == self._key or self.store.active():
                 return None
             self._halt.set()
             self._key, self._halt = key, threading.Event()
@@ -120,20 +137,20 @@ class Forecaster:
                 return
             with lock:
                 told = self._run(config, halt)
-            if told is not None:
+            if isinstance(told, Forecast):
                 files.write_json(self._file(key), asdict(told))
             elif not halt.is_set():
-                self._hopeless.add(key)
+                self._failed[key] = time.monotonic(), told
         except (OSError, Problem) as error:
             print(f"No forecast: {error}", file=sys.stderr)
-            self._hopeless.add(key)
+            self._failed[key] = time.monotonic(), NoForecast()
         finally:
             lock.release()
             with self._lock:
                 if self._key == key and self._halt is halt:
                     self._key = None
 
-    def _run(self, config: TrainConfig, halt: threading.Event) -> Forecast | None:
+    def _run(self, config: TrainConfig, halt: threading.Event) -> Forecast | NoForecast:
         limit = time.monotonic() + LIMIT
         with tempfile.TemporaryDirectory(dir=self.home.cache) as folder:
             given, output = Path(folder) / "config.json", Path(folder) / "out"
@@ -147,19 +164,25 @@ class Forecaster:
                 while child.poll() is None:
                     if halt.wait(0.2) or self.store.active() or time.monotonic() > limit:
                         halt.set()
-                        return None
+                        return NoForecast()
             finally:
                 if child.poll() is None:
                     child.kill()
                 child.wait()
             if child.returncode != 0:
-                return None
+                return NoForecast(short=child.returncode == KILLED)
             for line in reversed(output.read_text("utf-8", "replace").splitlines()):
                 try:
-                    return _read(json.loads(line))
+                    told = json.loads(line)
                 except ValueError:
                     continue
-            return None
+                return _read(told) or _short(told)
+            return NoForecast()
+
+
+def _short(told: Any) -> NoForecast:
+    known = isinstance(told, dict) and all(isinstance(told.get(name), int) for name in ("needed", "free"))
+    return NoForecast(True, told["needed"], told["free"]) if known else NoForecast()
 
 
 def _read(told: Any) -> Forecast | None:

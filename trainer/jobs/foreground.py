@@ -58,6 +58,7 @@ def run(
             time.sleep(patience.tick)
     finally:
         asked.restore()
+        supervisor.webhook.wait()
         jobs.close()
 
 

@@ -19,9 +19,9 @@ from trainer.home import Home
 from trainer.images.image_set import ImageSet
 from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
-from trainer.jobs.forecast import Forecast, Forecaster
+from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
 from trainer.jobs.states import ENDED, RESUMABLE
-from trainer.jobs.store import Runner, RunRow, Store
+from trainer.jobs.store import Runner, RunRow, Store, Where
 from trainer.problem import Problem
 from trainer.run_dir import RunDir
 from trainer.texts import t
@@ -69,8 +69,8 @@ class Jobs:
         """The run's folder."""
         return self.store.run_dir(id_)
 
-    def forecast(self, config: TrainConfig) -> Forecast | None:
-        """What a run with these settings costs, measured; None while it is being measured or where it cannot be."""
+    def forecast(self, config: TrainConfig) -> Forecast | NoForecast | None:
+        """What a run with these settings costs, measured, or why it could not be; None while it is being measured."""
         return self._forecaster.get(config)
 
     def notice(self, language: str | None = None) -> str | None:
@@ -135,6 +135,13 @@ class Jobs:
             return self.store.get(id_)
         if self.store.move(id_, "stopping", only_from=("starting", "running", "pausing", "paused")):
             self.run_dir(id_).ask("stop")
+        return self.store.get(id_)
+
+    def reorder(self, id_: str, where: Where) -> RunRow:
+        """Let a waiting run start next (`first`), or one place earlier (`up`) or later (`down`)."""
+        self.store.get(id_)
+        if not self.store.shift(id_, where):
+            raise Problem("job_not_waiting")
         return self.store.get(id_)
 
     def save_now(self, id_: str) -> RunRow:

@@ -46,6 +46,7 @@ class PreviewClient:
         self._line: deque[str] = deque()
         self._turn = threading.Condition()
         self._cancelled: set[str] = set()
+        self._needed: dict[str, frozenset[Path]] = {}
         self._closed = False
         self._idle: threading.Timer | None = None
 
@@ -71,6 +72,11 @@ class PreviewClient:
                 self._cancelled.add(self._line[0])
                 if self._worker:
                     self._worker.send({"id": self._line[0], "do": "cancel"})
+
+    def uses(self, path: Path) -> bool:
+        """Whether a drawing that is on or waits reads the file `path`."""
+        with self._turn:
+            return any(path.resolve() in needed for needed in self._needed.values())
 
     def rest(self) -> None:
         """Let the worker go, and its memory; the next draw starts it again."""
@@ -121,7 +127,8 @@ class PreviewClient:
     def _do(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         name = uuid.uuid4().hex
         job = {"id": name, **job}
-        with self._place(name):
+        loras = frozenset(Path(use["path"]).resolve() for use in job.get("request", {}).get("loras") or ())
+        with self._place(name, loras):
             try:
                 yield from self._queue(name)
                 yield from self._drawn(name, job)
@@ -131,14 +138,16 @@ class PreviewClient:
                 yield {"id": name, "event": "failed", "code": problem.code, "params": problem.params}
 
     @contextmanager
-    def _place(self, name: str) -> Iterator[None]:
+    def _place(self, name: str, loras: frozenset[Path]) -> Iterator[None]:
         with self._turn:
             self._line.append(name)
+            self._needed[name] = loras
         try:
             yield
         finally:
             with self._turn:
                 self._line.remove(name)
+                del self._needed[name]
                 self._cancelled.discard(name)
                 self._turn.notify_all()
             self._rest_later()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from trainer import files
 from trainer.config.load import dump
@@ -23,6 +24,7 @@ from trainer.problem import Problem
 from trainer.run_dir import RunDir
 from trainer.texts import lookup, t
 
+Where = Literal["first", "up", "down"]
 Runner = tuple[int, float, str]
 """(number, birth mark, boot id) of the command that starts a run itself: `launch.py train`."""
 
@@ -174,6 +176,28 @@ class Store(Database):
         return self.write(
             f"UPDATE runs SET {sets}{places}{begun} WHERE id=:id AND deleted IS NULL AND state IN ({states}){fence}",
             {**values, "id": id_, "now": now, "fence": attempt}, patience) == 1
+
+    def shift(self, id_: str, where: Where) -> bool:
+        """Move a waiting run among those that wait for its device; False where it no longer waits.
+
+        The runs exchange their places in one transaction, so whatever several pages ask at once, each keeps one place.
+        """
+
+        def exchange(connection: sqlite3.Connection) -> bool:
+            waiting = connection.execute(
+                "SELECT id, place FROM runs WHERE state='queued' AND deleted IS NULL"
+                " AND device=(SELECT device FROM runs WHERE id=?) ORDER BY place", (id_,)).fetchall()
+            order = [row["id"] for row in waiting]
+            if id_ not in order:
+                return False
+            at = order.index(id_)
+            order.remove(id_)
+            order.insert({"first": 0, "up": max(0, at - 1), "down": at + 1}[where], id_)
+            moved = [(row["place"], id_) for row, id_ in zip(waiting, order, strict=True) if row["id"] != id_]
+            connection.executemany("UPDATE runs SET place=? WHERE id=?", moved)
+            return True
+
+        return self.transaction(exchange)
 
     def start_next(self, id_: str) -> bool:
         """queued -> starting, where nothing else holds the device. One statement: of many callers one gets True."""

@@ -17,9 +17,10 @@ from filelock import FileLock, Timeout
 
 from trainer.home import Home
 from trainer.jobs import process
-from trainer.jobs.settle import adopt, settle
+from trainer.jobs.settle import adopt, last_end, settle
 from trainer.jobs.states import ACTIVE
 from trainer.jobs.store import RunRow, Store
+from trainer.jobs.webhook import Webhook
 from trainer.problem import Problem
 from trainer.run_dir import RunDir
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._beats: dict[str, tuple[tuple[int, int], float]] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._statuses: dict[int, int] = {}
+        self.webhook = Webhook(self.store)
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = FileLock(home.outputs / "supervisor.lock", timeout=0, thread_local=False)
@@ -112,8 +114,13 @@ class Supervisor:
         for row in self.store.with_process():
             if self._concerns(row):
                 self._look_at(row)
+        taken: set[str] = set()
         for row in self.store.queue():
-            if self._minds(row) and self.store.start_next(row.id):
+            if row.device in taken:
+                continue
+            if not self._minds(row):  # a command's own run, waiting before ours: it goes first
+                taken |= {row.device} if self.only is None and self.store.get(row.id).state == "queued" else set()
+            elif self.store.start_next(row.id):
                 self._spawn(row)
 
     def _concerns(self, row: RunRow) -> bool:
@@ -164,7 +171,10 @@ class Supervisor:
         if row.state in ACTIVE and not process.alive(row.pid, row.born, row.boot):
             if self._runs_itself(row):
                 return
+            told = last_end(self.store.run_dir(row.id))
             settle(self.store, row, self._statuses.get(row.pid or -1))
+            if told is None and (after := self.store.get(row.id)).state in ("failed", "interrupted"):
+                self.webhook.tell(after)  # its trainer was killed before it could
         gone = "UPDATE runs SET pid=NULL, born=NULL WHERE id=? AND pid IS ? AND born IS ?"
         self.store.write(gone, (row.id, row.pid, row.born))
         self._beats.pop(row.id, None)

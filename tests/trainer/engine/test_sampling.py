@@ -20,6 +20,7 @@ from trainer.engine.sampling import Cancelled, DrawRequest, Studio
 from trainer.families import family
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
+from trainer.strategies import samplers
 
 CPU = torch.device("cpu")
 
@@ -150,7 +151,7 @@ def test_the_settings_travel_in_the_png(studio, lora, tmp_path):
 
 @pytest.mark.parametrize(("changes", "code"), [
     ({"prompt": " "}, "prompt_missing"), ({"width": 60}, "size_bad"), ({"width": 65}, "size_bad"),
-    ({"height": 4096}, "size_bad"),
+    ({"height": 4096}, "size_bad"), ({"sampler": "magic"}, "sampler_unknown"),
 ])
 def test_bad_requests_are_answered(changes, code):
     with pytest.raises(Problem) as problem:
@@ -169,6 +170,50 @@ def test_bad_strengths_are_answered(strength, lora):
     with pytest.raises(Problem) as problem:
         request(Use(lora, strength)).checked()
     assert problem.value.code == "strength_range"
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_every_sampler_draws_the_same_bytes_again_and_says_its_name(prediction, studio, tmp_path):
+    if prediction == "v_prediction":  # with zero terminal SNR, as make_tiny makes it
+        from tests.trainer.engine.conftest import make_tiny
+
+        facts = bases.find(Home(tmp_path / "home"), str(make_tiny(tmp_path / "v", prediction)))
+        studio = Studio.load(facts, CPU, torch.float32)
+    own, seen = studio.parts.scheduler, {}
+    for name in samplers.SAMPLERS:
+        (first,), (again,) = (list(studio.draw(request(sampler=name, steps=3))) for _ in range(2))
+        files = [drawn.save(tmp_path / f"{i}.png").read_bytes() for i, drawn in enumerate((first, again))]
+        assert files[0] == files[1], name
+        seen[name] = np.asarray(first.image).astype(int), first.facts["sampler"], list(studio.notes)
+        assert studio.pipe.scheduler is own  # nothing of it stays behind
+    assert (seen["base"][1], seen["unipc"][1], seen["euler_a"][1]) == ("DDIM", "UniPC", "Euler a")
+    even = [("sampler_even", {"wanted": "DPM++ 2M Karras", "used": "DPM++ 2M"})]
+    zero = prediction == "v_prediction"
+    assert seen["dpmpp_2m_karras"][1:] == (("DPM++ 2M", even) if zero else ("DPM++ 2M Karras", []))
+    assert np.array_equal(seen["base"][0], seen["ddim"][0]) == zero  # the tiny ε base spaces its steps otherwise
+
+
+@pytest.mark.parametrize(("prediction", "zero"), [("epsilon", False), ("v_prediction", False), ("v_prediction", True)])
+@pytest.mark.parametrize("name", samplers.TITLES)
+def test_a_sampler_finds_the_picture_a_perfect_model_knows(name, prediction, zero):
+    """A model that always points at x0 is told apart only by its scheduler's own schedule and prediction type: a wrong one
+    would end elsewhere."""
+    from diffusers import DDIMScheduler
+
+    own = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction,
+                        clip_sample=False, rescale_betas_zero_snr=zero, timestep_spacing="trailing")
+    made = samplers.build(name, own)
+    x0, chance = torch.linspace(-2, 2, 64).view(1, 1, 8, 8), torch.Generator().manual_seed(1)
+    made.set_timesteps(12)
+    x = torch.randn(x0.shape, generator=chance) * made.init_noise_sigma
+    told = {"generator": chance} if "generator" in made.step.__code__.co_varnames else {}
+    for t in made.timesteps:
+        told_x = made.scale_model_input(x, t)  # = √ᾱ x0 + √(1-ᾱ) ε
+        alpha = own.alphas_cumprod.double()[int(t.round())].clamp(min=2**-24)
+        noise = (told_x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        answer = noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+        x = made.step(answer.float(), t, x.float(), **told).prev_sample
+    assert float((x - x0).abs().max()) < 0.15  # DDIM ends at ᾱ₀, where a little noise is left
 
 
 def test_drawing_can_be_cancelled_and_leaves_the_base_pristine(studio, lora):

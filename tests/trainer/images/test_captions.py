@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.config.train import Captions
+from trainer.config.pictures import Captions
 from trainer.images import captions
 from trainer.images.captions import CaptionRules, training_caption
 

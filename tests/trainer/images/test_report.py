@@ -342,3 +342,22 @@ def test_a_hundred_large_pictures_are_reported_within_seconds(drop: Path) -> Non
     start = time.process_time()
     made = of(drop, jpeg, resolution=512)
     assert made.pictures == 40 and (time.process_time() - start) / 40 < 0.2  # measured: about 0.02 s of processor each
+
+
+def test_further_folders_are_looked_at_with_the_set_and_never_changed_by_a_click(drop: Path, tmp_path: Path, capsys) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    large = scene(3, (512, 512))
+    write(more, {"again.png": saved(large), "bare.png": saved(scene(70)), "text.png": b"no"})
+    write(more, {"again.txt": b"ohwx, again"})
+    made = of(drop, good() | {"03.png": large.resize((256, 256))}, further=[ImageSet(more, read_only=True)])
+    assert made.pictures == 14 and made.blocked
+    (same,), (bare,), (broken,) = (found(made, kind) for kind in ("duplicate", "caption_missing", "unreadable"))
+    assert same.pictures == ("more/again.png", "03.png") and same.targets == ("03",) and same.text == "duplicate_across"
+    assert "more/again.png" in same.fix("en") and same.action == "remove"  # the smaller one of the set itself
+    assert (bare.pictures, bare.targets, bare.action) == (("more/bare.png",), (), None)
+    assert (broken.pictures, broken.targets, broken.action) == (("more/text.png",), (), None)
+    assert not list(more.glob("*.json")) and not (more / ".trash").exists()
+
+    assert check.main([str(drop), "--further", str(more), "--trigger", "ohwx", "--resolution", "256", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 14

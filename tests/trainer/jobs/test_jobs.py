@@ -19,8 +19,8 @@ import pytest
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
 from trainer import events
 from trainer.adapters import file as lora_file
-from trainer.jobs import foreground, process
-from trainer.jobs.forecast import Forecaster
+from trainer.jobs import forecast, foreground, process
+from trainer.jobs.forecast import Forecaster, NoForecast
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import STATES
 from trainer.jobs.store import Store
@@ -158,7 +158,20 @@ def test_a_measurement_that_fails_is_not_tried_for_ever(home, forecaster, config
     ask = forecaster(code="raise SystemExit(1)")
     ask.get(config)
     wait_for(lambda: not ask.measuring())
-    assert ask.get(config) is None and not ask.measuring()
+    assert ask.get(config) == NoForecast() and not ask.measuring()
+
+
+@pytest.mark.parametrize(("code", "told"), [
+    ("print('hello'); print('{{\"needed\": 9000000000, \"free\": 4000000000}}')", NoForecast(True, 9 * 10**9, 4 * 10**9)),
+    ("import os; os.kill(os.getpid(), 9)", NoForecast(True)),
+])
+def test_a_measurement_that_runs_out_of_memory_says_so_and_is_tried_again_later(forecaster, config, monkeypatch, code, told):
+    ask = forecaster(code=code)
+    ask.get(config)
+    wait_for(lambda: not ask.measuring())
+    assert ask.get(config) == told and not ask.measuring()
+    monkeypatch.setattr(forecast, "AGAIN", 0.0)
+    assert ask.get(config) is None and ask.measuring()
 
 
 def test_a_run_at_the_command_line_shows_lines_and_ends_with_zero(home, config, plan):

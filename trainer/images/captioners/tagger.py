@@ -31,7 +31,7 @@ def load(folder: Path) -> Tagger:
 class Tagger:
     def __init__(self, model: Path, tags: Path) -> None:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as cannot
+        from onnxruntime.capi import onnxruntime_pybind11_state as cannot  # pyright: ignore[reportAttributeAccessIssue]
 
         with open(tags, encoding="utf-8", newline="") as file:
             self.tags = [(row.get("name", ""), row.get("category", "")) for row in csv.DictReader(file)]

@@ -1,0 +1,34 @@
+"""`notify [ADDRESS|off] [--try]`: where a webhook is sent when a run ends or needs a person. Called by `python -m trainer`."""
+
+from __future__ import annotations
+
+import argparse
+
+from trainer.home import Home
+from trainer.jobs import webhook
+from trainer.jobs.store import Store
+from trainer.problem import Problem
+from trainer.texts import t
+
+
+def main(argv: list[str]) -> int:
+    """Set or show the address; with --try, send a trial to it."""
+    words = argparse.ArgumentParser(prog="launch.py notify", description=t("commands.notify.about"))
+    words.add_argument("address", nargs="?", help=t("commands.notify.address"))
+    words.add_argument("--try", dest="trial", action="store_true", help=t("commands.notify.trial"))
+    words.add_argument("--home", help=t("commands.home"))
+    given = words.parse_args(argv)
+    store = Store(Home.find(given.home).create().database)
+    try:
+        if given.address is not None:
+            store.remember(webhook.SETTING, "" if given.address == "off" else webhook.checked(given.address))
+        address = store.setting(webhook.SETTING, "")
+    finally:
+        store.close()
+    if given.trial:
+        if not address:
+            raise Problem("webhook_none", field="webhook")
+        webhook.send(address, webhook.trial())
+    print(t("commands.notify.sent" if given.trial else "commands.notify.now", address=address) if address
+          else t("commands.notify.nowhere"))
+    return 0

@@ -1,0 +1,113 @@
+"""The options of what is looked at: pictures, in which sizes and forms, and how their captions are read. Part of the tree in
+train.py."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from trainer.images.subsets import read_subset
+from trainer.schema import Section
+
+Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
+
+
+class Images(Section):
+    folder: str = ""
+    """The folder with the pictures and their captions of the same name. Sub-folders are not read."""
+    subsets: tuple[str, ...] = ()
+    """Further folders to learn from, one a line, each with how much its pictures count: `backgrounds = 0.5`, and after a
+    comma how often they are shown in a round: `backgrounds = 0.5, 3`. A folder lies inside or beside the first one, or is
+    a path; one called `10_name` is shown ten times by itself."""
+    resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
+    """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
+    costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
+    resolutions: tuple[Side, ...] = ()
+    """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
+    number of looks stays the same; what is larger than the first size costs its own time and memory."""
+    buckets: bool = True
+    """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
+    and loses what is at the edges."""
+    bucket_step: int = Field(default=64, ge=8, le=256, multiple_of=8)
+    """The sides of the formats are multiples of this. Smaller cuts off less but makes more formats, and pictures of
+    different formats cannot share a batch."""
+    upscale: bool = True
+    """Enlarge pictures smaller than the training size. Off trains them in a smaller format, which keeps them crisp."""
+    flip: bool = False
+    """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
+    character's parting or writing."""
+
+    crops: int = Field(default=1, ge=1, le=16)
+    """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
+    hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
+    that many times as long and as much disk; faces may be cut off."""
+    variants: int = Field(default=4, ge=2, le=16)
+    """How many forms of each picture are looked at, in turn and at random, where one of the next two is above 0: the picture
+    itself and others changed as they say. Each is encoded and kept, for that many times the first start and disk."""
+    colour: float = Field(default=0.0, ge=0, le=0.5)
+    """How much brightness, contrast, saturation and, a little, hue of further forms may differ. 0.1 to 0.2 where a thing or
+    figure is learnt from few pictures in one light. It hurts a style: its colours are what is to be learnt. 0 is off."""
+    turn: float = Field(default=0.0, ge=0, le=30)
+    """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
+    for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
+
+    @field_validator("subsets")
+    @classmethod
+    def _subsets_are_readable(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            _ = [read_subset(line) for line in lines]
+        except ValueError:
+            raise ValueError("subset_form") from None
+        return lines
+
+    @field_validator("resolutions", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """`512, 768` in one line is two sizes."""
+        if isinstance(value, list | tuple):
+            return [part for one in value for part in (one.replace(",", " ").split() if isinstance(one, str) else [one])]
+        return value
+
+
+class Captions(Section):
+    trigger: str = ""
+    """The word that calls what was learnt. It is put in front of every caption that lacks it. Choose one that means
+    nothing else yet."""
+    shuffle: bool = False
+    """Change the order of the comma-separated parts at every look, so that none counts for its place. For tag lists, not
+    for sentences."""
+    keep_tokens: int = Field(default=1, ge=0, le=20)
+    """How many parts at the front stay in place when shuffling: usually one, the trigger."""
+    dropout: float = Field(default=0.05, ge=0, le=1)
+    """The share of looks without any caption. A little (0.05 to 0.1) lets a style work without its trigger and keeps
+    guidance healthy; much forgets the words."""
+    keep_separator: str = Field(default="", max_length=10)
+    """A mark such as ||| in the captions: what stands before the first one stays in front, what stands behind a second one
+    stays at the end, whatever is shuffled or left out between. The mark itself is taken out."""
+    tag_dropout: float = Field(default=0.0, ge=0, le=1)
+    """The share of single parts left out at every look, so that the rest does not lean on them. 0.1 is much for short
+    captions. Parts that stay in front are never left out."""
+    tag_dropout_only: tuple[str, ...] = ()
+    """Leave out only these parts, one a line. Left empty, any part may go."""
+    tag_dropout_never: tuple[str, ...] = ()
+    """Never leave out these parts, one a line: what must not be learnt without its name."""
+    prefix: str = ""
+    """Words in front of every caption, before anything that is shuffled. Not needed for the trigger: it comes by itself."""
+    suffix: str = ""
+    """Words behind every caption, after anything that is shuffled."""
+    lines: bool = False
+    """Take each line of a caption file as a caption of its own and use one of them at every look. For files written by
+    hand: the page itself keeps captions on one line."""
+    wildcards: bool = False
+    """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
+    weights: bool = False
+    """Read (a word:1.2), (more) and [less] in captions as words that count more or less, as AUTOMATIC1111 does in prompts,
+    and a bracket meant as one as \\( and \\). Drawing with the LoRA then reads prompts so too. Off, brackets are words like
+    any other; switch on only for captions written so."""
+    max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
+    """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
+    More costs time even for short captions; take the least that fits."""
+    clip_skip: int = Field(default=1, ge=1, le=4)
+    """Read the words at this layer from the end of the text encoder. 2 for bases that were made so, such as most anime
+    bases of Stable Diffusion 1.x, and then draw with the same value; 1 for all others."""

@@ -1,0 +1,40 @@
+"""Whether something on disk is needed by a run that trains or waits, so that nobody takes it away from under it.
+
+Asked before an image set or a LoRA goes to the trash or gets another name (app/services.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainer import files
+from trainer.config.load import Tree, get
+from trainer.home import Home
+from trainer.images import subsets
+from trainer.jobs.store import Store
+from trainer.problem import Problem
+
+
+def refuse(store: Store, home: Home, path: Path) -> None:
+    """Problem that names the run which needs `path`, a file or a folder; nothing where it is free."""
+    wanted = path.resolve()
+    for row in store.active() + store.queue():
+        tree = files.read_json(store.run_dir(row.id).config)
+        if isinstance(tree, dict) and any(wanted == place or wanted in place.parents for place in needed(home, tree)):
+            raise Problem("in_use_run", run=row.name or row.id)
+
+
+def needed(home: Home, tree: Tree) -> Iterator[Path]:
+    """Where the pictures and files lie that a run with these settings reads."""
+    folder = str(get(tree, "images.folder") or "")
+    for given in (folder, get(tree, "preservation.folder"), get(tree, "model.vae")):
+        if given:
+            yield Path(str(given)).resolve()
+    for line in get(tree, "images.subsets") or ():
+        try:
+            yield subsets.find(folder, subsets.read_subset(str(line)).folder).resolve()
+        except (Problem, ValueError):
+            continue  # not there any more: nothing to keep
+    if start_from := get(tree, "lora.start_from"):
+        yield home.lora(str(start_from)).resolve()
