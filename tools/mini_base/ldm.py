@@ -59,7 +59,7 @@ class Lesson:
 
 
 # A processor has no time for everything at once: few things until they have shapes, then more.
-CPU_LESSONS = (Lesson(16, 0, 0.26), Lesson(64, 0, 0.46), Lesson(200, 64))
+CPU_LESSONS = (Lesson(16, 0, 0.15), Lesson(64, 0, 0.26), Lesson(200, 64))
 
 
 class LatentBank:
