@@ -103,8 +103,8 @@ def test_kept_encodings_are_those_made_anew(bench, words):
     parts = load_base(config, bench.home)
     maker = StepMaker(config, parts, Adapter(parts, config), Latents(parts, bench.home.cache / "latents"))
     cat = "a (cat:1.4)"
-    first = maker._condition([cat, LONG, cat])["hidden"]
-    again = maker._condition([LONG, "", cat])["hidden"]
+    first = maker.condition([cat, LONG, cat])["hidden"]
+    again = maker.condition([LONG, "", cat])["hidden"]
     anew = text.encode(parts, [LONG, "", cat], 150, bool(words))["hidden"]
     assert torch.equal(first[1], again[0]) and torch.equal(first[0], again[2])
     assert torch.allclose(again, anew, atol=1e-6)
