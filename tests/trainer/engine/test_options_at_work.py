@@ -29,7 +29,7 @@ OTHER = {
 ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr", "optimizer.block_lrs",
              "optimizer.embedding_lr"}
 """Not a field of one, the second rate of SDXL (test_families), the factors of blocks (test_kinds, test_guard), and the rate of
-the trigger's own vectors (test_words)."""
+the trigger's own vectors (test_own_words)."""
 FIELDS = [
     (name, known.name.removeprefix("optimizer.")) for known in options() for name in known.variants or OPTIMIZERS
     if known.name.startswith("optimizer.") and known.name not in ELSEWHERE and name in OPTIMIZERS
