@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from trainer import bases
@@ -21,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--base", help=t("commands.train.base"))
     words.add_argument("--trigger", help=t("commands.train.trigger"))
     words.add_argument("--run", metavar="RUN.toml", type=Path, help=t("commands.train.run"))
+    words.add_argument("--sweep", action="append", default=[], metavar="section.name=A,B", help=t("commands.train.sweep"))
     words.add_argument("--rights", action="store_true", help=t("commands.train.rights"))
     words.add_argument("--home", help=t("commands.home"))
     words.add_argument("overrides", nargs="*", metavar="section.name=value", help=t("commands.train.overrides"))
@@ -28,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Train in the foreground; Ctrl-C stops and keeps."""
+    """Train in the foreground, with `--sweep` once for each value; Ctrl-C stops and keeps. What cannot be begun is refused
+    before anything is."""
     from trainer.jobs.jobs import run_in_foreground
 
     given = parser().parse_intermixed_args(argv)
@@ -44,10 +48,31 @@ def main(argv: list[str]) -> int:
     base = bases.find(home, load.get(asked, "model.base") or load.get(file, "model.base") or "mini")
     kind = given.preset or load.get(file, "run.kind") or "style"
     tree = load.merge(load.preset(kind, base), load.merge(from_set(Path(given.images)) if given.images else {}, file))
-    config = load.build(tree, asked, overrides=given.overrides)
-    if not config.save.name:
+    plain = load.build(tree, asked, overrides=given.overrides)
+    if not plain.save.name:
         raise Problem("name_missing", field="save.name")
-    return run_in_foreground(config, home)
+    configs = [load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
+               for ending, words in trials(given.sweep)]
+    for number, config in enumerate(configs, 1):
+        if len(configs) > 1:
+            print(t("commands.train.trial", number=number, of=len(configs), name=config.save.name), flush=True)
+        status = run_in_foreground(config, home)
+        if status:
+            return status
+    return 0
+
+
+def trials(sweeps: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """What is added to the name, and the settings, of each training that words like `optimizer.lr=1e-4,3e-4` ask for: every
+    value of one with every value of the others. Without such words there is one training, as it is."""
+    choices = []
+    for word in sweeps:
+        name, sign, values = word.partition("=")
+        given = [value.strip() for value in values.split(",") if value.strip()]
+        if not sign or len(given) < 2:
+            raise Problem("sweep_form", field=name, word=word)
+        choices.append([(f"{name.rpartition('.')[2]} {value}", f"{name}={value}") for value in given])
+    return [("".join(f" {said}" for said, _ in trial), [word for _, word in trial]) for trial in product(*choices)]
 
 
 def from_set(folder: Path) -> load.Tree:

@@ -16,6 +16,7 @@ from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.commands.sample import lora_use, read_strengths
 from trainer.commands.sample import main as sample
+from trainer.commands.train import trials
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
 
@@ -53,21 +54,32 @@ def test_demo_leaves_what_it_promises(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_makes_a_lora_from_a_folder(tmp_path):
+def test_train_makes_a_lora_from_a_folder_one_for_each_value_of_a_sweep(tmp_path):
     home = tmp_path / "home"
     done = trainer(home, "train", "--images", str(PROJECT / "datasets" / "example-style"), "--name", "tuschе", "--rights",
-                   "run.steps=3", "samples.steps=1", "lora.rank=4")
+                   "run.steps=3", "samples.steps=1", "--sweep", "lora.rank=4,2")
     assert done.returncode == 0, done.stderr + done.stdout
-    (file,) = (home / "outputs" / "loras").glob("*.safetensors")
+    assert "Training 1 of 2: tuschе rank 4" in done.stdout and "Training 2 of 2: tuschе rank 2" in done.stdout
+    file, other = sorted((home / "outputs" / "loras").glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+    assert json.loads(trainer(home, "inspect", str(other), "--json").stdout)["rank"] == 2
     inspected = json.loads(trainer(home, "inspect", str(file), "--json").stdout)
     assert inspected["rank"] == 4 and inspected["trigger"] == "inkstamp style"
     layers = [key for key in bases.layers(bases.find(Home.find(home), "mini")) if "self_attn" in key[1]]
     assert inspected["modules"]["text_encoder"] == len(layers) and inspected["modules"]["text_encoder_2"] == 0
 
 
+def test_two_sweeps_are_every_pair_and_none_is_one_training():
+    assert trials([]) == [("", [])]
+    assert trials(["optimizer.lr=1e-4, 3e-4", "lora.rank=4,8"]) == [
+        (f" lr {rate} rank {rank}", [f"optimizer.lr={rate}", f"lora.rank={rank}"])
+        for rate in ("1e-4", "3e-4") for rank in (4, 8)]
+
+
 @pytest.mark.parametrize(("words", "part"), [
     (("fly",), "no command fly"), (("sample", "nowhere.safetensors", "--prompt", "x", "--out", "o"), "nowhere.safetensors"),
     (("sample", "--prompt", "x"), "--out"), (("train", "--name", "x", "lora.rank=0"), "lora.rank"),
+    (("train", "--name", "x", "--sweep", "optimizer.lr=1e-4"), "no choice of values"),
+    (("train", "--name", "x", "--sweep", "lora.rank=4,0"), "lora.rank"),
     (("train", "--name", "x", "--images", "/nowhere"), "/nowhere"), (("train", "--preset", "hat"), "hat"),
     (("train", "--name", "x", "--base", "http://evil"), ""), (("inspect", "/nowhere.safetensors"), "nowhere"),
 ])
