@@ -208,6 +208,9 @@ def test_a_card_is_found_edited_renamed_trashed_and_brought_back(page: Page, liv
     expect(page.locator(".l-grid li")).to_have_count(1)
     page.locator("#library-card h2", has_text="Shelf_wolf").wait_for()
     page.locator("#library-edit > button").click()
+    expect(page.locator("#library-name :is(input, textarea)")).to_have_value("Shelf_wolf")
+    expect(page.locator("#library-strength input")).to_be_visible()
+    page.wait_for_timeout(300)  # the fields are put in as the fold opens
     page.locator("#library-notes textarea").fill("soft at 0.6")
     page.locator("#library-strength input").fill("0.6")
     page.locator("#library-name :is(input, textarea)").fill("Shelf wolf two")

@@ -35,19 +35,21 @@ KINDS = {
     "loha": ["lora.kind=loha", "lora.targets=attention_mlp", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
     "lokr": ["lora.kind=lokr", "lora.lokr_factor=4", "lora.alpha=3"],
     "pissa": ["lora.start=pissa", "lora.targets=attention_mlp"], "olora": ["lora.start=olora", "lora.kind=rslora"],
+    "oft": ["lora.kind=oft", "lora.alpha=0.5"], "ia3": ["lora.kind=ia3", "lora.targets=attention_mlp"],
 }  # fmt: skip
-OPTIMIZERS = ("adamw", "lion", "adafactor", "came", "muon", "schedule_free", "adamw8bit", "prodigy")
+OPTIMIZERS = ("adamw", "lion", "adafactor", "came", "muon", "schedule_free", "adamw8bit", "prodigy", "dadapt_adam",
+              "dadapt_lion", "lion8bit", "paged_adamw8bit")
 SCHEDULES = ("cosine", "constant", "linear", "restarts", "polynomial", "rex")
 LOSSES = (("mse", "min_snr"), ("huber", "debiased"), ("smooth_l1", "none"))
 PRESETS = ("style", "character", "concept")
 
 
 def _case(base: str, i: int) -> tuple[str, ...]:
-    """Case `i` of a base: base, kind, optimiser, schedule, loss and preset, so that the eight cases meet all of each."""
-    return base, list(KINDS)[i % 8], OPTIMIZERS[(i * 3 + 1) % 8], SCHEDULES[i % 6], str(i % 3), PRESETS[i % 3]
+    """Case `i` of a base: base, kind, optimiser, schedule, loss and preset, so that the twelve cases meet all of each."""
+    return base, list(KINDS)[i % 10], OPTIMIZERS[(i * 5 + 1) % 12], SCHEDULES[i % 6], str(i % 3), PRESETS[i % 3]
 
 
-EVERY_STRATEGY = [_case(two[i % 2], i) for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(8)]
+EVERY_STRATEGY = [_case(two[i % 2], i) for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(12)]
 """On each family everything there is, on its two predictions in turn."""
 
 
@@ -99,6 +101,8 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
     rates = ["optimizer.lr=0.005", "optimizer.text_encoder_lr=0.005"]
     if optimizer == "prodigy":
         rates = ["optimizer.lr=1", "optimizer.d_coef=10"]
+    elif optimizer.startswith("dadapt"):
+        rates = [f"optimizer.lr={3 if optimizer == 'dadapt_adam' else 10}"]
     config = load.build(given, {
         "model": {"base": str(bench.base)}, "images": {"folder": str(bench.folder), "resolution": 64},
         "save": {"name": "blob", "dtype": "fp32", "every": 5}, "memory": {"dtype": "fp32"}, "captions": {"trigger": "blobby"},
