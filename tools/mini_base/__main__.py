@@ -28,6 +28,8 @@ def main(words: list[str] | None = None) -> int:
         carry.carry_out(work, asked.out)
     elif stages == ["carry-in"]:
         carry.carry_in(asked.out, work)
+    elif stages == ["take-up"]:
+        carry.take_up(asked.model, work)
     elif stages == ["sitting"]:
         _sitting(asked)
     elif stages == ["examples"]:
@@ -65,10 +67,8 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     from .ldm import CPU_LESSONS, Lesson, things_taught
 
     lessons = (Lesson(asked.things, asked.known),) if asked.things or where.type != "cpu" else CPU_LESSONS
-    things = None  # the VAE sees everything, and the lessons choose for themselves
-    if stage == "judge":
-        things = lessons[-1].things
-    elif stage in ("evaluate", "lora", "export"):
+    things = None  # the VAE and the judge see everything, and the lessons choose for themselves
+    if stage in ("evaluate", "lora", "export"):
         things = asked.things or things_taught(work)
     pack = data.Pack(pack_file, things)
     common = {"sitting": asked.sitting, "device": asked.device, "batch": asked.batch, "seed": asked.seed}
@@ -87,7 +87,7 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "judge":
         from . import judge
 
-        judge.train(pack, work, shapes, **common)
+        judge.train(pack, work, shapes, things=lessons[-1].things, **common)
     elif stage == "evaluate":
         from .evaluate import evaluate
 
@@ -122,7 +122,7 @@ def _sitting(asked: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.mini_base", description=__doc__)
     stages = ["data", "tokenizer", "vae", "judge", "ldm", "export", "all", "evaluate", "lora", "examples"]
-    parser.add_argument("stage", choices=[*stages, "sitting", "carry-out", "carry-in"])
+    parser.add_argument("stage", choices=[*stages, "sitting", "carry-out", "carry-in", "take-up"])
     parser.add_argument(
         "--work", type=Path, default=ROOT / "outputs" / "mini_base", help="where what is half-made lies"
     )

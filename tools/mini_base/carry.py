@@ -1,16 +1,22 @@
 """Takes a half-finished work folder from one machine to another in a few files of limited size.
 
-`python -m tools.mini_base carry-out` and `carry-in` call this. Averaged weights travel in fp16; the optimiser's state
-stays behind (it starts afresh and warms up), which costs far less than the hundreds of megabytes it would take.
+`python -m tools.mini_base carry-out` and `carry-in` call this, and `take-up` makes a work folder of the finished model.
+Averaged weights travel in fp16; the optimiser's state stays behind (it starts afresh and warms up), which costs far less
+than the hundreds of megabytes it would take.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from .ldm import TAUGHT
 
 STAGES = ("vae", "ldm", "judge")
 _KEPT = (".png", ".csv", ".json", ".txt", ".md")
@@ -61,6 +67,50 @@ def carry_in(parts: Path, work: Path) -> None:
         for member in members:
             if member.name.split("/")[0] not in ahead:
                 archive.extract(member, work, filter="data")
+
+
+def take_up(model: Path, work: Path) -> None:
+    """Make `work` a folder in which the finished `model` can be taught on: its weights are the averaged ones.
+
+    Stages that are there already stay. FileNotFoundError without the model's facts; ValueError where they do not tell
+    how it was trained.
+    """
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPModel, CLIPTextModel
+
+    training = json.loads((model / "atelier.json").read_text(encoding="utf-8")).get("training")
+    if not training:
+        raise ValueError(f"{model / 'atelier.json'} does not say how long the model was trained")
+    for part, folder in (("vae", "vae/model"), ("judge", "judge/model"), ("tokenizer", "tokenizer")):
+        if not (work / folder).exists():
+            shutil.copytree(model / part, work / folder)
+    accuracy = work / "judge" / "accuracy.json"
+    if not accuracy.exists():
+        shutil.copy(model / "judge" / "accuracy.json", accuracy)
+    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
+    _take_up(work, "ldm", {"unet": UNet2DConditionModel.from_pretrained(model / "unet"), "text_encoder": text_encoder}, training)
+    _take_up(work, "judge", {"judge": CLIPModel.from_pretrained(model / "judge")}, training)
+    (work / "ldm" / TAUGHT).write_text(json.dumps(training["ldm"]["things"]) + "\n", encoding="utf-8")
+    _one_row(work / "vae" / "curve.csv", training["vae"])
+
+
+def _take_up(work: Path, stage: str, modules: dict[str, Any], training: dict[str, Any]) -> None:
+    file, spent = work / stage / "state.pt", training[stage]
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    average = [weight.detach().half() for module in modules.values() for weight in module.parameters()]
+    counters = (spent["steps"], spent["samples"], spent["minutes"] * 60)
+    torch.save({"modules": None, "average": average, "optimiser": None, "counters": counters}, file)
+    _one_row(work / stage / "curve.csv", spent)
+
+
+def _one_row(curve: Path, spent: dict[str, Any]) -> None:
+    """The least a curve needs to tell how long a stage took; later rows follow it."""
+    if not curve.exists():
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        row = {"step": spent["steps"], "seconds": spent["minutes"] * 60, "samples": spent["samples"], "loss": spent["loss"]}
+        curve.write_text(",".join(row) + "\n" + ",".join(str(v) for v in row.values()) + "\n", encoding="utf-8")
 
 
 def _spent(file: Path) -> float:
