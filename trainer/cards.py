@@ -52,6 +52,8 @@ class Card:
     """`lora`, `locon`, `loha` …"""
     family: str = ""
     trigger: str = ""
+    prompt: str = ""
+    """The first its own run tried it with."""
     base: str = ""
     base_licence: str = ""
     rights: str = ""
@@ -131,6 +133,7 @@ def card(file: Path, names: set[str], covers: Path) -> Card:
         adapter=seen.kind,
         family=seen.family,
         trigger=_cut(_text(side.get("activation text")) or trigger(said)),
+        prompt=_cut(said.get("atelier.prompt", "")),
         base=_cut(base_name),
         base_licence=_cut(_text(rights.get("base")) or licences.of_base(base_name).title),
         rights=_cut(_text(rights.get("pictures"))),

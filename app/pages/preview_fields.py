@@ -152,7 +152,8 @@ def first_form(ui: Ui, lora: str | None) -> tuple[dict[str, Any], Drawing | None
     form = defaults(ui, chosen.base if chosen else None)
     if chosen is not None:
         form["loras"][0]["name"] = chosen.name
-        form["prompt"] = next(iter(to_try(chosen.kind, chosen.trigger, [form["prompt"]])), "")
+        first = next(iter(to_try(chosen.kind, chosen.trigger, [form["prompt"]])), "")
+        form["prompt"] = chosen.prompt if chosen.trigger in chosen.prompt and chosen.prompt else first
     return form, None
 
 

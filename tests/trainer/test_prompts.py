@@ -124,3 +124,10 @@ def test_an_unknown_name_comes_with_the_nearest_one():
 )
 def test_a_lora_is_tried_with_its_trigger_and_the_bases_own_prompts(kind: str, trigger: str, expected: tuple) -> None:
     assert to_try(kind, trigger, ["a fox, white background", "an owl", "a castle"]) == expected
+
+
+def test_a_character_is_tried_first_as_its_own_set_calls_it() -> None:
+    captions = ["a fox", "a zibbo mascot waving, white background", "a zibbo mascot asleep"]
+    assert to_try("character", "zibbo", ["an owl"], captions) == (captions[1], "zibbo, an owl")
+    assert to_try("character", "zibbo", ["an owl"], ["zibbo " * 50]) == ("zibbo", "zibbo, an owl"), "too long to be a test"
+    assert to_try("style", "ink style", ["an owl", "a fox"], captions) == ("ink style, an owl", "ink style, a fox")

@@ -72,15 +72,29 @@ def _parts(model: Path) -> str:
     return "\n".join(lines)
 
 
-def _training(work: Path) -> str:
-    stages = {"vae": "the VAE", "ldm": "the text encoder and the UNet", "judge": "the judge"}
-    spent = []
-    for folder, what in stages.items():
-        file = work / folder / "curve.csv"
+_STAGES = {"vae": "the VAE", "ldm": "the text encoder and the UNet", "judge": "the judge"}
+
+
+def training_facts(work: Path) -> dict[str, dict[str, Any]]:
+    """What each stage took: minutes, samples, steps, and the loss it ended with. `carry.take_up` goes on from here."""
+    facts = {}
+    for stage in _STAGES:
+        file = work / stage / "curve.csv"
         if file.is_file():
             with file.open(encoding="utf-8") as stream:
                 last = list(csv.DictReader(stream))[-1]
-            spent.append(f"{float(last['seconds']) / 60:.1f} min and {int(last['samples']):,} samples for {what}")
+            facts[stage] = {
+                "minutes": round(float(last["seconds"]) / 60, 1),
+                "samples": int(last["samples"]),
+                "steps": int(last["step"]),
+                "loss": round(float(last["loss"]), 4),
+            }
+    return facts
+
+
+def _training(work: Path) -> str:
+    facts = training_facts(work).items()
+    spent = [f"{f['minutes']:.1f} min and {f['samples']:,} samples for {_STAGES[stage]}" for stage, f in facts]
     return "; ".join(spent) or "not recorded"
 
 

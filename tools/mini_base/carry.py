@@ -87,19 +87,20 @@ def take_up(model: Path, work: Path) -> None:
     accuracy = work / "judge" / "accuracy.json"
     if not accuracy.exists():
         shutil.copy(model / "judge" / "accuracy.json", accuracy)
+    unet = UNet2DConditionModel.from_pretrained(model / "unet")
     text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
-    _take_up(work, "ldm", {"unet": UNet2DConditionModel.from_pretrained(model / "unet"), "text_encoder": text_encoder}, training)
-    _take_up(work, "judge", {"judge": CLIPModel.from_pretrained(model / "judge")}, training)
+    _take_up(work, "ldm", [unet, text_encoder], training["ldm"])
+    _take_up(work, "judge", [CLIPModel.from_pretrained(model / "judge")], training["judge"])
     (work / "ldm" / TAUGHT).write_text(json.dumps(training["ldm"]["things"]) + "\n", encoding="utf-8")
     _one_row(work / "vae" / "curve.csv", training["vae"])
 
 
-def _take_up(work: Path, stage: str, modules: dict[str, Any], training: dict[str, Any]) -> None:
-    file, spent = work / stage / "state.pt", training[stage]
+def _take_up(work: Path, stage: str, modules: list[Any], spent: dict[str, Any]) -> None:
+    file = work / stage / "state.pt"
     if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    average = [weight.detach().half() for module in modules.values() for weight in module.parameters()]
+    average = [weight.detach().half() for module in modules for weight in module.parameters()]
     counters = (spent["steps"], spent["samples"], spent["minutes"] * 60)
     torch.save({"modules": None, "average": average, "optimiser": None, "counters": counters}, file)
     _one_row(work / stage / "curve.csv", spent)

@@ -14,7 +14,7 @@ import torch
 
 from . import ldm
 from . import vae as vae_stage
-from .card import model_card
+from .card import model_card, training_facts
 from .data import Pack
 from .judge import thing_sentences
 from .judging import STYLE_SENTENCES, background_sentence
@@ -71,7 +71,10 @@ def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[
         "guidance": 3.0,
         "steps": 20,
         "sample_prompts": list(SAMPLE_PROMPTS),
+        "training": training_facts(work),
     }
+    if "ldm" in facts["training"]:
+        facts["training"]["ldm"]["things"] = len(pack.concepts)
     _write_json(half_written / "atelier.json", facts)
     pipe.to(torch.float32)
     pictures = ldm.draw(pipe, list(ldm.LOOK_AT))

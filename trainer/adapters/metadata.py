@@ -18,6 +18,7 @@ from typing import Any
 from trainer import files
 from trainer.base_facts import BaseFacts, file_hashes, hashes_of
 from trainer.config.train import Lora, TrainConfig
+from trainer.prompts import to_try
 
 VERSION = "0.1.0"
 MAX_TAGS = 100
@@ -72,6 +73,9 @@ def build(
         told["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
     elif config.captions.trigger:
         told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
+    asked, captions = (config.samples.prompts, [caption for caption, _, _ in items]) if share else ((), [])
+    prompts = asked or to_try(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
+    told["atelier.prompt"] = next(iter(prompts), "")[:MAX_TEXT]
     if vae is not None and vae.is_file():
         told["ss_vae_hash"], told["ss_new_vae_hash"] = hashes_of(vae)
     told |= _modelspec(config, facts, finished, name)

@@ -6,7 +6,7 @@ import errno
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,7 +211,7 @@ class Saver:
             self._draw(step, self.run.checkpoint(step) / checkpoint.LORA)
 
     def _draw(self, step: int, file: Path | None) -> None:
-        prompts = sample_prompts(self.config, self.parts.facts)
+        prompts = sample_prompts(self.config, self.parts.facts, [caption for caption, _, _ in self._seen()])
         facts, chosen = self.parts.facts, self.config.samples
         side = self.config.images.resolution or facts.resolution
         with self.adapter.switched_off():
@@ -295,8 +295,8 @@ class Saver:
         return buffer.getvalue()
 
 
-def sample_prompts(config: TrainConfig, facts: Any) -> tuple[str, ...]:
-    """The prompts asked for, or two of the base's own with the trigger in."""
+def sample_prompts(config: TrainConfig, facts: Any, captions: Sequence[str]) -> tuple[str, ...]:
+    """The prompts asked for, or two that try what is learnt."""
     if config.samples.prompts:
         return config.samples.prompts
-    return to_try(config.run.kind, config.captions.trigger, facts.sample_prompts)
+    return to_try(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)

@@ -224,3 +224,10 @@ def test_the_pictures_are_summed_up_without_their_words() -> None:
 def test_a_file_gone_on_from_is_named_without_its_folder() -> None:
     config = TrainConfig.model_validate({"lora": {"start_from": "/home/somebody/secret/fox.safetensors"}})
     assert metadata.public_config(config, facts())["lora"]["start_from"] == "fox.safetensors"
+
+
+def test_the_first_prompt_it_was_tried_with_is_told_unless_words_are_private() -> None:
+    own = {"samples": {"prompts": []}, "run": {"kind": "character"}}
+    assert _build()["atelier.prompt"] == "inkfox in the secret garden"
+    assert _build(_config(**own))["atelier.prompt"] == "inkfox, a fox, snow"
+    assert _build(_config(save={"share_captions": False}, **own))["atelier.prompt"] == "inkfox"
