@@ -153,6 +153,12 @@ def test_a_card_is_read_from_the_drivers_own_tool(monkeypatch: pytest.MonkeyPatc
     assert doctor_facts.nvidia_cards() == [
         {"name": "NVIDIA H100 80GB HBM3", "driver": "570.86.15", "capability": "9.0", "total": 81559 * 2**20, "free": 0}
     ]
+    tool.write_text("#!/bin/sh\necho \"$3, 570.86.15, 9.0, 81559, 5\"\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [card["name"] for card in doctor_facts.nvidia_cards()] == ["--id=1"]  # the tool itself does not look there
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert doctor_facts.nvidia_cards() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     tool.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
     assert doctor_facts.nvidia_cards() == []
     tool.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
