@@ -71,6 +71,21 @@ def test_text_encoders_stay_where_they_learn_or_read_new_words_at_every_look():
     assert memory.of_config(away, "sdxl", 1024).bytes < told.bytes
 
 
+def test_the_page_of_figures_says_what_is_computed_and_that_nothing_is_measured():
+    lines = (PROJECT / "docs" / "performance.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.endswith("| open |")]
+    settings = ((False, "full", 0), (True, "full", 0), (True, "int8", 0), (True, "int8", 0.5), (True, "int8", 1),
+                (True, "int4", 1), (True, "int4", 0), (True, "full", 0.5), (True, "full", 1))
+    for row, (checkpointing, precision, share) in zip(rows, settings, strict=True):
+        found = []
+        for family, known in memory.counted().items():
+            for reads in (True, False):
+                rung = memory.Rung(1, 1, checkpointing, precision, share, reads)
+                size = memory.needed(family, known["side"], rung, memory.numbers_of(family, Lora(text_encoder=reads)))
+                found.append(f"{size / GB:.1f}")
+        assert row[2:8] == found
+
+
 def test_a_rung_is_a_set_of_options_and_a_config_stands_on_one():
     rung, _ = memory.propose("sdxl", 1024, 8 * GB, Lora(text_encoder=False), 4)
     config = load.build({}, overrides=[f"{name}={value}" for name, value in rung.options().items()])
