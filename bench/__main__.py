@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from bench.cases import CASES, HERE, Case, case
+from bench.cases import CASES, HERE, ON_GPU, Case, case
 from trainer import files
 from trainer.problem import Problem
 from trainer.texts import t
@@ -18,44 +18,47 @@ def main(argv: list[str]) -> int:
     """Measure the cases named, or those that suit any machine."""
     words = argparse.ArgumentParser(prog="launch.py bench", description=t("commands.bench.about"))
     words.add_argument("--case", action="append", help=t("commands.bench.case", cases=", ".join(c.name for c in CASES)))
+    words.add_argument("--gpu", action="store_true", help=t("commands.bench.gpu"))
     words.add_argument("--json", action="store_true", help=t("commands.bench.json"))
     words.add_argument("--out", type=Path, help=t("commands.bench.out"))
     given = words.parse_args(argv)
-    wanted = [case(name) for name in given.case or HERE]
-    results = [_measure(each) for each in wanted]
+    wanted = [case(name) for name in given.case or (ON_GPU if given.gpu else HERE)]
+    results = [_skipped(each) if given.gpu and not _there(each) else _measure(each) for each in wanted]
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
-        for result in results:
+        for result in (result for result in results if "skipped" not in result):
             files.write_json(given.out / f"{result['case']}.json", result)
         files.write_bytes(given.out / "table.md", table(results).encode())
     if given.json:
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:
         print(table(results))
-    return 0
+    return 2 if any("skipped" in result for result in results) else 0
+
+
+def _there(wanted: Case) -> bool:
+    """Whether this machine has what the case measures."""
+    import torch
+
+    return wanted.device != "cuda" or torch.cuda.is_available()
+
+
+def _skipped(wanted: Case) -> dict[str, Any]:
+    """A case that was asked for and could not be measured, with no figure in it."""
+    return {"case": wanted.name, "skipped": t("problems.bench_no_gpu", case=wanted.name)}
 
 
 def _measure(wanted: Case) -> dict[str, Any]:
-    import torch
-
     from trainer.engine import device
 
     device.quiet()
-    if wanted.device == "cuda" and not torch.cuda.is_available():
+    if not _there(wanted):
         raise Problem("bench_no_gpu", case=wanted.name)
-    if wanted.kind == "train":
-        from trainer.families import family
-
-        if wanted.base not in ("mini", "tiny"):
-            family(wanted.base)
-        from bench.training import measure
-
-        found = measure(wanted)
+    if wanted.kind in ("train", "rung", "startup"):
+        from bench import training as kinds
     else:
-        from bench import other
-
-        found = getattr(other, wanted.kind)(wanted)
-    return {"machine": machine(wanted)} | found
+        from bench import other as kinds
+    return {"machine": machine(wanted)} | getattr(kinds, wanted.kind)(wanted)
 
 
 def machine(wanted: Case) -> dict[str, Any]:
@@ -83,12 +86,17 @@ def _processor() -> str:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The figures as Markdown. `–` where a figure does not apply."""
-    head = ("case", "ours", "reference", "unit", "ratio", "share of the limit", "peak MB", "first step s", "same losses")
+    head = ("case", "ours", "reference", "unit", "ratio", "share of the limit", "peak MB", "process MB", "first step s",
+            "same losses")
     rows = [head, ("---",) * len(head)]
     for r in results:
+        if "skipped" in r:
+            rows.append((r["case"], f"**not measured**: {r['skipped']}", *[""] * (len(head) - 2)))
+            continue
         rows.append((
-            r["case"], f"{r['ours']:.2f}", f"{r['reference']:.2f}", r["unit"], f"{r['ratio']:.2f}",
+            r["case"], f"{r['ours']:.2f}", _or_dash(r["reference"], "{:.2f}"), r["unit"], _or_dash(r["ratio"], "{:.2f}"),
             _or_dash(r["share_of_limit"], "{:.0%}"), f"{r['peak_bytes'] / 2**20:.0f}",
+            _or_dash(r.get("peak_process_bytes") and r["peak_process_bytes"] / 2**20, "{:.0f}"),
             _or_dash(r.get("first_step_seconds"), "{:.1f}"), _or_dash(r.get("losses_equal"), "{}"),
         ))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -1,4 +1,4 @@
-"""What the machine can do at best: the rate of one large matrix product, by the quickest of torch's ways."""
+"""What the machine can do at best, the rate of one large matrix product by the quickest of torch's ways; and waiting for it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ def matrix_rate(device: str, dtype: str) -> float:
     return max(2 * size**3 / _best(way, device) for way in ways)
 
 
+def wait(device: str) -> None:
+    """Until the device has done what it was asked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def _best(work: Callable[[], object], device: str) -> float:
     best = float("inf")
     for _ in range(8):
         begun = time.perf_counter()
         work()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
         best = min(best, time.perf_counter() - begun)
     return best

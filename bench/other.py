@@ -19,6 +19,7 @@ from PIL import Image
 
 from bench import setting
 from bench.cases import Case
+from bench.limit import wait
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.fold import Folder, Use
@@ -62,16 +63,19 @@ def _step_ratio(parts: Parts, path: Path, case: Case) -> float:
     """Seconds of one UNet call with the bare base to those with the LoRA folded in, in turns; the folding itself left out."""
     folder, side = Folder(parts), case.resolution // 8
     condition = parts.family.encode(parts, parts.family.tokens(parts, ["", "a fox"]))
-    noisy, t = torch.randn(2, parts.unet.config.in_channels, side, side), torch.tensor([500, 500])
+    noisy = torch.randn(2, parts.unet.config.in_channels, side, side, device=parts.device, dtype=parts.dtype)
+    t = torch.tensor([500, 500], device=parts.device)
     ratios = []
     for number in range(2 * case.rounds):
         seconds = {}
         for uses in ([], [Use(path)]) if number % 2 else ([Use(path)], []):
             folder.apply(uses)
             parts.family.predict(parts, noisy, t, condition)
+            wait(case.device)
             begun = time.perf_counter()
             for _ in range(4):
                 parts.family.predict(parts, noisy, t, condition)
+            wait(case.device)
             seconds[bool(uses)] = time.perf_counter() - begun
         folder.clear()
         ratios.append(seconds[False] / seconds[True])
@@ -142,26 +146,35 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
         for size in sizes:
             begun = time.perf_counter()
             trainers[size].step()
+            wait(case.device)
             times[size].append(time.perf_counter() - begun)
     return {str(size): median(times[size]) * 1000 for size in sizes}
 
 
 def steady(case: Case) -> dict[str, Any]:
-    """Resident memory over a long training. `ratio`: bytes after a tenth of the steps to bytes at the end; 1 is flat."""
+    """Resident memory, and the card's, over a long training. `ratio`: resident bytes after a tenth of the steps to those at the
+    end; 1 is flat."""
     from bench.ours import Ours
 
     trainer, process = Ours(case), psutil.Process()
     trainer.outcome.tell = deque(maxlen=100).append
-    tenth, sizes = case.steps // 10, []
+    tenth, sizes, card = case.steps // 10, [], []
     for number in range(case.steps):
         trainer.step()
         if (number + 1) % tenth == 0:
             sizes.append(process.memory_info().rss)
+            if case.device == "cuda":
+                card.append(torch.cuda.memory_allocated())
     told = _facts(case, 1 / sizes[-1], 1 / sizes[0], "1/bytes")
-    return told | {"steps": case.steps, "resident_megabytes_by_tenth": [round(size / 2**20, 1) for size in sizes]}
+    return told | {"steps": case.steps, "resident_megabytes_by_tenth": _megabytes(sizes),
+                   "card_megabytes_by_tenth": _megabytes(card)}
+
+
+def _megabytes(sizes: list[int]) -> list[float]:
+    return [round(size / 2**20, 1) for size in sizes]
 
 
 def _facts(case: Case, ours: float, reference: float, unit: str) -> dict[str, Any]:
     peak = device.peak_memory(torch.device(case.device))
     return {"case": case.name, "ours": ours, "reference": reference, "unit": unit, "ratio": ours / reference,
-            "share_of_limit": None, "peak_bytes": peak}
+            "share_of_limit": None, "peak_bytes": peak, "peak_process_bytes": psutil.Process().memory_info().rss}

@@ -9,12 +9,13 @@ import torch
 
 from bench import setting
 from bench.cases import Case
-from trainer.engine import device, graphs, kernels
+from trainer.engine import device, graphs, kernels, offload, text
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.outcome import Outcome
 from trainer.engine.step import StepMaker
-from trainer.engine.train import checkpoint_gradients
+from trainer.engine.train import settle_base
+from trainer.engine.vae import decode
 
 
 class Ours:
@@ -27,12 +28,12 @@ class Ours:
         device.choose_attention(parts.unet, self.config.memory, parts.device, parts.dtype)
         device.choose_layout(parts.unet, parts.device, parts.dtype)
         adapter = Adapter(parts, self.config)
-        if case.checkpointing:
-            checkpoint_gradients(parts)
+        settle_base(self.config, parts)
         kernels.quicken(parts)
         self.adapter = adapter
         self.guard = Guard(self.config, adapter, parts.device, parts.dtype)
         maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
+        offload.rest(parts, self.config, maker.text_learns)
         self.taker, self.graphs = graphs.choose(self.config, maker, self.guard, self.notes.append)
         self.batches = setting.batches(case, self.config)
         self.told: list[Any] = []
@@ -47,6 +48,18 @@ class Ours:
         self.number += 1
         self.outcome.add(self.number, loss, finite, self.guard.rates(), time.perf_counter() - begun)
         return float(loss) if loss.device.type == "cpu" else float("nan")
+
+    @torch.no_grad()
+    def draw(self) -> None:
+        """What a picture between two steps takes: words read, the UNet once, the VAE."""
+        parts = self.taker.maker.parts
+        side = self.config.images.resolution or parts.facts.resolution
+        noisy = torch.randn(2, parts.unet.config.in_channels, side // 8, side // 8, device=parts.device, dtype=parts.dtype)
+        looks = [next(self.batches)[0]] * 2
+        with self.taker.maker.autocast():
+            told = text.encode(parts, ["", "a fox"]) | parts.family.describe(parts, looks)
+            parts.family.predict(parts, noisy, torch.tensor([500, 500], device=parts.device), told)
+        decode(parts.vae, noisy[:1].float())
 
     def losses(self) -> list[float]:
         """All losses so far."""

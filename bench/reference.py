@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import setting
 from bench.cases import Case
+from trainer.config.train import TrainConfig
 from trainer.engine.inject import Adapter
 
 
@@ -26,27 +27,27 @@ class Reference:
 
     def __init__(self, case: Case) -> None:
         self.config = setting.config_of(case)
+        start = _start(case, self.config)
         parts = setting.load_parts(case)
         self.latents, self.batches = setting.ReadyLatents(parts), setting.batches(case, self.config)
-        start = Adapter(setting.load_parts(case), self.config)
         low = case.dtype if case.dtype != "fp32" else "no"
         self.accelerator = Accelerator(mixed_precision=low, cpu=case.device == "cpu")
         self.scheduler: Any = DDPMScheduler.from_config(parts.scheduler.config)
         self.parts = parts
-        self.trained = {part for part, _ in start.layers}
+        self.trained = {part for part, _ in start}
         for part in self.trained:
-            wanted = [name for where, name in start.layers if where == part]
+            wanted = [name for where, name in start if where == part]
             lora = self.config.lora
             parts.module(part).add_adapter(
                 LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=wanted))
             parts.module(part).train()
-        for (part, name), layer in start.layers.items():
+        for (part, name), sides in start.items():
             mine = parts.module(part).get_submodule(name)
-            for side in ("lora_A", "lora_B"):
-                theirs = getattr(layer, side)["default"].weight
-                getattr(mine, side)["default"].weight.data = theirs.data.float().clone()
+            for side, weight in sides.items():
+                getattr(mine, side)["default"].weight.data = weight
         if case.checkpointing:
             parts.unet.enable_gradient_checkpointing()
+            parts.unet.train()
             for encoder in parts.text_encoders.values():
                 encoder.gradient_checkpointing_enable()
         rule = self.config.optimizer
@@ -59,15 +60,17 @@ class Reference:
         for part in parts.text_encoders:
             parts.text_encoders[part] = self.accelerator.prepare(parts.text_encoders[part])
         self.number, self.seen = 0, []
+        self.kept: dict[str, dict[str, torch.Tensor]] = {}
 
     def loss(self) -> torch.Tensor:
         """The loss of the next batch."""
         device, dtype = self.accelerator.device, self.parts.dtype
-        x0, noise, t, captions = setting.drawn(self.config, self.latents, self.number, next(self.batches))
+        looks = next(self.batches)
+        x0, noise, t, captions = setting.drawn(self.config, self.latents, self.number, looks)
         x0, noise, t = x0.to(device), noise.to(device), t.to(device)
         noisy = self.scheduler.add_noise(x0, noise, t)
         with self.accelerator.autocast():
-            condition = self.parts.family.encode(self.parts, self.parts.family.tokens(self.parts, captions))
+            condition = self.told(captions) | self.parts.family.describe(self.parts, looks)
             predicted = self.parts.family.predict(self.parts, noisy.to(dtype), t, condition)
         velocity = self.scheduler.config["prediction_type"] == "v_prediction"
         target = self.scheduler.get_velocity(x0, noise, t) if velocity else noise
@@ -80,6 +83,16 @@ class Reference:
             weights = capped / (snr + 1 if velocity else snr)
         loss = torch.nn.functional.mse_loss(predicted.float(), target.float(), reduction="none")
         return (loss.mean(dim=list(range(1, len(loss.shape)))) * weights).mean()
+
+    def told(self, captions: list[str]) -> dict[str, torch.Tensor]:
+        """What the UNet is told of the words: as the examples do it, kept where no text encoder learns."""
+        family = self.parts.family
+        if self.trained - {"unet"}:
+            return family.encode(self.parts, family.tokens(self.parts, captions))
+        for caption in set(captions) - self.kept.keys():
+            with torch.no_grad():
+                self.kept[caption] = family.encode(self.parts, family.tokens(self.parts, [caption]))
+        return {name: torch.cat([self.kept[caption][name] for caption in captions]) for name in self.kept[captions[0]]}
 
     def step(self) -> float:
         with self.accelerator.accumulate(self.parts.unet):
@@ -111,3 +124,10 @@ class Reference:
     def _case(self) -> Case:
         config = self.config
         return Case("", batch=config.run.batch_size, resolution=config.images.resolution or 512)
+
+
+def _start(case: Case, config: TrainConfig) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
+    """The tensors ours begins with, {(part, module): {lora_A, lora_B}}; the base they were made in goes again."""
+    layers = Adapter(setting.load_parts(case), config).layers
+    return {key: {side: getattr(layer, side)["default"].weight.data.float().clone() for side in ("lora_A", "lora_B")}
+            for key, layer in layers.items()}

@@ -16,7 +16,7 @@ from bench.cases import Case
 from trainer import bases
 from trainer.config import load
 from trainer.config.train import TrainConfig
-from trainer.engine import data
+from trainer.engine import data, offload
 from trainer.engine.cache import Latents, Posterior
 from trainer.engine.noise import draw_noise
 from trainer.families import Parts, base, family
@@ -30,10 +30,12 @@ ASSETS = Path(base.__file__).parent / "assets"
 def config_of(case: Case) -> TrainConfig:
     """The style preset, as a person would start it, at the case's size."""
     facts = bases.find(Home(PROJECT), "mini")
+    memory = {"dtype": case.dtype, "gradient_checkpointing": case.checkpointing, "base_precision": case.precision,
+              "offload": case.offload, "graphs": "off" if case.kind == "rung" else "auto"}
     return load.build(
         load.preset("style", facts), {"images": {"folder": str(SET), "resolution": case.resolution}},
-        {"memory": {"dtype": case.dtype, "gradient_checkpointing": case.checkpointing, "graphs": "auto"},
-         "run": {"batch_size": case.batch, "device": case.device}, "captions": {"trigger": "stylex"}},
+        {"memory": memory, "lora": {"text_encoder": case.text_encoder}, "captions": {"trigger": "stylex"},
+         "run": {"batch_size": case.batch, "device": case.device}},
     )
 
 
@@ -41,10 +43,12 @@ def load_parts(case: Case) -> Parts:
     """The embedded base from disk, or the real size of a family with random weights that keep signals in bounds."""
     device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
     facts = bases.find(Home(PROJECT), "mini")
-    if case.base in ("mini", "tiny"):
+    if not case.large:
         parts = family("sd1").load(facts, device, dtype)
         return parts if case.base == "mini" else _tiny(parts)
-    return _random(case.base, replace(facts, id=f"{case.base}-random", family=case.base), device, dtype)
+    first = offload.MAIN if case.precision != "full" or case.offload else device  # as the recipe loads it
+    parts = _random(case.base, replace(facts, id=f"{case.base}-random", family=case.base), first, dtype)
+    return replace(parts, device=device)
 
 
 def _tiny(parts: Parts) -> Parts:

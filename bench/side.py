@@ -1,6 +1,6 @@
 """One side of a training case in a process of its own, so that memory and threads are its own too: `python -m bench.side`.
 
-Reads lines (`round`, `facts`) and answers each with one line of JSON.
+Reads lines (`round`, `facts`, `most`) and answers each with one line of JSON.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Mapping
 
 import torch
+
+from bench.limit import wait
 
 
 def main(side: str, name: str) -> None:
@@ -27,7 +30,7 @@ def main(side: str, name: str) -> None:
         from bench.reference import Reference as Side
     trainer = Side(case)
     trainer.step()
-    _wait(case.device)
+    wait(case.device)
     first = time.perf_counter() - begun
     _say({"first": first})
     for line in sys.stdin:
@@ -35,27 +38,34 @@ def main(side: str, name: str) -> None:
             begun = time.perf_counter()
             for _ in range(case.steps):
                 trainer.step()
-            _wait(case.device)
+            wait(case.device)
             _say({"seconds": (time.perf_counter() - begun) / case.steps})
+        elif line.strip() == "most":
+            trainer.draw()  # pyright: ignore
+            _say(_peaks(case.device) | {"card_bytes": _card(case.device)})
         else:
-            peak = torch.cuda.max_memory_reserved() if case.device == "cuda" else _peak()
-            facts = {"losses": trainer.losses(), "peak_bytes": peak}
+            facts = {"losses": trainer.losses(), **_peaks(case.device)}
             _say(facts | ({"flops": trainer.flops()} if side == "reference" else {}))  # pyright: ignore
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _peak() -> int:
-    """The process's largest resident set in bytes."""
+def _peaks(device: str) -> dict[str, int]:
+    """bench/training.py says what they are."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    process = most if sys.platform == "darwin" else most * 1024
+    torchs = (torch.cuda.max_memory_reserved(), torch.cuda.max_memory_allocated()) if device == "cuda" else (process, process)
+    return {"peak_bytes": torchs[0], "peak_allocated_bytes": torchs[1], "peak_process_bytes": process}
 
 
-def _say(facts: dict[str, object]) -> None:
-    print("bench:" + json.dumps(facts), flush=True)
+def _card(device: str) -> int:
+    """Bytes of the whole card that are taken: with the CUDA context and the libraries, and with whatever else uses it."""
+    if device != "cuda":
+        return _peaks(device)["peak_bytes"]
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def _say(facts: Mapping[str, object]) -> None:
+    print("bench:" + json.dumps(dict(facts)), flush=True)
 
 
 if __name__ == "__main__":

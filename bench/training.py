@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from statistics import median
 from typing import Any
 
 from bench.cases import Case
+from trainer import memory
+from trainer.config.train import Lora
 from trainer.home import PROJECT
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 """How far two losses of the same step may be apart, relatively: rounding that grows over the steps."""
+
+PEAKS = ("peak_bytes", "peak_allocated_bytes", "peak_process_bytes")
+"""What torch took from the card, of that what its tensors held (both the process's own on a CPU), and the process's largest
+resident set."""
 
 
 class Side:
@@ -30,9 +37,10 @@ class Side:
         return self._answer()
 
     def end(self) -> None:
-        assert self.child.stdin
+        assert self.child.stdin and self.child.stdout
         self.child.stdin.close()
         self.child.wait()
+        self.child.stdout.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self.child.stdout
@@ -42,8 +50,8 @@ class Side:
         raise RuntimeError(f"the measuring process ended with status {self.child.wait()}")
 
 
-def measure(case: Case) -> dict[str, Any]:
-    """The figures of one case. `ratio`: ours to the reference in steps a second, the median of the rounds."""
+def train(case: Case) -> dict[str, Any]:
+    """The figures of a case that takes turns with the reference."""
     from bench.limit import matrix_rate
 
     ours, reference = Side("ours", case), Side("reference", case)
@@ -55,19 +63,71 @@ def measure(case: Case) -> dict[str, Any]:
     told = {"ours": ours.ask("facts"), "reference": reference.ask("facts")}
     ours.end()
     reference.end()
-    rate = matrix_rate(case.device, case.dtype)
+    first = {"ours": ours.first, "reference": reference.first}
+    return figures(case, times, told, first, matrix_rate(case.device, case.dtype))
+
+
+def figures(
+    case: Case, times: dict[str, list[float]], told: dict[str, dict[str, Any]], first: dict[str, float], rate: float
+) -> dict[str, Any]:
+    """What is told of seconds a step by round (`times`), losses, operations and peaks of both sides (`told`), and seconds to
+    the first step (`first`), on a machine of `rate` operations a second.
+
+    `ratio`: ours to the reference in steps a second, the median of the rounds. `share_of_limit`: the seconds a step's
+    operations take at `rate`, of those the step took. `losses_apart`: the largest difference of two losses of one step.
+    """
     each = {name: median(values) for name, values in times.items()}
     ratios = [r / o for o, r in zip(times["ours"], times["reference"], strict=True)]
     flops = told["reference"]["flops"]
     pairs = list(zip(told["ours"]["losses"], told["reference"]["losses"], strict=True))
     apart = max(abs(a - b) / abs(b) for a, b in pairs)
+    peaks = {f"{name}{'_reference' if side == 'reference' else ''}": told[side][name] for side in told for name in PEAKS}
     return {
         "case": case.name, "ours": 1 / each["ours"], "reference": 1 / each["reference"],
         "unit": "steps/s", "ratio": median(ratios), "ratio_by_round": [round(ratio, 3) for ratio in ratios],
         "pictures_per_second": case.batch / each["ours"], "flops_per_step": flops, "matrix_rate": rate,
         "share_of_limit": flops / rate / each["ours"], "share_of_limit_reference": flops / rate / each["reference"],
-        "peak_bytes": told["ours"]["peak_bytes"], "peak_bytes_reference": told["reference"]["peak_bytes"],
-        "first_step_seconds": ours.first, "first_step_seconds_reference": reference.first,
+        **peaks, "first_step_seconds": first["ours"], "first_step_seconds_reference": first["reference"],
         "losses_equal": apart <= TOLERANCE[case.dtype], "losses_apart": apart, "tolerance": TOLERANCE[case.dtype],
         "steps_compared": len(pairs), "dtype": case.dtype, "batch": case.batch, "resolution": case.resolution,
     }
+
+
+def rung(case: Case) -> dict[str, Any]:
+    """Ours alone on one rung of the memory ladder: speed, and real peaks beside what was computed for it. `ratio`: the bytes
+    computed to those taken from the card; 1 and a little more is right."""
+    ours = Side("ours", case)
+    seconds = [ours.ask("round")["seconds"] for _ in range(2)][-1]
+    told = ours.ask("most")
+    ours.end()
+    return beside_computed(case, seconds, ours.first, told)
+
+
+def beside_computed(case: Case, seconds: float, first: float, told: dict[str, int]) -> dict[str, Any]:
+    """What is told of a rung: seconds a step and to the first one, and the peaks `told` beside what the ladder computes."""
+    lora = Lora(text_encoder=case.text_encoder)
+    stands = memory.Rung(case.batch, 1, case.checkpointing, case.precision, case.offload, case.text_encoder)
+    computed = memory.needed(case.base, case.resolution, stands, memory.numbers_of(case.base, lora))
+    return {
+        "case": case.name, "ours": 1 / seconds, "reference": None, "unit": "steps/s", "ratio": computed / told["card_bytes"],
+        "share_of_limit": None, "first_step_seconds": first, "computed_bytes": computed, **told,
+        "rung": {"precision": case.precision, "offload": case.offload, "checkpointing": case.checkpointing,
+                 "text_encoder": case.text_encoder}, "batch": case.batch, "resolution": case.resolution,
+    }
+
+
+def startup(case: Case) -> dict[str, Any]:
+    """Seconds from starting Python to the end of the first step, loading and all, in turns with the reference."""
+    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    told: dict[str, Any] = {}
+    for _ in range(case.rounds):
+        for name, seen in times.items():
+            begun = time.perf_counter()
+            side = Side(name, case)
+            seen.append(time.perf_counter() - begun)
+            if name == "ours":
+                told = side.ask("most")
+            side.end()
+    each = {name: median(values) for name, values in times.items()}
+    return {"case": case.name, "ours": 1 / each["ours"], "reference": 1 / each["reference"], "unit": "starts/s",
+            "ratio": each["reference"] / each["ours"], "share_of_limit": None, "first_step_seconds": each["ours"], **told}

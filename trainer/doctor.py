@@ -168,6 +168,8 @@ def rung_words(rung: Any, lang: str | None) -> str:
         words.append(t("memory.checkpointing", language=lang))
     if rung.precision != "full":
         words.append(t(f"memory.{rung.precision}", language=lang))
+    if rung.offload:
+        words.append(t("memory.offload", language=lang, percent=f"{rung.offload:.0%}".rstrip("%")))
     words.append(t("memory.text_on" if rung.text_encoder else "memory.text_off", language=lang))
     return ", ".join(words)
 

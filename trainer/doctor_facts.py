@@ -85,12 +85,12 @@ def nvidia_smi() -> str | None:
 
 def nvidia_cards(limit: float = 10.0) -> list[dict[str, Any]]:
     """NVIDIA cards (name, driver, capability, total and free bytes; 0 where they are not told) as the driver's tool names them;
-    none where it fails or hangs."""
-    tool = nvidia_smi()
-    if tool is None:
+    none where it fails or hangs. Where CUDA_VISIBLE_DEVICES shows some of them to CUDA, those alone."""
+    tool, shown = nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if tool is None or shown in ("", "-1"):
         return []
     asked = "name,driver_version,compute_cap,memory.total,memory.free"
-    command = [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
+    command = [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits", *([f"--id={shown}"] if shown else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -90,8 +90,9 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
         key = ("short" if forecast.needed else "killed") if forecast.short else "unknown"
         return f"<p class='a-warned'>{esc(ui.t(f'page.train.cost.{key}', steps=steps, **sizes))}</p>"
     low, high = forecast.seconds * 0.9, forecast.seconds * 1.35
-    known = {"steps": steps, "time": span(ui, low, high), "file": size(forecast.file_bytes)}
-    return f"<p>{esc(ui.t('page.train.cost.known', **known))}</p>"
+    sizes = {"file": size(forecast.file_bytes), "cache": size(forecast.cache_bytes)}
+    key = "known_kept" if forecast.cache_bytes else "known"
+    return f"<p>{esc(ui.t(f'page.train.cost.{key}', steps=steps, time=span(ui, low, high), **sizes))}</p>"
 
 
 def costs(ui: Ui, here: ImageSet | None) -> list[str]:
@@ -113,7 +114,8 @@ def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     now = memory.of_config(config, base.family, side)
     if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
         return _tried(ui, config, base.family, side) if here else ""
-    rung, fit = memory.propose(base.family, side, free, config.lora, config.run.batch_size, config.run.accumulation)
+    sizes = config.run.batch_size, config.run.accumulation
+    rung, fit = memory.propose(base.family, side, free, config.lora, *sizes, config.captions.endless)
     sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
     words = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
     return _proposal(ui, words, rung)

@@ -70,17 +70,18 @@ def test_the_page_proposes_settings_that_fit_the_card_and_one_press_takes_them(
     use = fits.get_by_role("button", name=t("page.train.memory.use", language=lang))
     use.wait_for()
     said = fits.inner_text()
-    assert "6.0 GB" in said and t("memory.int4", language=lang) in said
+    assert "6.0 GB" in said and t("memory.offload", language=lang, percent="50") in said
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     use.click()
     fits.get_by_role("button").wait_for(state="detached")
     found = services.set("mine")
     kept = start.config_of(services, found, start.opened(services, found))
-    assert kept.memory.gradient_checkpointing and kept.memory.base_precision == "int4"
+    assert kept.memory.gradient_checkpointing and (kept.memory.base_precision, kept.memory.offload) == ("int8", 0.5)
     assert (kept.run.batch_size, kept.run.accumulation) == (1, 4)
     page.reload()
     page.locator(".t-more > button").click()
     page.locator("#section-memory > button").click()
-    chosen = page.get_by_label(t("choices.memory.base_precision.int4", language=lang))
+    chosen = page.get_by_label(t("choices.memory.base_precision.int8", language=lang))
     expect(chosen).to_be_checked()
+    expect(page.get_by_label(t("options.memory.offload.label", language=lang)).first).to_have_value("0.5")
     context.close()

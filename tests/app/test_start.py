@@ -145,7 +145,7 @@ def test_settings_too_large_for_the_card_get_a_proposal_with_a_button(
     real = replace(mini, resolution=512, size_bytes=4 * 10**9)
     monkeypatch.setattr(start, "base_of", lambda *given: real)
     tree = filled(services, found)
-    for free, said in ((0, False), (24 * 10**9, False), (5 * 10**9, True), (10**9, True)):
+    for free, said in ((0, False), (24 * 10**9, False), (4 * 10**9, True), (10**9, True)):
         monkeypatch.setattr(Services, "card_free", lambda self, free=free: free)
         html = view.smaller(ui, found, tree)
         assert bool(html) == said
@@ -153,7 +153,8 @@ def test_settings_too_large_for_the_card_get_a_proposal_with_a_button(
     options = json.loads(unescape(html.split('data-said="')[1].split('"')[0]))
     for name, value in options["options"].items():
         load.put(tree, name, value)
-    assert start.config_of(services, found, tree).memory.base_precision == "int4"
+    least = start.config_of(services, found, tree).memory
+    assert (least.base_precision, least.offload) == ("int4", 1)
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -170,7 +171,7 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
     assert options["run.batch_size"] * options["run.accumulation"] == 8 and options["memory.gradient_checkpointing"]
 
     least = {"run": {"batch_size": 1}, "lora": {"text_encoder": False},
-             "memory": {"base_precision": "int4", "gradient_checkpointing": True}}  # fmt: skip
+             "memory": {"base_precision": "int4", "offload": 1.0, "gradient_checkpointing": True}}  # fmt: skip
     start.keep(services, found, load.merge(filled(services, found), least))
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True))
     cost, less = view.costs(ui, found)

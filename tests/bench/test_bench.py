@@ -9,10 +9,17 @@ import pytest
 import torch
 
 from bench import __main__ as command
-from bench import other
-from bench.cases import CASES, HERE, case
+from bench import other, training
+from bench.cases import CASES, HERE, ON_GPU, case
+from tests.trainer.engine import tiny
+from trainer import bases, memory
 from trainer.__main__ import main
+from trainer.config.train import Lora
 from trainer.engine import device
+from trainer.families import family
+from trainer.home import PROJECT, Home
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.slow
@@ -27,6 +34,79 @@ def test_both_loops_give_the_same_losses_and_the_work_is_counted():
     assert ours.losses() == pytest.approx(reference.losses(), rel=1e-3)
     forward_and_back = reference.flops()
     assert forward_and_back > 2 * sum(p.numel() for p in reference.parts.unet.parameters())
+
+
+def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_path, monkeypatch):
+    """The cases of real size need a card; here both sides take the same road on a small base of the family."""
+    device.quiet()
+    from bench import setting
+    from bench.ours import Ours
+    from bench.reference import Reference
+
+    folder, facts = tiny.make(tmp_path / "xl", "sdxl", words=4096), bases.find(Home(PROJECT), "mini")
+    facts = replace(facts, id="xl", path=folder, family="sdxl")
+    monkeypatch.setattr(setting, "load_parts", lambda case: family("sdxl").load(facts, CPU, torch.float32))
+    small = replace(case("sdxl-gpu-b4-checkpointing"), device="cpu", dtype="fp32", batch=2, resolution=64)
+    ours, reference = Ours(small), Reference(small)
+    for _ in range(2):
+        assert ours.step() == pytest.approx(reference.step(), rel=1e-4)
+    assert {part for part, _ in ours.adapter.layers} == {"unet"} == reference.trained and reference.kept
+    assert ours.taker.maker.parts.unet.is_gradient_checkpointing and reference.flops() > 0
+    ours.draw()
+
+
+def test_the_figures_of_a_case_follow_from_what_was_measured():
+    """Ours 0.1, 0.2 and 0.1 s a step, the reference 0.2, 0.2 and 0.3; 4e12 operations a step on a card of 1e14 a second."""
+    peaks = {"peak_bytes": 3, "peak_allocated_bytes": 2, "peak_process_bytes": 9}
+    told = {"ours": {"losses": [1.0, 0.51], **peaks},
+            "reference": {"losses": [1.0, 0.5], "flops": 4e12, **{name: 2 * value for name, value in peaks.items()}}}
+    times, first = {"ours": [0.1, 0.2, 0.1], "reference": [0.2, 0.2, 0.3]}, {"ours": 7.0, "reference": 8.0}
+    found = training.figures(case("sd15-gpu-b4"), times, told, first, 1e14)
+    assert found["ratio_by_round"] == [2, 1, 3] and found["ratio"] == 2
+    assert (found["ours"], found["reference"], found["pictures_per_second"]) == pytest.approx((10, 5, 40))
+    assert (found["share_of_limit"], found["share_of_limit_reference"]) == pytest.approx((0.4, 0.2))  # 0.04 s of 0.1 and 0.2
+    assert found["losses_apart"] == pytest.approx(0.02) and found["losses_equal"] and found["tolerance"] == 3e-2
+    exact = training.figures(replace(case("sd15-gpu-b4"), dtype="fp32"), times, told, first, 1e14)
+    assert not exact["losses_equal"] and exact["tolerance"] == 1e-3
+    assert (found["first_step_seconds"], found["peak_bytes_reference"], found["peak_process_bytes"]) == (7, 6, 9)
+
+
+def test_every_case_that_needs_a_gpu_is_there():
+    names = {f"sd15-gpu-b{batch}{more}" for batch in (1, 4, 16) for more in ("", "-checkpointing")}
+    names |= {f"sdxl-gpu-b{batch}{more}" for batch in (1, 4) for more in ("", "-checkpointing")}
+    names |= {f"{kind}-gpu" for kind in ("steady", "growth", "prepare", "preview", "start-up")}
+    assert names <= set(ON_GPU) and len(CASES) == len({c.name for c in CASES})
+    assert all(case(name).dtype == "bf16" and case(name).device == "cuda" for name in ON_GPU)
+    for base, side in (("sd1", 512), ("sdxl", 1024)):
+        for reads in (True, False):
+            rungs = {(c.checkpointing, c.precision, c.offload) for c in CASES
+                     if c.kind == "rung" and c.base == base and c.text_encoder == reads}
+            ladder = memory.ladder(base, side, Lora(text_encoder=reads))
+            assert {(r.checkpointing, r.precision, r.offload) for r in ladder} < rungs and (True, "full", 1.0) in rungs
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_without_a_gpu_its_cases_are_listed_as_not_measured(capsys, tmp_path):
+    assert main(["bench", "--gpu", "--out", str(tmp_path)]) == 2
+    rows = [line for line in capsys.readouterr().out.splitlines() if "not measured" in line]
+    assert len(rows) == len(ON_GPU) and any(row.startswith("| sdxl-rung-checkpointing-int8-away50 |") for row in rows)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_rung_stands_beside_what_the_ladder_computes():
+    wanted = case("sdxl-rung-checkpointing-int8-away100")
+    lora = Lora(text_encoder=False)
+    rung = next(r for r in memory.ladder("sdxl", 1024, lora) if (r.precision, r.offload) == ("int8", 1))
+    told = training.beside_computed(wanted, 0.5, 9.0, {"card_bytes": rung.bytes // 2, "peak_bytes": 1, "peak_process_bytes": 2})
+    assert told["computed_bytes"] == rung.bytes and told["ratio"] == pytest.approx(2) and told["ours"] == 2
+    assert "| sdxl-rung-checkpointing-int8-away100 | 2.00 | – |" in command.table([told])
+
+
+@pytest.mark.slow
+def test_a_start_is_measured_from_nothing_to_the_first_step():
+    told = training.startup(replace(case("start-up"), rounds=1))
+    assert told["ratio"] == pytest.approx(told["ours"] / told["reference"])
+    assert told["first_step_seconds"] == pytest.approx(1 / told["ours"]) and told["peak_process_bytes"] > 2e8
 
 
 def test_growth_is_told_as_json_and_choosing_a_batch_stays_as_quick(capsys, tmp_path):
@@ -68,7 +148,7 @@ def test_the_machine_is_told_without_its_name():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", [c.name for c in CASES if c.device == "cuda" and c.base == "sd1"])
+@pytest.mark.parametrize("name", [c.name for c in CASES if c.device == "cuda" and c.base == "sd1" and c.kind == "train"])
 def test_the_gpu_cases_measure(capsys, name):
     assert main(["bench", "--case", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["losses_equal"]

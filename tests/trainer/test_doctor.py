@@ -14,7 +14,7 @@ import pytest
 from trainer import doctor_facts
 from trainer.doctor import Check, diagnose, tell
 from trainer.home import PROJECT, Home
-from trainer.texts import lookup
+from trainer.texts import lookup, t
 
 CARD = {"name": "NVIDIA GeForce RTX 4090", "driver": "580.65", "capability": "8.9"}
 IDLE = {"state": "idle", "version": "0.0.35", "detail": "0.0.35"}
@@ -53,9 +53,10 @@ def test_a_good_machine_has_nothing_to_mend(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_card_is_told_what_fits_into_its_free_memory(language: str) -> None:
-    small, large = (checks(language, cards=[CARD | {"free": size}])["ladder"].detail for size in (3_300_000_000, 24 * 10**9))
-    assert "512" in small and "3.3" in small and "3.2 GB" in small and "4.5 GB" in small
+    small, large = (checks(language, cards=[CARD | {"free": size}])["ladder"].detail for size in (2_400_000_000, 24 * 10**9))
+    assert "512" in small and "2.4" in small and "2.3 GB" in small and "2.6 GB" not in small
     assert lookup("memory.int8", language) in small and lookup("memory.none", language) in small
+    assert t("memory.offload", language=language, percent="100") in small
     assert lookup("memory.int8", language) not in large and lookup("memory.none", language) not in large
     assert "ladder" not in checks(language, cards=[CARD]) and "ladder" not in checks(language)
 
@@ -152,6 +153,12 @@ def test_a_card_is_read_from_the_drivers_own_tool(monkeypatch: pytest.MonkeyPatc
     assert doctor_facts.nvidia_cards() == [
         {"name": "NVIDIA H100 80GB HBM3", "driver": "570.86.15", "capability": "9.0", "total": 81559 * 2**20, "free": 0}
     ]
+    tool.write_text("#!/bin/sh\necho \"$3, 570.86.15, 9.0, 81559, 5\"\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [card["name"] for card in doctor_facts.nvidia_cards()] == ["--id=1"]  # the tool itself does not look there
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert doctor_facts.nvidia_cards() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     tool.write_text("#!/bin/sh\necho 'Failed to initialize NVML'\nexit 9\n")
     assert doctor_facts.nvidia_cards() == []
     tool.write_text("#!/bin/sh\nexec /bin/sleep 30\n")

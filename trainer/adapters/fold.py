@@ -66,9 +66,11 @@ class Folder:
             matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
         for (part, module), pieces in changes.items():
             layer = self._layer(part, module)
-            on = [(_there(adapter, layer.weight.device), strength) for adapter, strength in pieces]
+            few = hasattr(layer, "held")
+            where = self.parts.device if few else layer.weight.device
+            on = [(_there(adapter, where), strength) for adapter, strength in pieces]
             weights_on = [(adapter, strength) for adapter, strength in on if not adapter.bias_alone]
-            if weights_on and hasattr(layer, "held"):  # in few bits a sum would be rounded away: made at each use
+            if weights_on and few:  # in few bits a sum would be rounded away: made at each use
                 self._pristine[part, module, "added"] = (layer, None)
                 layer.added = partial(_folded, pieces=weights_on)
             elif weights_on:

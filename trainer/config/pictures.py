@@ -111,3 +111,8 @@ class Captions(Section):
     clip_skip: int = Field(default=1, ge=1, le=4)
     """Read the words at this layer from the end of the text encoder. 2 for bases that were made so, such as most anime
     bases of Stable Diffusion 1.x, and then draw with the same value; 1 for all others."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether the words are new at nearly every look, so that keeping what they are encoded to saves nothing."""
+        return self.shuffle or self.wildcards or self.tag_dropout > 0

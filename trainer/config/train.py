@@ -190,6 +190,11 @@ class Memory(Section):
     gradient_checkpointing: bool = False
     """Save memory by computing parts twice: about a third slower, and less than half the memory. Switch on when memory
     runs out."""
+    offload: float = Field(default=0.0, ge=0, le=1)
+    """The share of the UNet's blocks that wait in main memory and come to the card only while they compute, 0 to 1. Changes no
+    number; costs time, the less the quicker the card's way to main memory is, and main memory instead of the card's. Switches
+    gradient checkpointing on, CUDA graphs and compiling off. Change it when the base does not fit and is to keep its bits. On a
+    CPU there is nothing to move and it does nothing."""
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
     """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
     up to rounding."""
@@ -203,6 +208,11 @@ class Memory(Section):
     CPU it measured slower. What cannot be compiled goes on as usual, said in the log."""
     cache_latents: bool = True
     """Encode the pictures once and keep the result on disk. Off encodes them at every look, which is much slower."""
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether gradients are checkpointed: asked for, or needed by blocks that wait elsewhere."""
+        return self.gradient_checkpointing or self.offload > 0
 
 
 class Samples(Section):

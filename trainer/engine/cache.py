@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,8 @@ TOGETHER = 8
 """Pictures of one format the VAE encodes at once on a GPU."""
 AHEAD = 2
 """Batches cut while one is encoded, and threads that cut."""
+HEADER = 144
+"""Bytes of a kept file beside its numbers, about."""
 
 
 @dataclass
@@ -53,9 +56,7 @@ class Latents:
         """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
         trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
-        every = (Look(item, flipped, cut, form_of(item, number, kinds)) for item in items
-                 for flipped in ((False, True) if flip else (False,)) for cut in range(crops) for number in range(kinds.count))
-        looks = list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
+        looks = self.looks(items, flip, crops, kinds)
 
         def tell(done: int) -> None:
             progress(done * len(items) // len(looks), len(items))
@@ -73,6 +74,27 @@ class Latents:
         if not good:
             raise Problem("latents_broken", field="model.base")
         return good
+
+    def looks(self, items: list[Item], flip: bool, crops: int = 1, kinds: Forms = AS_IT_IS) -> list[Look]:
+        """Every look there can be at `items` that is encoded by itself: mirrored ones, cuts and forms each count."""
+        every = (Look(item, flipped, cut, form_of(item, number, kinds)) for item in items
+                 for flipped in ((False, True) if flip else (False,)) for cut in range(crops) for number in range(kinds.count))
+        return list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
+
+    def cost(self, looks: list[Look]) -> tuple[float, int]:
+        """(seconds, bytes on disk) that encoding what is missing of `looks` will take, by encoding one of the largest now and
+        writing nothing. Without `keep` everything is encoded once, and nothing is kept."""
+        every = {self._path(look): look for look in looks}
+        missing = [look for path, look in every.items() if not (self.keep and path.exists())]
+        if not missing:
+            return 0.0, 0
+        largest = max(missing, key=lambda look: look.item.bucket[0] * look.item.bucket[1])
+        begun = time.monotonic()
+        (found,) = self._encode(_pixels(largest)[None])
+        per_pixel = 1 / (largest.item.bucket[0] * largest.item.bucket[1])
+        shares = sum(look.item.bucket[0] * look.item.bucket[1] * per_pixel for look in missing)
+        size = found.mean.nbytes + found.std.nbytes
+        return (time.monotonic() - begun) * shares, round(size * shares) + HEADER * len(missing) if self.keep else 0
 
     def _encode_missing(self, looks: list[Look], progress: Callable[[int], None]) -> None:
         """Read what is on disk and encode the rest, while the next pictures are cut in other threads (Pillow frees the lock).

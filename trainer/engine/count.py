@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainer import memory
 from trainer.config.load import build
-from trainer.engine import quantise
+from trainer.engine import offload, quantise
 from trainer.engine.inject import Adapter
 from trainer.families import FAMILIES, Parts, family
 
@@ -130,10 +130,11 @@ def empty_parts(name: str, dtype: torch.dtype = torch.bfloat16) -> Parts:
 
 def step_bytes(
     name: str, side: int, batch: int, precision: str = "full", checkpointing: bool = False, what: str = "unet"
-) -> tuple[int, int]:
-    """(bytes of the frozen weights of UNet and text encoders, most bytes one step adds) for a LoRA of rank 16 on attention.
+) -> tuple[dict[str, int], int]:
+    """(bytes of the frozen weights, most bytes one step adds) for a LoRA of rank 16 on attention.
 
-    `what`: the step of the `unet`, or that of the `text` encoders alone.
+    The weights are those of the `unet`, of its `blocks` that could wait in main memory and of the `largest` of them, and of
+    the `text` encoders. `what`: the step of the `unet`, or that of the `text` encoders alone.
     """
     from trainer.engine.train import checkpoint_gradients
 
@@ -155,7 +156,13 @@ def step_bytes(
         else:
             out = parts.family.predict(parts, *_given(parts, side, batch)).float().pow(2).mean()
         out.backward()  # pyright: ignore
-    return sum(t.nbytes for t in frozen), live.peak
+    blocks = [_bytes(block) for block in offload.blocks(parts.unet)]
+    texts = sum(_bytes(parts.module(part)) for part in parts.family.text_parts)
+    return {"unet": _bytes(parts.unet), "blocks": sum(blocks), "largest": max(blocks), "text": texts}, live.peak
+
+
+def _bytes(model: Any) -> int:
+    return sum(tensor.nbytes for tensor in offload.frozen(model))
 
 
 def _given(parts: Parts, side: int, batch: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:

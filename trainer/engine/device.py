@@ -30,6 +30,8 @@ def choose_device(wanted: str) -> torch.device:
     }
     if not there[device.type]:
         raise Problem("device_missing", field="run.device", device=wanted)
+    if device.type == "cuda" and device.index:
+        torch.cuda.set_device(device)  # streams, graphs and libraries that ask for no device take this one
     return device
 
 

@@ -34,6 +34,8 @@ def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[
         return eager, "eager: asked"
     if parts.device.type != "cuda":
         return eager, f"eager: {parts.device.type} has no graphs"
+    if config.memory.offload:
+        return eager, "eager: blocks that wait in main memory come and go while a step runs"
     if maker.adapter.word is not None:
         return eager, "eager: a word's own vectors stand elsewhere in every caption"
     if maker.adapter.dropping:

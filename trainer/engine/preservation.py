@@ -33,9 +33,18 @@ def class_looks(
     config: TrainConfig, resolution: int, latents: Latents, progress: Callable[[int, int], None]
 ) -> ClassLooks | None:
     """The class pictures of `config.preservation.folder`, encoded; None where there is no such folder asked for."""
+    items = class_items(config, resolution)
+    if not items:
+        return None
+    good = latents.prepare(items, config.images.flip, progress)
+    return ClassLooks(good, config.run.batch_size, config.run.seed, config.images.flip)
+
+
+def class_items(config: TrainConfig, resolution: int) -> list[Item]:
+    """The class pictures with their captions, not encoded; none where no folder is asked for."""
     wanted = config.preservation
     if not wanted.folder:
-        return None
+        return []
     if not Path(wanted.folder).is_dir():
         raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
     images = config.images.model_copy(update={"folder": wanted.folder, "subsets": ()})
@@ -43,6 +52,4 @@ def class_looks(
         items = load_items(config.model_copy(update={"images": images}), resolution)
     except Problem as problem:
         raise Problem(problem.code, field="preservation.folder", **problem.params) from problem
-    captioned = [replace(item, captions=item.captions if any(item.captions) else (wanted.caption,)) for item in items]
-    good = latents.prepare(captioned, config.images.flip, progress)
-    return ClassLooks(good, config.run.batch_size, config.run.seed, config.images.flip)
+    return [replace(item, captions=item.captions if any(item.captions) else (wanted.caption,)) for item in items]

@@ -6,7 +6,7 @@ whole layer at a time. What learns stays in fp32, and was made from the true wei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +16,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
+from trainer.engine import offload
 from trainer.engine.inject import ADAPTER_NAMES
 from trainer.families import Parts
 
@@ -152,26 +153,30 @@ class QuantisedConv2d(Quantised, nn.Conv2d):
 BITS = {"int8": 8, "int4": 4}
 
 
-def settle(parts: Parts, precision: str) -> int:
+def settle(parts: Parts, precision: str, away: Collection[nn.Module] = ()) -> int:
     """Hold the frozen layers of UNet and text encoders in the bits `precision` says (`full` leaves them) and bring all of
-    it to `parts.device`, layer by layer, so that it never holds the whole base. Returns how many layers are held so."""
+    it to `parts.device`, layer by layer, so that it never holds the whole base; the blocks `away` go back to main memory.
+    Returns how many layers are held so."""
     bits, count = BITS.get(precision), 0
     for part in ("unet", *parts.family.text_parts):
         model = parts.module(part)
         if bits:
-            count += _exchange(model, bits, parts.device)
-        model.to(parts.device)
+            count += _exchange(model, bits, parts.device, away)
+        offload.place(model, parts.device, away)
     return count
 
 
-def _exchange(model: nn.Module, bits: int, device: torch.device) -> int:
+def _exchange(model: nn.Module, bits: int, device: torch.device, away: Collection[nn.Module]) -> int:
     made: dict[nn.Module, nn.Module] = {}
+    left = {module for block in away for module in block.modules()}
     for name, parent in list(model.named_modules()):
         for last, layer in list(parent.named_children()):
             if layer in made or _fits(f"{name}.{last}", layer):
                 if layer not in made:
                     kind: Any = QuantisedLinear if isinstance(layer, nn.Linear) else QuantisedConv2d
                     made[layer] = kind(layer, bits, device)
+                    if parent in left and device.type == "cuda":
+                        made[layer].to(offload.MAIN)
                 setattr(parent, last, made[layer])
     return len(made)
 

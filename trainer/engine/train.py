@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from trainer import bases, events, files, memory
 from trainer.adapters.families import FAMILIES, UNet
 from trainer.config.train import TrainConfig
-from trainer.engine import compiled, data, device, graphs, kernels, noise, quantise, text, validation
+from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -52,15 +53,14 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     images, forms = config.images, data.forms_of(config.images)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
-    few = quantise.settle(parts, config.memory.base_precision)
-    if config.memory.gradient_checkpointing:
-        checkpoint_gradients(parts)
+    few, waiting = settle_base(config, parts)
     quick = kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
     maker = StepMaker(config, parts, adapter, latents, classes)
+    resting = offload.rest(parts, config, maker.text_learns)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
     taker, graphed = graphs.choose(
@@ -72,6 +72,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks, "layout": layout,
         "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
         "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
+        "offload": waiting, "resting": resting,
         "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
@@ -117,13 +118,13 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
 
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
-    """The frozen base on the chosen device in the chosen number format; what is to be held in few bits waits in main memory
-    for `quantise.settle`."""
+    """The frozen base on the chosen device in the chosen number format; what is to be held in few bits, or partly in main
+    memory, lies there whole until `settle_base`."""
     facts = fetched(home, config.model.base, config.model.revision, tell).predicting(config.model.prediction)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
-    first = where if config.memory.base_precision == "full" else torch.device("cpu")
+    first = offload.MAIN if config.memory.base_precision != "full" or config.memory.offload else where
     parts = family(facts.family, facts.title).load(facts, first, dtype, vae)
     parts.device, parts.vae = where, parts.vae.to(where)
     text.read_at(parts, config.captions.clip_skip)
@@ -187,6 +188,16 @@ def encoding(tell: Tell) -> Callable[[int, int], None]:
     return lambda done, of: tell(events.Stage(name="encoding", done=done, of=of))
 
 
+def settle_base(config: TrainConfig, parts: Parts) -> tuple[int, str]:
+    """The frozen base, with the adapter in it, as it is held from here on: in few bits, partly in main memory, its activations
+    computed twice. Returns how many layers are in few bits, and which blocks wait, for the log."""
+    away = offload.chosen(parts, config.memory.offload)
+    few = quantise.settle(parts, config.memory.base_precision, away)
+    if config.memory.checkpoints:
+        checkpoint_gradients(parts)
+    return few, offload.settle(parts, away)
+
+
 def checkpoint_gradients(parts: Parts) -> None:
     """Compute activations twice instead of keeping them (Chen et al. 2016)."""
     parts.unet.enable_gradient_checkpointing()
@@ -200,6 +211,8 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item]
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
     if config.memory.compile == "off":
         return "eager: asked"
+    if config.memory.offload:
+        return "eager: blocks that wait in main memory come and go"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
     looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
@@ -232,7 +245,7 @@ def counted_bytes(config: TrainConfig, parts: Parts) -> int:
     if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != FAMILIES[family_name].unet:
         return 0
     lora, side = config.lora, main_size(config, parts)
-    rung = memory.Rung(-(-config.run.batch_size // 2), 1, True, config.memory.base_precision, lora.text_encoder)
+    rung = replace(memory.of_config(config, family_name, side), batch=-(-config.run.batch_size // 2), checkpointing=True)
     return memory.needed(family_name, side, rung, memory.numbers_of(family_name, lora))
 
 

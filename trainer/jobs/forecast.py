@@ -34,12 +34,13 @@ LIMIT = 600.0
 """Seconds after which a measurement is given up."""
 KILLED = -9
 """How a process ends that the system kills for want of memory."""
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run costs. Seconds are for the whole run with loading and encoding, without the test pictures."""
+    """What a run costs. Seconds are for the whole run with loading and encoding, without the test pictures; `cache_bytes` are
+    what encoded pictures will take on the disk that are not there yet."""
 
     seconds_per_step: float
     steps: int
@@ -47,6 +48,8 @@ class Forecast:
     file_bytes: int
     peak_bytes: int
     load_seconds: float
+    encode_seconds: float
+    cache_bytes: int
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class Forecaster:
     def key(self, config: TrainConfig) -> str:
         """What a measurement depends on: base, pictures, and the options that cost something."""
         tree = dump(config)
-        kept: dict[str, Any] = {name: tree[name] for name in ("run", "model", "images", "lora", "optimizer", "memory")}
+        costly = ("run", "model", "images", "lora", "optimizer", "memory", "preservation")
+        kept: dict[str, Any] = {name: tree[name] for name in costly}
         kept["run"] = {k: v for k, v in tree["run"].items() if k not in ("seed", "kind")}
         kept["save"] = tree["save"]["dtype"]
         folder = Path(config.images.folder)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from trainer import files
 from trainer.config import load
-from trainer.engine import forecast
+from trainer.engine import data, forecast
+from trainer.engine.cache import HEADER, Latents
 from trainer.engine.step import StepMaker
+from trainer.engine.train import load_base
+
+MANY = ("images.buckets=false", "images.variants=3", "images.colour=0.1", "images.crops=2", "images.flip=true", "run.steps=7")
+EACH = 2 * 4 * 32 * 32 * 4 + HEADER
+"""Bytes of mean and deviation of a picture of 64 px: four channels of 32 x 32 numbers."""
 
 
 def tried(bench, capsys, *overrides: str) -> dict:
@@ -19,6 +27,26 @@ def tried(bench, capsys, *overrides: str) -> dict:
     capsys.readouterr()
     assert forecast.main([str(given), "--home", str(bench.home.root)]) == 0
     return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_forms_cuts_mirrored_and_class_pictures_count_in_preparation_and_on_the_disk(bench, capsys):
+    """Six pictures, two of them with cuts as they are wider: (4 + 2 x 2 cuts) x 3 forms x 2 mirrored, and 2 for the class."""
+    shutil.copytree(bench.folder, bench.home.root / "kin")
+    Image.new("RGB", (64, 64), "red").save(bench.home.root / "kin" / "0000.png")  # the others are encoded for the set itself
+    told = tried(bench, capsys, *MANY, f"preservation.folder={bench.home.root / 'kin'}")
+    assert told["cache_bytes"] == (48 + 2) * EACH
+    assert told["encode_seconds"] > 0 and told["seconds"] > told["encode_seconds"] + 7 * told["seconds_per_step"]
+
+    config = bench.config(*MANY)
+    parts, items, forms = load_base(config, bench.home), data.load_items(config, 64), data.forms_of(config.images)
+    latents = Latents(parts, bench.home.cache / "latents")
+    kept = list(latents.folder.rglob("*.safetensors"))
+    assert len(kept) == 2 and {file.stat().st_size for file in kept} == {EACH}  # those the trial looked at
+    looks = latents.looks(items, True, 2, forms)
+    assert latents.cost(looks)[1] == (48 - 1) * EACH
+    latents.prepare(items, True, lambda done, of: None, 2, forms)
+    assert len(list(latents.folder.rglob("*.safetensors"))) == 48 + 1 and latents.cost(looks) == (0, 0)
+    assert Latents(parts, latents.folder, keep=False).cost(looks)[1] == 0
 
 
 def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, monkeypatch):

@@ -101,7 +101,7 @@ config = json.loads(Path(sys.argv[1]).read_text())
 time.sleep({seconds})
 print("a library says hello")
 print(json.dumps({{"seconds_per_step": 0.5, "steps": config["run"]["steps"], "seconds": 10, "file_bytes": 1000,
-                   "peak_bytes": 5, "load_seconds": 1, "encode_seconds": 2}}))
+                   "peak_bytes": 5, "load_seconds": 1, "encode_seconds": 2, "cache_bytes": 3}}))
 """
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 
+import psutil
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
 from trainer.commands import queue
+from trainer.home import Home
 from trainer.jobs import process
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.store import Store
@@ -38,6 +40,41 @@ def test_the_queue_changes_its_order_and_keeps_it_over_a_restart(jobs, config, p
     watcher.stop()
     again.close()
     assert sorted((a, b, c, d), key=lambda id_: jobs.row(id_).started or 0) == [b, c, a, d]
+
+
+def test_a_second_card_has_a_queue_of_its_own(jobs, config, plan, supervisor):
+    plan(steps=400)
+    other = config.model_copy(update={"run": config.run.model_copy(update={"device": "cuda:1"})})
+    first, second, waits = (jobs.submit(each, key) for key, each in (("a", config), ("b", other), ("c", config)))
+    wait_for(lambda: jobs.row(first).state == jobs.row(second).state == "running")
+    assert jobs.row(waits).state == "queued" and jobs.row(waits).position == 1
+    for run in (first, second, waits):
+        jobs.stop(run)
+    wait_for(lambda: not jobs.store.active())
+
+
+def test_two_studios_with_a_home_each_train_at_once_each_on_the_card_it_was_shown(tmp_path, config, home, monkeypatch):
+    rows, watchers = [], []
+    for card in ("0", "1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", card)
+        own = Home(tmp_path / card).create()
+        (own.root / "fake.json").write_text('{"steps": 400}')
+        jobs = Jobs(own, Store(own.database))
+        watchers.append((jobs, Supervisor(own, jobs.store, patience=QUICK, command=command)))
+        watchers[-1][1].start()
+        rows.append(jobs.submit(config, card))
+        wait_for(lambda jobs=jobs: jobs.row(rows[-1]).state == "running")
+    found = [jobs.row(row) for (jobs, _), row in zip(watchers, rows, strict=True)]
+    assert [row.state for row in found] == ["running"] * 2
+    assert [psutil.Process(row.pid).environ()["CUDA_VISIBLE_DEVICES"] for row in found] == ["0", "1"]
+    for (jobs, watcher), row in zip(watchers, found, strict=True):
+        jobs.stop(row.id)
+        wait_for(lambda row=row: not process.alive(row.pid, row.born, row.boot))
+        wait_for(lambda jobs=jobs: not jobs.store.active())
+        watcher.stop()
+        process.reap()
+        jobs.close()
+        jobs.store.close()
 
 
 def test_pages_that_move_runs_at_the_same_moment_lose_and_double_none(jobs, config, home):
