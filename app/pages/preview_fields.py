@@ -153,6 +153,8 @@ def first_form(ui: Ui, lora: str | None) -> tuple[dict[str, Any], Drawing | None
     if chosen is not None:
         form["loras"][0]["name"] = chosen.name
         form["prompt"] = next(iter(to_try(chosen.kind, chosen.trigger, [form["prompt"]])), "")
+        if chosen.slider:
+            form |= {"prompt": chosen.slider[0] or form["prompt"], "strip": "slider"}
     return form, None
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.config.pictures import Captions, Images
+from trainer.config.slider import Slider
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import (
@@ -260,9 +261,10 @@ class Rights(Section):
 
 
 class Run(Section):
-    kind: Literal["style", "character", "concept"] = "style"
-    """What is to be learnt: how things look (style), one figure that stays itself (character), or a thing or pose
-    (concept). It sets everything else to values that suit."""
+    kind: Literal["style", "character", "concept", "slider"] = "style"
+    """What is to be learnt: how things look (style), one figure that stays itself (character), a thing or pose (concept), or
+    a quality that the strength moves up and down, from words and without pictures (slider). It sets everything else to
+    values that suit."""
     steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """How many optimiser steps to train. Left empty, it follows from the looks per picture."""
     exposures: int = Field(default=50, ge=1, le=10_000)
@@ -290,6 +292,7 @@ class TrainConfig(Section):
     model: Model = Model()
     images: Images = Images()
     captions: Captions = Captions()
+    slider: Slider = Slider()
     lora: Lora = Lora()
     optimizer: Annotated[
         AdamW | Prodigy | DAdaptAdam | DAdaptLion | AdamW8bit | PagedAdamW8bit | ScheduleFree | Lion | Lion8bit | Adafactor

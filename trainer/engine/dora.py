@@ -26,7 +26,8 @@ class ColumnDora(nn.Module):
 
     def __init__(self, base_layer: Any, rank: int, alpha: float, drop: Drop) -> None:
         super().__init__()
-        self.base_layer, self.scaling, self.drop, self.enabled = base_layer, alpha / rank, drop, True
+        self.base_layer, self.scaling, self.drop = base_layer, alpha / rank, drop
+        self.enabled, self.sign = True, 1.0
         weight = base_layer.weight
         out, *inside = weight.shape
         there: dict[str, Any] = {"device": weight.device, "dtype": torch.float32}
@@ -47,7 +48,7 @@ class ColumnDora(nn.Module):
         hidden = self.drop(self._pass(c * x, self.lora_down), self.training)
         flat = self.lora_up.ndim == 2
         up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
-        return result + (change + self.scaling * up).to(result.dtype)
+        return result + self.sign * (change + self.scaling * up).to(result.dtype)
 
     def learns(self) -> dict[str, nn.Parameter]:
         """The tensors that learn, by their short names in a file."""

@@ -12,41 +12,47 @@ from pathlib import Path
 from statistics import median
 
 from trainer.config.load import build
+from trainer.config.slider import draws
 from trainer.home import Home
+from trainer.run_dir import RunDir
 
 STEPS = 3
 
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture a format, make three steps on the largest format; nothing is written."""
-    from trainer.engine import data, device, kernels, quantise, validation
+    from trainer.engine import data, device, kernels, quantise, slider, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
     from trainer.engine.preservation import class_looks
-    from trainer.engine.step import StepMaker
     from trainer.engine.train import checkpoint_gradients, load_base, main_size
 
     device.quiet()
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
     parts = load_base(config, home)
-    _, items = validation.held_out(config, data.load_items(config, main_size(config, parts)))
-    load_seconds = time.monotonic() - begun
     adapter = Adapter(parts, config)
     quantise.settle(parts, config.memory.base_precision)
+    load_seconds = time.monotonic() - begun
+    begun = time.monotonic()
+    with adapter.switched_off():
+        config = slider.own_pictures(RunDir(config_file.parent), config, parts, lambda event: None, count=1)
+    drawing_seconds = (time.monotonic() - begun) * config.slider.drawn if draws(config) else 0.0
+    _, items = validation.held_out(config, data.load_items(config, main_size(config, parts)))
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     classes = class_looks(config, main_size(config, parts), latents, lambda done, of: None)
-    maker = StepMaker(config, parts, adapter, latents, classes)
+    maker = slider.maker(config)(config, parts, adapter, latents, classes)
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
     batch = [data.Look(largest, False)] * config.run.batch_size
     begun = time.monotonic()
     maker.latents.posterior(batch[0])
-    encode_seconds = (time.monotonic() - begun) * len(items)
+    pictures = config.slider.drawn if draws(config) else len(items)
+    encode_seconds = (time.monotonic() - begun) * pictures + drawing_seconds
     times = []
     for step in range(STEPS + 1):
         begun = time.monotonic()

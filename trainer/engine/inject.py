@@ -151,6 +151,18 @@ class Adapter:
             weight.data.copy_(state[name])
 
     @contextmanager
+    def at(self, sign: float) -> Iterator[None]:
+        """As at strength `sign`, 1 or -1, inside the block: base + sign · what was learnt, as drawing from the file has it."""
+        turned = list(self.layers.values()) if sign < 0 else []
+        for layer in turned:
+            self.kind.turn(layer)
+        try:
+            yield
+        finally:
+            for layer in turned:
+                self.kind.turn(layer)
+
+    @contextmanager
     def switched_off(self) -> Iterator[None]:
         """The bare base inside the block, whatever was learnt; afterwards the same tensors learn as before."""
         learning = [parameter.requires_grad for parameter in self.parameters()]

@@ -52,6 +52,10 @@ class Kind(Protocol):
         """Whether the layer adds anything to the base."""
         ...
 
+    def turn(self, layer: Any) -> None:
+        """Let the layer take off what it added, as at strength -1; once more, and it adds again."""
+        ...
+
 
 class Peft:
     """What PEFT's tuners have in common."""
@@ -64,6 +68,9 @@ class Peft:
 
     def enable(self, layer: Any, on: bool) -> None:
         layer.enable_adapters(on)
+
+    def turn(self, layer: Any) -> None:
+        layer.scaling[NAME] = -layer.scaling[NAME]
 
     def _inject(self, model: Any, config: Any) -> dict[str, Any]:
         inject_adapter_in_model(config, model, adapter_name=NAME)
@@ -166,6 +173,9 @@ class Own:
 
     def enable(self, layer: Any, on: bool) -> None:
         layer.enabled = on
+
+    def turn(self, layer: Any) -> None:
+        layer.sign = -layer.sign
 
 
 def _dora(base: Any, name: str, seat: Seat, lora: Lora) -> ColumnDora:

@@ -20,7 +20,8 @@ class _Multiplying(nn.Module):
 
     def __init__(self, base_layer: Any, left_out: float, asleep: float) -> None:
         super().__init__()
-        self.base_layer, self.left_out, self.asleep, self.enabled = base_layer, left_out, asleep, True
+        self.base_layer, self.left_out, self.asleep = base_layer, left_out, asleep
+        self.enabled, self.sign = True, 1.0
         self.wide = base_layer.weight.ndim == 4
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -32,7 +33,7 @@ class _Multiplying(nn.Module):
         if self.base_layer.bias is not None:
             own = own - self.base_layer.bias.float()
         change = self.change(own)
-        return result + (change.movedim(-1, 1) if self.wide else change).to(result.dtype)
+        return result + self.sign * (change.movedim(-1, 1) if self.wide else change).to(result.dtype)
 
     def change(self, own: torch.Tensor) -> torch.Tensor:
         """What is added to `own` […, out], in float32."""

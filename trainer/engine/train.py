@@ -11,8 +11,9 @@ import torch
 
 from trainer import bases, events, files, memory
 from trainer.adapters.families import FAMILIES, UNet
+from trainer.config.slider import check, is_slider
 from trainer.config.train import TrainConfig
-from trainer.engine import compiled, data, device, graphs, kernels, noise, quantise, text, validation
+from trainer.engine import compiled, data, device, graphs, kernels, noise, quantise, slider, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -38,6 +39,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
     Raises Problem for a person's mistakes and for faults with advice. The base's weights are never changed.
     """
+    check(config)
     device.quiet()
     began = time.monotonic()
     tell = with_boards(tell, run, config)
@@ -45,14 +47,16 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
+    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
+    few = quantise.settle(parts, config.memory.base_precision)
+    with adapter.switched_off():
+        config = slider.own_pictures(run, config, parts, tell)
     items, latents = look_at_pictures(run, config, parts, home, tell)
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     images, forms = config.images, data.forms_of(config.images)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
-    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
-    few = quantise.settle(parts, config.memory.base_precision)
     if config.memory.gradient_checkpointing:
         checkpoint_gradients(parts)
     quick = kernels.quicken(parts)
@@ -60,7 +64,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
-    maker = StepMaker(config, parts, adapter, latents, classes)
+    maker = slider.maker(config)(config, parts, adapter, latents, classes)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
     taker, graphed = graphs.choose(
@@ -163,7 +167,7 @@ def look_at_pictures(
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
     resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
-    if not run.report.exists():
+    if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
         own, *more = (ImageSet(place, read_only=True) for place in places)
         found = report(own, resolution, config.run.kind, config.captions.trigger, further=more)
@@ -200,6 +204,8 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item]
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
     if config.memory.compile == "off":
         return "eager: asked"
+    if is_slider(config):
+        return "eager: a slider's step has two signs"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
     looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
