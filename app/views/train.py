@@ -12,6 +12,7 @@ from app.words import duration, esc, size
 from trainer import memory
 from trainer.config import load, slider
 from trainer.config.load import ConfigProblems, Tree
+from trainer.config.options import help_text, label, option
 from trainer.config.slider import NEEDED
 from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
@@ -57,9 +58,10 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
 
 
 def slider_steps(ui: Ui) -> str:
-    """What stands in the pictures' place for a slider: what to say, with an example."""
-    said = [(ui.t(f"options.{name}.label"), ui.t(f"page.train.slider.{name.partition('.')[2]}")) for name in NEEDED]
-    rows = "".join(f"<li><b>{esc(what)}</b><span>{esc(example)}</span></li>" for what, example in said)
+    """What stands in the pictures' place for a slider: what to say, and why."""
+    known = [option(name) for name in NEEDED]
+    said = [(label(one, ui.lang), help_text(one, ui.lang).replace("`", "")) for one in known]
+    rows = "".join(f"<li><b>{esc(what)}</b><span>{esc(told)}</span></li>" for what, told in said)
     return f"<ul class='t-slider'>{rows}</ul><p class='a-note'>{esc(ui.t('page.train.slider.how'))}</p>"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -13,19 +14,21 @@ import torch
 from tests.trainer.engine import tiny
 from tests.trainer.engine.conftest import Bench, make_tiny
 from tests.trainer.engine.test_step import Reference, alpha_bar
-from trainer import events
+from trainer import bases, events
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import bare
 from trainer.cards import card
+from trainer.config import load
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, load_items
 from trainer.engine.inject import Adapter, base_hash
+from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.slider import SliderMaker
 from trainer.engine.train import load_base
-from trainer.home import Home
+from trainer.home import PROJECT, Home
 from trainer.problem import Problem
 
 WORDS = (
@@ -177,3 +180,28 @@ def test_what_a_slider_lacks_or_cannot_have_is_said_beside_its_field(bench, word
     with pytest.raises(Problem) as problem:
         bench.train(bench.config(*WORDS, word))
     assert (problem.value.field, problem.value.code) == (field, code) and str(problem.value)
+
+
+@pytest.mark.slow
+def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own_to_blue(tmp_path):
+    """Words alone; blue less red in the corners of the picture, at five strengths. The base draws a fox on white."""
+    home = Home(tmp_path / "home").create()
+    words = {"slider.target": "a fox", "slider.positive": "a fox, blue background"}
+    words |= {"slider.negative": "a fox, yellow background"}
+    quick = ["run.steps=60", "slider.drawn=4", "optimizer.lr=2e-3", "samples.steps=1", "samples.every=1000", "save.every=1000"]
+    config = load.build(
+        load.preset("slider", bases.find(home, "mini")), {"save": {"name": "sky"}},
+        overrides=[*quick, *(f"{name}={said}" for name, said in words.items())],
+    )  # fmt: skip
+    file = Bench(home, PROJECT, PROJECT).train(config)
+    studio = Studio.load(bases.find(home, "mini"), torch.device("cpu"), torch.float32, home)
+    asked = DrawRequest("a fox", steps=10, guidance=3.0, width=128, height=128, seed=3)
+    (bare,) = studio.draw(asked)
+    drawn = list(studio.draw(replace(asked, loras=(Use(file),), strengths=(-1.0, -0.5, 0.0, 0.5, 1.0))))
+    assert np.array_equal(drawn[2].image, bare.image)
+    colour = []
+    for one in drawn:
+        pixels = np.asarray(one.image, np.float32)
+        corners = np.stack([pixels[y, x] for y in (slice(0, 8), slice(-8, None)) for x in (slice(0, 8), slice(-8, None))])
+        colour.append(float((corners[..., 2] - corners[..., 0]).mean()))
+    assert colour == sorted(colour) and colour[0] < -100 and abs(colour[2]) < 10 and colour[4] > 50, colour
