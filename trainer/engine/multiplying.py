@@ -14,7 +14,7 @@ from torch import nn
 from trainer.adapters.layers import Layer
 
 
-class _Multiplying(nn.Module):
+class Multiplying(nn.Module):
     """Adds a change of W·x, the base layer's result without its bias. `left_out` of the rows or blocks and `asleep` of the
     layers do nothing in a look while learning, by torch's own chance, not made up for by the others, as LyCORIS does it."""
 
@@ -49,7 +49,7 @@ class _Multiplying(nn.Module):
         return tensor * (torch.rand((), device=tensor.device) >= self.asleep) if self.asleep else tensor
 
 
-class Turned(_Multiplying):
+class Turned(Multiplying):
     """OFT (Qiu et al. 2023): W' = Rᵀ·W with R of `out / side` blocks on its diagonal, each orthogonal by Cayley's
     R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ. Rows are turned among each other and keep their lengths and angles.
 
@@ -77,7 +77,7 @@ class Turned(_Multiplying):
         return Layer({"oft_blocks": self.oft_blocks.detach()}, 0.0)
 
 
-class Scaled(_Multiplying):
+class Scaled(Multiplying):
     """(IA)³ (Liu et al. 2022): every output row times 1 + w."""
 
     def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:

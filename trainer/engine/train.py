@@ -79,6 +79,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
+    if config.lora.kind == "full" and step == 0:
+        tell(events.Note(code="full_size", params=sizes(adapter, config)))
     saver.first_samples(step)
 
     batches = plan.batches(step * config.run.accumulation)
@@ -230,6 +232,13 @@ def step_down(
     checkpoint_gradients(parts)
     batch = -(-config.run.batch_size // 2)
     tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+
+
+def sizes(adapter: Adapter, config: TrainConfig) -> dict[str, str]:
+    """Megabytes of the finished file, and of each checkpoint: what learns in fp32, the optimiser's two means, the file."""
+    numbers = sum(parameter.numel() for parameter in adapter.parameters())
+    file = numbers * (4 if config.save.dtype == "fp32" else 2)
+    return {"file": f"{file / 1e6:,.0f}", "kept": f"{(file + 12 * numbers) / 1e6:,.0f}"}
 
 
 def counted_bytes(config: TrainConfig, parts: Parts) -> int:

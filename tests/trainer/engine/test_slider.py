@@ -42,7 +42,7 @@ WORDS = (
 SEEN = 6
 """A step whose chance says both of two attributes."""
 BASES = {"sd1": ("sd1", "epsilon"), "sd2-v": ("sd2", "v_prediction"), "xl": ("sdxl", "epsilon")}
-KINDS = ("lora", "dora", "loha", "lokr", "oft", "ia3")
+KINDS = ("lora", "dora", "loha", "lokr", "oft", "ia3", "glora", "full")
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
