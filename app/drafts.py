@@ -69,3 +69,13 @@ def filled(tree: Tree) -> Tree:
 def _same(one: Any, other: Any) -> bool:
     one, other = (list(v) if isinstance(v, tuple) else v for v in (one, other))
     return (one or None) == (other or None) if isinstance(one, str | list) or one is None else one == other
+
+
+def slides(tree: Tree) -> bool:
+    """Whether a tree teaches a slider."""
+    return load.get(tree, "run.kind") == "slider"
+
+
+def drawn(tree: Tree) -> bool:
+    """Whether a tree needs no pictures of one's own: a slider whose base draws them."""
+    return slides(tree) and bool(load.get(filled(tree), "slider.drawn"))

@@ -15,15 +15,16 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from app.drafts import filled
+from app.drafts import drawn, filled, slides
 from app.parts import markup
 from app.services import Ui
 from trainer.config import load
 from trainer.config.load import Tree
 from trainer.config.options import Option, help_text, label, option, options
+from trainer.config.slider import NEEDED
 from trainer.problem import Problem
 
-ELSEWHERE = ("run.kind", "model.base", "images.folder", "save.name", "rights.pictures_ok", "captions.trigger")
+ELSEWHERE = ("run.kind", "model.base", "images.folder", "save.name", "rights.pictures_ok", "captions.trigger", *NEEDED)
 """Options that stand in the open on the Train page, or that the page sets by itself."""
 LONG = ("samples.negative", "rights.purpose", "rights.pictures_licence", "samples.prompts")
 
@@ -78,7 +79,14 @@ def choice_label(ui: Ui, known: Option, name: str) -> str:
 
 
 def is_shown(known: Option, tree: Tree) -> bool:
-    """Whether an option belongs to what is chosen in its section (`optimizer.d_coef` only to Prodigy)."""
+    """Whether an option belongs to what is chosen in its section (`optimizer.d_coef` only to Prodigy), and to the kind: a
+    slider has words of its own, no trigger, and pictures to have a right to only where it draws none."""
+    if known.section == "slider":
+        return slides(tree)
+    if known.name == "captions.trigger":
+        return not slides(tree)
+    if known.name == "rights.pictures_ok":
+        return not drawn(tree)
     if not known.variants:
         return True
     chosen = load.get(tree, f"{known.section}.name") or option(f"{known.section}.name").default
@@ -114,7 +122,7 @@ def values(held: Mapping[str, Any]) -> Tree:
     for name, value in held.items():
         load.put(tree, name, from_field(option(name), value))
     for name in held:
-        if not is_shown(option(name), tree):
+        if option(name).variants and not is_shown(option(name), tree):
             tree[option(name).section].pop(name.partition(".")[2], None)
     return tree
 

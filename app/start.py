@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.drafts import filled, own
+from app.drafts import drawn, filled, own, slides
 from app.services import Services, Ui
 from trainer import bases
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
+from trainer.config.slider import NEEDED, draws
 from trainer.images import captions, subsets
 from trainer.problem import Problem
 
@@ -65,7 +66,7 @@ def changed(services: Services, before: Tree, now: Tree) -> Tree:
 def keep(services: Services, found: ImageSet | None, tree: Tree) -> None:
     """Write the draft: what differs from the preset; and tell the set what it now is."""
     services.drafts.save(found.folder.name if found else None, own(filled(tree), filled(below(services, tree))))
-    if found and not services.is_example(found):
+    if found and not slides(tree) and not services.is_example(found):
         meta = found.meta
         kind, trigger = load.get(tree, "run.kind") or meta.kind, load.get(tree, "captions.trigger") or ""
         if (kind, trigger) != (meta.kind, meta.trigger):
@@ -74,7 +75,9 @@ def keep(services: Services, found: ImageSet | None, tree: Tree) -> None:
 
 def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainConfig:
     """The valid config of a tree for a set, or ConfigProblems."""
-    folder: Tree = {"images": {"folder": str(found.folder)}} if found else {}
+    folder: Tree = {"images": {"folder": str(found.folder)}} if found and not drawn(tree) else {}
+    if slides(tree):  # a set's trigger stays with the set
+        load.put(folder, "captions.trigger", "")
     return load.build(below(services, tree), tree, folder)
 
 
@@ -94,16 +97,18 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
 def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:
     """What a start still needs, as (option, text key)."""
     lacks: list[tuple[str, str]] = []
-    if found is None or not found.pictures():
+    if not drawn(tree) and (found is None or not found.pictures()):
         lacks.append(("images.folder", "page.train.missing.pictures"))
     if not str(load.get(tree, "save.name") or "").strip():
         lacks.append(("save.name", "page.train.missing.name"))
-    if not load.get(tree, "rights.pictures_ok"):
+    if slides(tree):
+        lacks += [(name, "problems.slider_words") for name in NEEDED if not str(load.get(tree, name) or "").strip()]
+    if not drawn(tree) and not load.get(tree, "rights.pictures_ok"):
         lacks.append(("rights.pictures_ok", "page.train.missing.rights"))
     return lacks
 
 
-def start(services: Services, found: ImageSet, tree: Tree, key: str) -> str:
+def start(services: Services, found: ImageSet | None, tree: Tree, key: str) -> str:
     """Hand the training over to the ledger; the same key twice is one run. Returns the run's id."""
     config = config_of(services, found, tree)
     keep(services, found, tree)
@@ -114,7 +119,9 @@ def steps(config: TrainConfig) -> int:
     """The optimiser steps of a training, as the engine will count them."""
     if config.run.steps:
         return config.run.steps
-    looks = sum(max(1, picture.repeats) for picture in subsets.pictures(config.images)) * config.run.exposures
+    own = draws(config)
+    looks = config.slider.drawn if own else sum(max(1, picture.repeats) for picture in subsets.pictures(config.images))
+    looks *= config.run.exposures
     return math.ceil(looks / (config.run.batch_size * config.run.accumulation))
 
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from trainer import files, licences
 from trainer.adapters.header import read_header
 from trainer.adapters.kinds import look, rank
+from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import refuse_others
 from trainer.problem import Problem
 
@@ -47,7 +48,7 @@ class Card:
     picture: Path | None = None
     purpose: str = ""
     kind: str = ""
-    """`style`, `character`, `concept`, or empty for files from elsewhere."""
+    """`style`, `character`, `concept`, `slider`, or empty for files from elsewhere."""
     adapter: str = ""
     """`lora`, `locon`, `loha` …"""
     family: str = ""
@@ -68,6 +69,8 @@ class Card:
     """Read the words at this layer from the end, where it is not the last."""
     vae: str = ""
     """The separate VAE it was trained with and is drawn with."""
+    slider: tuple[str, str, str] | None = None
+    """(target, positive, negative) of a slider."""
     recommended: Strength = USUAL
     state: str = "trying"
     notes: str = ""
@@ -95,6 +98,7 @@ class Card:
             "file": file,
             "picture": Path(tree["picture"]) if tree["picture"] else None,
             "recommended": Strength(*tree["recommended"]),
+            "slider": tuple(tree["slider"]) if tree.get("slider") else None,
             "broken": Problem(problem["code"], **problem["params"]) if problem else None,
         })  # fmt: skip
 
@@ -144,6 +148,7 @@ def card(file: Path, names: set[str], covers: Path) -> Card:
         rank=rank(header),
         clip_skip=skip if (skip := _whole(said.get("ss_clip_skip"))) and skip > 1 else None,
         vae=_cut(said.get("ss_vae_name", "")),
+        slider=slider_of(said),
         recommended=_recommended(own.get("recommended"), side.get("preferred weight"), stated_strength(said)),
         state="in_use" if own.get("state") == "in_use" else "trying",
         notes=_cut(_text(side.get("notes"))),

@@ -32,7 +32,7 @@ class Started(_Event):
 
 
 class Stage(_Event):
-    """What is happening now when no step is made: `loading`, `encoding`, `sampling`, `saving`, `waiting` (texts `stages.*`)."""
+    """What happens when no step is made: `loading`, `drawing`, `encoding`, `sampling`, `saving`, `waiting` (`stages.*`)."""
 
     kind: Literal["stage"] = "stage"
     name: str

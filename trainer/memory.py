@@ -138,7 +138,9 @@ def numbers_of(family: str, lora: Lora) -> int:
     layers = family_modules(family)
 
     def learns(shape: tuple[int, ...], rank: int) -> int:
-        return {"oft": shape[0] * rank, "ia3": shape[0]}.get(lora.kind, rank * (shape[0] + prod(shape[1:])))
+        own = {"oft": shape[0] * rank, "ia3": shape[0], "full": prod(shape)}
+        own["glora"] = rank * (shape[0] + prod(shape[1:]) + 2 * shape[1])
+        return own.get(lora.kind, rank * (shape[0] + prod(shape[1:])))
 
     return sum(learns(layers[key].shape, seat.rank) for key, seat in choose(layers, lora).items())
 

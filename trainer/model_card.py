@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trainer import files, licences
 from trainer.adapters.header import read_header
+from trainer.adapters.inspect import slider_line
 from trainer.cards import MAX_SHOWN, Card
 from trainer.problem import Problem
 from trainer.texts import t
@@ -53,6 +54,7 @@ def text(card: Card, language: str | None = None, picture: str | None = None) ->
     best = card.recommended
     rows = [
         ("trigger", f"`{_line(card.trigger)}`" if card.trigger else ""),
+        ("slider", _line(slider_line(card.slider, language)) if card.slider else ""),
         ("strength", say("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
         ("negative", _line(card.negative)), ("base", _line(card.base)), ("base_licence", _line(card.base_licence)),
         ("kind", f"{_line(card.adapter)}, {card.rank}" if card.rank else _line(card.adapter)),

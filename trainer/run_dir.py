@@ -45,6 +45,11 @@ class RunDir:
         return self.path / "report.json"
 
     @property
+    def pictures(self) -> Path:
+        """What the base drew for a slider to learn on; other runs have none."""
+        return self.path / "pictures"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

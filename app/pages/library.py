@@ -21,7 +21,7 @@ from trainer import model_card
 from trainer.adapters.inspect import inspect
 from trainer.problem import Problem
 
-KINDS = ("style", "character", "concept")
+KINDS = ("style", "character", "concept", "slider")
 STATES = ("trying", "in_use")
 EDIT = ("name", "purpose", "trigger", "notes", "recommended", "state")
 

@@ -154,6 +154,8 @@ def first_form(ui: Ui, lora: str | None) -> tuple[dict[str, Any], Drawing | None
         form["loras"][0]["name"] = chosen.name
         first = next(iter(to_try(chosen.kind, chosen.trigger, [form["prompt"]])), "")
         form["prompt"] = chosen.prompt if chosen.trigger in chosen.prompt and chosen.prompt else first
+        if chosen.slider:
+            form |= {"prompt": chosen.slider[0] or form["prompt"], "strip": "slider"}
     return form, None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from app import form, start
+from app.drafts import drawn
 from app.pages.address import asked
 from app.parts import PRIVATE, leave, markup, on_load, remembered, signal
 from app.services import Ui
@@ -22,6 +23,8 @@ from app.words import esc
 from trainer.config import load
 from trainer.config.load import ConfigProblems
 from trainer.config.options import help_text, label, option
+from trainer.config.slider import NEEDED
+from trainer.images.image_set import ImageSet
 from trainer.problem import Problem
 
 WHERE = {"images.folder": "field-images", "save.name": "train-name"}
@@ -55,6 +58,11 @@ def build(ui: Ui) -> None:
                 held["save.name"] = gr.Textbox(
                     label=t("page.train.name"), placeholder=t("page.train.name_hint"), elem_id="train-name", max_lines=1
                 )
+                for name in NEEDED:
+                    held[name] = gr.Textbox(
+                        label=label(option(name), ui.lang), info=t(f"page.train.slider.{name.partition('.')[2]}"), max_lines=1,
+                        elem_id=form.field_id(name), visible=False,
+                    )  # fmt: skip
                 held["captions.trigger"] = gr.Textbox(
                     label=label(option("captions.trigger"), ui.lang), info=t("page.train.trigger_hint"), max_lines=1,
                     elem_id="field-captions-trigger",
@@ -115,7 +123,9 @@ def build(ui: Ui) -> None:
 
     def look(name: str) -> str:
         here = ui.services.set(name)
-        return sets.report(ui, here, start.report(ui.services, here)) if here else ""
+        if here is None or drawn(start.opened(ui.services, here)):
+            return ""
+        return sets.report(ui, here, start.report(ui.services, here))
 
     def arrived(name: str, heard: str, *values: Any) -> list[Any]:
         said = _heard(heard)
@@ -140,16 +150,27 @@ def build(ui: Ui) -> None:
 
     def kept(name: str, *values: Any) -> list[Any]:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
+        before = start.opened(ui.services, here)
         start.keep(ui.services, here, tree)
         wrong = start.problems(ui.services, here, tree)
-        return [form.beside(ui, wrong, where=WHERE), *view.lines(ui, here, tree)]
+        return [form.beside(ui, wrong, where=WHERE), *view.lines(ui, here, tree), *turned(here, before, tree)]
 
     def refilled(name: str, *values: Any) -> list[Any]:
         here = ui.services.set(name)
         now = form.values(dict(zip(names, values, strict=True)))
-        tree = start.changed(ui.services, start.opened(ui.services, here), now)
+        before = start.opened(ui.services, here)
+        tree = start.changed(ui.services, before, now)
         start.keep(ui.services, here, tree)
-        return [*form.shown(names, tree), "", *view.lines(ui, here, tree)]
+        return [*form.shown(names, tree), "", *view.lines(ui, here, tree), *turned(here, before, tree)]
+
+    def turned(here: ImageSet | None, before: dict[str, Any], now: dict[str, Any]) -> list[Any]:
+        """The left side where it changes between pictures and a slider's words."""
+        if drawn(before) == drawn(now):
+            return [gr.skip()] * len(about)
+        *shown, _ = view.about(ui, here, now, "")
+        if here is None or drawn(now):
+            return [*shown, ""]
+        return [*shown, sets.report(ui, here, start.report(ui.services, here))]
 
     def opened(name: str, heard: str) -> list[Any]:
         here = ui.services.set(name)
@@ -184,7 +205,7 @@ def build(ui: Ui) -> None:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
         lacks = [(at, t(why)) for at, why in start.missing(here, tree)]
         wrong = [*lacks, *start.problems(ui.services, here, tree)]
-        if wrong or here is None:
+        if wrong:
             folded = any(isinstance(one, Problem) and one.field not in WHERE for one in wrong)
             return [
                 form.beside(ui, wrong, lead=True, where=WHERE),
@@ -204,9 +225,10 @@ def build(ui: Ui) -> None:
     fix.input(mend, [current, fix], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
     toml.input(opened, [current, toml], [*fields, beside, *lines], **PRIVATE)
     smaller.input(shrunk, [current, smaller], [*fields, beside, *lines], **PRIVATE)
-    gr.on([held[name].input for name in names if name not in REFILL], kept, [current, *fields], [beside, *lines],
+    gr.on([held[name].input for name in names if name not in REFILL], kept, [current, *fields], [beside, *lines, *about],
           trigger_mode="always_last", **PRIVATE)  # fmt: skip
-    gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines], **PRIVATE)
+    gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines, *about],
+          **PRIVATE)  # fmt: skip
     go.click(begin, [current, key, *fields], [beside, more, key, gone], **PRIVATE)
     timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
 

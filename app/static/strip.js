@@ -120,6 +120,9 @@ class Strip extends HTMLElement {
   drawFilm() {
     const all = [...new Set([...this.state.wanted, ...this.pictures.keys()])].sort((a, b) => a - b);
     this.film.hidden = all.length < 2;
+    this.range.min = Math.min(-1, ...all);
+    this.range.max = Math.max(2, ...all);
+    if (this.strength !== undefined) this.range.value = String(this.strength);
     const known = new Map([...this.film.children].map((item) => [Number(item.firstChild.dataset.s), item]));
     all.forEach((s, place) => {
       let item = known.get(s);

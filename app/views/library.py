@@ -9,6 +9,7 @@ from urllib.parse import quote
 from app.views import parts
 from app.words import Say, date, esc, size
 from trainer.adapters.compat import TITLES
+from trainer.adapters.inspect import slider_line
 from trainer.prompts import number
 
 File = Callable[[Any], str | None]
@@ -52,6 +53,7 @@ def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, 
     best = item.recommended
     strength = t("page.library.strength_range", low=number(best.low), best=number(best.best), high=number(best.high))
     rows = (
+        (t("library_texts.slider"), slider_line(item.slider, lang) if item.slider else ""),
         (t("page.library.recommended"), strength),
         (t("page.library.base"), item.base),
         (t("page.library.base_licence"), item.base_licence),

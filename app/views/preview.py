@@ -18,6 +18,7 @@ File = Callable[[Any], str | None]
 STRIPS: dict[str, tuple[float, ...]] = {
     "few": (0.0, 0.5, 1.0),
     "usual": (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5),
+    "slider": (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
     "wide": (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0),
 }
 _WORDS = ("strength", "exact", "compare", "film", "base", "picture", "drawn", "nearest")

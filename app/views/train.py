@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app import form, start
+from app.drafts import drawn
 from app.services import Ui
 from app.views import sets
 from app.words import duration, esc, size
 from trainer import memory
-from trainer.config import load
+from trainer.config import load, slider
 from trainer.config.load import ConfigProblems, Tree
+from trainer.config.options import help_text, label, option
+from trainer.config.slider import NEEDED
 from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
@@ -28,6 +31,9 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
     """Head, drop zone, what was said, contact sheet, findings (which are looked for afterwards)."""
     told = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
     kind = load.get(tree, "run.kind") or "style"
+    if drawn(tree):
+        lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.slider.lead'))}</p>"
+        return [lead, "", told, slider_steps(ui), ""]
     if here is None:
         lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.lead'))}</p>"
         return [lead, sets.drop(ui, None, kind), told, sets.choices(ui, ui.services.sets()), ""]
@@ -51,13 +57,21 @@ def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
     ]
 
 
+def slider_steps(ui: Ui) -> str:
+    """What stands in the pictures' place for a slider: what to say, and why."""
+    known = [option(name) for name in NEEDED]
+    said = [(label(one, ui.lang), help_text(one, ui.lang).replace("`", "")) for one in known]
+    rows = "".join(f"<li><b>{esc(what)}</b><span>{esc(told)}</span></li>" for what, told in said)
+    return f"<ul class='t-slider'>{rows}</ul><p class='a-note'>{esc(ui.t('page.train.slider.how'))}</p>"
+
+
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
     base = start.base_of(ui.services, tree)
     licence = about_base(ui, base, str(load.get(tree, "model.prediction") or "auto")) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
-    return [licence, form.effective_rate(ui, tree), save, cost(ui, here), smaller(ui, here, tree)]
+    return [licence, form.effective_rate(ui, tree), save, cost(ui, here, tree), smaller(ui, here, tree)]
 
 
 def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
@@ -73,13 +87,14 @@ def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 
 
-def cost(ui: Ui, here: ImageSet | None) -> str:
+def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     """Steps, minutes as a range, megabytes; what of it is known."""
-    if here is None:
+    if here is None and not drawn(tree):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
     try:
-        config = start.config_of(ui.services, here, start.opened(ui.services, here))
+        config = start.config_of(ui.services, here, tree)
         steps = start.steps(config)
+        slider.check(config)
     except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
     forecast = ui.services.jobs.forecast(config)
@@ -97,7 +112,8 @@ def cost(ui: Ui, here: ImageSet | None) -> str:
 
 def costs(ui: Ui, here: ImageSet | None) -> list[str]:
     """`cost` and `smaller`, looked at again while the trial is on."""
-    return [cost(ui, here), smaller(ui, here, start.opened(ui.services, here))]
+    tree = start.opened(ui.services, here)
+    return [cost(ui, here, tree), smaller(ui, here, tree)]
 
 
 def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:

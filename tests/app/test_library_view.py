@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from app import imports
+from app.pages.preview_fields import first_form
+from app.services import Services, Ui
 from app.views import library as view
+from app.views.preview import STRIPS
 from tests.app import studio
 from trainer.adapters.inspect import inspect
 from trainer.home import Home
@@ -112,3 +115,25 @@ def test_a_file_that_is_no_lora_is_refused_and_removed(home: Home, data: bytes) 
 def test_an_upload_that_is_not_there_is_refused(home: Home, batch: str | None) -> None:
     with pytest.raises(Problem):
         imports.take_in(home, batch)
+
+
+def test_a_slider_shows_what_it_moves_and_is_tried_from_minus_two_to_two(home: Home) -> None:
+    words = {"target": "a fox", "positive": "a huge fox", "negative": "a tiny fox"}
+    studio.lora(home, "Size", run={"kind": "slider"}, captions={"trigger": ""}, slider=words)
+    library = Library(home)
+    (card,) = library.cards()
+    assert library.cards()[0] == card == Library(home).cards()[0]  # read anew, from memory, and from the cache on disk
+    for say, lang in ((en, "en"), (ja, "ja")):
+        shown = view.card(card, file, say, lang, preview="", again="")
+        for said in words.values():
+            assert said in shown
+    ui = Ui.of(Services(home), "en")
+    form, _ = first_form(ui, "Size")
+    assert (form["prompt"], form["strip"], form["loras"][0]["name"]) == ("a fox", "slider", "Size")
+    assert STRIPS["slider"] == (-2, -1, -0.5, 0, 0.5, 1, 2)
+    studio.lora(home, "Secret", run={"kind": "slider"}, slider=words, save={"share_captions": False})
+    secret = next(card for card in library.cards() if card.name == "Secret")
+    assert secret.slider == ("", "", "") and en("library_texts.slider_private") in view.card(
+        secret, file, en, "en", preview="", again=""
+    )
+    assert b"huge" not in secret.file.read_bytes()

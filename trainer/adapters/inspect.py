@@ -15,6 +15,7 @@ from trainer.adapters import embedding
 from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, programs
 from trainer.adapters.header import Header, read_header
 from trainer.adapters.kinds import Seen, locate, look, rank
+from trainer.adapters.metadata import slider_of
 from trainer.adapters.names import split_key
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
 from trainer.problem import Problem
@@ -54,6 +55,11 @@ class Inspection:
         return embedding.names(self.header)
 
     @property
+    def slider(self) -> tuple[str, str, str] | None:
+        """(target, positive, negative) of a slider; None for other LoRAs."""
+        return slider_of(self.metadata)
+
+    @property
     def base(self) -> str:
         return self._said("ss_sd_model_name", "ss_base_model_version")
 
@@ -66,7 +72,9 @@ class Inspection:
         return {
             "family": self.seen.family, "kind": self.seen.kind, "layout": self.seen.layout, "rank": self.rank,
             "alpha": self.alpha, "modules": self.modules, "unknown_keys": self.unknown, "trigger": self.trigger,
-            "embeddings": self.words, "base": self.base, "licence": self.licence,
+            "embeddings": self.words,
+            "slider": dict(zip(("target", "positive", "negative"), self.slider, strict=True)) if self.slider else None,
+            "base": self.base, "licence": self.licence,
             "hash": self.metadata.get("sshs_model_hash", "")[:64],
             "programs": {name: verdict.as_json() for name, verdict in self.programs.items()},
         }  # fmt: skip
@@ -138,6 +146,7 @@ def _lines(found: Inspection) -> list[str]:
         ("modules", t("library_texts.layers_line", unet=found.modules["unet"], text=text)),
         ("trigger", found.trigger or none),
         *([("embedding", ", ".join(found.words))] if found.words else []),
+        *([("slider", slider_line(found.slider))] if found.slider else []),
         ("base", found.base or none),
         ("licence", found.licence or none),
         ("hash", found.metadata.get("sshs_model_hash", "")[:12] or none),
@@ -151,6 +160,14 @@ def _lines(found: Inspection) -> list[str]:
         mark = t("library_texts.yes" if verdict.loads else "library_texts.no")
         lines.append(f"  {mark} {TITLES[program]} ({verdict.matched}/{verdict.total}): {_plain(verdict.why)}")
     return lines
+
+
+def slider_line(words: tuple[str, str, str], language: str | None = None) -> str:
+    """What a slider moves, and where its ends lie."""
+    target, positive, negative = words
+    if not positive:
+        return t("library_texts.slider_private", language=language)
+    return t("library_texts.slider_line", language=language, target=target, positive=positive, negative=negative)
 
 
 def _plain(text: str) -> str:

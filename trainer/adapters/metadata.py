@@ -10,13 +10,14 @@ import base64
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from trainer import files
 from trainer.base_facts import BaseFacts, file_hashes, hashes_of
+from trainer.config.slider import Slider, is_slider
 from trainer.config.train import Lora, TrainConfig
 from trainer.prompts import to_try
 
@@ -36,7 +37,8 @@ ARCHITECTURES = {
 IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
 LOSSES = {"mse": "l2", "huber": "huber", "smooth_l1": "smooth_l1"}
 """Our names of losses as kohya's programs write them."""
-STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1)}
+STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1),
+             "slider": (-2.0, 1.0, 2.0)}
 """Kind -> (lowest, best, highest) strength to recommend until somebody has looked and says otherwise."""
 
 Item = tuple[str, tuple[int, int], int]
@@ -83,9 +85,37 @@ def build(
         picture = base64.b64encode(cover).decode()
         told["ssmd_cover_images"] = _json([picture])
         told["modelspec.thumbnail"] = f"data:image/jpeg;base64,{picture}"
+    if is_slider(config):
+        told["atelier.slider"] = _json(_slider(config))
     told["atelier.images"] = _json(summary(items))
     told |= _own(config, facts, steps, total_steps, len(items), loss, started, finished, run_id)
     return {key: value for key, value in told.items() if value != ""}
+
+
+def slider_of(said: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """(target, positive, negative) of a slider by its file's metadata, words empty where they are private; None for others."""
+    try:
+        tree = json.loads(said.get("atelier.slider", ""))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(tree, dict):
+        return None
+    target, positive, negative = (str(tree.get(name) or "")[:MAX_TAG] for name in ("target", "positive", "negative"))
+    return target, positive, negative
+
+
+def _slider(config: TrainConfig) -> dict[str, Any]:
+    words = config.slider.model_dump(mode="json", include={"target", "positive", "negative", "keep"})
+    return words if config.save.share_captions else {}
+
+
+def _usage(config: TrainConfig) -> str:
+    low, best, high = STRENGTHS[config.run.kind]
+    if not is_slider(config):
+        return f"Strength {low:g} to {high:g}, start with {best:g}."
+    words = config.slider if config.save.share_captions else Slider()
+    ends = f' 1 leads to "{words.positive}", -1 to "{words.negative}".' if words.positive else ""
+    return f"A slider: strength {low:g} to {high:g}, 0 is the base.{ends}"[:MAX_TEXT]
 
 
 def tag_frequency(items: Sequence[Item], trigger: str) -> dict[str, int]:
@@ -124,6 +154,8 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
         tree["model"]["revision"] = facts.revision
     if not config.save.share_captions or len(_json(tree).encode("utf-8", "replace")) > MAX_CONFIG:
         tree["samples"]["prompts"], tree["samples"]["negative"] = [], ""
+    if not config.save.share_captions:
+        tree["slider"] |= {"target": "", "positive": "", "negative": "", "keep": []}
     for key, text in tree["rights"].items():
         tree["rights"][key] = text[:MAX_TEXT] if isinstance(text, str) else text
     return tree
@@ -247,7 +279,6 @@ def _buckets(items: Sequence[Item]) -> str:
 
 def _modelspec(config: TrainConfig, facts: BaseFacts, finished: float, name: str) -> dict[str, str]:
     side = config.images.resolution or facts.resolution
-    low, best, high = STRENGTHS[config.run.kind]
     architecture = ARCHITECTURES.get((facts.family, facts.prediction), facts.family)
     told = {
         "sai_model_spec": "1.0.1",
@@ -257,7 +288,7 @@ def _modelspec(config: TrainConfig, facts: BaseFacts, finished: float, name: str
         "description": config.rights.purpose[:MAX_TEXT],
         "date": datetime.fromtimestamp(int(finished), UTC).isoformat().replace("+00:00", "Z"),
         "license": config.rights.licence[:MAX_TEXT] or facts.licence,
-        "usage_hint": f"Strength {low:g} to {high:g}, start with {best:g}.",
+        "usage_hint": _usage(config),
         "tags": config.run.kind,
         "trigger_phrase": config.captions.trigger,
         "resolution": f"{side}x{side}",

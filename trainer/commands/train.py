@@ -47,7 +47,11 @@ def main(argv: list[str]) -> int:
             load.put(asked, name, value)
     base = bases.find(home, load.get(asked, "model.base") or load.get(file, "model.base") or "mini")
     kind = given.preset or load.get(file, "run.kind") or "style"
-    tree = load.merge(load.preset(kind, base), load.merge(from_set(Path(given.images)) if given.images else {}, file))
+    said = from_set(Path(given.images)) if given.images else {}
+    if kind == "slider" and given.images:  # its pictures in place of drawn ones; its words are the slider's own
+        said["captions"] = {}
+        load.put(said, "slider.drawn", 0)
+    tree = load.merge(load.preset(kind, base), load.merge(said, file))
     plain = load.build(tree, asked, overrides=given.overrides)
     if not plain.save.name:
         raise Problem("name_missing", field="save.name")

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.config.pictures import Captions, Images
+from trainer.config.slider import Slider
 from trainer.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import (
@@ -49,15 +50,16 @@ class Model(Section):
 
 
 class Lora(Section):
-    kind: Literal["lora", "rslora", "dora", "loha", "lokr", "oft", "ia3"] = "lora"
+    kind: Literal["lora", "rslora", "dora", "loha", "lokr", "oft", "ia3", "glora", "full"] = "lora"
     """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
     apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
     program reads them. OFT turns what a layer gives without changing its size, which keeps what the base knows together;
     (IA)³ makes its rows stronger or weaker, in a tiny file, and wants a rate of 0.005 or more. AUTOMATIC1111 reads both,
-    ComfyUI OFT."""
+    ComfyUI OFT. GLoRA also mixes what goes into a layer, in a file twice a LoRA's. Full learns every number of the layers:
+    it holds most, and its file is as large as they are (about 240 MB for the attention of Stable Diffusion 1.x in fp16)."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
-    accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ has none."""
+    accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ and full have none."""
     alpha: float = Field(default=8.0, gt=0, le=1024)
     """Scales what is learnt by alpha / rank. Changing it is like changing the learning rate; half the rank is a good
     habit."""
@@ -152,7 +154,7 @@ class Lora(Section):
     @field_validator("max_norm")
     @classmethod
     def _kind_adds(cls, value: Any, seen: ValidationInfo) -> Any:
-        if value and seen.data.get("kind") in ("oft", "ia3"):
+        if value and seen.data.get("kind") in ("oft", "ia3", "glora"):
             raise ValueError("not_multiplied")
         return value
 
@@ -270,9 +272,10 @@ class Rights(Section):
 
 
 class Run(Section):
-    kind: Literal["style", "character", "concept"] = "style"
-    """What is to be learnt: how things look (style), one figure that stays itself (character), or a thing or pose
-    (concept). It sets everything else to values that suit."""
+    kind: Literal["style", "character", "concept", "slider"] = "style"
+    """What is to be learnt: how things look (style), one figure that stays itself (character), a thing or pose (concept), or
+    a quality that the strength moves up and down, from words and without pictures (slider). It sets everything else to
+    values that suit."""
     steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """How many optimiser steps to train. Left empty, it follows from the looks per picture."""
     exposures: int = Field(default=50, ge=1, le=10_000)
@@ -300,6 +303,7 @@ class TrainConfig(Section):
     model: Model = Model()
     images: Images = Images()
     captions: Captions = Captions()
+    slider: Slider = Slider()
     lora: Lora = Lora()
     optimizer: Annotated[
         AdamW | Prodigy | DAdaptAdam | DAdaptLion | AdamW8bit | PagedAdamW8bit | ScheduleFree | Lion | Lion8bit | Adafactor

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainer.config.pictures import Images
+from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
 from trainer.images import buckets, subsets
 from trainer.images.forms import Form, Forms
@@ -154,5 +155,5 @@ def total_steps(config: TrainConfig, items: list[Item]) -> int:
     if config.run.steps:
         return config.run.steps
     repeats = {item.picture.file: max(1, item.picture.repeats) for item in items}
-    looks = sum(repeats.values()) * config.run.exposures
+    looks = (config.slider.drawn if draws(config) else sum(repeats.values())) * config.run.exposures
     return math.ceil(looks / (config.run.batch_size * config.run.accumulation))

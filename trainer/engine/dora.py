@@ -26,7 +26,8 @@ class ColumnDora(nn.Module):
 
     def __init__(self, base_layer: Any, rank: int, alpha: float, drop: Drop) -> None:
         super().__init__()
-        self.base_layer, self.scaling, self.drop, self.enabled = base_layer, alpha / rank, drop, True
+        self.base_layer, self.scaling, self.drop = base_layer, alpha / rank, drop
+        self.enabled, self.sign = True, 1.0
         weight = base_layer.weight
         out, *inside = weight.shape
         there: dict[str, Any] = {"device": weight.device, "dtype": torch.float32}
@@ -43,11 +44,11 @@ class ColumnDora(nn.Module):
         if not self.enabled:
             return result
         c = self._columns()
-        change = self._base((c - 1) * x)
-        hidden = self.drop(self._pass(c * x, self.lora_down), self.training)
+        change = without_bias(self.base_layer, (c - 1) * x)
+        hidden = self.drop(passed(self.base_layer, c * x, self.lora_down), self.training)
         flat = self.lora_up.ndim == 2
         up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
-        return result + (change + self.scaling * up).to(result.dtype)
+        return result + self.sign * (change + self.scaling * up).to(result.dtype)
 
     def learns(self) -> dict[str, nn.Parameter]:
         """The tensors that learn, by their short names in a file."""
@@ -67,16 +68,18 @@ class ColumnDora(nn.Module):
         c = self.lora_magnitude / norm
         return c if weight.ndim == 4 else c[0]
 
-    def _base(self, x: torch.Tensor) -> torch.Tensor:
-        """The base layer without its bias."""
-        if hasattr(self.base_layer, "held"):  # in few bits (quantise.py): its own function keeps no whole weight
-            return self.base_layer(x, bias=False)
-        return self._pass(x, self.base_layer.weight)
 
-    def _pass(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The base layer's own operation with another weight and no bias."""
-        x = x.to(weight.dtype)
-        if weight.ndim == 2:
-            return nn.functional.linear(x, weight)
-        base = self.base_layer
-        return nn.functional.conv2d(x, weight, None, base.stride, base.padding, base.dilation, base.groups)
+def without_bias(base_layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """The base layer without its bias."""
+    if hasattr(base_layer, "held"):  # in few bits (quantise.py): its own function keeps no whole weight
+        return base_layer(x, bias=False)
+    return passed(base_layer, x, base_layer.weight)
+
+
+def passed(base_layer: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The base layer's own operation with another weight and no bias."""
+    x = x.to(weight.dtype)
+    if weight.ndim == 2:
+        return nn.functional.linear(x, weight)
+    own = base_layer
+    return nn.functional.conv2d(x, weight, None, own.stride, own.padding, own.dilation, own.groups)

@@ -12,39 +12,48 @@ from pathlib import Path
 from statistics import median
 
 from trainer.config.load import build
+from trainer.config.slider import draws
 from trainer.home import Home
+from trainer.run_dir import RunDir
 
 STEPS = 3
 
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
-    """Load the base, encode one picture, make three steps on the largest format. What has to be encoded before the start
-    counts mirrored pictures, cuts, forms and class pictures, each where it is not kept already."""
-    from trainer.engine import data, device, kernels, offload, validation
+    """Load the base, encode one picture, make three steps on the largest format; nothing is written. What has to be encoded
+    before the start counts mirrored pictures, cuts, forms and class pictures, each where it is not kept already, and a
+    slider's own pictures are drawn first."""
+    from trainer.engine import data, device, kernels, offload, slider, validation
     from trainer.engine.cache import Latents
     from trainer.engine.guard import Guard
     from trainer.engine.inject import Adapter
     from trainer.engine.preservation import ClassLooks, class_items
-    from trainer.engine.step import StepMaker
     from trainer.engine.train import load_base, main_size, settle_base
 
     device.quiet()
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
     parts = load_base(config, home)
-    every = data.load_items(config, main_size(config, parts))
-    _, items = validation.held_out(config, every)
-    load_seconds = time.monotonic() - begun
     adapter = Adapter(parts, config)
     settle_base(config, parts)
+    load_seconds = time.monotonic() - begun
+    begun = time.monotonic()
+    with adapter.switched_off():
+        config = slider.own_pictures(RunDir(config_file.parent), config, parts, lambda event: None, count=1)
+    drawn = config.slider.drawn if draws(config) else 0
+    drawing_seconds = (time.monotonic() - begun) * drawn
+    every = data.load_items(config, main_size(config, parts))
+    _, items = validation.held_out(config, every)
     kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     images, kin = config.images, class_items(config, main_size(config, parts))
     looks = latents.looks(every, images.flip, images.crops, data.forms_of(images)) + latents.looks(kin, images.flip)
     encode_seconds, cache_bytes = latents.cost(looks)
+    encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
+    cache_bytes *= max(1, drawn)
     classes = ClassLooks(kin[:1], config.run.batch_size, 0, False) if kin else None  # one will do for the time it takes
-    maker = StepMaker(config, parts, adapter, latents, classes)
+    maker = slider.maker(config)(config, parts, adapter, latents, classes)
     offload.rest(parts, config, maker.text_learns)
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
     batch = [data.Look(largest, False)] * config.run.batch_size

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from trainer.config.slider import is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine import whole
 from trainer.engine.guard import Guard
@@ -36,6 +37,8 @@ def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[
         return eager, f"eager: {parts.device.type} has no graphs"
     if config.memory.offload:
         return eager, "eager: blocks that wait in main memory come and go while a step runs"
+    if is_slider(config):
+        return eager, "eager: a slider's step has two signs"
     if maker.adapter.word is not None:
         return eager, "eager: a word's own vectors stand elsewhere in every caption"
     if maker.adapter.dropping:

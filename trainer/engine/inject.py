@@ -25,9 +25,10 @@ from trainer.families import Parts
 from trainer.problem import Problem
 from trainer.strategies.lora_targets import choose, fitting, read_factor
 
-ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_")
-UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a")
-"""The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one."""
+ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
+UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a", "glora_a1")
+"""The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one (GLoRA's
+into one of each product)."""
 
 
 class Adapter:
@@ -151,6 +152,18 @@ class Adapter:
             weight.data.copy_(state[name])
 
     @contextmanager
+    def at(self, sign: float) -> Iterator[None]:
+        """As at strength `sign`, 1 or -1, inside the block: base + sign · what was learnt, as drawing from the file has it."""
+        turned = list(self.layers.values()) if sign < 0 else []
+        for layer in turned:
+            self.kind.turn(layer)
+        try:
+            yield
+        finally:
+            for layer in turned:
+                self.kind.turn(layer)
+
+    @contextmanager
     def switched_off(self) -> Iterator[None]:
         """The bare base inside the block, whatever was learnt; afterwards the same tensors learn as before."""
         learning = [parameter.requires_grad for parameter in self.parameters()]
@@ -199,7 +212,7 @@ class Adapter:
         scaled = next((name for name in UP if name in mine), None)
         for name, tensor in mine.items():
             theirs = given.tensors.get(name)
-            if theirs is not None and name == scaled:
+            if theirs is not None and (name == scaled or (name == "glora_b1" and scaled)):
                 theirs = theirs * (given.scale / (own.scale if own.rank else _own_scale(layer)))
             if theirs is not None and theirs.ndim != tensor.ndim and theirs.numel() == tensor.numel():
                 theirs = theirs.reshape(tensor.shape)

@@ -1,6 +1,7 @@
 """The kinds of adapters behind one contract: how each gets into a model, what it learns, what the file holds of it.
 
-PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (multiplying.py) are our own. inject.py uses
+PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (multiplying.py), GLoRA
+and full differences (adding.py) are our own. inject.py uses
 this and nothing else does.
 """
 
@@ -17,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from trainer.adapters.layers import Layer
 from trainer.config.train import Lora
+from trainer.engine.adding import General, Whole
 from trainer.engine.dora import ColumnDora
 from trainer.engine.multiplying import Scaled, Turned
 from trainer.strategies.lora_targets import Seat
@@ -52,6 +54,10 @@ class Kind(Protocol):
         """Whether the layer adds anything to the base."""
         ...
 
+    def turn(self, layer: Any) -> None:
+        """Let the layer take off what it added, as at strength -1; once more, and it adds again."""
+        ...
+
 
 class Peft:
     """What PEFT's tuners have in common."""
@@ -64,6 +70,9 @@ class Peft:
 
     def enable(self, layer: Any, on: bool) -> None:
         layer.enable_adapters(on)
+
+    def turn(self, layer: Any) -> None:
+        layer.scaling[NAME] = -layer.scaling[NAME]
 
     def _inject(self, model: Any, config: Any) -> dict[str, Any]:
         inject_adapter_in_model(config, model, adapter_name=NAME)
@@ -142,7 +151,7 @@ class Lycoris(Peft):
 
 class Own:
     """Layers of our own around the base's, which say themselves what learns and what their file holds: DoRA (Liu et al.
-    2024), OFT (Qiu et al. 2023) and (IA)³ (Liu et al. 2022)."""
+    2024), OFT (Qiu et al. 2023), (IA)³ (Liu et al. 2022), GLoRA (Chavan et al. 2023) and full differences."""
 
     def __init__(self, file_kind: str, make: Callable[[Any, str, Seat, Lora], Any]) -> None:
         self.file_kind, self.make = file_kind, make
@@ -167,6 +176,9 @@ class Own:
     def enable(self, layer: Any, on: bool) -> None:
         layer.enabled = on
 
+    def turn(self, layer: Any) -> None:
+        layer.sign = -layer.sign
+
 
 def _dora(base: Any, name: str, seat: Seat, lora: Lora) -> ColumnDora:
     return ColumnDora(base, seat.rank, seat.alpha, dropping(lora, name))
@@ -180,9 +192,18 @@ def _ia3(base: Any, name: str, seat: Seat, lora: Lora) -> Scaled:
     return Scaled(base, lora.rank_dropout, lora.module_dropout)
 
 
+def _glora(base: Any, name: str, seat: Seat, lora: Lora) -> General:
+    return General(base, seat.rank, seat.alpha, lora.rank_dropout, lora.module_dropout)
+
+
+def _full(base: Any, name: str, seat: Seat, lora: Lora) -> Whole:
+    return Whole(base, lora.rank_dropout, lora.module_dropout)
+
+
 KINDS: dict[str, Kind] = {
     "lora": PlainLora(False), "rslora": PlainLora(True), "dora": Own("dora", _dora), "loha": Lycoris("loha"),
     "lokr": Lycoris("lokr"), "oft": Own("oft", _oft), "ia3": Own("ia3", _ia3),
+    "glora": Own("glora", _glora), "full": Own("full", _full),
 }  # fmt: skip
 
 

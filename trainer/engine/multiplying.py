@@ -14,13 +14,14 @@ from torch import nn
 from trainer.adapters.layers import Layer
 
 
-class _Multiplying(nn.Module):
+class Multiplying(nn.Module):
     """Adds a change of W·x, the base layer's result without its bias. `left_out` of the rows or blocks and `asleep` of the
     layers do nothing in a look while learning, by torch's own chance, not made up for by the others, as LyCORIS does it."""
 
     def __init__(self, base_layer: Any, left_out: float, asleep: float) -> None:
         super().__init__()
-        self.base_layer, self.left_out, self.asleep, self.enabled = base_layer, left_out, asleep, True
+        self.base_layer, self.left_out, self.asleep = base_layer, left_out, asleep
+        self.enabled, self.sign = True, 1.0
         self.wide = base_layer.weight.ndim == 4
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -32,7 +33,7 @@ class _Multiplying(nn.Module):
         if self.base_layer.bias is not None:
             own = own - self.base_layer.bias.float()
         change = self.change(own)
-        return result + (change.movedim(-1, 1) if self.wide else change).to(result.dtype)
+        return result + self.sign * (change.movedim(-1, 1) if self.wide else change).to(result.dtype)
 
     def change(self, own: torch.Tensor) -> torch.Tensor:
         """What is added to `own` […, out], in float32."""
@@ -48,7 +49,7 @@ class _Multiplying(nn.Module):
         return tensor * (torch.rand((), device=tensor.device) >= self.asleep) if self.asleep else tensor
 
 
-class Turned(_Multiplying):
+class Turned(Multiplying):
     """OFT (Qiu et al. 2023): W' = Rᵀ·W with R of `out / side` blocks on its diagonal, each orthogonal by Cayley's
     R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ. Rows are turned among each other and keep their lengths and angles.
 
@@ -76,7 +77,7 @@ class Turned(_Multiplying):
         return Layer({"oft_blocks": self.oft_blocks.detach()}, 0.0)
 
 
-class Scaled(_Multiplying):
+class Scaled(Multiplying):
     """(IA)³ (Liu et al. 2022): every output row times 1 + w."""
 
     def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:

@@ -16,6 +16,7 @@ from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Use
 from trainer.adapters.header import read_header
+from trainer.config.slider import draws, is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine import checkpoint
 from trainer.engine.control import Control
@@ -28,7 +29,7 @@ from trainer.home import Home
 from trainer.images.captions import with_trigger
 from trainer.library import register
 from trainer.problem import Problem
-from trainer.prompts import to_try
+from trainer.prompts import number, to_try
 from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -190,7 +191,9 @@ class Saver:
         return lora_file.write_tensors(path, tensors, told, self.config.save.dtype)
 
     def _seen(self) -> list[tuple[str, tuple[int, int], int]]:
-        """(caption, format, repeats) of every picture."""
+        """(caption, format, repeats) of every picture; none where the base drew them itself."""
+        if draws(self.config):
+            return []
         rules = self.config.captions
 
         def told(caption: str) -> str:
@@ -211,16 +214,17 @@ class Saver:
             self._draw(step, self.run.checkpoint(step) / checkpoint.LORA)
 
     def _draw(self, step: int, file: Path | None) -> None:
-        prompts = sample_prompts(self.config, self.parts.facts, [caption for caption, _, _ in self._seen()])
+        wanted = shots(self.config, self.parts.facts, [caption for caption, _, _ in self._seen()])
         facts, chosen = self.parts.facts, self.config.samples
         side = self.config.images.resolution or facts.resolution
         with self.adapter.switched_off():
             studio = Studio(self.parts)
-            for index, prompt in enumerate(prompts):
-                self.tell(events.Stage(name="sampling", done=index, of=len(prompts)))
+            for index, (prompt, strength) in enumerate(wanted):
+                self.tell(events.Stage(name="sampling", done=index, of=len(wanted)))
                 request = DrawRequest(
                     prompt, chosen.negative, chosen.seed, chosen.steps, chosen.guidance or facts.guidance, side, side,
-                    (Use(file),) if file else (), weights=self.config.captions.weights, sampler=chosen.sampler,
+                    (Use(file, strength, strength),) if file else (), weights=self.config.captions.weights,
+                    sampler=chosen.sampler,
                 )
                 path = self.run.sample(step, index)
                 for drawn in studio.draw(request, cancelled=lambda: False):
@@ -229,7 +233,8 @@ class Saver:
                     for code, params in studio.notes:
                         self.tell(events.Note(code=code, params=params))
                 self.cover = path if index == 0 else self.cover
-                self.tell(events.Sample(step=step, index=index, prompt=prompt,
+                said = prompt if strength == 1 else f"{prompt} · {number(strength)}"
+                self.tell(events.Sample(step=step, index=index, prompt=said,
                                         file=path.relative_to(self.run.path).as_posix()))
 
     # --- the end ----------------------------------------------------------------------------------------------
@@ -295,8 +300,20 @@ class Saver:
         return buffer.getvalue()
 
 
+SLIDER_SHOTS = (1.0, 0.5, -0.5, -1.0)
+"""The strengths a slider's test pictures are drawn at; 0 is the base's picture of step 0."""
+
+
+def shots(config: TrainConfig, facts: Any, captions: Sequence[str]) -> list[tuple[str, float]]:
+    """(prompt, strength) of each test picture, a slider's at both signs."""
+    strengths = SLIDER_SHOTS if is_slider(config) else (1.0,)
+    return [(prompt, strength) for prompt in sample_prompts(config, facts, captions) for strength in strengths]
+
+
 def sample_prompts(config: TrainConfig, facts: Any, captions: Sequence[str]) -> tuple[str, ...]:
     """The prompts asked for, or two that try what is learnt."""
     if config.samples.prompts:
         return config.samples.prompts
+    if is_slider(config):
+        return tuple(config.slider.ways())[:2]
     return to_try(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +91,18 @@ class StepMaker:
     def _learn(self, batch: Batch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
         """Gradients and value of `share` times the loss of `batch`, computed in as many pieces as memory allows."""
         total = torch.zeros((), device=self.parts.device)
-        size = -(-len(batch.looks) // self.split)
-        for start in range(0, len(batch.looks), size):
-            piece = batch[start : start + size]
-            loss = loss_of(piece.to(self.parts.device)) * (share * len(piece.looks) / len(batch.looks))
+        for piece, part in self.pieces(batch):
+            loss = loss_of(piece) * (share * part)
             (loss * scale).backward()
             total += loss.detach()
         return total
+
+    def pieces(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """`batch` on the device in as many pieces as memory allows, each with its share of the whole."""
+        size = -(-len(batch.looks) // self.split)
+        for start in range(0, len(batch.looks), size):
+            piece = batch[start : start + size]
+            yield piece.to(self.parts.device), len(piece.looks) / len(batch.looks)
 
     def draw(self, step: int, index: int, looks: list[Look], what: str = "") -> Batch:
         """Noise, timesteps and captions of micro batch `index`. Class pictures (`what`) keep their captions as they are."""
@@ -122,7 +127,10 @@ class StepMaker:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
-        error = self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t)
+        return self.counted(self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t), batch)
+
+    def counted(self, error: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """What `error` `[batch, channels, h, w]` counts, by the kind of loss and the weights of noise levels and pictures."""
         wanted = self.config.loss
         threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
         each = losses.per_picture(losses.pointwise(error, wanted.kind, threshold), batch.mask)

@@ -12,8 +12,9 @@ import torch
 
 from trainer import bases, events, files, memory
 from trainer.adapters.families import FAMILIES, UNet
+from trainer.config.slider import check, is_slider
 from trainer.config.train import TrainConfig
-from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, text, validation
+from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, slider, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
 from trainer.engine.control import Control
@@ -39,6 +40,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
     Raises Problem for a person's mistakes and for faults with advice. The base's weights are never changed.
     """
+    check(config)
     device.quiet()
     began = time.monotonic()
     tell = with_boards(tell, run, config)
@@ -46,20 +48,22 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
+    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
+    few, waiting = settle_base(config, parts)
+    with adapter.switched_off():
+        config = slider.own_pictures(run, config, parts, tell)
     items, latents = look_at_pictures(run, config, parts, home, tell)
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     images, forms = config.images, data.forms_of(config.images)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
-    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
-    few, waiting = settle_base(config, parts)
     quick = kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
     saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
-    maker = StepMaker(config, parts, adapter, latents, classes)
+    maker = slider.maker(config)(config, parts, adapter, latents, classes)
     resting = offload.rest(parts, config, maker.text_learns)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
@@ -76,6 +80,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
+    if config.lora.kind == "full" and step == 0:
+        tell(events.Note(code="full_size", params=sizes(adapter, config)))
     saver.first_samples(step)
 
     batches = plan.batches(step * config.run.accumulation)
@@ -164,7 +170,7 @@ def look_at_pictures(
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
     resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
-    if not run.report.exists():
+    if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
         own, *more = (ImageSet(place, read_only=True) for place in places)
         found = report(own, resolution, config.run.kind, config.captions.trigger, further=more)
@@ -213,6 +219,8 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item]
         return "eager: asked"
     if config.memory.offload:
         return "eager: blocks that wait in main memory come and go"
+    if is_slider(config):
+        return "eager: a slider's step has two signs"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
     looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
@@ -237,6 +245,13 @@ def step_down(
     checkpoint_gradients(parts)
     batch = -(-config.run.batch_size // 2)
     tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+
+
+def sizes(adapter: Adapter, config: TrainConfig) -> dict[str, str]:
+    """Megabytes of the finished file, and of each checkpoint: what learns in fp32, the optimiser's two means, the file."""
+    numbers = sum(parameter.numel() for parameter in adapter.parameters())
+    file = numbers * (4 if config.save.dtype == "fp32" else 2)
+    return {"file": f"{file / 1e6:,.0f}", "kept": f"{(file + 12 * numbers) / 1e6:,.0f}"}
 
 
 def counted_bytes(config: TrainConfig, parts: Parts) -> int:

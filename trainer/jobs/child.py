@@ -87,7 +87,7 @@ class Child:
     def _listen(self, stage: str) -> None:
         """Where no step is made for long, requests are heard here: a preview gets the device between two pictures, and
         Stop ends a loading or an encoding at once (what was encoded is kept)."""
-        if self.control is None or stage not in ("loading", "encoding", "sampling"):
+        if self.control is None or stage not in ("loading", "drawing", "encoding", "sampling"):
             return
         self.control.poll()
         if self.control.stop and stage != "sampling":

@@ -22,12 +22,15 @@ from filelock import FileLock, Timeout
 
 from trainer import files
 from trainer.config.load import dump
+from trainer.config.slider import is_slider
 from trainer.config.train import TrainConfig
 from trainer.home import PROJECT, Home
 from trainer.jobs import process
 from trainer.jobs.store import Store
 from trainer.problem import Problem
 
+SECTIONS = ("run", "model", "images", "slider", "lora", "optimizer", "memory", "preservation")
+"""Whose options cost something."""
 AGAIN = 300.0
 """Seconds after which a measurement that failed is tried again: memory may be free by then."""
 LIMIT = 600.0
@@ -109,9 +112,9 @@ class Forecaster:
     def key(self, config: TrainConfig) -> str:
         """What a measurement depends on: base, pictures, and the options that cost something."""
         tree = dump(config)
-        costly = ("run", "model", "images", "lora", "optimizer", "memory", "preservation")
-        kept: dict[str, Any] = {name: tree[name] for name in costly}
+        kept: dict[str, Any] = {name: tree[name] for name in SECTIONS}
         kept["run"] = {k: v for k, v in tree["run"].items() if k not in ("seed", "kind")}
+        kept["is_slider"] = is_slider(config)
         kept["save"] = tree["save"]["dtype"]
         folder = Path(config.images.folder)
         listing = sorted(os.scandir(folder), key=lambda e: e.name) if config.images.folder and folder.is_dir() else []

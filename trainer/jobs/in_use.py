@@ -27,7 +27,8 @@ def refuse(store: Store, home: Home, path: Path) -> None:
 
 def needed(home: Home, tree: Tree) -> Iterator[Path]:
     """Where the pictures and files lie that a run with these settings reads."""
-    folder = str(get(tree, "images.folder") or "")
+    drawn = get(tree, "run.kind") == "slider" and get(tree, "slider.drawn")
+    folder = "" if drawn else str(get(tree, "images.folder") or "")
     for given in (folder, get(tree, "preservation.folder"), get(tree, "model.vae")):
         if given:
             yield Path(str(given)).resolve()

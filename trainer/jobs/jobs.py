@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer import bases
 from trainer.adapters.weights import check_made_for
+from trainer.config import slider
 from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images.image_set import ImageSet
@@ -92,10 +93,11 @@ class Jobs:
         """Problem with its field where a run could not even begin."""
         if not config.save.name.strip():
             raise Problem("job_name_missing", field="save.name")
-        folder = Path(config.images.folder)
-        if not config.images.folder or not folder.is_dir() or not ImageSet(folder).pictures():
+        slider.check(config)
+        folder, drawn = Path(config.images.folder), slider.draws(config)
+        if not drawn and (not config.images.folder or not folder.is_dir() or not ImageSet(folder).pictures()):
             raise Problem("job_no_pictures", field="images.folder")
-        if not config.rights.pictures_ok:
+        if not drawn and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         base = bases.find(self.home, config.model.base)
         if config.model.vae:

@@ -16,7 +16,7 @@ from trainer import events
 
 SMOOTHING = 0.95
 WINDOW = 64
-_NOT_WORK = ("waiting", "loading", "encoding", "disk")
+_NOT_WORK = ("waiting", "loading", "drawing", "encoding", "disk")
 
 
 class Smooth:

@@ -36,6 +36,8 @@ KINDS = {
     "lokr": ["lora.kind=lokr", "lora.lokr_factor=4", "lora.alpha=3"],
     "pissa": ["lora.start=pissa", "lora.targets=attention_mlp"], "olora": ["lora.start=olora", "lora.kind=rslora"],
     "oft": ["lora.kind=oft", "lora.alpha=0.5"], "ia3": ["lora.kind=ia3", "lora.targets=attention_mlp"],
+    "glora": ["lora.kind=glora", "lora.targets=all", "lora.rank_dropout=0.2"],
+    "full": ["lora.kind=full", "lora.module_dropout=0.2"],
 }  # fmt: skip
 OPTIMIZERS = ("adamw", "lion", "adafactor", "came", "muon", "schedule_free", "adamw8bit", "prodigy", "dadapt_adam",
               "dadapt_lion", "lion8bit", "paged_adamw8bit")
@@ -46,7 +48,7 @@ PRESETS = ("style", "character", "concept")
 
 def _case(base: str, i: int) -> tuple[str, ...]:
     """Case `i` of a base: base, kind, optimiser, schedule, loss and preset, so that the twelve cases meet all of each."""
-    return base, list(KINDS)[i % 10], OPTIMIZERS[(i * 5 + 1) % 12], SCHEDULES[i % 6], str(i % 3), PRESETS[i % 3]
+    return base, list(KINDS)[i % 12], OPTIMIZERS[(i * 5 + 1) % 12], SCHEDULES[i % 6], str(i % 3), PRESETS[i % 3]
 
 
 EVERY_STRATEGY = [_case(two[i % 2], i) for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(12)]

@@ -1,4 +1,4 @@
-"""OFT and (IA)³ at training: the formulas, the run, the file, and who reads it."""
+"""OFT, (IA)³, GLoRA and full differences at training: the formulas, the run, the file, and who reads it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from tests.trainer.adapters.making import facts, raw
 from tests.trainer.engine.test_options_at_work import small
+from trainer import events, memory
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import programs
@@ -20,6 +21,7 @@ from trainer.adapters.inspect import inspect
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.engine import checkpoint
+from trainer.engine.adding import General, Whole
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.multiplying import Scaled, Turned
 from trainer.engine.quantise import settle
@@ -27,7 +29,7 @@ from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
 from trainer.problem import Problem
 
-KINDS = ("oft", "ia3")
+KINDS = ("oft", "ia3", "glora", "full")
 LAYERS = {
     "linear": (torch.nn.Linear(6, 8, bias=False), (2, 5, 6)), "linear with bias": (torch.nn.Linear(6, 8), (2, 6)),
     "convolution": (torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), (2, 3, 7, 7)),
@@ -42,7 +44,7 @@ def _filled(layer):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("make", [lambda base: Turned(base, 4), Scaled])
+@pytest.mark.parametrize("make", [lambda base: Turned(base, 4), Scaled, lambda base: General(base, 3, 2.0), Whole])
 def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
     """W + ΔW by adapters/multiplied.py, put into a copy of the base layer; gradients by autograd through both."""
     base, shape = LAYERS[name]
@@ -50,14 +52,14 @@ def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
     layer, x = _filled(make(base)), torch.randn(shape, generator=torch.Generator().manual_seed(1))
     told, weight = layer.file(), base.weight
     other = deepcopy(base)
-    leaf = next(iter(layer.learns().values())).detach().clone().requires_grad_()
-    change = type(told)({**told.tensors, next(iter(layer.learns())): leaf}, told.alpha).delta(weight)
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in layer.learns().items()}
+    change = type(told)({**told.tensors, **leaves}, told.alpha).delta(weight)
     theirs = torch.func.functional_call(other, {"weight": weight + change}, (x,))
     ours = layer(x)
     assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(ours, base(x), atol=1e-2)
     ours.pow(2).sum().backward(), theirs.pow(2).sum().backward()
-    (mine,) = layer.learns().values()
-    assert torch.allclose(mine.grad, leaf.grad, rtol=1e-3, atol=1e-4)
+    for name, mine in layer.learns().items():
+        assert torch.allclose(mine.grad, leaves[name].grad, rtol=1e-3, atol=1e-4)
     if isinstance(layer, Turned):  # rows turned among each other: the matrix of their angles and lengths is a turn's
         rows, turned = weight.flatten(1).view(2, 4, -1), (weight + change.detach()).flatten(1).view(2, 4, -1)
         assert torch.allclose(torch.linalg.svdvals(rows), torch.linalg.svdvals(turned), atol=1e-5)
@@ -82,7 +84,7 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
     assert found[0].metadata["sshs_model_hash"] == found[1].metadata["sshs_model_hash"]
     assert found[0].seen.kind == kind and found[0].unknown == 0
     words = found[0].metadata["ss_network_args"]
-    assert ("diag-oft" if kind == "oft" else "ia3") in words and found[0].metadata["ss_network_module"] == "lycoris.kohya"
+    assert ("diag-oft" if kind == "oft" else kind) in words and found[0].metadata["ss_network_module"] == "lycoris.kohya"
 
     parts = load_base(bench.config(), bench.home)
     asked = {"prompt": "a blob", "steps": 1, "guidance": 3.0, "width": 64, "height": 64}
@@ -179,3 +181,30 @@ def _look(parts) -> torch.Tensor:
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         return parts.family.predict(parts, noisy, torch.tensor([300]), parts.family.encode(parts, tokens))
+
+
+@pytest.mark.parametrize("kind", ["glora", "full"])
+def test_going_on_from_a_glora_or_a_full_difference_begins_where_it_ends(bench, tmp_path, kind):
+    words = (f"lora.kind={kind}", "lora.rank=4")
+    first = Adapter(load_base(bench.config(), bench.home), bench.config(*words, "lora.alpha=3"))
+    for layer in first.layers.values():
+        _filled(layer)
+    spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in first.factors().items()}
+    file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
+    parts = load_base(bench.config(), bench.home)
+    second = Adapter(parts, bench.config(*words, "lora.alpha=1"), file)
+    for (part, name), layer in second.factors().items():
+        weight = parts.module(part).get_submodule(name).base_layer.weight.detach().numpy()
+        assert np.allclose(layer.delta(weight), first.factors()[part, name].delta(weight), atol=1e-5)
+        break
+
+
+def test_a_full_difference_says_its_size_before_the_first_step(bench):
+    config = bench.config("lora.kind=full", "run.steps=1", "samples.steps=1", "optimizer.lr=1e-3")
+    file = bench.train(config, "full")
+    kinds = [event.kind if not isinstance(event, events.Note) else event.code for event in bench.events]
+    (note,) = [event for event in bench.events if isinstance(event, events.Note) and event.code == "full_size"]
+    assert kinds.index("full_size") < kinds.index("step")
+    assert float(note.params["file"]) == pytest.approx(file.stat().st_size / 1e6, abs=0.6)
+    full = load.build({}, overrides=["lora.kind=full"]).lora
+    assert memory.numbers_of("sd1", full) * 2 == pytest.approx(240e6, rel=0.03)  # as the option's help says
