@@ -193,10 +193,10 @@ class Memory(Section):
     """Save memory by computing parts twice: about a third slower, and less than half the memory. Switch on when memory
     runs out."""
     offload: float = Field(default=0.0, ge=0, le=1)
-    """The share of the UNet's blocks that wait in main memory and come to the card only while they compute, 0 to 1. Changes no
-    number; costs time, the less the quicker the card's way to main memory is, and main memory instead of the card's. Switches
-    gradient checkpointing on, CUDA graphs and compiling off. Change it when the base does not fit and is to keep its bits. On a
-    CPU there is nothing to move and it does nothing."""
+    """The share of the UNet's blocks that wait in main memory and come to the card only while they compute, 0 to 1. The result
+    stays the same; it costs time, less where the road between card and main memory is quick, and main memory in place of the
+    card's. Gradient checkpointing goes on with it, CUDA graphs and compiling off. Change it when the base does not fit and is
+    to keep its bits. On a CPU there is nothing to move, and it does nothing."""
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
     """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
     up to rounding."""
