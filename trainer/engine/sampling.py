@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer import files
+from trainer import editing, files
 from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
@@ -128,6 +128,27 @@ class Drawn:
         return "\n".join(lines)
 
 
+def _course(request: DrawRequest, weighted: bool) -> dict[int, tuple[str, str]]:
+    """(prompt, negative prompt) by the step from which they count; they change only where brackets are read."""
+    if not weighted:
+        return {0: (request.prompt, request.negative)}
+    both = [dict(editing.course(said, request.steps)) for said in (request.prompt, request.negative)]
+    found: dict[int, tuple[str, str]] = {}
+    for step in sorted(both[0].keys() | both[1].keys()):
+        before = found[max(found)] if found else ("", "")
+        found[step] = both[0].get(step, before[0]), both[1].get(step, before[1])
+    return found
+
+
+def _told(words: dict[str, torch.Tensor], guided: bool) -> dict[str, torch.Tensor]:
+    """`words` as the pipelines of diffusers hold them between two steps: what is not wanted in front of what is."""
+    names = {"prompt_embeds": "prompt_embeds", "pooled_prompt_embeds": "add_text_embeds"}
+    return {
+        held: torch.cat([words[f"negative_{name}"], words[name]]) if guided else words[name]
+        for name, held in names.items() if name in words
+    }  # fmt: skip
+
+
 class Cancelled(Exception):
     """The person asked to stop drawing."""
 
@@ -174,7 +195,8 @@ class Studio:
         self.pipe.scheduler = samplers.build(chosen, self.pipe.scheduler)
         brought = words_own.of_files(self.parts, [use.path for use in request.loras])
         with words_own.lent(self.parts, brought):
-            pieces = text.pieces_of(self.parts, [request.prompt, request.negative], weighted)
+            course = _course(request, weighted)
+            pieces = text.pieces_of(self.parts, [said for both in course.values() for said in both], weighted)
         if pieces > MAX_PIECES:
             self.notes.append(("prompt_cut", {"limit": MAX_PIECES * text.PIECE}))
         limit = min(pieces, MAX_PIECES) * text.PIECE
@@ -190,7 +212,8 @@ class Studio:
                                    for path, matched, total in fits if matched < total]
                 off = strength == 0 or not any(use.unet or use.text_encoder for use in request.loras)
                 with words_own.lent(self.parts, [] if off else brought):
-                    words = self._words(request, as_trained.clip_skip, limit, weighted)
+                    words = {step: self._words(replace(request, prompt=prompt, negative=negative), as_trained.clip_skip, limit,
+                                               weighted) for step, (prompt, negative) in course.items()}
                 done = index * request.steps
                 image = self._picture(
                     request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled)
@@ -231,18 +254,19 @@ class Studio:
 
     @torch.no_grad()
     def _picture(
-        self, request: DrawRequest, words: dict[str, torch.Tensor], vae: Any, progress: Callable[[int], None],
+        self, request: DrawRequest, words: dict[int, dict[str, torch.Tensor]], vae: Any, progress: Callable[[int], None],
         cancelled: Callable[[], bool],
     ) -> Image.Image:
-        """`vae` is in float32 whatever the UNet is: fp16 VAEs give black pictures."""
+        """`words` by the step from which they are told. `vae` is in float32 whatever the UNet is: fp16 VAEs give black
+        pictures."""
         def after(pipe: Any, step: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
             if cancelled():
                 raise Cancelled
             progress(step + 1)
-            return values
+            return values | (_told(words[step + 1], pipe.do_classifier_free_guidance) if step + 1 in words else {})
 
         latents = self.pipe(
-            **words, num_inference_steps=request.steps, guidance_scale=request.guidance, width=request.width,
+            **words[0], num_inference_steps=request.steps, guidance_scale=request.guidance, width=request.width,
             height=request.height, output_type="latent", generator=torch.Generator().manual_seed(request.seed),
             callback_on_step_end=after,
         ).images

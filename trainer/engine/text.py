@@ -5,6 +5,7 @@ Used by the step, the judge, the recipe and drawing; a family says only how one 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from trainer.engine import words
 from trainer.families import Parts
 from trainer.problem import Problem
 
+_BREAK = re.compile(r"\s*\bBREAK\b\s*")
 PIECE = 75
 """Tokens in a piece; the two that frame it come on top."""
 
@@ -49,8 +51,8 @@ def pieces(tokenizer: Any, captions: list[str], count: int, weighted: bool = Fal
     start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
     rows, weights = [], []
     for caption in captions:
-        told = _tokens(tokenizer, caption, weighted)
-        for part in (told[PIECE * i : PIECE * (i + 1)] for i in range(count)):
+        told = _pieces(tokenizer, caption, weighted)
+        for part in [*told, *[[]] * (count - len(told))][:count]:
             rest = PIECE - len(part)
             rows.append([start, *(token for token, _ in part), end, *[pad] * rest])
             weights.append([1.0, *(weight for _, weight in part), 1.0, *[1.0] * rest])
@@ -115,16 +117,31 @@ def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
             encoder.encoder.layers = layers
 
 
-def _tokens(tokenizer: Any, caption: str, weighted: bool) -> list[tuple[int, float]]:
-    """(token, weight) of the whole caption, without frames. Words of one weight are read together."""
-    read = emphasis.read(caption) if weighted else [(caption, 1.0)]
-    return [(token, weight) for said, weight in read
-            for token in tokenizer(said, truncation=False, add_special_tokens=False).input_ids]
+def _pieces(tokenizer: Any, caption: str, weighted: bool) -> list[list[tuple[int, float]]]:
+    """(token, weight) of the whole caption without frames, in pieces of at most 75; at least one. Words of one weight are
+    read together. Where brackets are weights, BREAK ends a piece, as in AUTOMATIC1111."""
+    if not weighted:
+        told = tokenizer(caption, truncation=False, add_special_tokens=False).input_ids
+        return _cut([(token, 1.0) for token in told])
+    found: list[list[tuple[int, float]]] = [[]]
+    for said, weight in emphasis.read(caption):
+        for number, part in enumerate(_BREAK.split(said)):
+            if number:
+                found.append([])
+            told = tokenizer(part, truncation=False, add_special_tokens=False).input_ids
+            found[-1] += [(token, weight) for token in told]
+    return [piece for whole in found for piece in _cut(whole)]
+
+
+def _cut(told: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+    return [told[start : start + PIECE] for start in range(0, max(1, len(told)), PIECE)]
 
 
 def _length(parts: Parts, caption: str, weighted: bool) -> int:
+    """How many tokens have to be read to reach a caption's last: every piece before it counts in full."""
     (caption,) = words.spelt(parts, [caption])
-    return max(len(_tokens(tokenizer, caption, weighted)) for tokenizer in parts.tokenizers.values())
+    told = (_pieces(tokenizer, caption, weighted) for tokenizer in parts.tokenizers.values())
+    return max(PIECE * (len(found) - 1) + len(found[-1]) for found in told)
 
 
 def _joined(state: torch.Tensor, batch: int, count: int) -> torch.Tensor:

@@ -67,3 +67,12 @@ def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, mo
     monkeypatch.setattr(StepMaker, "backward", break_)
     with pytest.raises(RuntimeError, match="something else"):
         tried(bench, capsys)
+
+
+def test_a_trial_of_a_slider_needs_no_pictures_and_counts_the_drawing_of_all(bench, capsys, monkeypatch):
+    words = ("run.kind=slider", "slider.target=a fox", "slider.positive=a huge fox", "slider.negative=a tiny fox",
+             "captions.trigger=", "images.folder=", "slider.drawn=500", "run.steps=1")  # fmt: skip
+    told = tried(bench, capsys, *words)
+    drawn = sorted((bench.home.root / "pictures").glob("*.png"))
+    assert told["steps"] == 1 and len(drawn) == 1  # of the 500
+    assert told["encode_seconds"] > 20 * told["seconds_per_step"]

@@ -20,6 +20,7 @@ from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import bare
 from trainer.cards import card
+from trainer.commands import train as commands
 from trainer.config import load
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
@@ -205,3 +206,13 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
         corners = np.stack([pixels[y, x] for y in (slice(0, 8), slice(-8, None)) for x in (slice(0, 8), slice(-8, None))])
         colour.append(float((corners[..., 2] - corners[..., 0]).mean()))
     assert colour == sorted(colour) and colour[0] < -100 and abs(colour[2]) < 10 and colour[4] > 50, colour
+
+
+def test_on_the_command_line_a_folder_takes_the_place_of_drawn_pictures_and_its_trigger_stays_away(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr("trainer.jobs.jobs.run_in_foreground", lambda config, home: asked.append(config) or 0)
+    words = ["--preset", "slider", "--name", "Size", "--home", str(tmp_path), *WORDS[1:4]]
+    assert commands.main(words) == commands.main([*words, "--images", str(PROJECT / "datasets" / "example-style")]) == 0
+    alone, own = asked
+    assert (alone.slider.drawn, own.slider.drawn) == (16, 0) and own.images.folder and not own.captions.trigger
+    assert alone.slider.positive == own.slider.positive == "a huge fox" and alone.run.kind == own.run.kind == "slider"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.trainer.engine import tiny
 from trainer.engine import text
 from trainer.engine.cache import Latents
 from trainer.engine.inject import Adapter
+from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
 from trainer.problem import Problem
@@ -108,3 +110,47 @@ def test_kept_encodings_are_those_made_anew(bench, words):
     anew = text.encode(parts, [LONG, "", cat], 150, bool(words))["hidden"]
     assert torch.equal(first[1], again[0]) and torch.equal(first[0], again[2])
     assert torch.allclose(again, anew, atol=1e-6)
+
+
+def test_break_begins_a_new_piece_where_brackets_are_weights(bench):
+    parts = load_base(bench.config(), bench.home)
+    tokenizer = parts.tokenizers["text_encoder"]
+
+    def piece(said: str) -> list[int]:
+        ids = tokenizer(said, add_special_tokens=False).input_ids
+        return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *[tokenizer.pad_token_id] * (75 - len(ids))]
+
+    assert text.pieces_of(parts, ["a cat BREAK a dog", ""], True) == 2 and text.pieces_of(parts, ["a BREAK b"]) == 1
+    ids, weights = text.pieces(tokenizer, ["(a cat BREAK a dog:1.5), red"], 3, True)
+    assert ids[0].tolist() == [piece("a cat"), piece("a dog, red"), piece("")]
+    dog = len(tokenizer("a dog", add_special_tokens=False).input_ids)
+    assert weights[0, 1, 1 : dog + 1].tolist() == [1.5] * dog and weights[0, 1, dog + 1 :].eq(1).all()
+    assert text.count_long(parts, ["a BREAK b"], 75, True) == 1 and text.count_long(parts, ["a BREAK b"], 150, True) == 0
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_words_change_while_a_picture_is_drawn(bench, tmp_path, family):
+    """What the UNet is told at each step, the pooled state of SDXL too, is what it is told for either prompt alone."""
+    if family == "sdxl":
+        tiny.make(tmp_path / "xl", "sdxl", words=4096)
+        bench.base = tmp_path / "xl"
+    parts = load_base(bench.config(), bench.home)
+    heard: list[torch.Tensor] = []
+    studio = Studio(parts)
+
+    def draw(prompt: str, weights: bool = True) -> list[torch.Tensor]:
+        heard.clear()
+        _ = list(studio.draw(DrawRequest(prompt, "ugly", 1, 4, 3.0, 64, 64, weights=weights)))
+        return list(heard)
+
+    def listening(*given, **named):
+        heard.append(named["encoder_hidden_states"].clone())
+        if named.get("added_cond_kwargs"):
+            heard[-1] = torch.cat([heard[-1].flatten(1), named["added_cond_kwargs"]["text_embeds"]], dim=1)
+
+    parts.unet.register_forward_pre_hook(lambda module, given, named: listening(**named), with_kwargs=True)
+    cat, dog, both, turns = (draw(said) for said in ("a cat", "a dog", "a [cat:dog:0.5]", "a [cat|dog]"))
+    assert len(cat) == 4 and not torch.equal(cat[0], dog[0])
+    assert all(torch.equal(a, b) for a, b in zip(both, [*cat[:2], *dog[2:]], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(turns, [cat[0], dog[1], cat[2], dog[3]], strict=True))
+    assert torch.equal(draw("a [cat:dog:0.5]", weights=False)[0], draw("a [cat:dog:0.5]", weights=False)[3])
