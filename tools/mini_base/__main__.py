@@ -67,8 +67,10 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     from .ldm import CPU_LESSONS, Lesson, things_taught
 
     lessons = (Lesson(asked.things, asked.known),) if asked.things or where.type != "cpu" else CPU_LESSONS
-    things = None  # the VAE and the judge see everything, and the lessons choose for themselves
-    if stage in ("evaluate", "lora", "export"):
+    things = None  # the VAE sees everything, and the lessons choose for themselves
+    if stage == "judge":
+        things = lessons[-1].things
+    elif stage in ("evaluate", "lora", "export"):
         things = asked.things or things_taught(work)
     pack = data.Pack(pack_file, things)
     common = {"sitting": asked.sitting, "device": asked.device, "batch": asked.batch, "seed": asked.seed}
@@ -87,7 +89,7 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "judge":
         from . import judge
 
-        judge.train(pack, work, shapes, things=lessons[-1].things, **common)
+        judge.train(pack, work, shapes, **common)
     elif stage == "evaluate":
         from .evaluate import evaluate
 

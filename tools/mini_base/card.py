@@ -76,7 +76,7 @@ _STAGES = {"vae": "the VAE", "ldm": "the text encoder and the UNet", "judge": "t
 
 
 def training_facts(work: Path) -> dict[str, dict[str, Any]]:
-    """What each stage took: minutes, samples, steps, and the loss it ended with. `carry.take_up` goes on from here."""
+    """What each stage took: minutes, samples and steps. `carry.take_up` goes on from here."""
     facts = {}
     for stage in _STAGES:
         file = work / stage / "curve.csv"
@@ -87,7 +87,6 @@ def training_facts(work: Path) -> dict[str, dict[str, Any]]:
                 "minutes": round(float(last["seconds"]) / 60, 1),
                 "samples": int(last["samples"]),
                 "steps": int(last["step"]),
-                "loss": round(float(last["loss"]), 4),
             }
     return facts
 

@@ -110,7 +110,7 @@ def _one_row(curve: Path, spent: dict[str, Any]) -> None:
     """The least a curve needs to tell how long a stage took; later rows follow it."""
     if not curve.exists():
         curve.parent.mkdir(parents=True, exist_ok=True)
-        row = {"step": spent["steps"], "seconds": spent["minutes"] * 60, "samples": spent["samples"], "loss": spent["loss"]}
+        row = {"step": spent["steps"], "seconds": spent["minutes"] * 60, "samples": spent["samples"], "loss": ""}
         curve.write_text(",".join(row) + "\n" + ",".join(str(v) for v in row.values()) + "\n", encoding="utf-8")
 
 

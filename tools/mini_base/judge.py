@@ -1,8 +1,7 @@
 """Trains the judge: a small CLIP that tells which thing, which style and which background a picture shows.
 
 `python -m tools.mini_base judge` calls `train`. Unlike the base it also learns the example style and the mascot (on
-other things and poses than the example sets hold), so that it can say what a LoRA has learnt. A style it learns from
-every drawing of the pack, also of things it never names: the more drawings, the less it takes one of them for the style.
+other things and poses than the example sets hold), so that it can say what a LoRA has learnt.
 """
 
 from __future__ import annotations
@@ -36,46 +35,34 @@ from .words import article
 
 _STYLE_PLACE = {s.key: i for i, s in enumerate(STYLES)}
 _NO_STYLE = -1  # the mascot has a look of its own
-_NO_NAME = -1  # a thing the judge is not to name
 _HELD_BACK_POSES = 40
 _REUSE = 3  # every drawn batch is learnt from about so many times, at different moments
 _WOBBLE = Wobble(smallest=0.6, largest=1.1, shift=0.08, turn=15.0, still=0.1)
 
 
 class Lessons:
-    """Pictures with the right answers: thing, style and background by number.
+    """Pictures with the right answers: thing, style and background by number."""
 
-    `named` are the things the judge is to name; a drawing of another thing has no number, and half of the drawings
-    shown are of named things.
-    """
-
-    def __init__(self, pack: Pack, named: Pack, views: Views, vae: Any | None) -> None:
+    def __init__(self, pack: Pack, views: Views, vae: Any | None) -> None:
         device = views.device
-        self.pack, self.named, self.views, self.vae = pack, named, views, vae
-        numbers = [named.place_of.get(d.slug, _NO_NAME) for d in pack.drawings]
-        self.things = torch.tensor(numbers, device=device)
+        self.pack, self.views, self.vae = pack, views, vae
+        self.things = torch.tensor([pack.place_of[d.slug] for d in pack.drawings], device=device)
         self.styles = torch.tensor([_STYLE_PLACE[d.style] for d in pack.drawings], device=device)
         # The example set's own pictures stay unseen, so that the judge cannot reward a LoRA for copying them.
         own = {(slug, "inkstamp") for slug in STYLE_THINGS}
         learns = [
             i for i in pack.where(judge_learns=True) if (pack.drawings[i].slug, pack.drawings[i].style) not in own
         ]
-        with_name = [i for i in learns if numbers[i] != _NO_NAME]
-        self.learns = [torch.tensor(part, device=device) for part in (with_name, learns)]
+        self.learns = torch.tensor(learns, device=device)
         self.held_back = torch.tensor(pack.where(judge_learns=False), device=device)
         self.poses = torch.from_numpy(pack.poses).permute(0, 3, 1, 2).contiguous().to(device)
         self.pose_grounds = torch.tensor([BACKGROUND_NAMES.index(g) for g in pack.pose_grounds], device=device)
-        self.mascot = len(named.concepts)  # its number among the things
+        self.mascot = len(pack.concepts)  # its number among the things
 
     def draw(self, size: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pictures (B, 3, H, W), things (B,), styles (B,), backgrounds (B,); a fiftieth shows the mascot."""
         device = self.views.device
-        half = size // 2
-        places = torch.cat([
-            part[torch.randint(len(part), (many,), generator=chance, device=device)]
-            for part, many in zip(self.learns, (half, size - half), strict=True)
-        ])  # fmt: skip
-        places = places[torch.randperm(size, generator=chance, device=device)]
+        places = self.learns[torch.randint(len(self.learns), (size,), generator=chance, device=device)]
         grounds = self.views.backgrounds(size, chance, white=0.3)
         pictures = self.views.draw(places, self.views.colours[grounds], chance, _WOBBLE)
         things, styles = self.things[places], self.styles[places]
@@ -126,17 +113,13 @@ def train(
     shapes: Shapes,
     *,
     minutes: float,
-    things: int | None = None,
     sitting: float | None = None,
     batch: int | None = None,
     rate: float = 1e-3,
     device: str | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Train within the time given, write `work/judge/model` and return its own accuracy on held-back drawings.
-
-    It names the first so many `things` of the pack, favourites first, and learns styles from all drawings.
-    """
+    """Train within the time given, write `work/judge/model` and return its own accuracy on held-back drawings."""
     where = device_for(device)
     torch.manual_seed(seed)
     batch = batch or (512 if where.type == "cuda" else 96)
@@ -144,8 +127,7 @@ def train(
     model = make_judge(shapes, tokenizer).to(where).train()
     loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
     views = Views(pack, where, shapes.pixels)
-    named = pack.first(things)
-    lessons = Lessons(pack, named, views, _autoencoder(work, where))
+    lessons = Lessons(pack, views, _autoencoder(work, where))
     chance = torch.Generator(where).manual_seed(seed + loop.steps)
     words = random.Random(seed + loop.steps)
 
@@ -153,11 +135,11 @@ def train(
         return torch.from_numpy(token_ids(tokenizer, lines, TEXT_LENGTH)).to(where).long()
 
     fixed = ids([*STYLE_SENTENCES, *(background_sentence(b) for b in BACKGROUND_NAMES)])
-    thing_ids = ids(thing_sentences(named))
+    thing_ids = ids(thing_sentences(pack))
     pool: deque[Any] = deque(maxlen=32)
     for step in loop.run(batch):
         if step % 20 == 0:
-            thing_ids = ids(thing_sentences(named, words))
+            thing_ids = ids(thing_sentences(pack, words))
         if step % _REUSE == 0 or not pool:  # drawing costs as much as learning
             pool.append(lessons.draw(batch, chance))
         pictures, things, styles, grounds = words.choice(pool)
@@ -166,9 +148,9 @@ def train(
             said = text_embeddings(model, torch.cat([thing_ids, fixed]))
         scale = model.logit_scale.exp().clamp(max=100)
         thing, style, ground = (scale * seen @ said.T).split([len(thing_ids), len(STYLES), len(BACKGROUND_NAMES)], 1)
-        loss = F.cross_entropy(thing, things, ignore_index=_NO_NAME, label_smoothing=0.05)
+        loss = F.cross_entropy(thing, things, label_smoothing=0.05)
         loss = loss + F.cross_entropy(style, styles, ignore_index=_NO_STYLE) + 0.3 * F.cross_entropy(ground, grounds)
-        loop.learn(loss, top1=(thing.argmax(1) == things)[things >= 0].float().mean())
+        loop.learn(loss, top1=(thing.argmax(1) == things).float().mean())
     with loop.averaged():
         accuracy = measure(model, lessons, ids)
         _save(model, tokenizer, loop.folder / "model")
@@ -191,18 +173,17 @@ def _autoencoder(work: Path, where: torch.device) -> Any | None:
 @torch.no_grad()
 def measure(model: Any, lessons: Lessons, ids: Any) -> dict[str, float]:
     """Accuracy on drawings and poses the judge never learnt, each seen straight on, on a random background."""
-    views = lessons.views
+    pack, views = lessons.pack, lessons.views
     chance = torch.Generator(views.device).manual_seed(5)
     places = lessons.held_back
-    has_name = lessons.things[places] != _NO_NAME
     grounds = views.backgrounds(len(places), chance, white=0.3)
     pictures = views.draw(places, views.colours[grounds], chance, STILL)
-    thing_words = text_embeddings(model, ids(thing_sentences(lessons.named)))
+    thing_words = text_embeddings(model, ids(thing_sentences(pack)))
     style_words = text_embeddings(model, ids(list(STYLE_SENTENCES)))
     ground_words = text_embeddings(model, ids([background_sentence(b) for b in BACKGROUND_NAMES]))
     seen = torch.cat([picture_embeddings(model, part) for part in pictures.split(64)])
     best = (seen @ thing_words.T).topk(5, dim=1).indices
-    right = (best == lessons.things[places][:, None])[has_name]
+    right = best == lessons.things[places][:, None]
     result = {
         "thing_top1": right[:, 0].float().mean().item(),
         "thing_top5": right.any(1).float().mean().item(),

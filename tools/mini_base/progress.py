@@ -197,7 +197,7 @@ def draw_curve(table: Path, file: Path, size: tuple[int, int] = (640, 240)) -> N
     if not table.exists():
         return
     with table.open(encoding="utf-8") as stream:
-        rows = [(float(r["seconds"]), float(r["loss"])) for r in csv.DictReader(stream)]
+        rows = [(float(r["seconds"]), float(r["loss"])) for r in csv.DictReader(stream) if r["loss"]]
     if len(rows) < 2 or rows[-1][0] <= 0:
         return
     heights = [math.log(max(loss, 1e-9)) for _, loss in rows]
