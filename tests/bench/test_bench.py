@@ -58,8 +58,10 @@ def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_pa
 def test_the_figures_of_a_case_follow_from_what_was_measured():
     """Ours 0.1, 0.2 and 0.1 s a step, the reference 0.2, 0.2 and 0.3; 4e12 operations a step on a card of 1e14 a second."""
     peaks = {"peak_bytes": 3, "peak_allocated_bytes": 2, "peak_process_bytes": 9}
-    told = {"ours": {"losses": [1.0, 0.51], **peaks},
-            "reference": {"losses": [1.0, 0.5], "flops": 4e12, **{name: 2 * value for name, value in peaks.items()}}}
+    told = {
+        "ours": {"losses": [1.0, 0.51], **peaks},
+        "reference": {"losses": [1.0, 0.5], "flops": 4e12, **{name: 2 * value for name, value in peaks.items()}},
+    }
     times, first = {"ours": [0.1, 0.2, 0.1], "reference": [0.2, 0.2, 0.3]}, {"ours": 7.0, "reference": 8.0}
     found = training.figures(case("sd15-gpu-b4"), times, told, first, 1e14)
     assert found["ratio_by_round"] == [2, 1, 3] and found["ratio"] == 2
@@ -79,8 +81,11 @@ def test_every_case_that_needs_a_gpu_is_there():
     assert all(case(name).dtype == "bf16" and case(name).device == "cuda" for name in ON_GPU)
     for base, side in (("sd1", 512), ("sdxl", 1024)):
         for reads in (True, False):
-            rungs = {(c.checkpointing, c.precision, c.offload) for c in CASES
-                     if c.kind == "rung" and c.base == base and c.text_encoder == reads}
+            rungs = {
+                (c.checkpointing, c.precision, c.offload)
+                for c in CASES
+                if c.kind == "rung" and c.base == base and c.text_encoder == reads
+            }
             ladder = memory.ladder(base, side, Lora(text_encoder=reads))
             assert {(r.checkpointing, r.precision, r.offload) for r in ladder} < rungs and (True, "full", 1.0) in rungs
 
