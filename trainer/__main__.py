@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "trainer.commands.demo",
     "check": "trainer.images.check",
     "caption": "trainer.commands.caption",
+    "score": "trainer.commands.score",
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
