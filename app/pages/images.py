@@ -204,6 +204,7 @@ def build(ui: Ui) -> None:
         ids = [p.id for p in here.pictures()]
         after = (ids[ids.index(id_) + 1 :] or ids[: ids.index(id_)][-1:] or [""])[0] if id_ in ids else ""
         try:
+            ui.services.refuse_if_used(here.folder)
             here.delete([id_])
         except Problem as problem:
             return show(name, "", number, problem.sentence(ui.lang))
