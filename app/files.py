@@ -24,7 +24,7 @@ SIDES = (160, 320, 640, 1280)
 
 
 def router(services: Services) -> APIRouter:
-    """The two routes: files below outputs, and thumbnails of image sets."""
+    """The routes: files below outputs, thumbnails of image sets and the films of their masks, settings."""
     routes = APIRouter()
 
     @routes.get("/files/{path:path}")
@@ -45,6 +45,13 @@ def router(services: Services) -> APIRouter:
         if made is None:
             raise HTTPException(404)
         return FileResponse(made, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+
+    @routes.get("/films/{name}/{picture}")
+    def film(name: str, picture: str, side: int = 320) -> Response:
+        made = services.film(name, picture, min(SIDES, key=lambda known: abs(known - side)))
+        if made is None:
+            raise HTTPException(404)
+        return Response(made, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000, immutable"})
 
     @routes.get("/settings.toml")
     def settings(set: str = "") -> Response:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.bases import BaseFacts
     from trainer.images.captioners.job import Captioning
     from trainer.images.image_set import ImageSet
+    from trainer.images.masking.job import Masking
     from trainer.jobs.jobs import Jobs
     from trainer.jobs.preview import PreviewClient
     from trainer.jobs.supervisor import Supervisor
@@ -66,6 +67,12 @@ class Services:
 
         return Captioning(self.home)
 
+    @cached_property
+    def masks(self) -> Masking:
+        from trainer.images.masking.job import Masking
+
+        return Masking(self.home)
+
     def bases(self) -> list[BaseFacts]:
         """The base models that can be taught, the embedded one first."""
         from trainer.bases import list_bases
@@ -90,6 +97,16 @@ class Services:
             return None
         try:
             return thumbnail(found.find(picture), side)
+        except Problem:
+            return None
+
+    def film(self, name: str, picture: str, side: int) -> bytes | None:
+        """What a picture's mask leaves out, as a red film over it (PNG); None where there is no mask that can be read."""
+        from trainer.images.masks import overlay
+
+        found = self.set(name)
+        try:
+            return overlay(found.find(picture), side) if found else None
         except Problem:
             return None
 
@@ -137,6 +154,8 @@ class Services:
             self.preview.close()
         if "captions" in self.__dict__:
             self.captions.close()
+        if "masks" in self.__dict__:
+            self.masks.close()
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,7 @@ def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
         return ui.t("page.images.example")
     try:
         if action == "remove":
+            ui.services.refuse_if_used(found.folder)
             found.delete(targets)
             return ui.t("page.train.removed", count=len(targets))
         if action == "add_trigger" and said.get("word"):

@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": "trainer.commands.demo",
     "check": "trainer.images.check",
     "caption": "trainer.commands.caption",
+    "mask": "trainer.commands.mask",
+    "score": "trainer.commands.score",
     "inspect": "trainer.adapters.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
@@ -28,6 +30,7 @@ COMMANDS = {
 INTERNAL = {
     "run": "trainer.jobs.child",
     "captions-worker": "trainer.images.captioners.worker",
+    "masks-worker": "trainer.images.masking.worker",
     "forecast": "trainer.engine.forecast",
     "preview-worker": "trainer.engine.preview_worker",
 }

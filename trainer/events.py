@@ -66,6 +66,40 @@ class Judged(_Event):
     """The step with the lowest ratio so far."""
 
 
+class Alike(Section):
+    """One drawn picture beside the training set."""
+
+    index: int
+    """Its place among the pictures scored together: the prompt's, for a run."""
+    strength: float | None = None
+    likeness: float
+    """CLIP-I: mean cosine to the set's pictures."""
+    prompt: float | None = None
+    """CLIP-T: cosine to its prompt; None without one."""
+    nearest: str
+    """The file of the set's nearest picture, in the folder named `folder`."""
+    folder: str
+    closeness: float
+    copied: bool
+    """Whether it is nearer to that picture than different pictures of the set are to each other, in a CLIP's eyes and in
+    its colours pixel by pixel. One that is shifted or mirrored is not found."""
+
+
+class Scored(_Event):
+    """The pictures drawn at a step against the training set and their prompts (trainer/likeness), means over all."""
+
+    kind: Literal["scored"] = "scored"
+    step: int
+    likeness: float
+    prompt: float | None = None
+    among: float | None = None
+    """The likeness of the set's own pictures to each other."""
+    model: str
+    compared: int
+    """How many of the set's pictures were compared with."""
+    pictures: tuple[Alike, ...]
+
+
 class Sample(_Event):
     """A picture drawn from the file just saved. `file` is relative to the run folder."""
 
@@ -123,7 +157,8 @@ class Finished(_Event):
 
 
 Event = Annotated[
-    Started | Stage | Step | Judged | Sample | Saved | Note | Paused | Stopped | Failed | Finished, Field(discriminator="kind")
+    Started | Stage | Step | Judged | Scored | Sample | Saved | Note | Paused | Stopped | Failed | Finished,
+    Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer import files, licences
+from trainer.adapters import embedding
 from trainer.adapters.header import read_header
 from trainer.adapters.inspect import slider_line
 from trainer.cards import MAX_SHOWN, Card
@@ -29,19 +30,24 @@ _COMMON = 10
 
 
 def write(card: Card, folder: Path, language: str | None = None) -> Path:
-    """A folder ready to be sent to a hub: README.md, the file, and its picture. Nothing is overwritten. Returns README.md."""
+    """A folder ready to be sent to a hub: README.md, the file, its picture, and the vectors of its own words
+    as files for other programs. Nothing is overwritten. Returns README.md."""
     if card.broken:
         raise card.broken
     readme = folder / "README.md"
     wanted = [readme, folder / card.file.name]
     picture = folder / f"{card.name}{card.picture.suffix}" if card.picture else None
-    for path in (*wanted, picture):
+    words = {folder / "embeddings" / f"{files.safe_name(one.name, 'word')}.safetensors": one
+             for one in embedding.of_file(card.file)}  # fmt: skip
+    for path in (*wanted, picture, *words):
         if path is not None and path.exists():
             raise Problem("out_exists", field="out", file=path.name)
     folder.mkdir(parents=True, exist_ok=True)
     files.write_bytes(wanted[1], card.file.read_bytes())
     if card.picture and picture:
         files.write_bytes(picture, card.picture.read_bytes())
+    for path, word in words.items():
+        embedding.write(path, word, {})
     files.write_text(readme, text(card, language, picture.name if picture else None))
     return readme
 
@@ -55,6 +61,7 @@ def text(card: Card, language: str | None = None, picture: str | None = None) ->
     rows = [
         ("trigger", f"`{_line(card.trigger)}`" if card.trigger else ""),
         ("slider", _line(slider_line(card.slider, language)) if card.slider else ""),
+        ("embedding", ", ".join(f"`{_line(name)}`" for name in embedding.names(read_header(card.file)))),
         ("strength", say("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
         ("negative", _line(card.negative)), ("base", _line(card.base)), ("base_licence", _line(card.base_licence)),
         ("kind", f"{_line(card.adapter)}, {card.rank}" if card.rank else _line(card.adapter)),

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from app import start
-from app.pages import caption_writing
+from app.pages import caption_writing, mask_making
 from app.pages.address import asked
 from app.parts import PRIVATE, leave, markup, on_load, remembered, signal
 from app.parts import problem as problem_line
@@ -25,6 +25,7 @@ from app.words import esc
 from trainer.config import load
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
+from trainer.images.masks import mask_file
 from trainer.images.picture import MAX_WEIGHT, Picture
 from trainer.problem import Problem
 
@@ -61,7 +62,9 @@ def build(ui: Ui) -> None:
                     on = gr.Button(t("page.images.next"), size="sm", elem_id="images-next")
                     again = gr.Button(t("page.images.write.again"), size="sm", elem_id="images-again")
                     out = gr.Button(t("page.images.remove"), size="sm", elem_id="images-remove")
+                unmask = gr.Button(t("page.images.mask.remove"), size="sm", visible=False, elem_id="images-unmask")
         writing = caption_writing.build(ui)
+        making = mask_making.build(ui)
         with gr.Accordion(t("page.images.bulk.title"), open=False, visible=False, elem_classes="t-more") as bulk:
             ways = [(t(f"page.images.bulk.{way}"), way) for way in ("add", "remove", "replace")]
             way = gr.Radio(ways, value="add", show_label=False, elem_classes="a-segments", elem_id="bulk-way")
@@ -98,6 +101,8 @@ def build(ui: Ui) -> None:
         saved,
         bulk,
         writing.whole,
+        making.whole,
+        unmask,
     ]
 
     def show(
@@ -111,7 +116,7 @@ def build(ui: Ui) -> None:
             told = _note(ui, said, back=sets.tell("fix", action="restore", place=trashed) if trashed else "")
             offer = sets.choices(ui, ui.services.sets(), 60, "page.images.sets")
             return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden,
-                    hidden]  # fmt: skip
+                    hidden, hidden, hidden]  # fmt: skip
         pictures = here.pictures()
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)
         number = pictures.index(p) // images.PER_PAGE if p and id_ else number
@@ -126,7 +131,7 @@ def build(ui: Ui) -> None:
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
             gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
             "" if own else f"<p class='a-note'>{esc(t('page.images.example'))}</p>",
-            gr.update(visible=own and bool(pictures)), gr.update(visible=own and bool(pictures)),
+            *[gr.update(visible=own and bool(pictures))] * 3, _unmasks(p, own),
         ]  # fmt: skip
 
     def opened(name: str, request: gr.Request) -> list[Any]:
@@ -148,9 +153,10 @@ def build(ui: Ui) -> None:
         pictures = here.pictures() if here else []
         p = next((one for one in pictures if one.id == id_), None)
         if here is None or p is None:
-            return [id_, number, gr.skip(), "", "", None, ""]
+            return [id_, number, gr.skip(), "", "", None, "", gr.skip()]
         number = pictures.index(p) // images.PER_PAGE
-        return [p.id, number, images.grid(ui, here, pictures, number, p.id), _large(ui, here, p), p.caption, p.weight, ""]
+        return [p.id, number, images.grid(ui, here, pictures, number, p.id), _large(ui, here, p), p.caption, p.weight, "",
+                _unmasks(p, not ui.services.is_example(here))]  # fmt: skip
 
     def step(by_: int) -> Callable[[str, str, int], list[Any]]:
         def move(name: str, id_: str, number: int) -> list[Any]:
@@ -198,10 +204,21 @@ def build(ui: Ui) -> None:
         ids = [p.id for p in here.pictures()]
         after = (ids[ids.index(id_) + 1 :] or ids[: ids.index(id_)][-1:] or [""])[0] if id_ in ids else ""
         try:
+            ui.services.refuse_if_used(here.folder)
             here.delete([id_])
         except Problem as problem:
             return show(name, "", number, problem.sentence(ui.lang))
         return show(name, after, number, t("page.train.removed", count=1), undo=True)
+
+    def unmasked(name: str, id_: str, number: int) -> list[Any]:
+        here = ui.services.set(name)
+        if here is None or not id_ or ui.services.is_example(here):
+            return show(name, id_, number)
+        try:
+            token = here.take_mask(id_)
+        except Problem as problem:
+            return show(name, id_, number, problem.sentence(ui.lang))
+        return show(name, id_, number, t("page.images.mask.removed") if token else "", undo=token is not None)
 
     def mended(name: str, id_: str, number: int, text: str) -> list[Any]:
         here, said = ui.services.set(name), heard(text)
@@ -229,11 +246,11 @@ def build(ui: Ui) -> None:
     def aimed(name: str, number: int, text: str) -> list[Any]:
         here, said = ui.services.set(name), heard(text)
         if here is None or ui.services.is_example(here):
-            return [gr.skip()] * 7
+            return [gr.skip()] * 8
         try:
             here.set_picture(str(said.get("id", "")), focus=(float(said.get("x", 0.5)), float(said.get("y", 0.5))))
         except Problem:
-            return [gr.skip()] * 7
+            return [gr.skip()] * 8
         return look(name, str(said["id"]), number)
 
     def edit(way_: str, what_: str, by_: str, front_: bool) -> Callable[[str], str] | None:
@@ -257,8 +274,10 @@ def build(ui: Ui) -> None:
         return [*show(name, id_, number, t("page.train.edited", count=count), undo=count > 0), ""]
 
     on_load(opened, [current], whole)
+    mask_making.wire(ui, making, (current, chosen, leaf), whole, show)
+    unmask.click(unmasked, [current, chosen, leaf], whole, **PRIVATE)
     caption_writing.wire(ui, writing, (current, chosen, leaf), whole, caption, again, show)
-    chosen_parts = [chosen, leaf, grid, large, caption, weight, saved]
+    chosen_parts = [chosen, leaf, grid, large, caption, weight, saved, unmask]
     picture.input(pick, [current, leaf, picture], chosen_parts, **PRIVATE)
     focus.input(aimed, [current, leaf, focus], chosen_parts, **PRIVATE)
     back.click(step(-1), [current, chosen, leaf], chosen_parts, **PRIVATE)
@@ -291,6 +310,11 @@ def _large(ui: Ui, here: ImageSet, p: Picture | None) -> str:
     upscale = load.get(tree, "images.upscale")
     step = load.get(tree, "images.bucket_step") or 64
     return images.large(ui, here, p, start.side(ui.services, tree), int(step), upscale is not False)
+
+
+def _unmasks(p: Picture | None, own: bool) -> Any:
+    """The button that takes the chosen picture's mask away, where there is a mask file."""
+    return gr.update(visible=own and p is not None and mask_file(p).is_file())
 
 
 def _findings(ui: Ui, here: ImageSet) -> str:

@@ -6,6 +6,7 @@ state of the run, never the last click. Which run is shown stands in the address
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import gradio as gr
 from app.pages.address import asked, told
 from app.parts import PRIVATE, on_load, plain, problem, signal, title
 from app.services import Ui
-from app.views import parts, runs
+from app.views import likeness, parts, runs
+from app.views.sets import thumb
 from app.words import esc
 from trainer.jobs.states import ACTIVE
 from trainer.problem import Problem
@@ -47,6 +49,7 @@ def build(ui: Ui) -> None:
                 message = plain(elem_id="run-message")
                 pictures = plain(elem_id="run-pictures")
                 loss = plain(elem_id="run-loss")
+                score = plain(elem_id="run-score")
                 notes = plain(elem_id="run-notes")
                 with gr.Accordion(t("page.runs.log"), open=False, visible=False, elem_classes="r-fold") as fold:
                     log = plain(elem_id="run-log")
@@ -54,7 +57,7 @@ def build(ui: Ui) -> None:
     chosen, shown, trashed = gr.State(None), gr.State({}), gr.State(None)
     pick = signal("run")
 
-    boxes = {"head": head, "pictures": pictures, "loss": loss, "notes": notes, "log": log, "list": listing}
+    boxes = {"head": head, "pictures": pictures, "loss": loss, "score": score, "notes": notes, "log": log, "list": listing}
     seen = [*boxes.values(), *buttons.values(), fold, chosen, shown]
 
     def look(run_id: str | None, before: dict[str, str], request: gr.Request) -> list[Any]:
@@ -105,7 +108,7 @@ def _look(ui: Ui, wanted: str | None, before: dict[str, str]) -> list[Any]:
     offered = _offered(rows, row)
     now["offered"] = " ".join(sorted(offered)) + (" queued" if row and row.state == "queued" else "")
     values: list[Any] = [now[name] if now[name] != before.get(name) else gr.skip() for name in
-                         ("head", "pictures", "loss", "notes", "log", "list")]  # fmt: skip
+                         ("head", "pictures", "loss", "score", "notes", "log", "list")]  # fmt: skip
     if now["offered"] == before.get("offered"):
         values += [gr.skip()] * (len(WORKED) + 1)
     else:
@@ -138,7 +141,7 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
     t = ui.t
     if row is None:
         empty = parts.empty(t("page.runs.empty"), t("page.runs.empty_text"), ui.href("train"), t("page.runs.start_one"))
-        return {"head": empty, "pictures": "", "loss": "", "notes": "", "log": "", "list": ""}
+        return {"head": empty, "pictures": "", "loss": "", "score": "", "notes": "", "log": "", "list": ""}
     view = ui.services.jobs.follow(row.id)
     row = view.row
 
@@ -152,10 +155,18 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
         "head": _notice(ui) + runs.head(row, t, ui.lang, ahead=_ahead(rows, row), result=result),
         "pictures": runs.timeline(view.samples, file, t) if view.samples or row.state in ACTIVE else "",
         "loss": runs.loss(view.losses, row.total, t, view.judged),
+        "score": likeness.table(view.scored, view.judged, view.samples, file, partial(_learnt, ui), t),
         "notes": runs.notes(view.note_texts(ui.lang), t),
         "log": runs.log(view.log_tail, t),
         "list": runs.listing(rows, row.id, {r.id: ui.file(_newest(ui, r.id)) for r in rows}, t, ui.href),
     }
+
+
+def _learnt(ui: Ui, folder: str, name: str) -> str | None:
+    """The address of a picture of a set by folder and file name, None where it is not here."""
+    found = ui.services.set(folder)
+    p = next((one for one in found.pictures() if one.file.name == name), None) if found else None
+    return thumb(found, p) if found and p else None
 
 
 def _notice(ui: Ui) -> str:

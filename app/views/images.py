@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.services import Ui
-from app.views.sets import tell, thumb
+from app.views.sets import film, tell, thumb
 from app.words import esc
 from trainer.images import buckets
+from trainer.images.masks import mask_file
 
 if TYPE_CHECKING:
     from trainer.images.image_set import ImageSet
@@ -27,7 +28,7 @@ def grid(ui: Ui, found: ImageSet, pictures: Sequence[Picture], page: int, chosen
         words = esc(p.caption) if p.caption else f"<em>{esc(ui.t('page.images.no_caption'))}</em>"
         items.append(
             f'<li><button type="button"{here} {tell("picture", id=p.id)}><span class="i-thumb">'
-            f'<img src="{esc(thumb(found, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async"></span>'
+            f'<img src="{esc(thumb(found, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async">{film(found, p)}</span>'
             f'<span class="i-words">{words}</span></button></li>'
         )
     return f'<ul class="i-grid">{"".join(items)}</ul>{_pager(ui, page, pages)}'
@@ -58,15 +59,16 @@ def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upsca
     words = "page.images.cut" if lost >= 0.005 else "page.images.whole"
     sentence = ui.t(words, width=size[0], height=size[1], share=round(100 * lost))
     facts = ui.t("page.images.facts", name=p.original, width=p.width, height=p.height)
+    mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if mask_file(p).is_file() else ""
     x, y = p.focus or buckets.CENTRE
     return (
         f'<figure class="i-large"><atelier-cut data-id="{esc(p.id)}" data-x="{x:.3f}" data-y="{y:.3f}" '
         f'data-label="{esc(ui.t("page.images.move"))}">'
         f'<img src="{esc(thumb(found, p, 1280))}" alt="{esc(p.caption or p.original)}" '
-        f'width="{p.width}" height="{p.height}">'
+        f'width="{p.width}" height="{p.height}">{film(found, p, 1280)}'
         f'<span class="i-cut" style="left:{left:.3f}%;top:{top:.3f}%;width:{wide:.3f}%;height:{high:.3f}%"></span>'
         f"</atelier-cut><figcaption><span>{esc(sentence)}</span>"
-        f'<span class="a-quiet">{esc(facts)}</span></figcaption></figure>'
+        f'<span class="a-quiet">{esc(facts)}</span>{mask}</figcaption></figure>'
     )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from app.services import Ui
 from app.words import esc
+from trainer.images.masks import mask_file
 
 if TYPE_CHECKING:
     from trainer.images.finding import Finding
@@ -31,6 +32,16 @@ def thumb(found: ImageSet, picture: Picture, side: int = 320) -> str:
     """The address of a picture's small version; it changes with the file, so that a browser may keep it."""
     stamp = picture.file.stat().st_mtime_ns if picture.file.exists() else 0
     return f"/thumbs/{quote(found.folder.name)}/{quote(picture.id)}?side={side}&v={stamp:x}"
+
+
+def film(found: ImageSet, picture: Picture, side: int = 320) -> str:
+    """The film over what a picture's mask file leaves out, as an image; empty where there is none."""
+    file = mask_file(picture)
+    if not file.is_file():
+        return ""
+    stamp = file.stat().st_mtime_ns
+    address = f"/films/{quote(found.folder.name)}/{quote(picture.id)}?side={side}&v={stamp:x}"
+    return f'<img class="i-film" src="{esc(address)}" alt="" loading="lazy">'
 
 
 def sheet(ui: Ui, found: ImageSet, pictures: Sequence[Picture], most: int = 24) -> str:

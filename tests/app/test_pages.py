@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from app import main
-from app.services import Services
+from app import main, start
+from app.services import Services, Ui
+from trainer.config import load
 from trainer.home import PROJECT, Home
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from tests.app.conftest import LiveServer
 
 
 class Asked:
@@ -181,3 +187,36 @@ def test_a_set_is_renamed_and_its_folder_stays(asked: tuple[Services, Asked], se
     asked[1]("images", "named", current="mine", **{"images-title": "新しい名前", "images-trigger": "zib"})
     meta = services.set("mine").meta  # type: ignore[union-attr]
     assert (meta.name, meta.title, meta.trigger) == ("mine", "新しい名前", "zib")
+
+
+def test_no_picture_is_taken_out_of_a_set_that_a_training_uses(services: Services) -> None:
+    folder = services.home.datasets / "mine"
+    config = load.build({"images": {"folder": str(folder)}, "save": {"name": "Ink"}, "run": {"steps": 2}})
+    id_ = services.jobs.store.create(config, "in-use", state="queued")
+    services.jobs.store.mark(id_, state="paused")
+    found = services.set("mine")
+    assert found is not None
+
+    def remove() -> str:
+        return start.mend(Ui.of(services, "en"), found, {"action": "remove", "targets": ["0001"]})
+
+    assert "“Ink” needs this" in remove() and len(found.pictures()) == 16
+    services.jobs.store.mark(id_, state="stopped")
+    assert remove() == "1 taken out." and len(found.pictures()) == 15
+
+
+@pytest.mark.browser
+def test_the_button_says_which_training_needs_the_picture(page: Page, live_server: LiveServer) -> None:
+    from playwright.sync_api import expect
+
+    folder = live_server.home / "datasets" / "needed"
+    shutil.copytree(PROJECT / "datasets" / "example-style", folder)
+    config = load.build({"images": {"folder": str(folder)}, "save": {"name": "Ink"}, "run": {"steps": 2}})
+    store = live_server.services.jobs.store
+    id_ = store.create(config, "needed", state="queued")
+    store.mark(id_, state="paused")
+    page.goto(f"{live_server.url}/en/images?set=needed")
+    page.locator("#images-remove").click()
+    expect(page.locator("#images-note")).to_contain_text("“Ink” needs this")
+    store.mark(id_, state="stopped")
+    assert (folder / "0001.png").is_file()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from trainer import files
 from trainer.adapters.header import Header, read_header
 from trainer.adapters.weights import read_tensors
+from trainer.problem import Problem
 
 Vectors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -103,6 +104,33 @@ def bundled(path: Path, header: Header) -> list[Embedding]:
             found.setdefault(name, {})[part] = np.asarray(tensors[key], np.float32)
     whole = (Embedding(name, vectors) for name, vectors in found.items())
     return [one for one in whole if _sound(one)]
+
+
+def together(paths: Sequence[Path]) -> tuple[dict[str, str], dict[str, np.ndarray[Any, np.dtype[Any]]]]:
+    """(metadata, tensors) by which a file made of `paths` carries all their words: one in our own note, several as tensors,
+    as the note holds one. Bundled where a source is. Problem where two files mean different things by one word."""
+    words: dict[str, Embedding] = {}
+    tensors: dict[str, np.ndarray[Any, np.dtype[Any]]] = {}
+    as_tensors = False
+    for path in paths:
+        header = read_header(path)
+        as_tensors |= any(key.startswith(BUNDLE) for key in header.tensors)
+        for one in noted(header) or bundled(path, header):  # the note spells a name with dots as it is
+            if one.name in words and not _same(words[one.name], one):
+                raise Problem("merge_words", field="loras", word=one.name, name=path.stem)
+            words[one.name] = one
+    if as_tensors or len(words) > 1:
+        for one in words.values():
+            tensors |= bundle(one)
+    return note(next(iter(words.values()))) if len(words) == 1 else {}, tensors
+
+
+def _same(one: Embedding, other: Embedding) -> bool:
+    """Whether two words have the same vectors, within what 16 bits keep."""
+    return one.vectors.keys() == other.vectors.keys() and all(
+        rows.shape == other.vectors[part].shape and np.allclose(rows, other.vectors[part], rtol=1e-3, atol=1e-4)
+        for part, rows in one.vectors.items()
+    )
 
 
 def names(header: Header) -> list[str]:

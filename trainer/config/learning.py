@@ -96,3 +96,8 @@ class Validation(Section):
     """Judge after every so many steps; 0 judges about ten times. Checkpoints are always judged."""
     patience: int = Field(default=0, ge=0, le=100)
     """End the training after so many judgements in a row without a better one. 0 never does; below 3 is hasty."""
+    likeness: str = "auto"
+    """Scores the test pictures: how like the set they are, how well they fit their prompts, and which nearly copy a picture
+    of it. auto asks the judge of the embedded base, or the first CLIP model in models/clips, and is silent where there is
+    none; else a folder, `clip` (fetched once, 1.7 GB) or a hub id at a commit. off never does. No score says whether a
+    picture is good, and none changes the training."""

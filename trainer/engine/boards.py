@@ -21,6 +21,9 @@ def scalars(event: events.Event) -> dict[str, float]:
         return told if event.loss is None else {"loss/train": event.loss} | told
     if isinstance(event, events.Judged):
         return {"loss/held_out": event.loss, "loss/against_base": event.ratio}
+    if isinstance(event, events.Scored):
+        told = {"likeness/set": event.likeness, "likeness/nearest": max(one.closeness for one in event.pictures)}
+        return told if event.prompt is None else told | {"likeness/prompt": event.prompt}
     return {}
 
 
@@ -41,7 +44,7 @@ def with_boards(tell: Tell, run: RunDir, config: TrainConfig) -> Tell:
         for board in list(boards):
             try:
                 if numbers:
-                    board(numbers, getattr(event, "step", 0), isinstance(event, events.Judged))
+                    board(numbers, getattr(event, "step", 0), isinstance(event, events.Judged | events.Scored))
                 elif isinstance(event, events.Finished | events.Stopped | events.Failed):
                     board(None, 0, True)
             except (OSError, RuntimeError) as error:  # a full disk or a lost network must not end a training

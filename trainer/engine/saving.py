@@ -28,6 +28,7 @@ from trainer.families import Parts
 from trainer.home import Home
 from trainer.images.captions import with_trigger
 from trainer.library import register
+from trainer.likeness.of_run import RunLikeness
 from trainer.problem import Problem
 from trainer.prompts import number, to_try
 from trainer.run_dir import RunDir
@@ -55,6 +56,8 @@ class Saver:
         self.rolled_back = False
         self.cover: Path | None = None
         self.judge: Judge | None = None
+        learnt = list({item.picture.file: item.picture for item in items}.values())
+        self.likeness = RunLikeness(run, config, home, parts.facts, learnt, tell)
         self.finished: Callable[[], AbstractContextManager[None]] = nullcontext
         """The guard's way to make the adapter what is to be saved."""
         quarter = max(1, math.ceil(total / 4))
@@ -236,6 +239,7 @@ class Saver:
                 said = prompt if strength == 1 else f"{prompt} · {number(strength)}"
                 self.tell(events.Sample(step=step, index=index, prompt=said,
                                         file=path.relative_to(self.run.path).as_posix()))
+        self.likeness.score(step, prompts)
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -245,8 +249,12 @@ class Saver:
         self.draw(step)
         if outcome.skipped:
             self.tell(events.Note(code="step_skipped", params={"count": outcome.skipped}))
-        if self.judge is not None and (word := self.judge.suggest(checkpoint.steps(self.run))):
+        word = self.judge.suggest(checkpoint.steps(self.run)) if self.judge is not None else None
+        if word:
             self.tell(word)
+        suggested = word.params["step"] if word and word.code == "judged_earlier" else step
+        if hint := self.likeness.hint(suggested):
+            self.tell(hint)
         return self._publish(self.run.checkpoint(step) / checkpoint.LORA, step, outcome)
 
     def _publish(self, kept: Path, step: int, outcome: Outcome) -> Path:

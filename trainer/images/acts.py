@@ -1,4 +1,4 @@
-"""What can be taken back in an image set: deletions and bulk edits of captions, each a folder in the set's `.trash`.
+"""What can be taken back in an image set: deletions, bulk edits of captions, masks by machine; each a folder in `.trash`.
 
 A deletion moves the files there, so nothing is lost before the trash is emptied; it survives a restart.
 """
@@ -18,11 +18,11 @@ from trainer.images.limits import LIMITS
 
 @dataclass
 class Act:
-    """One act. `captions` holds the texts before an edit, `after` those a captioner wrote (only they are taken back),
-    `entries` the set.json notes of deleted pictures."""
+    """One act. `captions` holds the texts before an edit, `after` those a captioner wrote (only they are taken back), or
+    the sha256 of masks that were made (empty: taken away); `entries` the set.json notes of deleted or masked pictures."""
 
     token: str
-    what: Literal["captions", "delete"]
+    what: Literal["captions", "delete", "masks"]
     when: str
     captions: dict[str, str] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Act:
     @property
     def count(self) -> int:
         """How many pictures it touched."""
-        return len(self.captions) or len(self.entries)
+        return len(self.captions) or len(self.entries) or len(self.after)
 
 
 def record_captions(
@@ -56,6 +56,23 @@ def record_delete(folder: Path, gone: list[Path], entries: dict[str, dict[str, A
     for file in gone:
         if file.exists():
             os.replace(file, place / file.name)
+    return act.token
+
+
+def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], made: str, token: str | None) -> str:
+    """Remember a mask before it is made or taken away: the `file` that is there moves into the trash, `note` is its
+    picture's, `made` the sha256 of the new one. With a `token` that is still known, as more of the same act."""
+    known = next((act for act in all_acts(folder) if act.token == token), None)
+    act = known or Act(_token(folder, "masks"), "masks", _now())
+    place = folder / ".trash" / act.token
+    again = id_ in act.after  # what lies there is the same act's own: what was there before it is kept
+    act.entries.setdefault(id_, note)
+    act.after[id_] = made
+    files.write_json(place / "act.json", asdict(act))
+    if again:
+        file.unlink(missing_ok=True)
+    elif file.is_file():
+        os.replace(file, place / file.name)
     return act.token
 
 
@@ -85,7 +102,7 @@ def all_acts(folder: Path) -> list[Act]:
     found = []
     for place in sorted((folder / ".trash").glob("[0-9]*")):
         said = files.read_json(place / "act.json")
-        if isinstance(said, dict) and said.get("what") in ("captions", "delete"):
+        if isinstance(said, dict) and said.get("what") in ("captions", "delete", "masks"):
             tables = ("captions", "entries", "after")
             texts, entries, after = (said[key] if isinstance(said.get(key), dict) else {} for key in tables)
             found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries, after))

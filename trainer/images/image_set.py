@@ -18,7 +18,7 @@ from PIL import Image
 
 from trainer import files
 from trainer.home import Home
-from trainer.images import acts, captions, picture, staging
+from trainer.images import acts, captions, masks, picture, staging
 from trainer.images.facts import Facts, stamp
 from trainer.images.picture import Picture, Unreadable
 from trainer.images.sources import NAMED, shown
@@ -173,6 +173,43 @@ class ImageSet:
                 self._write_captions(new)
             return token, list(new)
 
+    def put_mask(self, id_: str, mask: bytes, token: str | None = None) -> str | None:
+        """Put a mask made by machine (a PNG) beside a picture, in place of an earlier one made so: never over one a person
+        brought, drew on, or left in the picture's transparency. Returns an undo token, None where it was not put."""
+        with self.lock:
+            p, said = self.find(id_), staging.read_set(self.folder)
+            note = staging.notes_of(said).setdefault(id_, {})
+            if masks.brought(p, str(note.get("masked", ""))):
+                return None
+            made = hashlib.sha256(mask).hexdigest()
+            token = acts.record_mask(self.folder, id_, masks.mask_file(p), dict(note), made, token)
+            note["masked"] = made
+            staging.write_set(self.folder, said)
+            files.write_bytes(masks.mask_file(p), mask)
+            return token
+
+    def take_mask(self, id_: str) -> str | None:
+        """Take a picture's mask file away, whoever made it; returns an undo token, None where there is none."""
+        with self.lock:
+            p, said = self.find(id_), staging.read_set(self.folder)
+            note = staging.notes_of(said).setdefault(id_, {})
+            if not masks.mask_file(p).is_file():
+                return None
+            token = acts.record_mask(self.folder, id_, masks.mask_file(p), dict(note), "", None)
+            note.pop("masked", None)
+            staging.write_set(self.folder, said)
+            return token
+
+    def unmasked(self, again: bool = False) -> list[Picture]:
+        """The pictures that may get a mask by machine: those without any, and with `again` those that have one made so."""
+        notes = staging.notes_of(staging.read_set(self.folder))
+        found = []
+        for p in self.pictures():
+            made = str((notes.get(p.id) or {}).get("masked", ""))
+            if not masks.brought(p, made) and (again or not masks.mask_file(p).is_file()):
+                found.append(p)
+        return found
+
     def delete(self, ids: Iterable[str]) -> str:
         """Move pictures (by id or file name) and their captions to the set's `.trash`; returns an undo token."""
         wanted = set(ids)
@@ -196,6 +233,9 @@ class ImageSet:
     def undo(self, token: str | None = None) -> acts.Act | None:
         """Take back one bulk edit or deletion (default: the newest); None where there is nothing to take back."""
         with self.lock:
+            known = [act for act in acts.all_acts(self.folder) if token in (None, act.token)]
+            if known and known[-1].what == "masks":
+                return self._undo_masks(known[-1])
             act = acts.take_back(self.folder, token)
             if act and act.what == "captions":
                 typed = {p.id for p in self.pictures() if p.id in act.after and p.caption != act.after[p.id]}
@@ -223,6 +263,25 @@ class ImageSet:
         with self.lock:
             os.replace(self.folder, place)
         return place
+
+    def _undo_masks(self, act: acts.Act) -> acts.Act | None:
+        """Put the masks from before an act back, except where a person changed what it made."""
+        place = self.folder / ".trash" / act.token
+        said = staging.read_set(self.folder)
+        notes = staging.notes_of(said)
+        for p in self.pictures():
+            if p.id not in act.after:
+                continue
+            file = masks.mask_file(p)
+            if file.is_file() and files.sha256(file) != act.after[p.id]:
+                (place / file.name).unlink(missing_ok=True)
+                continue
+            file.unlink(missing_ok=True)
+            notes.setdefault(p.id, {}).pop("masked", None)
+            if made := (act.entries.get(p.id) or {}).get("masked"):
+                notes[p.id]["masked"] = made
+        staging.write_set(self.folder, said)
+        return acts.take_back(self.folder, act.token)
 
     def _write_captions(self, texts: dict[str, str]) -> None:
         for p in self.pictures():

@@ -5,19 +5,52 @@ Pillow only; a mask file never counts as a picture of the set (trainer/images/pi
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
 
+from trainer import files
 from trainer.images import decode
 from trainer.images.picture import Picture
 from trainer.images.sources import Entry
 from trainer.images.staging import MASK
 from trainer.problem import Problem
 
+FILM, DENSITY = (214, 40, 40), 150
+"""The colour of the film over what does not count, and how dense it is, of 255."""
 MASK_STEM = MASK.removesuffix(".png")
+
+
+def mask_file(picture: Picture) -> Path:
+    """Where the mask of a picture is, or would be."""
+    return picture.file.with_name(picture.file.stem + MASK)
+
+
+def brought(picture: Picture, made: str) -> bool:
+    """Whether a person brought this picture's mask: a file other than the machine's (`made`, its sha256), or transparency."""
+    file = mask_file(picture)
+    if file.is_file():
+        return files.sha256(file) != made
+    try:
+        return _from_alpha(picture.file) is not None
+    except Problem:
+        return False
+
+
+def overlay(picture: Picture, side: int) -> bytes | None:
+    """What does not count as a red film over the picture, as retouchers lay it (PNG, at most `side`); None where all does."""
+    mask = mask_of(picture)
+    if mask is None:
+        return None
+    mask.thumbnail((side, side), Image.Resampling.BILINEAR)
+    film = Image.new("RGBA", mask.size, FILM)
+    film.putalpha(mask.point([(255 - value) * DENSITY // 255 for value in range(256)]))
+    buffer = io.BytesIO()
+    film.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def mask_of(picture: Picture) -> Image.Image | None:
@@ -25,7 +58,7 @@ def mask_of(picture: Picture) -> Image.Image | None:
 
     Raises Problem where the mask cannot be read, has another shape than the picture, or marks nothing.
     """
-    file = picture.file.with_name(picture.file.stem + MASK)
+    file = mask_file(picture)
     mask = _from_file(file) if file.is_file() else _from_alpha(picture.file)
     if mask is None:
         return None

@@ -40,6 +40,8 @@ class RunView:
     folder: Path
     judged: list[events.Judged] = field(default_factory=list)
     """What the pictures kept back said, in order of steps."""
+    scored: list[events.Scored] = field(default_factory=list)
+    """How like the set the test pictures are, in order of steps."""
 
     def note_texts(self, language: str | None = None) -> list[str]:
         """The notes as sentences."""
@@ -63,6 +65,7 @@ class Follower:
     notes: list[events.Note] = field(default_factory=list)
     saved: list[events.Saved] = field(default_factory=list)
     judged: list[events.Judged] = field(default_factory=list)
+    scored: dict[int, events.Scored] = field(default_factory=dict)
     stage: events.Stage | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class Follower:
             return RunView(
                 row, self._points, list(self.samples), list(self.notes), log_tail(self.run.log), list(self.saved),
                 self.stage, self.facts, self.rates, self.run.path, list(self.judged),
+                [self.scored[step] for step in sorted(self.scored)],
             )
 
     def _take(self, event: events.Event) -> None:
@@ -98,6 +102,8 @@ class Follower:
             self.samples = [s for s in self.samples if (s.step, s.index) != (event.step, event.index)] + [event]
         elif isinstance(event, events.Judged):
             self.judged.append(event)
+        elif isinstance(event, events.Scored):
+            self.scored[event.step] = event
         elif isinstance(event, events.Saved):
             self.saved = [s for s in self.saved if s.file != event.file] + [event]
         elif isinstance(event, events.Note):

@@ -88,6 +88,10 @@ class Lines:
             self._say(note_text(told))
         elif isinstance(told, events.Judged):
             self._say(t("notes_jobs.line_judged", step=told.step, percent=f"{told.ratio * 100:.1f}", best=told.best))
+        elif isinstance(told, events.Scored):
+            fits = "–" if told.prompt is None else f"{told.prompt:.3f}"
+            copies = sum(one.copied for one in told.pictures)
+            self._say(t("notes_jobs.line_scored", step=told.step, likeness=f"{told.likeness:.3f}", prompt=fits, copies=copies))
         elif isinstance(told, events.Sample):
             self._say(t("notes_jobs.line_sample", file=told.file))
 

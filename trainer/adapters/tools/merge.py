@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing, unfolded
 from trainer.adapters.fold import Use
@@ -58,7 +59,7 @@ def merge(
         else:
             merged[place] = together
     told = told_by("merge", [(use, weights.metadata) for use, weights in read], merged, out.stem)
-    return lora_file.write(out, merged, told, dtype, family)
+    return _write(out, merged, told, dtype, family, [use.path for use in uses])
 
 
 def resize(
@@ -77,7 +78,16 @@ def resize(
     weights = _plain(path, base, keep_dora=True)
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
     told = told_by("resize", [(Use(path), weights.metadata)], small, out.stem)
-    return lora_file.write(out, small, told, dtype, weights.family)
+    return _write(out, small, told, dtype, weights.family, [path])
+
+
+def _write(
+    out: Path, layers: dict[Place, Layer], told: dict[str, str], dtype: str, family: str, sources: Sequence[Path]
+) -> Path:
+    """The new file, with the words of their own that its sources bring along (textual inversion)."""
+    noted, bundled = embedding.together(sources)
+    told = {key: value for key, value in told.items() if key != embedding.KEY} | noted
+    return lora_file.write_tensors(out, lora_file.kohya_tensors(layers, family) | bundled, told, dtype)
 
 
 def _plain(path: Path, base: BaseFacts | None, keep_dora: bool = False) -> LoraWeights:

@@ -1,0 +1,140 @@
+"""`score RUN_OR_PICTURES --set SET`: how like the set pictures are, how well they fit their prompts, which are copies."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from trainer import bases, events, files, likeness
+from trainer.config.load import build
+from trainer.config.train import TrainConfig
+from trainer.home import Home
+from trainer.images import subsets
+from trainer.images.image_set import ImageSet
+from trainer.images.picture import Picture
+from trainer.images.sources import NAMED, natural
+from trainer.jobs.settle import last_end
+from trainer.problem import Problem
+from trainer.run_dir import RunDir
+from trainer.texts import t
+
+
+def main(argv: list[str]) -> int:
+    """Print a line a picture and one for all; of a run that has ended, the scores are kept for its page too."""
+    words = argparse.ArgumentParser(prog="launch.py score", description=t("commands.score.about"))
+    words.add_argument("what", nargs="+", metavar="RUN_OR_PICTURES", help=t("commands.score.what"))
+    words.add_argument("--set", dest="set", metavar="SET", help=t("commands.score.set"))
+    words.add_argument("--with", dest="given", metavar="CLIP", default=likeness.AUTO, help=t("commands.score.given"))
+    words.add_argument("--trigger", help=t("commands.score.trigger"))
+    words.add_argument("--prompt", help=t("commands.score.prompt"))
+    words.add_argument("--json", action="store_true", help=t("commands.score.json"))
+    words.add_argument("--home", help=t("commands.home"))
+    given = words.parse_args(argv)
+    home = Home.find(given.home)
+    run = _run(home, given.what[0]) if len(given.what) == 1 else None
+    config = build(files.read_json(run.config, {})) if run else None
+    learnt, trigger = _learnt(home, given.set, config)
+    if given.trigger is not None:
+        trigger = given.trigger
+    folder = _clip(home, given.given, config.model.base if config else "mini")
+
+    from trainer.likeness.measure import Drawn, Measure
+
+    measure = Measure(folder, learnt, trigger, home.cache, _progress, device="auto",
+                      weights=bool(config and config.captions.weights))  # fmt: skip
+    if run:
+        found = [(f"{step}/p{index}", Drawn.read(file, given.prompt), step) for step, index, file in _samples(run)]
+    else:
+        found = [(file.name, Drawn.read(file, given.prompt), 0) for file in _files(given.what)]
+    if not found:
+        raise Problem("score_nothing", given=given.what[0])
+    steps = dict.fromkeys(step for _, _, step in found)
+    told = {step: measure.score([drawn for _, drawn, at in found if at == step], step) for step in steps}
+    names = {step: [name for name, _, at in found if at == step] for step in steps}
+    if run and last_end(run) is not None:
+        log = events.EventLog(run.events)
+        for scored in told.values():
+            log.write(scored)
+    if given.json:
+        print(json.dumps([_plain(scored, names[step]) for step, scored in told.items()], indent=2))
+        return 0
+    for step, scored in told.items():
+        for name, one in zip(names[step], scored.pictures, strict=True):
+            print(t("commands.score.line", name=name, strength=_number(one.strength), likeness=f"{one.likeness:.3f}",
+                    prompt=_number(one.prompt), nearest=one.nearest, closeness=f"{one.closeness:.3f}")
+                  + (t("commands.score.copied") if one.copied else ""))  # fmt: skip
+        print(t("commands.score.all", likeness=f"{scored.likeness:.3f}", prompt=_number(scored.prompt),
+                among=_number(scored.among), model=scored.model))  # fmt: skip
+    print(t("commands.score.cannot"), file=sys.stderr)
+    return 0
+
+
+def _run(home: Home, given: str) -> RunDir | None:
+    """A run by its id or its folder; None where it is none."""
+    for folder in (home.runs / given, Path(given).expanduser()):
+        if given and (folder / "config.json").is_file() and (folder / "events.jsonl").is_file():
+            return RunDir(folder.resolve())
+    return None
+
+
+def _learnt(home: Home, given: str | None, config: TrainConfig | None) -> tuple[list[Picture], str]:
+    """The pictures to compare with, and the trigger: of the set named, else of the run's own folders."""
+    if given:
+        folder = home.datasets / given if (home.datasets / given).is_dir() else Path(given).expanduser()
+        found = ImageSet(folder, read_only=True)
+        return found.pictures(), config.captions.trigger if config else found.meta.trigger
+    if config is None:
+        raise Problem("score_no_set", field="set")
+    return subsets.pictures(config.images), config.captions.trigger
+
+
+def _clip(home: Home, given: str, base: str) -> Path:
+    """The folder of the CLIP, fetched if need be."""
+    folder = likeness.find(home, given, bases.find(home, base))
+    if folder is None and given in (likeness.AUTO, likeness.OFF):
+        raise Problem("clip_none", folder=f"models/{likeness.CLIPS.name}")
+    return folder or likeness.CLIPS.fetch(home, likeness.KNOWN.get(given, given), _progress)
+
+
+def _samples(run: RunDir) -> list[tuple[int, int, Path]]:
+    """(step, index, file) of a run's test pictures, in order."""
+    found = []
+    for file in run.samples.glob("*_p*.png"):
+        step, _, index = file.stem.partition("_p")
+        if step.isdecimal() and index.isdecimal():
+            found.append((int(step), int(index), file))
+    return sorted(found)
+
+
+def _files(given: list[str]) -> list[Path]:
+    """Pictures named, and those in folders named."""
+    found: list[Path] = []
+    for word in given:
+        path = Path(word).expanduser()
+        if path.is_dir():
+            inside = [file for file in path.iterdir() if file.suffix.lower() in NAMED and not file.name.startswith(".")]
+            found += sorted(inside, key=lambda file: natural(file.name))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise Problem("score_nothing", given=word)
+    return found
+
+
+def _plain(scored: events.Scored, names: list[str]) -> dict[str, Any]:
+    told = scored.model_dump(mode="json", exclude={"time", "kind"})
+    for name, one in zip(names, told["pictures"], strict=True):
+        one["name"] = name
+    return told
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _progress(done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} / {of}", end="", file=sys.stderr, flush=True)

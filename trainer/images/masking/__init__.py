@@ -1,0 +1,77 @@
+"""Masks by machine: which ways there are, where their models lie. Light: models load in their own modules.
+
+Used by `mask` (trainer/commands/mask.py) and by the Images page through job.py. A way is a callable
+`(pictures, word) -> [Found or the Problem why not]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from trainer.beside import Shelf
+from trainer.home import Home
+from trainer.problem import Problem
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PLAIN, CLIPSEG, U2NET = METHODS = ("plain", "clipseg", "u2net")
+SEGMENTERS = Shelf("maskers", "masker", ("clipseg",))
+WORD = "the character"
+"""What is looked for where no word is given."""
+PACKAGE = "onnxruntime==1.32.0"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A mask in mode L at the picture's size, white where it counts, and how sure it is (0..1)."""
+
+    mask: Image.Image
+    sure: float
+
+
+class Masker(Protocol):
+    """A way of making masks, ready to be used; `word` says what to look for, where it can be told."""
+
+    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]: ...
+
+
+def find(home: Home, given: str) -> tuple[str, Path | None]:
+    """(way, its folder or file) of a name, a path or a hub id at a commit; None where there is no file or it has to be
+    fetched first. Problem for anything else."""
+    if given == PLAIN:
+        return PLAIN, None
+    for path in (home.models / SEGMENTERS.name / given, Path(given).expanduser()):
+        nets = [path] if path.suffix == ".onnx" and path.is_file() else sorted(path.glob("*.onnx")) if path.is_dir() else []
+        if given and nets:
+            return U2NET, nets[0]
+    return CLIPSEG, SEGMENTERS.find(home, given)
+
+
+def load(home: Home, given: str, progress: Callable[[int, int], None] | None = None) -> Masker:
+    """The way `given`, its model fetched if need be and loaded."""
+    way, place = find(home, given)
+    if way == PLAIN:
+        from trainer.images.masking.plain import Plain
+
+        return Plain()
+    if way == U2NET and place is not None:
+        if find_spec("onnxruntime") is None:
+            raise Problem("masker_package", package=PACKAGE)
+        from trainer.images.masking.u2net import U2Net
+
+        return U2Net(place)
+    from trainer.images.masking.clipseg import ClipSeg
+
+    return ClipSeg(place or SEGMENTERS.fetch(home, given, progress))
+
+
+def here(home: Home) -> list[str]:
+    """The ways that can be used now without fetching: the plain one, and what lies in `models/maskers`."""
+    place = home.models / SEGMENTERS.name
+    folders = sorted(place.iterdir()) if place.is_dir() else []
+    return [PLAIN, *(f.name for f in folders if SEGMENTERS.fits(f) or f.suffix == ".onnx" or any(f.glob("*.onnx")))]

@@ -1,0 +1,60 @@
+"""Masks as the Images page sees their making: one job a set, each mask put beside its picture as it comes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.home import Home
+from trainer.images.image_set import ImageSet
+from trainer.images.worker_job import WorkerJob
+from trainer.problem import Problem
+
+
+class MaskJob(WorkerJob):
+    """`made` are masks with how sure they are, `refused` why a picture has none; both by id."""
+
+    died = "masker_died"
+
+    def __init__(self, home: Home, found: ImageSet, given: str, ids: Sequence[str], word: str) -> None:
+        self.made: dict[str, float] = {}
+        self.refused: dict[str, Problem] = {}
+        argv = ("masks-worker", str(found.folder), "--with", given, "--home", str(home.root), "--word", word)
+        super().__init__(found, argv, ids, home.cache / "masks.log")
+
+    def _take(self, said: dict[str, Any]) -> None:
+        self.state = "writing"
+        self.looked += 1
+        if said["event"] == "refused":
+            self.refused[said["id"]] = Problem(said["code"], **said["params"])
+        elif said["event"] == "mask":
+            token = self.found.put_mask(said["id"], base64.b64decode(said["png"]), self.token)
+            if token:
+                self.token, self.made[said["id"]] = token, said["sure"]
+
+
+class Masking:
+    """The jobs of one studio, by set."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._jobs: dict[str, MaskJob] = {}
+
+    def of(self, found: ImageSet) -> MaskJob | None:
+        """The job of a set, running or the last that ended."""
+        return self._jobs.get(found.folder.name)
+
+    def start(self, found: ImageSet, given: str, ids: Sequence[str], word: str = "") -> MaskJob:
+        """Begin with the pictures `ids`. Problem where the set's last job still runs."""
+        running = self.of(found)
+        if running is not None and not running.ended:
+            raise Problem("masks_running")
+        job = self._jobs[found.folder.name] = MaskJob(self.home, found, given, ids, word)
+        return job
+
+    def close(self) -> None:
+        """End every job."""
+        for job in self._jobs.values():
+            job.cancel()
+            job.wait(3)

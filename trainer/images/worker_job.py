@@ -1,0 +1,100 @@
+"""Work on a set by a process of its own, as the Images page sees it: captions and masks are made so (captioners/job.py,
+masking/job.py). Closing the page changes nothing; the end of the server ends the job, and what is written stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from trainer.home import PROJECT
+from trainer.images.image_set import ImageSet
+from trainer.jobs import process
+from trainer.problem import Problem
+
+State = Literal["starting", "fetching", "loading", "writing", "done", "cancelled", "failed"]
+ENDED = ("done", "cancelled", "failed")
+
+
+class WorkerJob:
+    """Starts the command `argv`, gives it the ids as one JSON list, and hears its JSON lines: `fetching` (done, of),
+    `loading`, `failed` (code, params), `done`, and what `_take` understands. Whatever it prints else goes to `log`."""
+
+    died = "captioner_died"
+    """The Problem where it ends without a word."""
+
+    def __init__(self, found: ImageSet, argv: Sequence[str], ids: Sequence[str], log: Path) -> None:
+        self.found = found
+        self.state: State = "starting"
+        self.looked, self.of = 0, len(ids)
+        self.bytes_done, self.bytes_of = 0, 0
+        self.problem: Problem | None = None
+        self.token: str | None = None
+        self._ids, self._log = list(ids), log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as errors:
+            self._process = subprocess.Popen(
+                process.python(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=PROJECT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}, **process.detached(),
+            )  # fmt: skip
+        assert self._process.stdin and self._process.stdout
+        self._thread = threading.Thread(
+            target=self._run, args=(self._process.stdin, self._process.stdout), name=log.stem, daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def cancel(self) -> None:
+        """End it; what is written stays and can be taken back in one go."""
+        if not self.ended:
+            self.state = "cancelled"
+        self._process.kill()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until it has ended, or so many seconds."""
+        self._thread.join(seconds)
+
+    def _run(self, put: IO[bytes], got: IO[bytes]) -> None:
+        try:
+            put.write(json.dumps(self._ids).encode() + b"\n")
+            put.close()
+        except OSError:  # it ended at once; its status tells
+            pass
+        with got:
+            for line in got:
+                if self.state == "cancelled":
+                    break
+                try:
+                    self._hear(json.loads(line))
+                except Problem as problem:  # the set is gone, or cannot be written
+                    self.state, self.problem = "failed", problem
+                    self._process.kill()
+                    break
+        self._process.wait()
+        if not self.ended:
+            self.state, self.problem = "failed", Problem(self.died, log=str(self._log))
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        match said["event"]:
+            case "fetching":
+                self.state, self.bytes_done, self.bytes_of = "fetching", said["done"], said["of"]
+            case "loading":
+                self.state = "loading"
+            case "failed":
+                self.state, self.problem = "failed", Problem(said["code"], **said["params"])
+            case "done":
+                self.state = "done"
+            case _:
+                self._take(said)
+
+    def _take(self, said: dict[str, Any]) -> None:
+        """What a job of one sort hears besides."""
+        raise NotImplementedError

@@ -1,0 +1,30 @@
+"""How like its training set a picture is, how well it fits its prompt, and whether it copies. Light: a CLIP loads in `clip`.
+
+Called by a run after it drew its test pictures (trainer/engine/saving.py) and by `score` (trainer/commands/score.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.base_facts import BaseFacts
+from trainer.beside import Shelf
+from trainer.home import Home
+
+CLIPS = Shelf("clips", "clip", ("clip",))
+KNOWN = {"clip": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41"}
+"""Names for what stands under a hub id; 1.7 GB."""
+OFF, AUTO = "off", "auto"
+
+
+def find(home: Home, given: str, base: BaseFacts | None = None) -> Path | None:
+    """The folder of the CLIP meant by `given`: for `auto` the judge a base brings along, else the first in `models/clips`.
+    None where there is none, for `off`, and where a hub id has to be fetched first (`fetch`)."""
+    if given == OFF:
+        return None
+    if given != AUTO:
+        return CLIPS.find(home, KNOWN.get(given, given))
+    judge = base.path / "judge" if base is not None and base.path is not None else None
+    if judge is not None and CLIPS.fits(judge):
+        return judge
+    return next(iter(CLIPS.here(home)), None)

@@ -1,0 +1,103 @@
+"""A CLIP (Radford et al. 2021) in transformers' own class: from pictures and sentences to unit vectors. Heavy inside.
+
+Prepared as its preprocessor_config.json says: the shorter side scaled, the middle cut out. What a picture of a training
+set came to is kept in the cache, so that a run looks at its set once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trainer import files
+from trainer.files import read_json
+from trainer.images.picture import Picture
+from trainer.likeness.scores import SMALL, Looks, small, unit
+
+AT_ONCE = 8
+ROOM = 4 * 2**30
+"""Free bytes on the card from which `device="auto"` uses it."""
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Clip:
+    """The model in `folder`. A run keeps it on the CPU, where it takes nothing from the training."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        import torch
+        from transformers import AutoTokenizer, CLIPModel
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        if device == "auto":
+            roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= ROOM
+            device = "cuda" if roomy else "cpu"
+        self.name, self.device = folder.name if folder.name != "judge" else f"{folder.parent.name}/judge", device
+        with torch.random.fork_rng():  # nothing of a training's chance is used up
+            self.model: Any = CLIPModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+        self.model.eval().to(device)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        how = read_json(folder / "preprocessor_config.json", {})
+        self.mean, self.std = (np.array(how.get(key, usual), np.float32) for key, usual in
+                               (("image_mean", MEAN), ("image_std", STD)))  # fmt: skip
+        self.side: int = self.model.config.vision_config.image_size
+        weights = folder / "model.safetensors"
+        self.key = hashlib.sha256(f"{folder.resolve()}:{weights.stat().st_size}:{weights.stat().st_mtime_ns}".encode())
+
+    def pictures(self, pictures: Sequence[Image.Image]) -> Looks:
+        """Pictures as float32 vectors."""
+        import torch
+
+        found = []
+        for start in range(0, len(pictures), AT_ONCE):
+            pixels = np.stack([self._prepared(one) for one in pictures[start : start + AT_ONCE]])
+            put = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+            with torch.inference_mode():
+                seen = self.model.visual_projection(self.model.vision_model(pixel_values=put).pooler_output)
+            found.append(seen.float().cpu().numpy())
+        return Looks(unit(np.concatenate(found)), np.stack([small(one) for one in pictures]))
+
+    def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+        """Unit vectors `[n, d]` float32; what is beyond the model's length is not read."""
+        import torch
+
+        most = self.model.config.text_config.max_position_embeddings
+        put = self.tokenizer(list(sentences), padding=True, truncation=True, max_length=most, return_tensors="pt")
+        with torch.inference_mode():
+            read = self.model.text_model(
+                input_ids=put.input_ids.to(self.device), attention_mask=put.attention_mask.to(self.device)
+            )
+            return unit(self.model.text_projection(read.pooler_output).float().cpu().numpy())
+
+    def learnt(self, pictures: Sequence[Picture], cache: Path, tell: Callable[[int, int], None]) -> Looks:
+        """`pictures` of a training set, each kept below `cache` by content; `tell(done, of)` between two."""
+        rows = []
+        for number, picture in enumerate(pictures):
+            key = self.key.copy()
+            key.update(picture.content.encode())
+            kept = cache / f"{key.hexdigest()[:40]}.f32"
+            if not kept.is_file():
+                tell(number, len(pictures))
+                seen = self.pictures([picture.load()])
+                files.write_bytes(kept, np.concatenate([seen.clip[0], seen.pixels[0]]).astype("<f4").tobytes())
+            rows.append(np.frombuffer(kept.read_bytes(), "<f4"))
+        both = np.stack(rows)
+        return Looks(both[:, : -3 * SMALL**2], both[:, -3 * SMALL**2 :])
+
+    def _prepared(self, picture: Image.Image) -> np.ndarray:
+        """`[side, side, 3]`: the middle square, each channel made even."""
+        picture = picture.convert("RGB")
+        scale = self.side / min(picture.size)
+        wide, high = (max(self.side, round(length * scale)) for length in picture.size)
+        left, top = (wide - self.side) // 2, (high - self.side) // 2
+        scaled = picture.resize((wide, high), Image.Resampling.BICUBIC)
+        square = scaled.crop((left, top, left + self.side, top + self.side))
+        return (np.asarray(square, np.float32) / 255 - self.mean) / self.std

@@ -1,0 +1,103 @@
+"""Pictures with their prompts against a training set: loads the CLIP, looks at the set once, gives events to tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from trainer import emphasis, events, prompts
+from trainer.files import read_json
+from trainer.images.captions import has, without_trigger
+from trainer.images.picture import Picture
+from trainer.likeness.clip import Clip
+from trainer.likeness.scores import among_themselves, scores
+from trainer.problem import Problem
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture on disk to be scored. `strength` is what its LoRAs were drawn at, None where that is not known."""
+
+    file: Path
+    prompt: str = ""
+    strength: float | None = None
+
+    @classmethod
+    def read(cls, file: Path, prompt: str | None = None) -> Drawn:
+        """A picture with what was written into it when it was drawn here; a `prompt` given holds instead."""
+        said = _settings(file)
+        loras = said.get("loras")
+        numbers = [one.get("unet") for one in loras if isinstance(one, dict)] if isinstance(loras, list) else []
+        strength = next((float(n) for n in numbers if isinstance(n, int | float)), 0.0 if loras == [] else None)
+        written = said.get("prompt")
+        return cls(file, prompt if prompt is not None else written if isinstance(written, str) else "", strength)
+
+
+class Measure:
+    """`pictures` are the training set's readable ones. Problem where there is none."""
+
+    def __init__(
+        self, folder: Path, pictures: Sequence[Picture], trigger: str, cache: Path,
+        tell: Callable[[int, int], None] = lambda done, of: None, *, weights: bool = False, device: str = "cpu",
+    ) -> None:  # fmt: skip
+        if not pictures:
+            raise Problem("score_no_pictures")
+        self.clip, self.pictures, self.weights = Clip(folder, device), pictures, weights
+        self.trigger = "" if _knows(folder, trigger) else trigger
+        self.learnt = self.clip.learnt(pictures, cache / "likeness", tell)
+
+    def score(self, drawn: Sequence[Drawn], step: int = 0) -> events.Scored:
+        """All of `drawn` at one step, in order."""
+        said = [self._said(one.prompt) for one in drawn]
+        words = iter(self.clip.sentences([text for text in said if text]) if any(said) else ())
+        looked = self.clip.pictures([_opened(one.file) for one in drawn])
+        found = scores(looked, self.learnt, [next(words) if text else None for text in said])
+        alike = tuple(
+            events.Alike(
+                index=index, strength=one.strength, likeness=score.likeness, prompt=score.prompt,
+                nearest=self.pictures[score.nearest].file.name, folder=self.pictures[score.nearest].file.parent.name,
+                closeness=score.closeness, copied=score.copied,
+            )
+            for index, (one, score) in enumerate(zip(drawn, found, strict=True))
+        )  # fmt: skip
+        fits = [one.prompt for one in alike if one.prompt is not None]
+        return events.Scored(
+            step=step, likeness=sum(one.likeness for one in alike) / len(alike),
+            prompt=sum(fits) / len(fits) if fits else None, among=among_themselves(self.learnt.clip),
+            model=self.clip.name, compared=len(self.pictures), pictures=alike,
+        )  # fmt: skip
+
+    def _said(self, prompt: str) -> str:
+        """The prompt without LoRA tags, weights and the trigger: a word made up says nothing to a CLIP that never saw it."""
+        text = prompts.parse(prompt).prompt
+        return without_trigger(emphasis.plain(text) if self.weights else text, self.trigger).strip(" ,")
+
+
+def _knows(folder: Path, trigger: str) -> bool:
+    """Whether a judge was taught the trigger: its words.json names everything it knows."""
+    said = read_json(folder / "words.json", {})
+    phrases = [phrase for part in said.values() if isinstance(part, list) for phrase in part] if isinstance(said, dict) else []
+    return any(isinstance(phrase, str) and has(phrase, trigger) for phrase in phrases)
+
+
+def _opened(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError) as error:
+        raise Problem("picture_broken", picture=file.name, detail=str(error)[:200]) from error
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """What `sampling.Drawn.save` wrote into a PNG; empty for other pictures."""
+    try:
+        with Image.open(file) as image:
+            said = json.loads(getattr(image, "text", {}).get("atelier", "{}"))
+    except (OSError, ValueError) as error:
+        raise Problem("picture_broken", picture=file.name, detail=str(error)[:200]) from error
+    return said if isinstance(said, dict) else {}
