@@ -118,7 +118,7 @@ def build(ui: Ui) -> None:
             except Problem as problem:
                 return show(name, problem.sentence(ui.lang))
             start.keep(ui.services, here, tree)
-            return show(here.folder.name if here else "", "" if here else t("page.train.again_without"))
+            return show(here.folder.name if here else "", "" if here or drawn(tree) else t("page.train.again_without"))
         return show(asked(request, "set") or name)
 
     def look(name: str) -> str:
