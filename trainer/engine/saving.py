@@ -239,7 +239,7 @@ class Saver:
                 said = prompt if strength == 1 else f"{prompt} · {number(strength)}"
                 self.tell(events.Sample(step=step, index=index, prompt=said,
                                         file=path.relative_to(self.run.path).as_posix()))
-        self.likeness.score(step, prompts)
+        self.likeness.score(step, wanted)
 
     # --- the end ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer import events, likeness
 from trainer.base_facts import BaseFacts
+from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images.picture import Picture
@@ -28,12 +29,12 @@ class RunLikeness:
     ) -> None:  # fmt: skip
         self.run, self.config, self.home, self.base, self.tell = run, config, home, base, tell
         self.pictures = pictures[:: -(-len(pictures) // MOST) or 1]
-        self.on = config.validation.likeness != likeness.OFF
+        self.on = config.validation.likeness != likeness.OFF and not draws(config)  # what the base drew is no set to be like
         self.seen: dict[int, events.Scored] = {}
         self._measure: Measure | None = None
 
-    def score(self, step: int, prompts: tuple[str, ...]) -> None:
-        """Look at the pictures drawn at `step` from these prompts and tell their scores."""
+    def score(self, step: int, shots: list[tuple[str, float]]) -> None:
+        """Look at the pictures drawn at `step`, one for each (prompt, strength), and tell their scores."""
         if not self.on:
             return
         try:
@@ -43,8 +44,10 @@ class RunLikeness:
                 return
             from trainer.likeness.measure import Drawn
 
-            files = [self.run.sample(step, index) for index in range(len(prompts))]
-            drawn = [Drawn(file, prompt, 1.0 if step else 0.0) for file, prompt in zip(files, prompts, strict=True)]
+            drawn = [
+                Drawn(self.run.sample(step, index), prompt, strength if step else 0.0)
+                for index, (prompt, strength) in enumerate(shots)
+            ]
             scored = self.seen[step] = measure.score(drawn, step)
         except Exception as error:  # a boundary: a score is never worth a training, whatever its model or pictures do
             self.on, self._measure = False, None

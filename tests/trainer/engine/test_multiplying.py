@@ -193,10 +193,10 @@ def test_going_on_from_a_glora_or_a_full_difference_begins_where_it_ends(bench, 
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
     second = Adapter(parts, bench.config(*words, "lora.alpha=1"), file)
-    for (part, name), layer in second.factors().items():
+    begun, ended = second.factors(), first.factors()
+    for (part, name), layer in begun.items():
         weight = parts.module(part).get_submodule(name).base_layer.weight.detach().numpy()
-        assert np.allclose(layer.delta(weight), first.factors()[part, name].delta(weight), atol=1e-5)
-        break
+        assert np.allclose(layer.delta(weight), ended[part, name].delta(weight), atol=1e-5), name
 
 
 def test_a_full_difference_says_its_size_before_the_first_step(bench):
