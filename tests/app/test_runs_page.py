@@ -13,7 +13,7 @@ from app.services import Services, Ui
 from tests.app import studio
 from trainer.home import Home
 
-PARTS = ("head", "pictures", "loss", "notes", "log", "list")
+PARTS = ("head", "pictures", "loss", "score", "notes", "log", "list")
 
 
 @pytest.fixture
