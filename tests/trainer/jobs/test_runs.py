@@ -264,7 +264,7 @@ def test_a_hung_loop_with_a_heartbeat_is_seen_and_stop_kills_it(home, jobs, conf
         pid = jobs.row(id_).pid
         jobs.stop(id_)
         ends(jobs, id_, "stopped")
-        assert not psutil.pid_exists(pid)
+        wait_for(lambda: not psutil.pid_exists(pid))
     finally:
         watch.stop()
 
