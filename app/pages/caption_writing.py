@@ -15,6 +15,8 @@ from app.parts import PRIVATE, markup
 from app.parts import problem as problem_line
 from app.services import Ui
 from app.views import captioning as view
+from app.views.images import grid
+from app.views.working import progress
 from trainer.images import captioners
 from trainer.images.captioners.job import CaptionJob
 from trainer.images.captioners.writing import empty
@@ -77,7 +79,7 @@ def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], capti
             job = ui.services.captions.start(found, which, ids, prefix=prefix, again=again_)
         except Problem as problem:
             return _line(problem_line(problem.sentence(ui.lang)), False, 0)
-        return _line(view.progress(ui, job), True, id(job))
+        return _line(progress(ui, job, "page.images.write.bar"), True, id(job))
 
     def write(name: str, which: str, prefix: str, overwrite: bool) -> list[Any]:
         found = ui.services.set(name)
@@ -99,7 +101,8 @@ def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], capti
         if found is None or job is None or (job.ended and seen != id(job)):
             return [gr.skip()] * (len(told) + len(whole))
         if not job.ended:
-            return [*_line(view.progress(ui, job), True, id(job)), *_written(ui, found, job, id_, leaf, whole, caption)]
+            line = progress(ui, job, "page.images.write.bar")
+            return [*_line(line, True, id(job)), *_written(ui, found, job, id_, leaf, whole, caption)]
         said = view.ended(ui, job)
         shown = show(name, id_, leaf, said, undo=bool(job.written))
         line = problem_line(job.problem.sentence(ui.lang)) if job.problem else ""
@@ -125,7 +128,7 @@ def _written(ui: Ui, found: ImageSet, job: CaptionJob, id_: str, leaf: int, whol
     fill: list[Any] = [gr.skip()] * len(whole)
     for place, one in enumerate(whole):
         if one.elem_id == "images-grid":
-            fill[place] = view.grid(ui, found, pictures, leaf, id_)
+            fill[place] = grid(ui, found, pictures, leaf, id_)
         elif one is caption and own is not None:
             fill[place] = gr.update(value=own)
     return fill

@@ -15,6 +15,8 @@ from app.parts import PRIVATE, markup
 from app.parts import problem as problem_line
 from app.services import Ui
 from app.views import masking as view
+from app.views.images import grid
+from app.views.working import progress
 from trainer.images import masking
 from trainer.problem import Problem
 
@@ -75,7 +77,7 @@ def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], show:
             job = ui.services.masks.start(found, which.strip(), ids, word.strip())
         except Problem as problem:
             return _line(problem_line(problem.sentence(ui.lang)), False, 0)
-        return _line(view.progress(ui, job), True, id(job))
+        return _line(progress(ui, job, "page.images.mask.bar"), True, id(job))
 
     def stop(name: str) -> None:
         found = ui.services.set(name)
@@ -89,13 +91,13 @@ def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], show:
         if found is None or job is None or (job.ended and seen != id(job)):
             return [gr.skip()] * (len(told) + len(whole))
         if not job.ended:
-            return [*_line(view.progress(ui, job), True, id(job)), *_grid(found, id_, leaf)]
+            return [*_line(progress(ui, job, "page.images.mask.bar"), True, id(job)), *_grid(found, id_, leaf)]
         shown = show(name, id_, leaf, view.ended(ui, job), undo=bool(job.made))
         return [*_line(view.refused(ui, found, job), False, 0), *shown]
 
     def _grid(found: Any, id_: str, leaf: int) -> list[Any]:
         """The pictures with the masks there are by now; the rest stays."""
-        html = view.grid(ui, found, found.pictures(), leaf, id_)
+        html = grid(ui, found, found.pictures(), leaf, id_)
         return [html if one.elem_id == "images-grid" else gr.skip() for one in whole]
 
     current, chosen, leaf = here

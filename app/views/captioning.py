@@ -1,20 +1,16 @@
-"""Captions by machine as HTML: what a captioner is good for and costs, how far it is, what it did."""
+"""Captions by machine as HTML: what a captioner is good for and costs, what it did."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from app.services import Ui
-from app.views.images import grid
-from app.views.parts import bar
 from app.words import esc
 from trainer.images.captioners import CAPTIONERS, Captioner
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.images.captioners.job import CaptionJob
-
-__all__ = ["about", "ended", "grid", "named", "progress"]
 
 
 def named(name: str) -> Captioner:
@@ -30,16 +26,6 @@ def about(ui: Ui, captioner: Captioner) -> str:
     else:
         state = ui.t("page.images.write.ready")
     return f'<p class="a-note">{esc(captioner.about(ui.lang))}<br>{esc(state)}</p>'
-
-
-def progress(ui: Ui, job: CaptionJob) -> str:
-    """The line while it works."""
-    fetching = job.state == "fetching"
-    done, of = (job.bytes_done, job.bytes_of) if fetching else (job.looked, job.of)
-    key = job.state if job.state in ("starting", "fetching", "loading") else "writing"
-    numbers = {"done": round(done / 1e6), "of": round(of / 1e6)} if fetching else {"done": done, "of": of}
-    words = ui.t(f"page.images.write.{key}", **numbers)
-    return f'<p class="a-note" role="status">{esc(words)}</p>{bar(done, of, ui.t("page.images.write.bar"))}'
 
 
 def ended(ui: Ui, job: CaptionJob) -> str:

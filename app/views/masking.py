@@ -1,31 +1,18 @@
-"""Masks by machine as HTML: how far it is, what it did, which pictures got none and why."""
+"""Masks by machine as HTML: what it did, which pictures got none and why."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from app.services import Ui
-from app.views.images import grid
-from app.views.parts import bar
 from app.words import esc
 
 if TYPE_CHECKING:
     from trainer.images.image_set import ImageSet
     from trainer.images.masking.job import MaskJob
 
-__all__ = ["ended", "grid", "progress", "refused"]
 NAMED = 8
 """Pictures named for one reason."""
-
-
-def progress(ui: Ui, job: MaskJob) -> str:
-    """The line while it works."""
-    fetching = job.state == "fetching"
-    done, of = (job.bytes_done, job.bytes_of) if fetching else (job.looked, job.of)
-    key = job.state if job.state in ("starting", "fetching", "loading") else "writing"
-    numbers = {"done": round(done / 1e6), "of": round(of / 1e6)} if fetching else {"done": done, "of": of}
-    words = ui.t(f"page.images.write.{key}", **numbers)
-    return f'<p class="a-note" role="status">{esc(words)}</p>{bar(done, of, ui.t("page.images.mask.bar"))}'
 
 
 def ended(ui: Ui, job: MaskJob) -> str:

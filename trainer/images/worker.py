@@ -1,0 +1,59 @@
+"""What the processes that look at pictures for the Images page have in common: the child's side of worker_job.py.
+
+The ids come as one JSON list on the standard input; JSON lines go out, at last `done` or `failed`. Nothing is written into
+the set: the page does that, under its lock. A page that is gone ends the process at the next line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainer.home import Home
+from trainer.images.image_set import ImageSet
+from trainer.images.picture import Picture
+from trainer.problem import Problem
+
+Tell = Callable[..., None]
+"""`tell(event, **facts)` writes one line."""
+Work = Callable[[argparse.Namespace, Home, list[Picture], Tell], None]
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """What every such process is told: the set's folder, with what to work, and where home is."""
+    words = argparse.ArgumentParser(prog=name)
+    words.add_argument("folder", type=Path)
+    words.add_argument("--with", dest="given", required=True)
+    words.add_argument("--home", required=True)
+    return words
+
+
+def serve(given: argparse.Namespace, work: Work) -> int:
+    """Do `work` on the pictures asked for. Its Problem is told as `failed`, with status 1."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print goes to the log
+
+    def tell(event: str, **facts: Any) -> None:
+        out.write(json.dumps({"event": event, **facts}, ensure_ascii=False) + "\n")
+        out.flush()
+
+    wanted = set(json.loads(sys.stdin.readline()))
+    try:
+        pictures = [p for p in ImageSet(given.folder, read_only=True).pictures() if p.id in wanted]
+        work(given, Home(Path(given.home)), pictures, tell)
+    except Problem as problem:
+        tell("failed", **as_json(problem))
+        return 1
+    tell("done")
+    return 0
+
+
+def as_json(problem: Problem) -> dict[str, Any]:
+    """A Problem's code and those of its facts that JSON can hold."""
+    params = {key: value for key, value in problem.params.items() if isinstance(value, str | int | float)}
+    return {"code": problem.code, "params": params}
