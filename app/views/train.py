@@ -91,6 +91,8 @@ def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     """Steps, minutes as a range, megabytes; what of it is known."""
     if here is None and not drawn(tree):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
+    if any(name in NEEDED for name, _ in start.missing(here, tree)):
+        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none_slider'))}</p>"
     try:
         config = start.config_of(ui.services, here, tree)
         steps = start.steps(config)

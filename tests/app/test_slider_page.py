@@ -44,6 +44,7 @@ def test_a_slider_is_started_from_words_without_a_picture(
     page.locator(".t-slider").wait_for()
     for gone in ("atelier-drop", "#field-captions-trigger", "#field-rights-pictures-ok"):
         expect(page.locator(gone)).to_have_count(0)
+    expect(page.get_by_text(t("page.train.cost.none_slider", language=lang))).to_be_visible()
     page.locator("#train-name input, #train-name textarea").fill("Size")
     page.locator("#train-start").click()
     expect(page.locator("#field-slider-target")).to_contain_text(t("problems.slider_words", language=lang))
