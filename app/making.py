@@ -1,17 +1,25 @@
-"""A new LoRA of those in the library: several become one, one becomes smaller. What the fold on the Library page does."""
+"""New files of what is here: several LoRAs become one, one becomes smaller, two bases give a LoRA, a base takes LoRAs in.
+What the two folds below the Library do.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 
 from trainer import bases, files
 from trainer.adapters.fold import Use
+from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
 from trainer.base_facts import BaseFacts
+from trainer.cards import Card
 from trainer.home import Home
 from trainer.library import Library, register
 from trainer.problem import Problem
+
+Tell = Callable[[int, int], None]
+"""`tell(done, of)` while a tool goes through a base's layers."""
 
 
 def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str) -> str:
@@ -20,26 +28,77 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str)
     `strengths` are numbers in the order of `names`, separated by commas; what is missing is 1. `rank` may be empty.
     Problem for every mistake.
     """
-    if not names:
-        raise Problem("merge_few", field="loras")
-    if not name.strip():
-        raise Problem("name_missing", field="save.name")
+    cards = _cards(home, names)
+    _named(name)
     size = _rank(rank.strip())
-    library = Library(home)
-    cards = [library.card(one) for one in names]
-    paths = [card.file for card in cards]
-    numbers = [_strength(word) for word in strengths.replace("、", ",").split(",") if word.strip()]
-    if len(numbers) > len(names):
-        raise Problem("strengths_many", field="strengths", given=len(numbers), names=len(names))
-    numbers += [1.0] * (len(names) - len(numbers))
+    uses = _uses(cards, strengths)
     target = files.free_name(home.loras, files.safe_name(name, "lora"), ".safetensors")
-    if len(paths) == 1:
-        resize(paths[0], target, rank=size)
+    if len(uses) == 1:
+        resize(uses[0].path, target, rank=size)
     else:
-        uses = [Use(path, number, number) for path, number in zip(paths, numbers, strict=True)]
         merge(uses, target, rank=size, base=_base_here(home, cards[0].base))
     register(target)
     return target.stem
+
+
+def extract(home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None) -> str:
+    """A LoRA of the difference between two bases, into the library; returns the name it got. Problem for every mistake."""
+    _named(name)
+    size = _rank(rank.strip())
+    target = files.free_name(home.loras, files.safe_name(name, "lora"), ".safetensors")
+    tools.extract(_here(home, base), _here(home, tuned), target, rank=size, tell=tell)
+    register(target)
+    return target.stem
+
+
+def bake(
+    home: Home, base: str, names: Sequence[str], strengths: str, name: str, tell: Tell = lambda done, of: None
+) -> str:
+    """A new base in the models folder with LoRAs of the library inside; returns the name it got. The old base is only read.
+
+    Problem for every mistake, and where there is no room for another base.
+    """
+    cards = _cards(home, names)
+    _named(name)
+    uses, old = _uses(cards, strengths), _here(home, base)
+    free = shutil.disk_usage(home.models).free
+    if free < old.size_bytes:
+        raise Problem("job_disk_short", folder=str(home.models), needed=old.size_bytes >> 20)
+    ending = ".safetensors" if old.layout == "file" else ""
+    target = files.free_name(home.models, files.safe_name(name, "base"), ending)
+    tools.bake(old, uses, target, tell)
+    return target.stem if ending else target.name
+
+
+def _cards(home: Home, names: Sequence[str]) -> list[Card]:
+    if not names:
+        raise Problem("loras_unchosen", field="loras")
+    library = Library(home)
+    return [library.card(one) for one in names]
+
+
+def _named(name: str) -> None:
+    if not name.strip():
+        raise Problem("name_missing", field="save.name")
+
+
+def _uses(cards: list[Card], strengths: str) -> list[Use]:
+    """The LoRAs, each at its strength."""
+    numbers = [_strength(word) for word in strengths.replace("、", ",").split(",") if word.strip()]
+    if len(numbers) > len(cards):
+        raise Problem("strengths_many", field="strengths", given=len(numbers), names=len(cards))
+    numbers += [1.0] * (len(cards) - len(numbers))
+    return [Use(card.file, number, number) for card, number in zip(cards, numbers, strict=True)]
+
+
+def _here(home: Home, name: str) -> BaseFacts:
+    """A base that lies on this disk."""
+    if not name.strip():
+        raise Problem("base_unchosen", field="model.base")
+    base = bases.find(home, name)
+    if base.path is None:
+        raise Problem("base_missing", field="model.base", base=name, known=", ".join(one.id for one in bases.list_bases(home)))
+    return base
 
 
 def _base_here(home: Home, name: str) -> BaseFacts | None:

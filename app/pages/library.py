@@ -11,6 +11,7 @@ import gradio as gr
 
 from app import imports
 from app.making import make
+from app.pages import base_making
 from app.pages.address import asked, told
 from app.parts import PRIVATE, on_load, plain, problem, signal, title
 from app.services import Ui
@@ -49,6 +50,7 @@ def build(ui: Ui) -> None:
             programs = plain()
         grid = plain(elem_id="library-grid")
         making, asked_for, mistake = _make(ui)
+        of_bases = base_making.build(ui, [card.name for card in ui.services.library.cards() if not card.broken])
         plain(imports.element(ui))
     chosen, trashed = gr.State(None), gr.State(None)
     pick, added = signal("card"), signal("added")
@@ -118,6 +120,7 @@ def build(ui: Ui) -> None:
     undo.click(back, [trashed, *filters], [*shown, message, undo, trashed], trigger_mode="once", **PRIVATE)
     asked_for[0].focus(offered, [], [asked_for[0]], **PRIVATE)
     making.click(made, [*asked_for, *filters], [*shown, message, mistake], trigger_mode="once", **PRIVATE)
+    base_making.wire(ui, of_bases, filters, shown, show)
     added.input(taken, [added, *filters], [*shown, message], **PRIVATE)
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.making import make
+from app.making import bake, extract, make
 from tests.app import studio
+from tests.trainer.adapters.making import factors
+from trainer import bases
+from trainer.adapters import file as lora_file
 from trainer.adapters.weights import normalise
-from trainer.home import Home
+from trainer.home import PROJECT, Home
 from trainer.library import Library
 from trainer.problem import Problem
 
@@ -43,7 +46,7 @@ def test_one_becomes_smaller(home: Home) -> None:
 @pytest.mark.parametrize(
     ("names", "strengths", "rank", "name", "code"),
     [
-        (0, "", "", "x", "merge_few"),
+        (0, "", "", "x", "loras_unchosen"),
         (2, "", "", " ", "name_missing"),
         (2, "a, b", "", "x", "not_float"),
         (2, "1, 99", "", "x", "strength_range"),
@@ -59,3 +62,43 @@ def test_a_mistake_is_said_and_nothing_is_made(home: Home, names: int, strengths
         make(home, chosen, strengths, rank, name)
     assert told.value.code == code and str(told.value)
     assert len(Library(home).cards()) == 2
+
+
+def mini_lora(home: Home, name: str = "Ink") -> str:
+    """A LoRA for the embedded base, in the library."""
+    layers = bases.layers(bases.find(home, "mini"))
+    return lora_file.write(home.loras / f"{name}.safetensors", factors(layers), {}, family="sd1").stem
+
+
+def test_a_base_takes_a_lora_in_and_gives_it_back(home: Home) -> None:
+    lora, told = mini_lora(home), []
+    old = {file: file.read_bytes() for file in (PROJECT / "models" / "mini").rglob("*.safetensors")}
+    new = bake(home, "mini", [lora], "0.5", "Inked", lambda done, of: told.append((done, of)))
+    assert told[-1][0] == told[-1][1] > 100 and {file: file.read_bytes() for file in old} == old
+    assert bases.find(home, new).path == home.models / "Inked" and new in [base.id for base in bases.list_bases(home)]
+    assert bake(home, "mini", [lora], "0.5", "Inked") == "Inked_v2", "nothing is overwritten"
+    back = Library(home).card(extract(home, "mini", new, "4", "Out of it"))
+    assert back.rank == 4 and back.broken is None
+    place = ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    given, found = (normalise(home.loras / f"{n}.safetensors").modules[place].delta() for n in (lora, back.name))
+    assert np.allclose(found, 0.5 * given, atol=2e-2 * np.abs(given).max())  # through a base in fp16
+
+
+def test_mistakes_with_bases_are_said_and_nothing_is_made(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = mini_lora(home)
+
+    def code(work: object) -> str:
+        with pytest.raises(Problem) as told:
+            work()  # type: ignore[operator]
+        assert str(told.value)
+        return told.value.code
+
+    assert code(lambda: bake(home, "", [lora], "", "x")) == "base_unchosen"
+    assert code(lambda: bake(home, "mini", [], "", "x")) == "loras_unchosen"
+    assert code(lambda: bake(home, "nowhere", [lora], "", "x")) == "base_missing"
+    assert code(lambda: extract(home, "mini", "mini", "4", "x")) == "extract_same"
+    assert code(lambda: extract(home, "mini", "", "4", "x")) == "base_unchosen"
+    assert code(lambda: extract(home, "mini", "mini", "", "x")) == "resize_how"
+    monkeypatch.setattr("app.making.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
+    assert code(lambda: bake(home, "mini", [lora], "", "x")) == "job_disk_short"
+    assert not list(home.models.iterdir()) and not (home.loras / "x.safetensors").exists()
