@@ -31,7 +31,7 @@ _SHAPES = {
     "bar": '<rect x="3" y="12" width="26" height="8" fill="{}"/>',
     "left-half": '<path d="M16 4 A12 12 0 0 0 16 28 Z" fill="{}"/>',
 }
-_COLOURS = ("#e03131", "#1971c2", "#2f9e44", "#f08c00", "#9c36b5", "#000000")
+_COLOURS = ("#e03131", "#1971c2", "#2f9e44", "#f08c00", "#9c36b5", "#000000", "#e03131")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def pack(work: Path) -> Pack:
 
 
 def test_the_pack_gives_back_what_was_put_in(pack: Pack) -> None:
-    assert pack.pixels.shape == (30, 48, 48, 4)
+    assert pack.pixels.shape == (35, 48, 48, 4)
     assert pack.poses.shape == (44, 128, 128, 3)
     assert {d.style for d in pack.drawings} == {s.key for s in STYLES}
     assert not pack.where(style="inkstamp", taught=True)
@@ -82,6 +82,18 @@ def test_a_still_view_shows_the_drawing_on_the_colour_asked_for(pack: Pack) -> N
     assert seen.shape == (1, 3, 64, 64)
     assert torch.allclose((seen[0, :, 1, 1] + 1) / 2, ground[0], atol=0.01)
     assert ((seen[0, :, 32, 32] + 1) / 2 * 255 - torch.tensor([0x19, 0x71, 0xC2])).abs().max() < 12
+
+
+def test_a_style_taught_for_the_first_time_is_shown_twice_as_often(pack: Pack) -> None:
+    from collections import Counter
+
+    from tools.mini_base.ldm import _places
+
+    shown = Counter(pack.drawings[place].style for place in _places(pack, 12, 0, ("sticker",)))
+    drawings = Counter(pack.drawings[place].style for place in pack.where(taught=True))
+    assert {style: shown[style] / drawings[style] for style in shown} == {
+        style: 12 if style == "sticker" else 6 for style in drawings
+    }
 
 
 def test_things_named_left_are_never_mirrored(pack: Pack) -> None:

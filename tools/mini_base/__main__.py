@@ -66,7 +66,8 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     where = device_for(asked.device)
     from .ldm import CPU_LESSONS, Lesson, things_taught
 
-    lessons = (Lesson(asked.things, asked.known),) if asked.things or where.type != "cpu" else CPU_LESSONS
+    one = (Lesson(asked.things, asked.known, new_styles=tuple(asked.new_style)),)
+    lessons = one if asked.things or where.type != "cpu" else CPU_LESSONS
     things = None  # the VAE sees everything, and the lessons choose for themselves
     if stage == "judge":
         things = lessons[-1].things
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--channels", type=int, default=8, help="channels of the latent")
     parser.add_argument("--things", type=int, help="so many things, favourites first")
     parser.add_argument("--known", type=int, default=0, help="ldm: so many of them were taught before: half the views")
+    parser.add_argument("--new-style", action="append", default=[], help="ldm: key of a style taught for the first time")
     parser.add_argument("--prompts", type=int, default=200, help="evaluate: how many prompts")
     parser.add_argument("--override", action="append", default=[], help="lora: an option, as lora.rank=16")
     parser.add_argument("--machine", default=platform.machine(), help="export: what the model card calls the machine")

@@ -22,6 +22,7 @@ from PIL import Image
 
 from . import mascot
 from .concepts import Concept, choose, first_few, slug_of
+from .looks import LOOKS
 from .poses import other_pose
 from .render import ink_share, rasterise, svg_of_icon
 from .sources import STYLES, WORDS, Style, check_licence, fetch, read_json
@@ -86,7 +87,7 @@ def draw_all(concepts: list[Concept], npm: Path, pixels: int) -> Iterator[tuple[
             pictures = pool.map(lambda svg: rasterise(svg, pixels), svgs)
             for slug, picture in zip(wanted, pictures, strict=True):
                 if ink_share(picture) > 0.02:
-                    yield split(slug, style), picture
+                    yield split(slug, style), LOOKS[style.look](picture) if style.look else picture
 
 
 def mascot_pictures(count: int) -> Iterator[tuple[str, Image.Image]]:
@@ -99,7 +100,7 @@ def mascot_pictures(count: int) -> Iterator[tuple[str, Image.Image]]:
 
 def build(npm: Path, file: Path, pixels: int = PACK_PIXELS) -> None:
     """Fetch, check, draw and write the pack."""
-    fetch([*(s.package for s in STYLES), *WORDS], npm)
+    fetch(list(dict.fromkeys([*(s.package for s in STYLES), *WORDS])), npm)
     concepts = chosen_concepts(npm)
     write_pack(file, concepts, draw_all(concepts, npm, pixels), mascot_pictures(MASCOT_POSES), pixels)
 

@@ -35,14 +35,14 @@ LOOK_AT = (
     "a fox, retro style, yellow background",
     "a rocket, cartoon style, blue background",
     "a sunflower, glossy 3d style, white background",
-    "a penguin, flat style, yellow background",
+    "a penguin, sticker style, yellow background",
     "a castle, cartoon style, pink background",
     "a hamburger, glossy 3d style, green background",
     "a robot, poster style, white background",
     "an owl",
     "a red heart, glossy 3d style, black background",
     "a car, retro style, white background",
-    "a cactus, cartoon style, orange background",
+    "a cactus, sticker style, orange background",
 )
 
 TAUGHT = "things.json"  # how many things the model was taught, favourites first
@@ -56,6 +56,8 @@ class Lesson:
     things: int | None = None
     known: int = 0
     until: float = 1.0
+    new_styles: tuple[str, ...] = ()
+    """Keys of styles that were not taught before: shown twice as often as the others."""
 
 
 # A processor has no time for everything at once: few things until they have shapes, then more.
@@ -81,10 +83,11 @@ class LatentBank:
         seed: int,
         wobble: Wobble = Wobble(),
         known: int = 0,
+        new_styles: Sequence[str] = (),
     ) -> None:
         device = views.device
         started = time.monotonic()
-        places = torch.tensor(_places(pack, per_drawing, known), device=device)
+        places = torch.tensor(_places(pack, per_drawing, known, new_styles), device=device)
         chance = torch.Generator(device).manual_seed(seed)
         grounds = views.backgrounds(len(places), chance)
         kept = []
@@ -120,11 +123,13 @@ class LatentBank:
         return self.latents[rows].float(), torch.where(without, self.empty, ids)
 
 
-def _places(pack: Pack, per_drawing: int, known: int) -> list[int]:
-    """Every taught drawing `per_drawing` times; half as often where its thing is among the first `known`."""
+def _places(pack: Pack, per_drawing: int, known: int, new_styles: Sequence[str] = ()) -> list[int]:
+    """Every taught drawing `per_drawing` times; half as often where its thing is among the first `known`, or its style
+    was taught before while others were not."""
     taught = pack.where(taught=True)
-    new = [place for place in taught if pack.place_of[pack.drawings[place].slug] >= known]
-    often = max(1, per_drawing // 2) if known else per_drawing
+    drawn = [(place, pack.drawings[place]) for place in taught]
+    new = [p for p, d in drawn if pack.place_of[d.slug] >= known and (not new_styles or d.style in new_styles)]
+    often = max(1, per_drawing // 2) if known or new_styles else per_drawing
     return taught * often + new * (per_drawing - often)
 
 
@@ -180,6 +185,7 @@ def train(
             captions=4,
             wobble=Wobble() if on_gpu else CALM,
             known=lesson.known,
+            new_styles=lesson.new_styles,
             seed=seed + loop.steps,
         )
         del views

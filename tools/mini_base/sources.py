@@ -36,7 +36,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Style:
-    """An icon set and the words that call its look in a prompt."""
+    """An icon set, what is made of it, and the words that call its look in a prompt."""
 
     key: str
     package: Package
@@ -44,20 +44,18 @@ class Style:
     licence: str
     credit: str
     taught: bool = True  # False: neither the VAE nor the UNet ever sees it (the example style)
+    look: str | None = None  # what looks.py makes of every drawing; None: it stays as it is
 
+
+TWEMOJI = Package(
+    "@iconify-json/twemoji",
+    "1.2.5",
+    "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
+)
+TWEMOJI_CREDIT = "Twemoji, Copyright Twitter, Inc and other contributors, https://github.com/jdecked/twemoji"
 
 STYLES = (
-    Style(
-        "twemoji",
-        Package(
-            "@iconify-json/twemoji",
-            "1.2.5",
-            "uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
-        ),
-        "flat",
-        "CC-BY-4.0",
-        "Twemoji, Copyright Twitter, Inc and other contributors, https://github.com/jdecked/twemoji",
-    ),
+    Style("twemoji", TWEMOJI, "flat", "CC-BY-4.0", TWEMOJI_CREDIT),
     Style(
         "noto",
         Package(
@@ -101,6 +99,7 @@ STYLES = (
         "retro",
         "Apache-2.0",
         "Noto Emoji (version 1), Copyright Google Inc, https://github.com/googlefonts/noto-emoji",
+        look="printed",
     ),
     Style(
         "inkstamp",
@@ -114,6 +113,7 @@ STYLES = (
         "Fluent Emoji High Contrast, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
         taught=False,
     ),
+    Style("sticker", TWEMOJI, "sticker", "CC-BY-4.0", TWEMOJI_CREDIT, look="sticker"),
 )
 
 WORDS = (
