@@ -23,17 +23,24 @@ def main(argv: list[str]) -> int:
     words.add_argument("--out", type=Path, help=t("commands.bench.out"))
     given = words.parse_args(argv)
     wanted = [case(name) for name in given.case or (ON_GPU if given.gpu else HERE)]
-    results = [_skipped(each) if given.gpu and not _there(each) else _measure(each) for each in wanted]
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        for result in (result for result in results if "skipped" not in result):
-            files.write_json(given.out / f"{result['case']}.json", result)
-        files.write_bytes(given.out / "table.md", table(results).encode())
+    results: list[dict[str, Any]] = []
+    for each in wanted:  # each is kept as soon as it is there: a list of cases can take an hour
+        results.append(_skipped(each) if given.gpu and not _there(each) else _measure(each))
+        if given.out:
+            _keep(results, given.out)
     if given.json:
         print(json.dumps(results[0] if len(results) == 1 else results))
     else:
         print(table(results))
     return 2 if any("skipped" in result for result in results) else 0
+
+
+def _keep(results: list[dict[str, Any]], folder: Path) -> None:
+    """The newest result as JSON, and the table of all so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if "skipped" not in results[-1]:
+        files.write_json(folder / f"{results[-1]['case']}.json", results[-1])
+    files.write_bytes(folder / "table.md", table(results).encode())
 
 
 def _there(wanted: Case) -> bool:

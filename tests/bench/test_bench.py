@@ -98,6 +98,20 @@ def test_without_a_gpu_its_cases_are_listed_as_not_measured(capsys, tmp_path):
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_path):
+    def measure(wanted):
+        if wanted.name == "preview":
+            raise MemoryError
+        return {"case": wanted.name, "ours": 1.0, "reference": None, "unit": "1/s", "ratio": None, "share_of_limit": None,
+                "peak_bytes": 0}
+
+    monkeypatch.setattr(command, "_measure", measure)
+    with pytest.raises(MemoryError):
+        command.main(["--case", "steady", "--case", "preview", "--out", str(tmp_path / "kept")])
+    assert json.loads((tmp_path / "kept" / "steady.json").read_text())["ours"] == 1.0
+    assert "| steady | 1.00 |" in (tmp_path / "kept" / "table.md").read_text()
+
+
 def test_a_rung_stands_beside_what_the_ladder_computes():
     wanted = case("sdxl-rung-checkpointing-int8-away100")
     lora = Lora(text_encoder=False)

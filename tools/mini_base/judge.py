@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +29,26 @@ from .shapes import Shapes, count, make_judge
 from .sources import STYLES
 from .tokenizer import load as load_tokenizer
 from .tokenizer import token_ids
-from .views import BACKGROUND_NAMES, STILL, Views, Wobble
+from .views import BACKGROUND_NAMES, STILL, Views, Wobble, on_ground
 from .words import article
 
 _STYLE_PLACE = {s.key: i for i, s in enumerate(STYLES)}
 _NO_STYLE = -1  # the mascot has a look of its own
 _HELD_BACK_POSES = 40
-_REUSE = 3  # every drawn batch is learnt from about so many times, at different moments
 _WOBBLE = Wobble(smallest=0.6, largest=1.1, shift=0.08, turn=15.0, still=0.1)
 
 
 class Lessons:
-    """Pictures with the right answers: thing, style and background by number."""
+    """Pictures with the right answers: thing, style and background by number.
 
-    def __init__(self, pack: Pack, views: Views, vae: Any | None) -> None:
+    Every drawing is cut out `views_each` times at the start; a lesson lays those on fresh grounds, which costs a tenth of
+    turning and scaling them anew. A twelfth of a lesson went through the autoencoder, as what the base draws does.
+    """
+
+    def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 2048) -> None:
+        """Without `views_each` there is nothing to draw, only what `measure` needs."""
         device = views.device
-        self.pack, self.views, self.vae = pack, views, vae
+        self.pack, self.views = pack, views
         self.things = torch.tensor([pack.place_of[d.slug] for d in pack.drawings], device=device)
         self.styles = torch.tensor([_STYLE_PLACE[d.style] for d in pack.drawings], device=device)
         # The example set's own pictures stay unseen, so that the judge cannot reward a LoRA for copying them.
@@ -58,14 +61,32 @@ class Lessons:
         self.poses = torch.from_numpy(pack.poses).permute(0, 3, 1, 2).contiguous().to(device)
         self.pose_grounds = torch.tensor([BACKGROUND_NAMES.index(g) for g in pack.pose_grounds], device=device)
         self.mascot = len(pack.concepts)  # its number among the things
+        self.softened: tuple[torch.Tensor, ...] | None = None
+        if views_each:
+            chance = torch.Generator(device).manual_seed(1)
+            self.shown = self.learns.repeat(views_each)
+            parts = [views.cut_out(part, chance, _WOBBLE) for part in self.shown.split(64)]
+            self.cut_outs = torch.cat([(part * 255).round().byte() for part in parts])
+            if vae is not None:
+                lessons = [self._through(vae, self._posed(64, chance), chance) for _ in range(through_vae // 64)]
+                self.softened = tuple(torch.cat(column) for column in zip(*lessons, strict=True))
 
     def draw(self, size: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pictures (B, 3, H, W), things (B,), styles (B,), backgrounds (B,); a fiftieth shows the mascot."""
+        pictures, things, styles, grounds = self._posed(size, chance)
+        if self.softened is not None:
+            few = max(1, size // 12)
+            row = torch.randint(len(self.softened[1]), (few,), generator=chance, device=self.views.device)
+            soft = [column[row] for column in self.softened]
+            pictures[-few:], things[-few:], styles[-few:], grounds[-few:] = soft[0].float() / 127.5 - 1, *soft[1:]
+        return self._in_other_light(pictures, chance), things, styles, grounds
+
+    def _posed(self, size: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         device = self.views.device
-        places = self.learns[torch.randint(len(self.learns), (size,), generator=chance, device=device)]
+        rows = torch.randint(len(self.shown), (size,), generator=chance, device=device)
         grounds = self.views.backgrounds(size, chance, white=0.3)
-        pictures = self.views.draw(places, self.views.colours[grounds], chance, _WOBBLE)
-        things, styles = self.things[places], self.styles[places]
+        pictures = on_ground(self.cut_outs[rows].float() / 255, self.views.colours[grounds])
+        things, styles = self.things[self.shown[rows]], self.styles[self.shown[rows]]
         few = max(1, size // 50)
         if len(self.poses) > _HELD_BACK_POSES:
             chosen = torch.randint(len(self.poses) - _HELD_BACK_POSES, (few,), generator=chance, device=device)
@@ -76,19 +97,22 @@ class Lessons:
             )
             pictures[:few] = torch.where(mirrored, posed.flip(3), posed)
             things[:few], styles[:few], grounds[:few] = self.mascot, _NO_STYLE, self.pose_grounds[chosen]
-        return self._as_drawn_by_a_model(pictures, chance), things, styles, grounds
+        return pictures, things, styles, grounds
 
     @torch.no_grad()
-    def _as_drawn_by_a_model(self, pictures: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """A twelfth goes through the autoencoder, a third is blurred, all get a little noise and a change of light."""
+    def _through(self, vae: Any, lesson: tuple[torch.Tensor, ...], chance: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """A lesson whose pictures (as bytes) the autoencoder has encoded, with a little noise, and decoded."""
+        pictures, device = lesson[0], self.views.device
+        with mixed(device):
+            latent = vae.encode(pictures.contiguous(memory_format=layout(device))).latent_dist.mean
+            latent = latent + 0.15 * latent.std() * torch.randn(latent.shape, generator=chance, device=device)
+            decoded = vae.decode(latent).sample.float().clamp(-1, 1)
+        return ((decoded + 1) * 127.5).round().byte(), *lesson[1:]
+
+    @staticmethod
+    def _in_other_light(pictures: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+        """A third is blurred, all get a little noise and a change of light."""
         size, device = len(pictures), pictures.device
-        if self.vae is not None:
-            few = max(1, size // 12)  # as dear as all the rest together when it is a quarter
-            part = pictures[-few:]
-            with mixed(device):
-                latent = self.vae.encode(part.contiguous(memory_format=layout(device))).latent_dist.mean
-                latent = latent + 0.15 * latent.std() * torch.randn(latent.shape, generator=chance, device=device)
-                pictures[-few:] = self.vae.decode(latent).sample.float().clamp(-1, 1)
         smaller = F.interpolate(pictures, scale_factor=0.5, mode="area")
         soft = F.interpolate(smaller, size=pictures.shape[-2:], mode="bilinear", align_corners=False)
         roll = torch.rand(size, 1, 1, 1, generator=chance, device=device)
@@ -127,7 +151,7 @@ def train(
     model = make_judge(shapes, tokenizer).to(where).train()
     loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
     views = Views(pack, where, shapes.pixels)
-    lessons = Lessons(pack, views, _autoencoder(work, where))
+    lessons = Lessons(pack, views, _autoencoder(work, where), views_each=40 if where.type == "cuda" else 12)
     chance = torch.Generator(where).manual_seed(seed + loop.steps)
     words = random.Random(seed + loop.steps)
 
@@ -136,13 +160,10 @@ def train(
 
     fixed = ids([*STYLE_SENTENCES, *(background_sentence(b) for b in BACKGROUND_NAMES)])
     thing_ids = ids(thing_sentences(pack))
-    pool: deque[Any] = deque(maxlen=32)
     for step in loop.run(batch):
         if step % 20 == 0:
             thing_ids = ids(thing_sentences(pack, words))
-        if step % _REUSE == 0 or not pool:  # drawing costs as much as learning
-            pool.append(lessons.draw(batch, chance))
-        pictures, things, styles, grounds = words.choice(pool)
+        pictures, things, styles, grounds = lessons.draw(batch, chance)
         with mixed(where):
             seen = picture_embeddings(model, pictures)
             said = text_embeddings(model, torch.cat([thing_ids, fixed]))

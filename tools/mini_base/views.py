@@ -53,15 +53,16 @@ class Views:
     ) -> torch.Tensor:
         """Views (B, 3, size, size) in -1..1 of the drawings at `places` (B,) on the colours `ground`: (B, 3), or
         (B, 3, size, size) for a ground that is no plain colour."""
+        return on_ground(self.cut_out(places, chance, wobble), ground)
+
+    def cut_out(self, places: torch.Tensor, chance: torch.Generator, wobble: Wobble = Wobble()) -> torch.Tensor:
+        """The same without a ground: (B, 4, size, size) in 0..1, colours premultiplied."""
         rgba = self.pixels[places].float() / 255
         alpha = rgba[:, 3:]
         paint = torch.cat([rgba[:, :3] * alpha, alpha], 1)  # premultiplied: edges keep their colour when resampled
         canvas = [len(places), 4, 2 * self.size, 2 * self.size]  # twice the size, then halved: no jagged edges
         grid = F.affine_grid(self._transforms(places, chance, wobble), canvas, align_corners=False)
-        seen = F.avg_pool2d(F.grid_sample(paint, grid, mode="bilinear", padding_mode="zeros", align_corners=False), 2)
-        if ground.ndim == 2:
-            ground = ground[:, :, None, None]
-        return (seen[:, :3] + ground * (1 - seen[:, 3:])) * 2 - 1
+        return F.avg_pool2d(F.grid_sample(paint, grid, mode="bilinear", padding_mode="zeros", align_corners=False), 2)
 
     def _transforms(self, places: torch.Tensor, chance: torch.Generator, wobble: Wobble) -> torch.Tensor:
         """One 2 x 3 matrix per view, from the view's plane to the drawing's (so scale appears inverted)."""
@@ -79,6 +80,13 @@ class Views:
         cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
         rows = [torch.stack([cos * sign, sin * sign, -dx * sign], 1), torch.stack([-sin, cos, -dy], 1)]
         return torch.stack(rows, 1)
+
+
+def on_ground(cut_out: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
+    """Premultiplied cut-outs (B, 4, H, W) in 0..1 on colours (B, 3) or pictures (B, 3, H, W), in -1..1."""
+    if ground.ndim == 2:
+        ground = ground[:, :, None, None]
+    return (cut_out[:, :3] + ground * (1 - cut_out[:, 3:])) * 2 - 1
 
 
 def to_pictures(batch: torch.Tensor) -> list:
