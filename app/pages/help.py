@@ -10,7 +10,7 @@ from app.services import Ui
 from app.views.sets import thumb
 from app.words import esc
 
-TOPICS = ("what", "fits", "pictures", "captions", "strength", "licences", "stuck")
+TOPICS = ("what", "kinds", "fits", "pictures", "captions", "strength", "several", "licences", "stuck")
 PICTURES = {"strength": "strength", "what": "what"}
 """Topics with a picture the program made: `app/static/help/<name>.png` (or `<name>_ja.png`), where it is there."""
 GOOD = ("0001", "0004", "0009", "0012")

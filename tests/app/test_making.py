@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,12 @@ def test_a_base_takes_a_lora_in_and_gives_it_back(home: Home) -> None:
     new = bake(home, "mini", [lora], "0.5", "Inked", lambda done, of: told.append((done, of)))
     assert told[-1][0] == told[-1][1] > 100 and {file: file.read_bytes() for file in old} == old
     assert bases.find(home, new).path == home.models / "Inked" and new in [base.id for base in bases.list_bases(home)]
+    old_facts, facts = bases.find(home, "mini"), bases.find(home, new)
+    assert (facts.id, facts.title) == ("Inked", "Inked"), "another base, by its own name"
+    for kept in ("family", "licence", "licence_url", "resolution", "guidance", "steps", "sample_prompts"):
+        assert getattr(facts, kept) == getattr(old_facts, kept)
+    made = json.loads((facts.path / "atelier.json").read_text())["made_from"]
+    assert made["base"] == "mini" and [(one["name"], one["unet"]) for one in made["loras"]] == [("Ink", 0.5)]
     assert bake(home, "mini", [lora], "0.5", "Inked") == "Inked_v2", "nothing is overwritten"
     back = Library(home).card(extract(home, "mini", new, "4", "Out of it"))
     assert back.rank == 4 and back.broken is None

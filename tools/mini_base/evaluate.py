@@ -98,6 +98,7 @@ def evaluate(
         "thing_top5": _share(top5),
         "thing_top5_new_combinations": _share(top5[~seen]),
         "style": _share(style),
+        "style_by_word": _by_word(asked, style),
         "background": _share(ground),
         "psnr_db": round(psnr, 2),
         "seeds_apart": round(float(np.mean(apart)), 2),
@@ -115,6 +116,12 @@ def evaluate(
     grid(pictures, 10, out / "evaluation.png", names)
     print(table(figures), flush=True)
     return figures
+
+
+def _by_word(asked: list[Question], hits: np.ndarray) -> dict[str, float]:
+    """The share of hits for each style, by the word that calls it."""
+    styles = np.array([q.style for q in asked])
+    return {STYLES[k].words: _share(hits[styles == k]) for k in sorted(set(styles.tolist()))}
 
 
 def _array(picture: Any) -> np.ndarray:
@@ -143,6 +150,7 @@ def table(figures: dict[str, Any]) -> str:
         ("thing, among five", figures["thing_top5"], 0.85),
         ("thing, among five, combinations never seen", figures["thing_top5_new_combinations"], 0.85),
         ("style", figures["style"], 0.90),
+        *((f"style: {word}", share, 0.90) for word, share in figures.get("style_by_word", {}).items()),
         ("background colour (corner pixels)", figures["background"], 0.90),
     ]
     lines = [f"| {figures['prompts']} prompts | reached | aimed at |", "|---|---|---|"]

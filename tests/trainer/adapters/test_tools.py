@@ -281,6 +281,10 @@ def test_every_layer_of_a_single_file_is_found_and_baked_in_place(tmp_path: Path
     attention = ("unet", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k")
     cross = Layer.lora(np.zeros((1, {"sd1": 768, "sd2": 1024, "sdxl": 2048}[family]), "f4"), np.zeros((1280, 1), "f4"), 1)
     lora = lora_file.write(tmp_path / "a.safetensors", {place: change, attention: cross}, {}, "fp32", family)
-    after = BaseWeights(facts(path=bake(base, [Use(lora)], tmp_path / "new.safetensors"), layout="file", family=family))
+    new = bake(base, [Use(lora)], tmp_path / "new.safetensors")
+    after = BaseWeights(facts(path=new, layout="file", family=family))
     for spot in layers:
         assert np.array_equal(after.read(spot), weights.read(spot) + (0.5 if spot == place else 0))
+    said = read_header(new, metadata_limit=2**20).metadata
+    assert said["modelspec.title"] == "new" and said["modelspec.license"] == base.licence
+    assert json.loads(said["atelier.tool"])["loras"][0]["name"] == "a" and "sshs_model_hash" not in said

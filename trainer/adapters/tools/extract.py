@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from trainer import files, hub
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.fold import Use
@@ -15,7 +17,7 @@ from trainer.adapters.header import Header, encode_header
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.tools.base_weights import BaseWeights, Spot
-from trainer.adapters.tools.provenance import made_of_bases
+from trainer.adapters.tools.provenance import baked, baked_file, made_of_bases, without_hashes
 from trainer.adapters.tools.reduce import reduced
 from trainer.adapters.weights import normalise, to_float32
 from trainer.base_facts import BaseFacts
@@ -60,7 +62,7 @@ def extract(
 def bake(base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda done, of: None) -> Path:
     """A new base with `uses` inside at their strengths, in the old one's layout and number formats; returns `out`.
 
-    The old base is only read. A folder gives a folder, a file a file.
+    The old base is only read. A folder gives a folder, a file a file; both say what they were made from, and their licences.
     """
     weights = BaseWeights(base)
     if weights.facts.layout == "file":
@@ -89,8 +91,13 @@ def bake(base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda do
     if not changed:
         raise Problem("lora_no_match", name=", ".join(use.path.stem for use in uses))
     partial = out.with_name(f".{out.name}.part")
+    given = [(use, lora.metadata) for use, lora in read]
     try:
-        _write(weights, changed, partial)
+        if weights.facts.layout == "file":
+            ((root, header),) = weights.headers.items()
+            _rewrite(root, header, changed, partial, baked_file(base, header.metadata, given, out.stem))
+        else:
+            _write_folder(weights, changed, partial, baked(base, given, out.name))
         partial.rename(out)
     finally:
         if partial.is_dir():
@@ -99,26 +106,24 @@ def bake(base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda do
     return out
 
 
-def _write(weights: BaseWeights, changed: dict[Spot, np.ndarray], partial: Path) -> None:
+def _write_folder(weights: BaseWeights, changed: dict[Spot, np.ndarray], partial: Path, told: dict[str, Any]) -> None:
     root = weights.facts.path
     assert root is not None
-    if weights.facts.layout == "file":
-        _rewrite(root, weights.headers[root], changed, partial)
-        return
-    skip = {str(file) for file in weights.headers}
+    skip = {str(file) for file in weights.headers} | {str(root / hub.STAMP)}  # it is no longer what the hub gave
     shutil.copytree(root, partial, ignore=lambda folder, names: [n for n in names if str(Path(folder) / n) in skip])
-    (partial / "atelier.json").unlink(missing_ok=True)  # another base must not go by the old one's name
+    files.write_json(partial / "atelier.json", told)
     for file, header in weights.headers.items():
-        _rewrite(file, header, changed, partial / file.relative_to(root))
+        _rewrite(file, header, changed, partial / file.relative_to(root), without_hashes(header.metadata))
 
 
-def _rewrite(source: Path, header: Header, changed: dict[Spot, np.ndarray], target: Path) -> None:
-    """The same file with some tensors changed, one tensor at a time."""
+def _rewrite(
+    source: Path, header: Header, changed: dict[Spot, np.ndarray], target: Path, facts: Mapping[str, str]
+) -> None:
+    """The same file with some tensors changed, one tensor at a time, and with `facts` as its metadata."""
     by_key: dict[str, list[tuple[Spot, np.ndarray]]] = {}
     for spot, array in changed.items():
         if spot.file == source:
             by_key.setdefault(spot.key, []).append((spot, array))
-    facts = {key: value for key, value in header.metadata.items() if not key.startswith(("sshs_", "modelspec.hash"))}
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(source, "rb") as old, open(target, "wb") as new:
         new.write(encode_header(facts, header.tensors))

@@ -1,4 +1,4 @@
-"""What a file made of files says about itself: its base, where it comes from, under which conditions. For the tools."""
+"""What a file or a base made of files says about itself: where it comes from, under which conditions. For the tools."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 from trainer import files
 from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
+from trainer.base_facts import BaseFacts
+from trainer.licences import UNKNOWN
 
 _BASE = (
     "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_clip_skip",
@@ -31,15 +33,12 @@ def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> 
         told = {key: first[key] for key in _BASE if first.get(key)}
     ranks = Counter(layer.rank for layer in layers.values())
     dim = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-    sources = [
-        {"name": use.path.stem, "hash": said.get("sshs_model_hash", ""), "unet": use.unet, "text_encoder": use.text_encoder}
-        for use, said in given
-    ]  # fmt: skip
+    sources = _sources(given)
     told |= {
         "ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": dim, "ss_network_args": "{}",
         "ss_output_name": files.safe_name(name, "lora"), "modelspec.title": name,
         "modelspec.merged_from": ", ".join(source["name"] for source in sources),
-        "modelspec.date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "modelspec.date": _now(),
         "atelier.tool": json.dumps({"tool": tool, "from": sources}, ensure_ascii=False),
     }  # fmt: skip
     if any(layer.kind == "dora" for layer in layers.values()):
@@ -50,6 +49,17 @@ def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> 
             "modelspec.license": _joined(given, "modelspec.license", "; "),
         }
     return {key: value for key, value in told.items() if value != ""}
+
+
+def _sources(given: Given) -> list[dict[str, Any]]:
+    return [
+        {"name": use.path.stem, "hash": said.get("sshs_model_hash", ""), "unet": use.unet, "text_encoder": use.text_encoder}
+        for use, said in given
+    ]  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _joined(given: Given, key: str, sign: str) -> str:
@@ -66,3 +76,33 @@ def made_of_bases(base: Path, tuned: Path, family: str, layers: Mapping[Any, Lay
         "modelspec.implementation": "diffusers",
     }  # fmt: skip
     return told_by("extract", [(Use(tuned), said)], layers, name)
+
+
+def baked(base: BaseFacts, given: Given, name: str) -> dict[str, Any]:
+    """The `atelier.json` of a base folder with LoRAs inside: the old base's facts and licence under its own name, and what
+    went into it, each with its licence."""
+    told = [source | {"licence": said.get("modelspec.license", ""), "trigger": said.get("modelspec.trigger_phrase", "")}
+            for source, (_, said) in zip(_sources(given), given, strict=True)]
+    return {
+        "id": name, "title": {"en": name, "ja": name}, "family": base.family, "licence": base.licence,
+        "licence_url": base.licence_url, "native_resolution": base.resolution, "guidance": base.guidance, "steps": base.steps,
+        "sample_prompts": list(base.sample_prompts), "date": _now(),
+        "made_from": {"base": base.id, "revision": base.revision, "loras": told},
+    }  # fmt: skip
+
+
+def baked_file(base: BaseFacts, old: Mapping[str, str], given: Given, name: str) -> dict[str, str]:
+    """The metadata of a single-file base with LoRAs inside: the old one's, without its hashes, under its own name."""
+    kept, facts = without_hashes(old), baked(base, given, name)
+    if base.licence_facts is not UNKNOWN:  # a file's name may be all that told its licence, and the name is new
+        kept["modelspec.license"] = base.licence
+    return kept | {
+        "modelspec.title": name, "modelspec.date": facts["date"],
+        "modelspec.merged_from": ", ".join([base.id, *(use.path.stem for use, _ in given)]),
+        "atelier.tool": json.dumps({"tool": "bake"} | facts["made_from"], ensure_ascii=False),
+    }  # fmt: skip
+
+
+def without_hashes(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The same without what is only true of the old weights."""
+    return {key: value for key, value in metadata.items() if not key.startswith(("sshs_", "modelspec.hash"))}
