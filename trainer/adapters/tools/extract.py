@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ def _write_folder(weights: BaseWeights, changed: dict[Spot, np.ndarray], partial
 
 
 def _rewrite(
-    source: Path, header: Header, changed: dict[Spot, np.ndarray], target: Path, facts: Mapping[str, str]
+    source: Path, header: Header, changed: dict[Spot, np.ndarray], target: Path, facts: dict[str, str]
 ) -> None:
     """The same file with some tensors changed, one tensor at a time, and with `facts` as its metadata."""
     by_key: dict[str, list[tuple[Spot, np.ndarray]]] = {}
