@@ -100,7 +100,8 @@ def _training(work: Path) -> str:
 def _sources() -> str:
     rows = []
     for s in STYLES:
-        use = s.words if s.taught else f"{s.words} (judge only)"
+        made = f", made of the drawings by `{s.look}` in `looks.py`" if s.look else ""
+        use = s.words + made + ("" if s.taught else " (judge only)")
         rows.append(f"| {s.credit} | `{s.package.name}` {s.package.version} | {s.licence} | {use} |")
     return "\n".join(rows)
 
