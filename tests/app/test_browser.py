@@ -45,9 +45,12 @@ def test_a_dropped_zip_is_shown_with_its_findings(page: Page, live_server, zippe
     drop(page, live_server, lang, zipped)
     assert page.locator(".s-sheet li").count() == 16
     page.locator(".s-findings li, .s-fine").first.wait_for()
-    page.wait_for_function(
-        "[...document.querySelectorAll('.s-sheet img')].every(i => i.complete && i.naturalWidth > 50)"
-    )
+    drawn = "[...document.querySelectorAll('.s-sheet img')].every(i => i.complete && i.naturalWidth > 50)"
+    for _ in range(150):  # not wait_for_function: it evaluates a string in the page, which the page forbids
+        if page.evaluate(drawn):
+            break
+        page.wait_for_timeout(100)
+    assert page.evaluate(drawn)
     assert page.locator("html").get_attribute("lang") == lang
     assert page.title() == f"{t('nav.train', language=lang)} · LoRA Atelier"
 

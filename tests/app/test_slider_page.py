@@ -50,7 +50,7 @@ def test_a_slider_is_started_from_words_without_a_picture(
     expect(page.locator("#field-slider-target")).to_contain_text(t("problems.slider_words", language=lang))
     for name, said in WORDS.items():
         page.locator(f"#field-slider-{name} input, #field-slider-{name} textarea").fill(said)
-    page.wait_for_function("!document.querySelector('#field-slider-target [role=alert]')")
+    expect(page.locator("#field-slider-target [role=alert]")).to_have_count(0)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.locator("#train-start").click()
     page.wait_for_url("**/runs?run=r1")
