@@ -41,8 +41,8 @@ _WOBBLE = Wobble(smallest=0.6, largest=1.1, shift=0.08, turn=15.0, still=0.1)
 class Lessons:
     """Pictures with the right answers: thing, style and background by number.
 
-    Every drawing is cut out `views_each` times at the start; a lesson lays those on fresh grounds, which costs a tenth of
-    turning and scaling them anew. A twelfth of a lesson went through the autoencoder, as what the base draws does.
+    Every drawing is cut out `views_each` times at the start; a lesson lays those on fresh grounds, so that no step
+    waits for turning and scaling. A twelfth of a lesson went through the autoencoder, as what the base draws does.
     """
 
     def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 2048) -> None:
