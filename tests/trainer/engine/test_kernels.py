@@ -91,3 +91,19 @@ def test_a_layer_with_dropout_keeps_pefts_own_forward():
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q"], lora_dropout=0.5), holder)
     kernels._quicken_lora(holder["to_q"])
     assert "forward" not in vars(holder["to_q"])
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch comes without MKL here")
+def test_a_product_of_one_row_is_the_same_bytes_each_time():
+    """The gradient of a convolution of rank 1: two threads of MKL, left to themselves, add its parts in changing order."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 1, 32, 32, generator=generator), torch.randn(32, 1, 1, 1, generator=generator)
+    wanted = torch.randn(1, 32, 32, 32, generator=generator)
+
+    def gradient() -> bytes:
+        found, *_ = torch.ops.aten.convolution_backward(
+            wanted.clone(), x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False])
+        return found.numpy().tobytes()
+
+    assert torch.get_num_threads() == 2
+    assert len({gradient() for _ in range(3000)}) == 1
