@@ -36,11 +36,14 @@ def main(argv: list[str]) -> int:
 
 
 def _keep(results: list[dict[str, Any]], folder: Path) -> None:
-    """The newest result as JSON, and the table of all so far."""
+    """The newest result as JSON, and the table of all that is in the folder and all that was asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     if "skipped" not in results[-1]:
         files.write_json(folder / f"{results[-1]['case']}.json", results[-1])
-    files.write_bytes(folder / "table.md", table(results).encode())
+    known = {told["case"]: told for told in results}
+    known |= {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    shown = [known[each.name] for each in CASES if each.name in known]
+    files.write_bytes(folder / "table.md", (table(shown) + "\n").encode())
 
 
 def _there(wanted: Case) -> bool:
@@ -101,12 +104,16 @@ def table(results: list[dict[str, Any]]) -> str:
             rows.append((r["case"], f"**not measured**: {r['skipped']}", *[""] * (len(head) - 2)))
             continue
         rows.append((
-            r["case"], f"{r['ours']:.2f}", _or_dash(r["reference"], "{:.2f}"), r["unit"], _or_dash(r["ratio"], "{:.2f}"),
+            r["case"], _figure(r["ours"]), _figure(r["reference"]), r["unit"], _or_dash(r["ratio"], "{:.2f}"),
             _or_dash(r["share_of_limit"], "{:.0%}"), f"{r['peak_bytes'] / 2**20:.0f}",
             _or_dash(r.get("peak_process_bytes") and r["peak_process_bytes"] / 2**20, "{:.0f}"),
             _or_dash(r.get("first_step_seconds"), "{:.1f}"), _or_dash(r.get("losses_equal"), "{}"),
         ))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _figure(value: float | None) -> str:
+    return _or_dash(value, "{:.2f}" if value is None or value >= 0.1 else "{:.2g}")
 
 
 def _or_dash(value: Any, form: str) -> str:

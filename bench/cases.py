@@ -64,10 +64,10 @@ def _rungs(base: Literal["sd1", "sdxl"], reads: bool) -> list[Case]:
 
 
 CASES = (
-    Case("mini-cpu-b1", batch=1),
-    Case("mini-cpu-b4", batch=4),
-    Case("mini-cpu-b4-bf16", batch=4, dtype="bf16"),
-    Case("sd15-cpu-b1", base="sd1", batch=1, resolution=256, rounds=2, steps=1),
+    Case("mini-cpu-b1", batch=1, rounds=8, steps=10),
+    Case("mini-cpu-b4", batch=4, rounds=8, steps=10),
+    Case("mini-cpu-b4-bf16", batch=4, dtype="bf16", rounds=8, steps=10),
+    Case("sd15-cpu-b1", base="sd1", batch=1, resolution=256, rounds=4, steps=2),
     Case("start-up", kind="startup", rounds=3),
     Case("preview", kind="preview", rounds=15),
     Case("prepare", kind="prepare"),

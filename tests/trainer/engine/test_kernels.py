@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+
 import pytest
 import torch
 from torch.nn import functional
@@ -91,6 +94,19 @@ def test_a_layer_with_dropout_keeps_pefts_own_forward():
     inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q"], lora_dropout=0.5), holder)
     kernels._quicken_lora(holder["to_q"])
     assert "forward" not in vars(holder["to_q"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_a_step_frees_is_there_for_the_next_without_new_pages(bench):
+    prepared(bench, True)
+
+    def pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MB
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages()
+    assert sorted(pages() for _ in range(9))[4] < 10
 
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch comes without MKL here")
