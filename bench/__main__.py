@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases import CASES, HERE, ON_GPU, Case, case
+from bench.plots import plot
 from trainer import files
 from trainer.problem import Problem
 from trainer.texts import t
@@ -36,12 +37,15 @@ def main(argv: list[str]) -> int:
 
 
 def _keep(results: list[dict[str, Any]], folder: Path) -> None:
-    """The newest result as JSON, and the table of all that is in the folder and all that was asked for."""
+    """The newest result as JSON, with a plot where it has one; the table of all in the folder and all that was asked for."""
     folder.mkdir(parents=True, exist_ok=True)
     if "skipped" not in results[-1]:
         files.write_json(folder / f"{results[-1]['case']}.json", results[-1])
+        drawn = plot(results[-1])
+        if drawn:
+            files.write_bytes(folder / f"{results[-1]['case']}.svg", drawn.encode())
     known = {told["case"]: told for told in results}
-    known |= {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    known |= {told["case"]: told for told in (json.loads(path.read_text()) for path in folder.glob("*.json"))}
     shown = [known[each.name] for each in CASES if each.name in known]
     files.write_bytes(folder / "table.md", (table(shown) + "\n").encode())
 

@@ -14,8 +14,11 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Before torch is first imported: several processes share the cores here, so threads that wait must not spin long.
+# Before torch is first imported: several processes share the cores here, so threads that wait must not spin long, and where
+# the tests themselves run side by side, each and what it starts takes one thread.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Started in the background by a script, Ctrl-C is ignored and stays so in everything the tests start; they ask for it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -46,8 +46,10 @@ def can_install() -> bool:
 
 
 def pytest_arguments(given: list[str]) -> list[str]:
-    """What pytest is started with: everything, slow tests too. Finds or installs a browser; without one the browser
-    tests are left out and that is said, except in a CI run, where it is a failure."""
+    """What pytest is started with: everything, slow tests too, in as many processes as there are cores, at most four, where
+    nothing is chosen. Finds or installs a browser; without one the browser tests are left out and that is said, except in a
+    CI run, where it is a failure."""
+    given = given or ["-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile"]
     browser = find_browser()
     lacking = japanese_fonts() is False or (browser is None and not os.environ.get("CHROMIUM"))
     if lacking and can_install():

@@ -42,6 +42,7 @@ def start(home: Path, port: int) -> subprocess.Popen[bytes]:
             time.sleep(0.3)
 
 
+@pytest.mark.slow
 def test_an_open_page_catches_up_after_the_server_was_killed(chromium: Browser, tmp_path: Path) -> None:
     home = Home.find(tmp_path).create()
     id_ = studio.run(home, "Survivor", "stopped", 20, 40)

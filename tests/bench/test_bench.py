@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -98,12 +99,14 @@ def test_without_a_gpu_its_cases_are_listed_as_not_measured(capsys, tmp_path):
     assert not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_path):
     def measure(wanted):
         if wanted.name == "preview":
             raise MemoryError
         return {"case": wanted.name, "ours": 1.0, "reference": None, "unit": "1/s", "ratio": None, "share_of_limit": None,
-                "peak_bytes": 0}
+                "peak_bytes": 0, "steps": 1000, "resident_megabytes_by_tenth": [200.0] * 9 + [250.0],
+                "step_milliseconds_by_pictures": {"10": 20.0, "10000": 10.0}}
 
     monkeypatch.setattr(command, "_measure", measure)
     with pytest.raises(MemoryError):
@@ -112,6 +115,14 @@ def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_
     command.main(["--case", "growth", "--out", str(tmp_path / "kept")])
     names = [row.split(" | ")[0] for row in (tmp_path / "kept" / "table.md").read_text().splitlines()[2:]]
     assert names == ["| growth", "| steady"]  # of both sittings, as the cases stand
+    heights = {}
+    for name in ("growth", "steady"):
+        drawn = ElementTree.parse(tmp_path / "kept" / f"{name}.svg").getroot()
+        heights[name] = [float(point.split(",")[1]) for point in drawn.find("{*}polyline").attrib["points"].split()]
+        assert len(drawn.findall("{*}text")) == 1 + 2 * len(heights[name])
+    (slow, quick), floor = heights["growth"], 240 - 44
+    assert (floor - slow) == pytest.approx(2 * (floor - quick), abs=0.2)  # from nought
+    assert len(set(heights["steady"][:9])) == 1 and heights["steady"][9] < heights["steady"][8]
 
 
 def test_a_rung_stands_beside_what_the_ladder_computes():
@@ -130,6 +141,7 @@ def test_a_start_is_measured_from_nothing_to_the_first_step():
     assert told["first_step_seconds"] == pytest.approx(1 / told["ours"]) and told["peak_process_bytes"] > 2e8
 
 
+@pytest.mark.slow
 def test_growth_is_told_as_json_and_choosing_a_batch_stays_as_quick(capsys, tmp_path):
     assert main(["bench", "--case", "growth", "--json", "--out", str(tmp_path)]) == 0
     told = json.loads(capsys.readouterr().out)

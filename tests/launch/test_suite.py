@@ -49,6 +49,15 @@ def test_a_browser_that_is_there_is_handed_to_the_tests(bare: Path, how: str, mo
     assert os.environ["CHROMIUM"] == str(browser)
 
 
+def test_the_whole_suite_runs_in_as_many_processes_as_there_are_cores_up_to_four(bare: Path, monkeypatch: pytest.MonkeyPatch):
+    browser = bare / "google-chrome"
+    browser.write_text("#!/bin/sh\n")
+    browser.chmod(0o755)
+    for cores, processes in ((1, "1"), (2, "2"), (64, "4"), (None, "1")):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert suite.pytest_arguments([]) == ["-n", processes, "--dist", "loadfile"]
+
+
 def test_the_test_command_installs_what_the_tests_need_and_passes_its_words_on(
     installed: Project, index: Index, tmp_path: Path
 ) -> None:

@@ -228,6 +228,7 @@ def test_a_sitting_goes_through_the_stages_and_says_when_more_is_needed(work: Pa
     assert not is_done(asked.work, "ldm", 2.0)
 
 
+@pytest.mark.slow
 def test_one_command_works_for_some_minutes_and_hands_back_small_files(work: Path, tmp_path: Path) -> None:
     from tools.mini_base.__main__ import main
 

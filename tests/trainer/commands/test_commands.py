@@ -30,10 +30,10 @@ def trainer(home: Path, *words: str, timeout: int = 600) -> subprocess.Completed
 @pytest.mark.slow
 def test_demo_leaves_what_it_promises(tmp_path):
     out = tmp_path / "out"
-    done = trainer(tmp_path / "home", "demo", "--out", str(out), "run.steps=60", "run.batch_size=2")
+    done = trainer(tmp_path / "home", "demo", "--out", str(out), "run.steps=30", "run.batch_size=2")
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
-    assert result["base"] == "mini" and result["steps"] == 60 and result["seconds"] > 0
+    assert result["base"] == "mini" and result["steps"] == 30 and result["seconds"] > 0
     assert result["strengths"] == [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
     difference = [result["mean_abs_diff_to_base"][f"{s:.2f}"] for s in result["strengths"]]
     assert difference[0] == 0 and difference[1] < difference[2] < difference[3] < difference[4]

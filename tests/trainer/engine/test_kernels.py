@@ -121,5 +121,8 @@ def test_a_product_of_one_row_is_the_same_bytes_each_time():
             wanted.clone(), x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False])
         return found.numpy().tobytes()
 
-    assert torch.get_num_threads() == 2
-    assert len({gradient() for _ in range(3000)}) == 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    found = {gradient() for _ in range(3000)}
+    torch.set_num_threads(threads)
+    assert len(found) == 1

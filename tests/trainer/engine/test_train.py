@@ -55,6 +55,7 @@ def test_the_same_name_twice_overwrites_nothing(bench):
     assert second.name == "blob_v2.safetensors" and first.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_learning_lowers_the_loss_on_the_pictures(bench):
     bench.train(bench.config("run.steps=40", "run.batch_size=4"))
     losses = bench.losses()
@@ -68,6 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bench):
     assert one == two != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
 def test_stopped_and_resumed_equals_straight(bench, optimizer):
     words = (f"optimizer.name={optimizer}", "run.steps=20", "run.accumulation=2", "images.flip=true")
@@ -89,6 +91,7 @@ def test_stopped_and_resumed_equals_straight(bench, optimizer):
     assert tensors(resumed) == straight
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_straight(bench, tmp_path):
     options = ("run.steps=20", "save.every=5")
     straight = tensors(bench.train(bench.config(*options), "straight"))
@@ -97,7 +100,7 @@ def test_killed_and_resumed_equals_straight(bench, tmp_path):
     files_config = tmp_path / "config.json"
     files_config.write_text(bench.config(*options).model_dump_json())
     script = (
-        "import json,sys;from pathlib import Path;import torch;torch.set_num_threads(2);"
+        f"import json,sys;from pathlib import Path;import torch;torch.set_num_threads({torch.get_num_threads()});"
         "from trainer.config.load import build;from trainer.engine.train import train;"
         "from trainer.engine.control import Control;from trainer.home import Home;from trainer.run_dir import RunDir;"
         "from trainer.events import EventLog;c,r,h=sys.argv[1:];run=RunDir(Path(r));log=EventLog(run.events);"
