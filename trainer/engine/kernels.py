@@ -16,6 +16,7 @@ from typing import Any, cast
 import psutil
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import Conv2d as LoraConvolution
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.autograd import Function
 from torch.nn import functional
@@ -144,24 +145,29 @@ def _quicken_linear(module: torch.nn.Linear) -> None:
     module.forward = forward
 
 
-def _quicken_lora(layer: LoraLayer) -> None:
-    """The plain LoRA layer of PEFT in one function; every other kind of adapter keeps PEFT's own."""
-    if type(layer) is not LoraLinear or type(layer.base_layer) is not torch.nn.Linear or len(layer.lora_A) != 1:
+def _quicken_lora(layer: Any) -> None:
+    """The plain LoRA layers of PEFT in one function each; every other kind of adapter keeps PEFT's own."""
+    linear = type(layer) is LoraLinear and type(layer.base_layer) is torch.nn.Linear and not layer.fan_in_fan_out
+    convolution = type(layer) is LoraConvolution and type(layer.base_layer) is torch.nn.Conv2d
+    if not (linear or convolution) or len(layer.lora_A) != 1:
         return
     (name,) = layer.lora_A
-    hooked = layer.lora_A[name]._forward_hooks or layer.lora_B[name]._forward_hooks  # dropouts of the rank sit there
-    if hooked or layer.lora_variant or layer.lora_bias[name] or layer.fan_in_fan_out:
+    a: Any = layer.lora_A[name]
+    b: Any = layer.lora_B[name]
+    if a._forward_hooks or b._forward_hooks or layer.lora_variant or layer.lora_bias[name]:  # rank dropouts are hooks
         return
-    if not isinstance(layer.lora_dropout[name], torch.nn.Identity):
+    if not isinstance(layer.lora_dropout[name], torch.nn.Identity) or (convolution and not _plain(a)):
         return
     theirs: Callable[..., torch.Tensor] = layer.forward
-    base = cast(torch.nn.Linear, layer.base_layer)
+    base: Any = layer.base_layer
 
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if layer.disable_adapters or layer.merged or not _applies(x):
             return theirs(x, *args, **kwargs)
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        return cast(torch.Tensor, _Lora.apply(x, base.weight, base.bias, a, b, layer.scaling[name]))
+        scale = layer.scaling[name]
+        if linear:
+            return cast(torch.Tensor, _Lora.apply(x, base.weight, base.bias, a.weight, b.weight, scale))
+        return cast(torch.Tensor, _LoraConvolution.apply(base(x), x, a.weight, b.weight, a.stride, a.padding, scale))
 
     layer.forward = forward
 
@@ -217,9 +223,41 @@ def _convolve(
     return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, pad, stride, [1, 1], 1, "none", [], "").contiguous()
 
 
-def _simple(module: torch.nn.Conv2d) -> bool:
+class _LoraConvolution(Function):
+    """y + s·B·(x * A), y `[n, out, h, w]` of the frozen layer, A a convolution to rank r, B `[out, r, 1, 1]`: B is a product of
+    matrices, added where y lies."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, stride: list[int], padding: list[int],
+        scale: float,
+    ) -> torch.Tensor:
+        inner = functional.conv2d(x, a, None, stride, padding).flatten(2)
+        ctx.save_for_backward(x, inner, a, b)
+        ctx.stride, ctx.padding, ctx.scale = stride, padding, scale
+        ctx.mark_dirty(y)
+        y.view(*y.shape[:2], -1).baddbmm_(b.flatten(1).expand(len(x), -1, -1), inner, alpha=scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        """dB = s·Σ g·(x * A)ᵀ; with h = s·Bᵀ·g, dA and dx are those of x * A by h."""
+        x, inner, a, b = ctx.saved_tensors
+        g = grads[0].flatten(2)
+        db = torch.bmm(g, inner.transpose(1, 2)).sum(0).mul_(ctx.scale).view_as(b)
+        h = torch.bmm(b.flatten(1).t().expand(len(g), -1, -1), g).mul_(ctx.scale).view(len(g), -1, *grads[0].shape[2:])
+        dx, da, _ = torch.ops.aten.convolution_backward(
+            h, x, a, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [ctx.needs_input_grad[1], True, False])
+        return grads[0], dx, da, db, None, None, None
+
+
+def _plain(module: torch.nn.Conv2d) -> bool:
     return (module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
-            and isinstance(module.padding, tuple) and not module.weight.requires_grad)
+            and isinstance(module.padding, tuple))
+
+
+def _simple(module: torch.nn.Conv2d) -> bool:
+    return _plain(module) and not module.weight.requires_grad
 
 
 def _quicken_convolution(module: torch.nn.Conv2d) -> None:

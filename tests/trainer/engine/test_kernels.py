@@ -7,6 +7,7 @@ import resource
 
 import pytest
 import torch
+from peft.tuners.lora.layer import Conv2d as LoraConvolution
 from torch.nn import functional
 
 from trainer.engine import kernels
@@ -42,11 +43,14 @@ def looked(parts, adapter):
 
 @pytest.mark.parametrize("large", [2**22, 0])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_predictions_and_gradients_are_torchs_own_up_to_rounding(bench, monkeypatch, large, checkpointing):
+@pytest.mark.parametrize("words", [(), ("lora.targets=all", "lora.conv_rank=3")], ids=["attention", "convolutions too"])
+def test_predictions_and_gradients_are_torchs_own_up_to_rounding(bench, monkeypatch, large, checkpointing, words):
     monkeypatch.setattr(kernels, "LARGE", large)
     results = []
     for quick in (False, True):
-        parts, adapter = prepared(bench, quick)
+        parts, adapter = prepared(bench, quick, *words)
+        convolutions = [layer for layer in parts.unet.modules() if isinstance(layer, LoraConvolution)]
+        assert bool(convolutions) == bool(words) and all(("forward" in vars(layer)) is quick for layer in convolutions)
         if checkpointing:
             checkpoint_gradients(parts)
         results.append(looked(parts, adapter))
