@@ -51,8 +51,11 @@ def _case(base: str, i: int) -> tuple[str, ...]:
     return base, list(KINDS)[i % 12], OPTIMIZERS[(i * 5 + 1) % 12], SCHEDULES[i % 6], str(i % 3), PRESETS[i % 3]
 
 
-EVERY_STRATEGY = [_case(two[i % 2], i) for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(12)]
-"""On each family everything there is, on its two predictions in turn."""
+EVERY_STRATEGY = [
+    pytest.param(_case(two[i % 2], i), marks=() if "sd1" in two else pytest.mark.slow)
+    for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(12)
+]
+"""On each family everything there is, on its two predictions in turn; the later families are slow together."""
 
 
 @pytest.fixture(scope="module")
