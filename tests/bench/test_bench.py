@@ -99,7 +99,6 @@ def test_without_a_gpu_its_cases_are_listed_as_not_measured(capsys, tmp_path):
     assert not list(tmp_path.glob("*.json"))
 
 
-@pytest.mark.slow
 def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_path):
     def measure(wanted):
         if wanted.name == "preview":

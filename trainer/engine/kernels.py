@@ -3,7 +3,8 @@
 torch computes fp32 products with MKL and packs a convolution's weights anew at every call. oneDNN, which torch brings along
 as well, is quicker at the first and can keep packed what never changes: the frozen weights, also as the backward pass needs
 them. The same sums in fp32, rounded elsewhere. Only while gradients are recorded: pictures are drawn by torch's own path, so
-that strength 0 stays what any diffusers pipeline draws. Figures in docs/performance.md.
+that strength 0 stays what any diffusers pipeline draws. The memory of a step is kept for the next one. Figures in
+docs/performance.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 
 import pytest
 import torch
@@ -102,6 +101,8 @@ def test_a_layer_with_dropout_keeps_pefts_own_forward():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_what_a_step_frees_is_there_for_the_next_without_new_pages(bench):
+    import resource  # Unix alone has it
+
     prepared(bench, True)
 
     def pages() -> int:
