@@ -19,10 +19,13 @@ def main(argv: list[str]) -> int:
     """Measure the cases named, or those that suit any machine."""
     words = argparse.ArgumentParser(prog="launch.py bench", description=t("commands.bench.about"))
     words.add_argument("--case", action="append", help=t("commands.bench.case", cases=", ".join(c.name for c in CASES)))
+    words.add_argument("--profile", metavar="CASE", help=t("commands.bench.profile"))
     words.add_argument("--gpu", action="store_true", help=t("commands.bench.gpu"))
     words.add_argument("--json", action="store_true", help=t("commands.bench.json"))
     words.add_argument("--out", type=Path, help=t("commands.bench.out"))
     given = words.parse_args(argv)
+    if given.profile:
+        return _profile(case(given.profile), given.json, given.out)
     wanted = [case(name) for name in given.case or (ON_GPU if given.gpu else HERE)]
     results: list[dict[str, Any]] = []
     for each in wanted:  # each is kept as soon as it is there: a list of cases can take an hour
@@ -34,6 +37,23 @@ def main(argv: list[str]) -> int:
     else:
         print(table(results))
     return 2 if any("skipped" in result for result in results) else 0
+
+
+def _profile(wanted: Case, as_json: bool, folder: Path | None) -> int:
+    """Where a step's time goes, of a case that trains; with a folder, as a table in it."""
+    from bench import profile, training
+
+    if wanted.kind != "train":
+        raise Problem("bench_no_profile", case=wanted.name, cases=", ".join(c.name for c in CASES if c.kind == "train"))
+    if not _there(wanted):
+        raise Problem("bench_no_gpu", case=wanted.name)
+    told = training.profiled(wanted)
+    shown = profile.table(wanted, told)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(folder / f"{wanted.name}-profile.md", (shown + "\n").encode())
+    print(json.dumps({"case": wanted.name, "machine": machine(wanted)} | told) if as_json else shown)
+    return 0
 
 
 def _keep(results: list[dict[str, Any]], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """One side of a training case in a process of its own, so that memory and threads are its own too: `python -m bench.side`.
 
-Reads lines (`round`, `facts`, `most`) and answers each with one line of JSON.
+Reads lines (`round`, `facts`, `most`, `profile`) and answers each with one line of JSON.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def main(side: str, name: str) -> None:
         elif line.strip() == "most":
             trainer.draw()  # pyright: ignore
             _say(_peaks(case.device) | {"card_bytes": _card(case.device)})
+        elif line.strip() == "profile":
+            from bench.profile import take
+
+            _say(take(trainer, case))
         else:
             facts = {"losses": trainer.losses(), **_peaks(case.device)}
             _say(facts | ({"flops": trainer.flops()} if side == "reference" else {}))  # pyright: ignore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,8 @@ class Side:
 
     def __init__(self, which: str, case: Case) -> None:
         words = [sys.executable, "-m", "bench.side", which, case.name]
-        self.child = subprocess.Popen(words, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        quiet = os.environ | {"KINETO_LOG_LEVEL": "6"}  # the profiler tells when it starts
+        self.child = subprocess.Popen(words, cwd=PROJECT, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.first = self._answer()["first"]
 
     def ask(self, what: str) -> dict[str, Any]:
@@ -91,6 +93,16 @@ def figures(
         "losses_equal": apart <= TOLERANCE[case.dtype], "losses_apart": apart, "tolerance": TOLERANCE[case.dtype],
         "steps_compared": len(pairs), "dtype": case.dtype, "batch": case.batch, "resolution": case.resolution,
     }
+
+
+def profiled(case: Case) -> dict[str, dict[str, Any]]:
+    """What `bench.profile.take` tells of both sides, each alone on the machine."""
+    told = {}
+    for name in ("ours", "reference"):
+        side = Side(name, case)
+        told[name] = side.ask("profile")
+        side.end()
+    return told
 
 
 def rung(case: Case) -> dict[str, Any]:

@@ -124,6 +124,51 @@ def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_
     assert len(set(heights["steady"][:9])) == 1 and heights["steady"][9] < heights["steady"][8]
 
 
+def test_every_operation_has_one_kind():
+    from bench.profile import OTHER, kind_of
+
+    kinds = {
+        "aten::mkldnn_convolution": "convolutions", "aten::convolution_backward": "convolutions",
+        "aten::addmm": "matrix products", "aten::mm": "matrix products",
+        "aten::native_group_norm_backward": "norms", "aten::copy_": "copies",
+        "aten::_scaled_dot_product_flash_attention_for_cpu": "attention", "Optimizer.step#AdamW.step": "optimiser",
+        "aten::_foreach_mul_": "optimiser", "autograd::engine::evaluate_function: MulBackward0": "autograd", "aten::mul": OTHER,
+        "sm90_xmma_fprop_implicit_gemm_bf16": "convolutions", "nvjet_tst_128x256": "matrix products", "Memcpy DtoD": "copies",
+        "void at::native::vectorized_elementwise_kernel<4>": OTHER, "fmha_cutlassF_bf16": "attention",
+    }  # fmt: skip
+    assert {name: kind_of(name) for name in kinds} == kinds
+
+
+def test_a_profile_accounts_for_the_whole_step(capsys):
+    """A step that sleeps 20 ms and multiplies: the sleep is nothing of torch's, and the sum is the step."""
+    import time
+
+    from bench import profile
+
+    class Sleeper:
+        def step(self) -> None:
+            time.sleep(0.02)
+            torch.mm(torch.ones(512, 512), torch.ones(512, 512))
+
+    told = profile.take(Sleeper(), replace(case("mini-cpu-b1"), steps=4))
+    kinds = told["kinds"]
+    assert kinds["matrix products"][1] == 1 and kinds["matrix products"][0] > 0 and kinds["convolutions"] == [0, 0]
+    assert kinds[profile.REST][0] > 19 and sum(row[0] for row in kinds.values()) == pytest.approx(told["step_ms"], rel=0.05)
+    rows = profile.table(case("mini-cpu-b1"), {"ours": told, "reference": told}).splitlines()
+    assert len(rows) == 2 + len(kinds) + 1 and rows[2].startswith("| optimiser | 0.0 | 0 |")
+    assert main(["bench", "--profile", "preview"]) == 2
+    assert "preview" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_both_sides_are_profiled_and_the_table_is_kept(tmp_path, capsys):
+    assert main(["bench", "--profile", "mini-cpu-b1", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.strip()
+    assert (tmp_path / "mini-cpu-b1-profile.md").read_text().strip() == shown
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in shown.splitlines()}
+    assert float(rows["convolutions"][0]) > 1 and float(rows["convolutions"][2]) > 1
+
+
 def test_a_rung_stands_beside_what_the_ladder_computes():
     wanted = case("sdxl-rung-checkpointing-int8-away100")
     lora = Lora(text_encoder=False)
