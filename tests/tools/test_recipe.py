@@ -49,6 +49,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for slug, shape in _SHAPES.items():
                 svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{shape.format(colour)}</svg>'
                 yield split(slug, style), rasterise(svg, 48)
+        for slug in ("circle", "square"):
+            svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{_SHAPES[slug].format("#000000")}</svg>'
+            yield Drawing(slug, "mdi", taught=False, judge_learns=True), rasterise(svg, 48)
 
     chance = random.Random(0)
     posed = [other_pose(chance) for _ in range(44)]
@@ -64,9 +67,9 @@ def pack(work: Path) -> Pack:
 
 
 def test_the_pack_gives_back_what_was_put_in(pack: Pack) -> None:
-    assert pack.pixels.shape == (35, 48, 48, 4)
+    assert pack.pixels.shape == (37, 48, 48, 4)
     assert pack.poses.shape == (44, 128, 128, 3)
-    assert {d.style for d in pack.drawings} == {s.key for s in STYLES}
+    assert {d.style for d in pack.drawings} == {s.key for s in STYLES} | {"mdi"}
     assert not pack.where(style="inkstamp", taught=True)
     place = pack.where(slug="circle", style="twemoji")[0]
     red, green, blue, alpha = pack.pixels[place][24, 24]
@@ -94,6 +97,26 @@ def test_a_style_taught_for_the_first_time_is_shown_twice_as_often(pack: Pack) -
     assert {style: shown[style] / drawings[style] for style in shown} == {
         style: 12 if style == "sticker" else 6 for style in drawings
     }
+
+
+def test_other_hands_are_for_the_judge_alone_and_have_no_style(pack: Pack) -> None:
+    from tools.mini_base.judge import Lessons
+    from tools.mini_base.ldm import _places
+
+    by_others = set(pack.where(style="mdi"))
+    assert len(by_others) == 2 and not by_others & set(_places(pack, 4, 0)) and not by_others & set(pack.kept_back())
+    lessons = Lessons(pack, Views(pack, "cpu", 32), None, views_each=4)
+    shown = lessons.shown.tolist()
+    assert all(shown.count(place) == 2 for place in by_others), "half as often as a drawing with a style"
+    assert not set(shown) & {*lessons.held_back.tolist(), *lessons.example.tolist()}
+    told = lessons.draw(512, torch.Generator().manual_seed(0))
+    assert told.pictures.shape == (512, 3, 32, 32) and int(told.things.max()) == lessons.mascot
+    share = (told.styles < 0).float().mean().item()
+    assert 0.3 < share < 0.5, "a third in disguise, and the other hands and the mascot"
+    for place in (*lessons.held_back.tolist(), *lessons.example.tolist()):  # of what is kept back nothing is said
+        drawing = pack.drawings[place]
+        assert not lessons.told[[s.key for s in STYLES].index(drawing.style), pack.place_of[drawing.slug]]
+    assert lessons.told[-1].all() and lessons.told[told.hands, told.things].all()
 
 
 def test_things_named_left_are_never_mirrored(pack: Pack) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tools.mini_base import sources
-from tools.mini_base.concepts import choose, first_few, slug_of
-from tools.mini_base.data import split
+from tools.mini_base.concepts import Concept, choose, first_few, slug_of
+from tools.mini_base.data import icons_of, split
 from tools.mini_base.sources import STYLES, Package, SourceError, check_contents, check_licence, refuse_forbidden
 from tools.mini_base.words import article, full_caption, varied_caption
 
@@ -74,7 +74,20 @@ def test_people_flags_and_clocks_are_left_out() -> None:
 def test_the_sets_kept_out_are_refused(name: str) -> None:
     with pytest.raises(SourceError, match="kept out"):
         refuse_forbidden(f"@iconify-json/{name}")
-    assert all(not s.package.name.endswith("/" + name) for s in STYLES)
+    assert all(not s.package.name.endswith("/" + name) for s in (*STYLES, *sources.HANDS))
+
+
+def test_other_hands_give_each_thing_its_own_icons_only() -> None:
+    things = [Concept(slug, "Objects", (slug,)) for slug in ("bell", "automobile", "ewe", "rocket")]
+    icons = ("bell", "bell-fill", "church", "car-fill", "automobile-fill", "sheep", "sheep-fill", "rocket-launch")
+    hand = sources.Hand("pretend", sources.TWEMOJI, "MIT", "nobody", ("", "-fill"))
+    assert icons_of(hand, {icon: icon for icon in icons}, things) == {
+        ("bell", ""): "bell",
+        ("bell", "-fill"): "bell-fill",
+        ("automobile", "-fill"): "car-fill",
+        ("ewe", ""): "sheep",
+        ("ewe", "-fill"): "sheep-fill",
+    }
 
 
 def _package(folder: Path, licence: str) -> Package:

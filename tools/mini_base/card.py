@@ -9,7 +9,7 @@ from typing import Any
 
 from .data import Pack
 from .evaluate import table
-from .sources import STYLES, WORDS
+from .sources import HANDS, STYLES, WORDS
 
 
 def model_card(work: Path, pack: Pack, model: Path, machine: str, figures: dict[str, Any] | None) -> str:
@@ -48,8 +48,8 @@ Icons from npm packages, drawn with resvg on plain backgrounds and captioned fro
 {_sources()}
 
 Names and keywords: {words}, both MIT. The drawings were changed: rasterised, turned, scaled, put on coloured
-backgrounds, and learnt from. The weights are given under Apache-2.0, with the credits above. Only the judge has also
-seen the example style and the project's mascot; the VAE, the text encoder and the UNet have not.
+backgrounds, and learnt from. The weights are given under Apache-2.0, with the credits above. Only the judge has seen what is
+marked as its own here, and the project's mascot; the VAE, the text encoder and the UNet have not.
 
 ## Things it knows
 {things}.
@@ -103,6 +103,8 @@ def _sources() -> str:
         made = f", made of the drawings by `{s.look}` in `looks.py`" if s.look else ""
         use = s.words + made + ("" if s.taught else " (judge only)")
         rows.append(f"| {s.credit} | `{s.package.name}` {s.package.version} | {s.licence} | {use} |")
+    for h in HANDS:
+        rows.append(f"| {h.credit} | `{h.package.name}` {h.package.version} | {h.licence} | no word (judge only) |")
     return "\n".join(rows)
 
 

@@ -165,6 +165,29 @@ FAVOURITES = tuple(
     smiling-face-with-sunglasses blue-heart""")
 )
 
+# What icon sets call things that have another name here.
+_ICON_NAMES: dict[str, tuple[str, ...]] = {
+    "airplane": ("plane",),
+    "birthday-cake": ("cake",),
+    "ewe": ("sheep",),
+    "flying-saucer": ("alien-ship",),
+    "four-leaf-clover": ("clover",),
+    "high-voltage": ("bolt",),
+    "hot-beverage": ("coffee",),
+    "hot-dog": ("hotdog",),
+    "hot-pepper": ("chili", "pepper-hot"),
+    "magnifying-glass-tilted-left": ("search", "magnify"),
+    "musical-note": ("music-note", "music"),
+    "running-shoe": ("shoe", "shoe-sneaker"),
+    "snow-capped-mountain": ("mountain",),
+    "soft-ice-cream": ("ice-cream",),
+    "spouting-whale": ("whale",),
+    "t-shirt": ("tshirt", "shirt"),
+    "television": ("tv",),
+    "top-hat": ("hat",),
+    "video-game": ("gamepad", "device-gamepad", "game-controller"),
+}
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -191,6 +214,12 @@ def first_few(concepts: list[Concept], many: int | None) -> list[Concept]:
         return concepts
     rank = {slug: place for place, slug in enumerate(FAVOURITES)}
     return sorted(concepts, key=lambda c: rank.get(c.slug, len(rank)))[:many]
+
+
+def icon_names(slug: str) -> list[str]:
+    """What an icon set may call a thing: its plain names, the slug, other sets' words. Keywords are too loose for that:
+    a church has a bell."""
+    return list(dict.fromkeys([*map(slug_of, _NAMES.get(slug, ())), slug, *_ICON_NAMES.get(slug, ())]))
 
 
 def slug_of(text: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ import numpy as np
 from PIL import Image
 
 from . import mascot
-from .concepts import Concept, choose, first_few, slug_of
+from .concepts import Concept, choose, first_few, icon_names, slug_of
 from .looks import LOOKS
 from .poses import other_pose
 from .render import ink_share, rasterise, svg_of_icon
-from .sources import STYLES, WORDS, Style, check_licence, fetch, read_json
+from .sources import HANDS, STYLES, WORDS, Hand, Style, check_licence, fetch, read_json
 
 PACK_PIXELS = 192  # half as much again as the base draws, so that turned and scaled views stay sharp
 MASCOT_POSES = 320  # for the judge alone: poses and props the example set does not hold
@@ -37,7 +38,7 @@ class Drawing:
     """One picture of the pack: a thing in a style, and which parts of the recipe may learn from it."""
 
     slug: str
-    style: str
+    style: str  # the key of a style, or of a hand that has no word
     taught: bool  # the VAE and the UNet learn it; False: the example style, or a combination kept back for the table
     judge_learns: bool  # False: kept back to measure the judge
 
@@ -90,6 +91,31 @@ def draw_all(concepts: list[Concept], npm: Path, pixels: int) -> Iterator[tuple[
                     yield split(slug, style), LOOKS[style.look](picture) if style.look else picture
 
 
+def draw_hands(concepts: list[Concept], npm: Path, pixels: int) -> Iterator[tuple[Drawing, Image.Image]]:
+    """The same things by other hands, where those have an icon of that name: for the judge alone."""
+    for hand in HANDS:
+        check_licence(hand.package, npm, hand.licence)
+        pack = read_json(hand.package, npm, "icons.json")
+        wanted = icons_of(hand, _icon_names(pack), concepts)
+        svgs = [svg_of_icon(pack, icon) for icon in wanted.values()]
+        with ThreadPoolExecutor(4) as pool:
+            pictures = pool.map(lambda svg: rasterise(svg, pixels), svgs)
+            for (slug, _), picture in zip(wanted, pictures, strict=True):
+                if ink_share(picture) > 0.02:
+                    yield Drawing(slug, hand.key, taught=False, judge_learns=True), picture
+
+
+def icons_of(hand: Hand, names: dict[str, str], concepts: list[Concept]) -> dict[tuple[str, str], str]:
+    """Icon names by (slug, ending): the first of a thing's spellings that the set has, none of them for two things."""
+    found: dict[tuple[str, str], str] = {}
+    for concept in concepts:
+        for ending in hand.endings:
+            icons = [names[spelling + ending] for spelling in icon_names(concept.slug) if spelling + ending in names]
+            if icons and icons[0] not in found.values():
+                found[concept.slug, ending] = icons[0]
+    return found
+
+
 def mascot_pictures(count: int) -> Iterator[tuple[str, Image.Image]]:
     """Background word and picture of `count` poses of the mascot, the same every time."""
     chance = random.Random(11)
@@ -100,9 +126,10 @@ def mascot_pictures(count: int) -> Iterator[tuple[str, Image.Image]]:
 
 def build(npm: Path, file: Path, pixels: int = PACK_PIXELS) -> None:
     """Fetch, check, draw and write the pack."""
-    fetch(list(dict.fromkeys([*(s.package for s in STYLES), *WORDS])), npm)
+    fetch(list(dict.fromkeys([*(s.package for s in (*STYLES, *HANDS)), *WORDS])), npm)
     concepts = chosen_concepts(npm)
-    write_pack(file, concepts, draw_all(concepts, npm, pixels), mascot_pictures(MASCOT_POSES), pixels)
+    drawings = chain(draw_all(concepts, npm, pixels), draw_hands(concepts, npm, pixels))
+    write_pack(file, concepts, drawings, mascot_pictures(MASCOT_POSES), pixels)
 
 
 def write_pack(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from .data import Pack
+from .disguises import bent, in_ink, in_one_colour, in_other_colours
 from .example_sets import STYLE_THINGS
 from .judging import (
     MASCOT_NAME,
@@ -26,88 +27,133 @@ from .judging import (
 )
 from .progress import Loop, device_for, layout, mixed
 from .shapes import Shapes, count, make_judge
-from .sources import STYLES
+from .sources import HANDS, STYLES
 from .tokenizer import load as load_tokenizer
 from .tokenizer import token_ids
 from .views import BACKGROUND_NAMES, STILL, Views, Wobble, on_ground
 from .words import article
 
 _STYLE_PLACE = {s.key: i for i, s in enumerate(STYLES)}
-_NO_STYLE = -1  # the mascot has a look of its own
+_COLOURED = {s.key for s in STYLES if s.taught} | {h.key for h in HANDS if h.coloured}
+_NO_STYLE = -1  # the mascot, other hands and what is disguised
 _HELD_BACK_POSES = 40
 _WOBBLE = Wobble(smallest=0.6, largest=1.1, shift=0.08, turn=15.0, still=0.1)
+
+
+class Shown(NamedTuple):
+    """Pictures (B, 3, H, W) and, by number, what they show (B,)."""
+
+    pictures: torch.Tensor
+    things: torch.Tensor
+    styles: torch.Tensor
+    grounds: torch.Tensor
+    hands: torch.Tensor
+    """The style of the drawing, also where a disguise hides it."""
 
 
 class Lessons:
     """Pictures with the right answers: thing, style and background by number.
 
-    Every drawing is cut out `views_each` times at the start; a lesson lays those on fresh grounds, so that no step
-    waits for turning and scaling. A twelfth of a lesson went through the autoencoder, as what the base draws does.
+    Every drawing is cut out `views_each` times at the start, half of the views bent, those of hands without a word half
+    as often; a lesson lays them on fresh grounds, so that no step waits for turning and scaling. A third of what has a
+    style and most of the rest is disguised. A sixth of a lesson went through the autoencoder, as what the base draws does.
     """
 
-    def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 2048) -> None:
+    def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 4096) -> None:
         """Without `views_each` there is nothing to draw, only what `measure` needs."""
         device = views.device
         self.pack, self.views = pack, views
         self.things = torch.tensor([pack.place_of[d.slug] for d in pack.drawings], device=device)
-        self.styles = torch.tensor([_STYLE_PLACE[d.style] for d in pack.drawings], device=device)
+        self.styles = torch.tensor([_STYLE_PLACE.get(d.style, _NO_STYLE) for d in pack.drawings], device=device)
+        self.coloured = torch.tensor([d.style in _COLOURED for d in pack.drawings], device=device)
         # The example set's own pictures stay unseen, so that the judge cannot reward a LoRA for copying them.
         own = {(slug, "inkstamp") for slug in STYLE_THINGS}
-        learns = [
-            i for i in pack.where(judge_learns=True) if (pack.drawings[i].slug, pack.drawings[i].style) not in own
-        ]
-        self.learns = torch.tensor(learns, device=device)
+        self.example = torch.tensor([i for i, d in enumerate(pack.drawings) if (d.slug, d.style) in own], device=device)
+        learns = [i for i in pack.where(judge_learns=True) if i not in set(self.example.tolist())]
         self.held_back = torch.tensor(pack.where(judge_learns=False), device=device)
         self.poses = torch.from_numpy(pack.poses).permute(0, 3, 1, 2).contiguous().to(device)
         self.pose_grounds = torch.tensor([BACKGROUND_NAMES.index(g) for g in pack.pose_grounds], device=device)
         self.mascot = len(pack.concepts)  # its number among the things
-        self.softened: tuple[torch.Tensor, ...] | None = None
+        # What is kept back of a style would be learnt as "never that": of such things nothing is said (last row: any).
+        self.told = torch.ones(len(STYLES) + 1, self.mascot + 1, dtype=torch.bool, device=device)
+        silent = torch.cat([self.held_back, self.example])
+        self.told[self.styles[silent], self.things[silent]] = False
+        self.softened: Shown | None = None
         if views_each:
             chance = torch.Generator(device).manual_seed(1)
-            self.shown = self.learns.repeat(views_each)
-            parts = [views.cut_out(part, chance, _WOBBLE) for part in self.shown.split(64)]
+            styled = [i for i in learns if pack.drawings[i].style in _STYLE_PLACE]
+            others = [i for i in learns if pack.drawings[i].style not in _STYLE_PLACE]
+            self.shown = torch.tensor(styled * views_each + others * max(1, views_each // 2), device=device)
+            parts = [self._cut_out(part, chance) for part in self.shown.split(64)]
             self.cut_outs = torch.cat([(part * 255).round().byte() for part in parts])
             if vae is not None:
                 lessons = [self._through(vae, self._posed(64, chance), chance) for _ in range(through_vae // 64)]
-                self.softened = tuple(torch.cat(column) for column in zip(*lessons, strict=True))
+                self.softened = Shown(*(torch.cat(column) for column in zip(*lessons, strict=True)))
 
-    def draw(self, size: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pictures (B, 3, H, W), things (B,), styles (B,), backgrounds (B,); a fiftieth shows the mascot."""
-        pictures, things, styles, grounds = self._posed(size, chance)
+    def draw(self, size: int, chance: torch.Generator) -> Shown:
+        """A lesson of `size` pictures; a fiftieth shows the mascot."""
+        shown = self._posed(size, chance)
         if self.softened is not None:
-            few = max(1, size // 12)
-            row = torch.randint(len(self.softened[1]), (few,), generator=chance, device=self.views.device)
-            soft = [column[row] for column in self.softened]
-            pictures[-few:], things[-few:], styles[-few:], grounds[-few:] = soft[0].float() / 127.5 - 1, *soft[1:]
-        return self._in_other_light(pictures, chance), things, styles, grounds
+            few = max(1, size // 6)
+            row = torch.randint(len(self.softened.things), (few,), generator=chance, device=self.views.device)
+            soft = Shown(*(column[row] for column in self.softened))
+            soft = soft._replace(pictures=soft.pictures.float() / 127.5 - 1)
+            for column, part in zip(shown, soft, strict=True):
+                column[-few:] = part
+        return shown._replace(pictures=self._in_other_light(shown.pictures, chance))
 
-    def _posed(self, size: int, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _cut_out(self, places: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+        cut_outs = self.views.cut_out(places, chance, _WOBBLE)
+        half = len(places) // 2
+        return torch.cat([bent(cut_outs[:half], chance), cut_outs[half:]])
+
+    def _posed(self, size: int, chance: torch.Generator) -> Shown:
         device = self.views.device
         rows = torch.randint(len(self.shown), (size,), generator=chance, device=device)
+        places = self.shown[rows]
         grounds = self.views.backgrounds(size, chance, white=0.3)
-        pictures = on_ground(self.cut_outs[rows].float() / 255, self.views.colours[grounds])
-        things, styles = self.things[self.shown[rows]], self.styles[self.shown[rows]]
+        cut_outs, disguised = self._disguised(self.cut_outs[rows].float() / 255, places, chance)
+        pictures = on_ground(cut_outs, self.views.colours[grounds])
+        things, hands = self.things[places], self.styles[places]
+        styles = torch.where(disguised, _NO_STYLE, hands)
         few = max(1, size // 50)
         if len(self.poses) > _HELD_BACK_POSES:
             chosen = torch.randint(len(self.poses) - _HELD_BACK_POSES, (few,), generator=chance, device=device)
             posed = self.poses[chosen].float() / 127.5 - 1
             mirrored = torch.rand(few, 1, 1, 1, generator=chance, device=device) < 0.5
-            posed = F.interpolate(
-                posed, size=(self.views.size,) * 2, mode="bilinear", antialias=True, align_corners=False
-            )
+            posed = F.interpolate(posed, size=(self.views.size,) * 2, mode="bilinear", antialias=True, align_corners=False)
             pictures[:few] = torch.where(mirrored, posed.flip(3), posed)
-            things[:few], styles[:few], grounds[:few] = self.mascot, _NO_STYLE, self.pose_grounds[chosen]
-        return pictures, things, styles, grounds
+            things[:few], grounds[:few] = self.mascot, self.pose_grounds[chosen]
+            styles[:few] = hands[:few] = _NO_STYLE
+        return Shown(pictures, things, styles, grounds, hands)
+
+    def _disguised(
+        self, cut_outs: torch.Tensor, places: torch.Tensor, chance: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cut-outs, some of them disguised, and which: with colours by other colours or ink, without by a colour."""
+        roll = torch.rand(len(places), generator=chance, device=places.device)
+        share = torch.where(self.styles[places] >= 0, 0.33, 0.67)
+        ways = {
+            in_other_colours: self.coloured[places] & (roll < share / 2),
+            in_ink: self.coloured[places] & (roll >= share / 2) & (roll < share),
+            in_one_colour: ~self.coloured[places] & (roll < share),
+        }
+        for way, which in ways.items():
+            if which.any():
+                cut_outs[which] = way(cut_outs[which], chance)
+        return cut_outs, roll < share
 
     @torch.no_grad()
-    def _through(self, vae: Any, lesson: tuple[torch.Tensor, ...], chance: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """A lesson whose pictures (as bytes) the autoencoder has encoded, with a little noise, and decoded."""
-        pictures, device = lesson[0], self.views.device
+    def _through(self, vae: Any, lesson: Shown, chance: torch.Generator) -> Shown:
+        """A lesson whose pictures (as bytes) the autoencoder has encoded, with some noise, and decoded."""
+        pictures, device = lesson.pictures, self.views.device
         with mixed(device):
             latent = vae.encode(pictures.contiguous(memory_format=layout(device))).latent_dist.mean
-            latent = latent + 0.15 * latent.std() * torch.randn(latent.shape, generator=chance, device=device)
+            noise = torch.randn(latent.shape, generator=chance, device=device)
+            rough = 0.4 * torch.rand(len(latent), 1, 1, 1, generator=chance, device=device)
+            latent = latent + rough * latent.std() * noise
             decoded = vae.decode(latent).sample.float().clamp(-1, 1)
-        return ((decoded + 1) * 127.5).round().byte(), *lesson[1:]
+        return lesson._replace(pictures=((decoded + 1) * 127.5).round().byte())
 
     @staticmethod
     def _in_other_light(pictures: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
@@ -149,6 +195,8 @@ def train(
     batch = batch or (512 if where.type == "cuda" else 96)
     tokenizer = load_tokenizer(work / "tokenizer")
     model = make_judge(shapes, tokenizer).to(where).train()
+    if where.type == "cpu":  # torch's own attention is slow backwards on a processor
+        model.set_attn_implementation("eager")
     loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
     views = Views(pack, where, shapes.pixels)
     lessons = Lessons(pack, views, _autoencoder(work, where), views_each=40 if where.type == "cuda" else 12)
@@ -163,15 +211,18 @@ def train(
     for step in loop.run(batch):
         if step % 20 == 0:
             thing_ids = ids(thing_sentences(pack, words))
-        pictures, things, styles, grounds = lessons.draw(batch, chance)
+        shown = lessons.draw(batch, chance)
         with mixed(where):
-            seen = picture_embeddings(model, pictures)
+            seen = picture_embeddings(model, shown.pictures)
             said = text_embeddings(model, torch.cat([thing_ids, fixed]))
         scale = model.logit_scale.exp().clamp(max=100)
         thing, style, ground = (scale * seen @ said.T).split([len(thing_ids), len(STYLES), len(BACKGROUND_NAMES)], 1)
-        loss = F.cross_entropy(thing, things, label_smoothing=0.05)
-        loss = loss + F.cross_entropy(style, styles, ignore_index=_NO_STYLE) + 0.3 * F.cross_entropy(ground, grounds)
-        loop.learn(loss, top1=(thing.argmax(1) == things).float().mean())
+        thing = thing.masked_fill(~lessons.told[shown.hands], -30.0)
+        known = (shown.styles != _NO_STYLE).sum().clamp(min=1)
+        loss = F.cross_entropy(thing, shown.things, label_smoothing=0.05)
+        loss = loss + F.cross_entropy(style, shown.styles, ignore_index=_NO_STYLE, reduction="sum") / known
+        loss = loss + 0.3 * F.cross_entropy(ground, shown.grounds)
+        loop.learn(loss, top1=(thing.argmax(1) == shown.things).float().mean())
     with loop.averaged():
         accuracy = measure(model, lessons, ids)
         _save(model, tokenizer, loop.folder / "model")
@@ -193,7 +244,8 @@ def _autoencoder(work: Path, where: torch.device) -> Any | None:
 
 @torch.no_grad()
 def measure(model: Any, lessons: Lessons, ids: Any) -> dict[str, float]:
-    """Accuracy on drawings and poses the judge never learnt, each seen straight on, on a random background."""
+    """Accuracy on drawings and poses the judge never learnt, each seen straight on, on a random background. `in_ink` is
+    the share of the example style's own pictures whose thing it names among five."""
     pack, views = lessons.pack, lessons.views
     chance = torch.Generator(views.device).manual_seed(5)
     places = lessons.held_back
@@ -217,6 +269,10 @@ def measure(model: Any, lessons: Lessons, ids: Any) -> dict[str, float]:
         posed = F.interpolate(posed, size=(views.size,) * 2, mode="bilinear", antialias=True, align_corners=False)
         found = (picture_embeddings(model, posed) @ thing_words.T).argmax(1) == lessons.mascot
         result["mascot"] = found.float().mean().item()
+    if len(lessons.example):
+        pictures = views.draw(lessons.example, views.colours[:1].expand(len(lessons.example), 3), chance, STILL)
+        among = (picture_embeddings(model, pictures) @ thing_words.T).topk(5, dim=1).indices
+        result["in_ink"] = (among == lessons.things[lessons.example][:, None]).any(1).float().mean().item()
     return {k: round(v, 4) for k, v in result.items()}
 
 

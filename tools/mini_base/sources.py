@@ -116,6 +116,123 @@ STYLES = (
     Style("sticker", TWEMOJI, "sticker", "CC-BY-4.0", TWEMOJI_CREDIT, look="sticker"),
 )
 
+
+@dataclass(frozen=True)
+class Hand:
+    """An icon set that draws many of the same things by another hand. It has no word: only the judge learns it, for shapes."""
+
+    key: str
+    package: Package
+    licence: str
+    credit: str
+    endings: tuple[str, ...] = ("",)  # which drawings of a thing are taken: `cat`, `cat-fill`
+    coloured: bool = False  # False: drawn in one ink, so it may have any colour
+
+
+# Six hands of emoji teach which pixels go with a name; these teach what shape does.
+HANDS = (
+    Hand(
+        "streamline-emojis",
+        Package(
+            "@iconify-json/streamline-emojis",
+            "1.2.4",
+            "iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+        ),
+        "CC-BY-4.0",
+        "Streamline Emojis, https://github.com/webalys-hq/streamline-vectors",
+        ("", "-1", "-2"),
+        coloured=True,
+    ),
+    Hand(
+        "icon-park",
+        Package(
+            "@iconify-json/icon-park",
+            "1.2.4",
+            "S8fVl49LG/M9hvwb7ruFGInK21AHMv3IJehOJRJgXPLE39OOCP3wbfTWjro/XzsjxRwdvX/lYdGetFOZI0TaJQ==",
+        ),
+        "Apache-2.0",
+        "IconPark, ByteDance, https://github.com/bytedance/IconPark",
+        ("", "-one", "-two"),
+        coloured=True,
+    ),
+    Hand(
+        "mdi",
+        Package(
+            "@iconify-json/mdi",
+            "1.2.3",
+            "O3cLwbDOK7NNDf2ihaQOH5F9JglnulNDFV7WprU2dSoZu3h3cWH//h74uQAB87brHmvFVxIOkuBX2sZSzYhScg==",
+        ),
+        "Apache-2.0",
+        "Material Design Icons, Pictogrammers, https://github.com/Templarian/MaterialDesign",
+        ("", "-variant", "-outline"),
+    ),
+    Hand(
+        "hugeicons",
+        Package(
+            "@iconify-json/hugeicons",
+            "1.2.35",
+            "c06tY90JZnKhOLBAKoQ1z2pqXMRdATuYXslTKwaaIAjLzKsTIsE+GGknY6+qo/SP0U/NG9xQjr4N+zfDqOeQiQ==",
+        ),
+        "MIT",
+        "Hugeicons, https://hugeicons.com",
+        ("", "-01", "-02"),
+    ),
+    Hand(
+        "mingcute",
+        Package(
+            "@iconify-json/mingcute",
+            "1.2.8",
+            "J8VXpRwTpx5yzOzyhx3T4IXnfXIKTWFl3rZ9okcW4c+NMMuwkLvdmM4rkjB83tnYIhg5+kkeMpmw8tvSnxd4rQ==",
+        ),
+        "Apache-2.0",
+        "MingCute Icon, MingCute Design, https://github.com/Richard9394/MingCute",
+        ("-fill", "-2-fill", "-line"),
+    ),
+    Hand(
+        "ph",
+        Package(
+            "@iconify-json/ph",
+            "1.2.2",
+            "PgkEZNtqa8hBGjHXQa4pMwZa93hmfu8FUSjs/nv4oUU6yLsgv+gh9nu28Kqi8Fz9CCVu4hj1MZs9/60J57IzFw==",
+        ),
+        "MIT",
+        "Phosphor, https://github.com/phosphor-icons/core",
+        ("-fill", "-duotone", "-bold"),
+    ),
+    Hand(
+        "tabler",
+        Package(
+            "@iconify-json/tabler",
+            "1.2.41",
+            "GHg+H/cnr0anaCoV383JONiOMxZQOdojWYNLgL3x0fRE07YW7c+AHiYmIhXet//oq26T830qitdP7l43ojiCXw==",
+        ),
+        "MIT",
+        "Tabler Icons, https://github.com/tabler/tabler-icons",
+        ("", "-filled"),
+    ),
+    Hand(
+        "boxicons",
+        Package(
+            "@iconify-json/boxicons",
+            "1.2.0",
+            "yAfCVaiZ5t2bC1xNVEdkWUI94e3u15IrytO2XFh8/7Y45M1i51adQpi42OhH2pUdsYM0/KY4Gklrb+XB+oZS/w==",
+        ),
+        "MIT",
+        "Boxicons, https://github.com/box-icons/boxicons-core",
+        ("-filled", "", "-alt-filled"),
+    ),
+    Hand(
+        "fa6-solid",
+        Package(
+            "@iconify-json/fa6-solid",
+            "1.2.4",
+            "LmDNNdJVyvF5mPm1yxWvL8KjCc/E8LzoqnF1LNTVpyY2ZJRUlGOWuPIThdbuFBF2IovgttkIyumhyqfmlHdwKg==",
+        ),
+        "CC-BY-4.0",
+        "Font Awesome 6 Solid, https://github.com/FortAwesome/Font-Awesome",
+    ),
+)
+
 WORDS = (
     Package(
         "unicode-emoji-json",
