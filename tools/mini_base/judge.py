@@ -68,9 +68,10 @@ class Lessons:
         self.coloured = torch.tensor([d.style in _COLOURED for d in pack.drawings], device=device)
         # The example set's own pictures stay unseen, so that the judge cannot reward a LoRA for copying them.
         own = {(slug, "inkstamp") for slug in STYLE_THINGS}
-        self.example = torch.tensor([i for i, d in enumerate(pack.drawings) if (d.slug, d.style) in own], device=device)
-        learns = [i for i in pack.where(judge_learns=True) if i not in set(self.example.tolist())]
-        self.held_back = torch.tensor(pack.where(judge_learns=False), device=device)
+        example = [i for i, d in enumerate(pack.drawings) if (d.slug, d.style) in own]
+        self.example = torch.tensor(example, dtype=torch.long, device=device)
+        learns = [i for i in pack.where(judge_learns=True) if i not in example]
+        self.held_back = torch.tensor(pack.where(judge_learns=False), dtype=torch.long, device=device)
         self.poses = torch.from_numpy(pack.poses).permute(0, 3, 1, 2).contiguous().to(device)
         self.pose_grounds = torch.tensor([BACKGROUND_NAMES.index(g) for g in pack.pose_grounds], device=device)
         self.mascot = len(pack.concepts)  # its number among the things
