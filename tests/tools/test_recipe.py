@@ -20,7 +20,7 @@ from tools.mini_base.concepts import Concept
 from tools.mini_base.data import Drawing, Pack, split, write_pack
 from tools.mini_base.poses import other_pose
 from tools.mini_base.render import rasterise
-from tools.mini_base.shapes import TINY
+from tools.mini_base.shapes import TINY, make_judge
 from tools.mini_base.sources import STYLES
 from tools.mini_base.views import BACKGROUND_NAMES, STILL, Views
 
@@ -219,12 +219,22 @@ def test_every_stage_trains_resumes_and_ends_in_a_model_diffusers_loads(work: Pa
     for name, tensor in pipe.unet.state_dict().items():
         assert torch.allclose(carried[name], tensor, atol=2e-3), name
 
+    norms = torch.load(elsewhere / "judge" / "state.pt", weights_only=True)["buffers"]["judge"]
+    assert norms and all(name.endswith(("running_mean", "running_var")) for name in norms)
+
     # So does a folder made of the finished model alone.
     again = tmp_path / "again"
     carry.take_up(model, again)
     shutil.copy(work / "pack.safetensors", again)
     taken = torch.load(again / "ldm" / "state.pt", weights_only=True)
     assert taken["counters"][:2] == state["counters"][:2]
+    kept = torch.load(again / "judge" / "state.pt", weights_only=True)["buffers"]["judge"]
+    assert kept.keys() == norms.keys() and all(torch.allclose(kept[k], norms[k], rtol=1e-3, atol=1e-4) for k in norms)
+    finished = Judge(model / "judge", pipe.tokenizer).model
+    new = make_judge(TINY, pipe.tokenizer)
+    assert judge._takes_words(new, model / "judge", work / "tokenizer")
+    assert torch.equal(new.text_projection.weight, finished.text_projection.weight)
+    assert not judge._takes_words(new, model / "judge", tmp_path)
     further = judge.train(pack, again, TINY, minutes=taken["counters"][2] / 60 + 0.02, batch=8, device="cpu")
     assert further["mascot"] >= 0
     folder = ldm.train(pack, again, TINY, minutes=0.0, batch=4, device="cpu")

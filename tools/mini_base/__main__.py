@@ -15,7 +15,7 @@ from .shapes import NAMED
 ROOT = Path(__file__).resolve().parents[2]
 
 # Minutes of the whole stage on a data-centre GPU, and on one CPU core (an honest, weaker model of 200 things).
-MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 252.0, "judge": 70.0}}
+MINUTES = {"cuda": {"vae": 5.0, "ldm": 14.0, "judge": 2.5}, "cpu": {"vae": 15.0, "ldm": 252.0, "judge": 45.0}}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "judge":
         from . import judge
 
-        judge.train(pack, work, shapes, **common)
+        judge.train(pack, work, shapes, words_from=asked.model / "judge", **common)
     elif stage == "evaluate":
         from .evaluate import evaluate
 

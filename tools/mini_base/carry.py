@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .ldm import TAUGHT
+from .progress import RUNNING, running
 
 STAGES = ("vae", "ldm", "judge")
 _KEPT = (".png", ".csv", ".json", ".txt", ".md")
@@ -76,7 +77,7 @@ def take_up(model: Path, work: Path) -> None:
     how it was trained.
     """
     from diffusers import UNet2DConditionModel
-    from transformers import CLIPModel, CLIPTextModel
+    from transformers import AutoModel, CLIPTextModel
 
     training = json.loads((model / "atelier.json").read_text(encoding="utf-8")).get("training")
     if not training:
@@ -90,7 +91,7 @@ def take_up(model: Path, work: Path) -> None:
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
     text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder")
     _take_up(work, "ldm", [unet, text_encoder], training["ldm"])
-    _take_up(work, "judge", [CLIPModel.from_pretrained(model / "judge")], training["judge"])
+    _take_up(work, "judge", [AutoModel.from_pretrained(model / "judge")], training["judge"])
     (work / "ldm" / TAUGHT).write_text(json.dumps(training["ldm"]["things"]) + "\n", encoding="utf-8")
     _one_row(work / "vae" / "curve.csv", training["vae"])
 
@@ -102,7 +103,8 @@ def _take_up(work: Path, stage: str, modules: list[Any], spent: dict[str, Any]) 
     file.parent.mkdir(parents=True, exist_ok=True)
     average = [weight.detach().half() for module in modules for weight in module.parameters()]
     counters = (spent["steps"], spent["samples"], spent["minutes"] * 60)
-    torch.save({"modules": None, "average": average, "optimiser": None, "counters": counters}, file)
+    buffers = {"judge": running(modules[0])} if stage == "judge" else {}
+    torch.save({"modules": None, "average": average, "buffers": buffers, "optimiser": None, "counters": counters}, file)
     _one_row(work / stage / "curve.csv", spent)
 
 
@@ -131,7 +133,10 @@ def _light_state(file: Path) -> bytes:
     """
     state = torch.load(file, map_location="cpu", weights_only=True)
     average = [tensor.half() for tensor in state["average"]]
-    light = {"modules": None, "average": average, "optimiser": None, "counters": state["counters"]}
+    modules = state["modules"] or {}
+    buffers = {name: {k: v for k, v in kept.items() if k.endswith(RUNNING)} for name, kept in modules.items()}
+    buffers = buffers or state.get("buffers", {})
+    light = {"modules": None, "average": average, "buffers": buffers, "optimiser": None, "counters": state["counters"]}
     stream = io.BytesIO()
     torch.save(light, stream)
     return stream.getvalue()

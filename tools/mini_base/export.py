@@ -32,7 +32,7 @@ SAMPLE_PROMPTS = (
 
 def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[str, Any] | None = None) -> int:
     """Write the folder beside `target` and move it into place; returns its size in bytes."""
-    from transformers import CLIPModel, CLIPTextModel
+    from transformers import AutoModel, CLIPTextModel
 
     from .tokenizer import load as load_tokenizer
 
@@ -51,7 +51,7 @@ def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, half_written / "tokenizer" / name)
     if (work / "judge" / "model").is_dir():
-        judge = CLIPModel.from_pretrained(work / "judge" / "model", dtype=torch.float32)
+        judge = AutoModel.from_pretrained(work / "judge" / "model", dtype=torch.float32)
         judge.half().save_pretrained(half_written / "judge")
         shutil.copy(work / "judge" / "model" / "preprocessor_config.json", half_written / "judge")
         shutil.copy(work / "judge" / "accuracy.json", half_written / "judge")

@@ -59,7 +59,7 @@ class Lessons:
     style and most of the rest is disguised. A sixth of a lesson went through the autoencoder, as what the base draws does.
     """
 
-    def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 4096) -> None:
+    def __init__(self, pack: Pack, views: Views, vae: Any | None, views_each: int = 0, through_vae: int = 2048) -> None:
         """Without `views_each` there is nothing to draw, only what `measure` needs."""
         device = views.device
         self.pack, self.views = pack, views
@@ -186,18 +186,25 @@ def train(
     minutes: float,
     sitting: float | None = None,
     batch: int | None = None,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
     device: str | None = None,
     seed: int = 0,
+    words_from: Path | None = None,
 ) -> dict[str, float]:
-    """Train within the time given, write `work/judge/model` and return its own accuracy on held-back drawings."""
+    """Train within the time given, write `work/judge/model` and return its own accuracy on held-back drawings.
+
+    A judge that begins takes the words' half of the finished judge in `words_from`, where that reads with the same
+    vocabulary: the eye then has something to aim at from the first step.
+    """
     where = device_for(device)
     torch.manual_seed(seed)
     batch = batch or (512 if where.type == "cuda" else 96)
     tokenizer = load_tokenizer(work / "tokenizer")
-    model = make_judge(shapes, tokenizer).to(where).train()
+    model = make_judge(shapes, tokenizer).to(where, memory_format=torch.channels_last).train()
     if where.type == "cpu":  # torch's own attention is slow backwards on a processor
-        model.set_attn_implementation("eager")
+        model.text_model.set_attn_implementation("eager")
+    if words_from is not None and _takes_words(model, words_from, work / "tokenizer"):
+        print(f"judge: its words are those of {words_from}", flush=True)
     loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
     views = Views(pack, where, shapes.pixels)
     lessons = Lessons(pack, views, _autoencoder(work, where), views_each=40 if where.type == "cuda" else 12)
@@ -214,7 +221,7 @@ def train(
             thing_ids = ids(thing_sentences(pack, words))
         shown = lessons.draw(batch, chance)
         with mixed(where):
-            seen = picture_embeddings(model, shown.pictures)
+            seen = picture_embeddings(model, shown.pictures.contiguous(memory_format=torch.channels_last))
             said = text_embeddings(model, torch.cat([thing_ids, fixed]))
         scale = model.logit_scale.exp().clamp(max=100)
         thing, style, ground = (scale * seen @ said.T).split([len(thing_ids), len(STYLES), len(BACKGROUND_NAMES)], 1)
@@ -233,6 +240,20 @@ def train(
     )
     (loop.folder / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n", encoding="utf-8")
     return accuracy
+
+
+def _takes_words(model: Any, finished: Path, vocabulary: Path) -> bool:
+    """Give `model` the words' half of a finished judge with the same vocabulary; False where there is none."""
+    from transformers import AutoModel
+
+    read = [folder / "tokenizer.json" for folder in (finished, vocabulary)]
+    if not all(file.is_file() for file in read) or read[0].read_bytes() != read[1].read_bytes():
+        return False
+    theirs = AutoModel.from_pretrained(finished, dtype=torch.float32)
+    for part in ("text_model", "text_projection"):
+        getattr(model, part).load_state_dict(getattr(theirs, part).state_dict())
+    model.logit_scale.data.copy_(theirs.logit_scale)
+    return True
 
 
 def _autoencoder(work: Path, where: torch.device) -> Any | None:

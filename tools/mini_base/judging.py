@@ -1,6 +1,6 @@
 """The judge at work: how well does a picture fit a sentence. `evaluate.py` and `lora_eval.py` ask it.
 
-A judge is a transformers CLIPModel with its tokenizer in one folder, here `models/mini/judge`.
+A judge is a small CLIP (transformers) with its tokenizer in one folder, here `models/mini/judge`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def text_embeddings(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 def picture_embeddings(model: Any, pictures: torch.Tensor) -> torch.Tensor:
     """Unit vectors (N, D) of pictures (N, 3, H, W) in -1..1."""
-    pooled = model.vision_model(pixel_values=pictures).pooler_output
+    pooled = model.vision_model(pixel_values=pictures).pooler_output.flatten(1)
     return torch.nn.functional.normalize(model.visual_projection(pooled).float(), dim=-1)
 
 
@@ -49,9 +49,9 @@ class Judge:
     """A judge loaded from a folder."""
 
     def __init__(self, folder: Path, tokenizer: Any | None = None) -> None:
-        from transformers import CLIPModel, CLIPTokenizer
+        from transformers import AutoModel, CLIPTokenizer
 
-        self.model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = tokenizer or CLIPTokenizer.from_pretrained(folder)
         self.side: int = self.model.config.vision_config.image_size
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+RUNNING = ("running_mean", "running_var")  # what batch norms call it
 _WARM = 100  # steps over which the rate rises
 
 
@@ -161,6 +162,8 @@ class Loop:
         if state["modules"] is None:  # carried from another machine: the averaged weights alone
             for weight, mean in zip(self.weights, self.average, strict=True):
                 weight.data.copy_(mean)
+            for name, kept in state.get("buffers", {}).items():
+                self.modules[name].load_state_dict(kept, strict=False)
         else:
             for name, module in self.modules.items():
                 module.load_state_dict(state["modules"][name])
@@ -168,6 +171,11 @@ class Loop:
             self.optimiser.load_state_dict(state["optimiser"])
         self.steps, self.samples, self.spent = state["counters"]
         print(f"{self.name}: goes on at step {self.steps}, {self.share:.0%} of its time spent", flush=True)
+
+
+def running(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What batch norms have measured: no weights, and a network is not whole without it."""
+    return {name: value for name, value in module.state_dict().items() if name.endswith(RUNNING)}
 
 
 def _decay(share: float) -> float:

@@ -11,7 +11,7 @@ from trainer.base_facts import BaseFacts
 from trainer.beside import Shelf
 from trainer.home import Home
 
-CLIPS = Shelf("clips", "clip", ("clip",))
+CLIPS = Shelf("clips", "clip", ("clip", "vision-text-dual-encoder"))
 KNOWN = {"clip": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41"}
 """Names for what stands under a hub id; 1.7 GB."""
 OFF, AUTO = "off", "auto"

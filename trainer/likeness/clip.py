@@ -30,7 +30,7 @@ class Clip:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         import torch
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
 
         logging.set_verbosity_error()
@@ -40,7 +40,7 @@ class Clip:
             device = "cuda" if roomy else "cpu"
         self.name, self.device = folder.name if folder.name != "judge" else f"{folder.parent.name}/judge", device
         with torch.random.fork_rng():  # nothing of a training's chance is used up
-            self.model: Any = CLIPModel.from_pretrained(
+            self.model: Any = AutoModel.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
             )
         self.model.eval().to(device)
@@ -61,7 +61,7 @@ class Clip:
             pixels = np.stack([self._prepared(one) for one in pictures[start : start + AT_ONCE]])
             put = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
             with torch.inference_mode():
-                seen = self.model.visual_projection(self.model.vision_model(pixel_values=put).pooler_output)
+                seen = self.model.visual_projection(self.model.vision_model(pixel_values=put).pooler_output.flatten(1))
             found.append(seen.float().cpu().numpy())
         return Looks(unit(np.concatenate(found)), np.stack([small(one) for one in pictures]))
 

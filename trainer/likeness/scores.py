@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-COPY, COPY_PIXELS = 0.95, 0.9
+COPY, COPY_PIXELS = 0.95, 0.95
 """The cosines, of a CLIP's vectors and of small pictures, from which a picture may be a copy; both are needed. Higher where
 the set's own pictures come that close to each other. Each alone takes another pose of one character for a copy."""
 SMALL = 32
-SAME = 0.995
+SAME = 0.99
 """Two pictures of a set nearer than this are one picture twice: they say nothing about how near different ones come."""
 
 

@@ -76,7 +76,7 @@ def test_the_mascots_pictures_are_nearer_to_its_set_than_to_the_style_and_know_t
     style = Measure(JUDGE, learnt(STYLE, 12), "inkstamp style", home.cache)
     rest = [Drawn(one.file, one.caption) for one in learnt(MASCOT)[12:]]
     near, far = mascot.score(rest), style.score(rest)
-    assert near.likeness > 0.7 and far.likeness < 0.0 and near.among == pytest.approx(near.likeness, abs=0.12)
+    assert near.likeness > 0.7 and far.likeness < 0.15 and near.among == pytest.approx(near.likeness, abs=0.12)
     assert near.prompt is not None and near.prompt > 0.2 and mascot.trigger == ""  # the judge was taught this word
     wrong = mascot.score([Drawn(one.file, "an owl, flat style, red background") for one in rest])
     assert wrong.prompt is not None and wrong.prompt < near.prompt - 0.15
@@ -194,7 +194,7 @@ def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench
     assert score.main([mini, str(STYLE / "0001.png"), "--set", str(MASCOT), "--json", *where]) == 0
     told = json.loads(capsys.readouterr().out)
     one, two = told[0]["pictures"]
-    assert one["likeness"] > 0.8 > 0 > two["likeness"] and (one["copied"], two["copied"]) == (True, False)
+    assert one["likeness"] > 0.7 > 0.2 > two["likeness"] and (one["copied"], two["copied"]) == (True, False)
     assert score.main([mini, "--set", str(MASCOT), "--prompt", "a zibbo mascot", *where]) == 0
     said = capsys.readouterr()
     assert "nearest 0001.png (1.000)  nearly a copy" in said.out and "no proof that nothing was copied" in said.err

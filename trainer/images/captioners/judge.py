@@ -1,6 +1,6 @@
 """The judge that comes with the embedded base as a captioner: it picks the words that fit best from a list (`words.json`).
 
-A transformers CLIPModel (Radford et al. 2021) whose text half knows only these words: for drawings like the base's own.
+A small CLIP (Radford et al. 2021; transformers) whose text half knows only these words: for drawings like the base's own.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Judge:
 
     def __init__(self, folder: Path, things: list[str], styles: list[str], backgrounds: list[str]) -> None:
         import torch
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import AutoModel, AutoTokenizer
 
         quiet()
         self.words = (things, styles, backgrounds)
-        self.model: Any = CLIPModel.from_pretrained(
+        self.model: Any = AutoModel.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
         self.model.eval()
@@ -80,5 +80,5 @@ class Judge:
         size = (self.side, self.side)
         arrays = [np.asarray(one.convert("RGB").resize(size, Image.Resampling.LANCZOS)) for one in pictures]
         pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, S, S)
-        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output.flatten(1)
         return torch.nn.functional.normalize(self.model.visual_projection(pooled), dim=-1)
