@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -86,7 +87,14 @@ def test_a_reload_keeps_the_set_and_what_was_typed(page: Page, live_server, zipp
     name = page.locator("#train-name :is(input, textarea)")
     name.fill("墨のスタンプ")
     page.get_by_label(t("choices.run.kind.character", language="ja")).check(force=True)
-    page.wait_for_timeout(4000)
+    drafts = live_server.home / "outputs" / "drafts"
+    for _ in range(300):
+        kept = [json.loads(file.read_text(encoding="utf-8")) for file in drafts.glob("*.json")]
+        if any(d.get("save") == {"name": "墨のスタンプ"} and d["run"]["kind"] == "character" for d in kept):
+            break
+        page.wait_for_timeout(100)
+    else:
+        raise AssertionError(f"never kept: {kept}")
     page.reload()
     page.locator(".s-sheet img").first.wait_for()
     assert page.locator(".s-sheet li").count() == 16
