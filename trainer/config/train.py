@@ -97,7 +97,8 @@ class Lora(Section):
     embedding: int = Field(default=0, ge=0, le=32)
     """How many token vectors of its own the trigger word gets, learnt beside the LoRA (pivotal tuning). 2 to 4 hold a
     character or a thing that the base's own words miss; more takes room from the caption. They are written into
-    the LoRA file for the preview here and beside it as an embedding for other programs. 0 leaves the words as they are."""
+    the LoRA file for the preview here and beside it as an embedding for other programs. 0 leaves the words as they are, and
+    so does a training without a trigger word."""
     embedding_from: str = Field(default="", max_length=100)
     """The word whose vectors the trigger's own start from, such as woman or watercolor: close to what is learnt is half the
     way. Left empty, they start from the trigger as the base reads it."""

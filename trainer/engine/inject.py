@@ -40,8 +40,8 @@ class Adapter:
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
         self.word = None
-        """The trigger's own token vectors, where they are learnt too."""
-        if config.lora.embedding:
+        """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
+        if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
             self.word = words.begin(parts, config.captions.trigger, config.lora.embedding, config.lora.embedding_from)
             parts.words = words.Words([self.word])
         there = layers_of(parts)

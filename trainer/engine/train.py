@@ -49,6 +49,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
+    if config.lora.embedding and adapter.word is None:
+        tell(events.Note(code="no_trigger_no_vectors"))
     few, waiting = settle_base(config, parts)
     with adapter.switched_off():
         config = slider.own_pictures(run, config, parts, tell)

@@ -129,10 +129,16 @@ def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(ben
     assert normalise(file).unknown == ()
 
 
+def test_without_a_trigger_the_layers_learn_alone_and_the_run_says_so(bench) -> None:
+    file = bench.train(bench.config("lora.embedding=2", "captions.trigger=", "run.steps=1"))
+    assert [note.code for note in bench.events if isinstance(note, events.Note)].count("no_trigger_no_vectors") == 1
+    assert embedding.of_file(file) == [] and not list((bench.home.loras / "embeddings").glob("*"))
+
+
 def test_without_a_trigger_or_with_a_broken_note_one_sentence_or_nothing(bench) -> None:
     parts = load_base(bench.config(), bench.home)
     with pytest.raises(Problem) as told:
-        Adapter(parts, bench.config("lora.embedding=1", "captions.trigger="))
+        Adapter(parts, bench.config("lora.embedding=1", "captions.trigger=", "lora.unet=false", "lora.text_encoder=false"))
     assert told.value.code == "embedding_no_trigger" and told.value.field == "captions.trigger"
     for nonsense in ("", "[]", '{"name": "x", "vectors": {"text_encoder": [2, "AAAA"]}}', '{"name": "", "vectors": {}}', "{"):
         assert embedding.noted(Header({embedding.KEY: nonsense}, {}, 0, 0)) == []
