@@ -51,7 +51,7 @@ def test_from_pictures_to_a_slider_in_four_acts(studio: Any, chromium: Browser, 
     name = f"Stamp {lang}"
     page.goto(f"{studio.url}/{lang}/train?set=-")
     page.locator("#train-start").wait_for()
-    few_steps(page)
+    few_steps(page, studio)
 
     acts = 0
     page.locator(".d-large input.d-files").set_input_files(zipped)  # 1: drop
@@ -91,15 +91,20 @@ def test_from_pictures_to_a_slider_in_four_acts(studio: Any, chromium: Browser, 
     page.context.close()
 
 
-def few_steps(page: Page) -> None:
-    """Not an act of the main job: it only keeps the test short."""
+def few_steps(page: Page, studio: Any) -> None:
+    """Not an act of the main job: it only keeps the test short. Typed again where the page was not ready for it."""
     page.locator(".t-more > button").click()
     page.locator("#section-run > button").click()
-    page.locator("#field-run-steps input").fill("12")
     page.locator("#section-samples > button").click()
-    page.locator("#field-samples-steps input").fill("2")
-    page.locator("#field-samples-steps input").press("Tab")
-    page.wait_for_timeout(800)
+    for _ in range(10):
+        for field, few in (("run", "12"), ("samples", "2")):
+            page.locator(f"#field-{field}-steps input").fill(few)
+            page.locator(f"#field-{field}-steps input").press("Tab")
+        page.wait_for_timeout(3000)
+        kept = studio.services.drafts.load(None)
+        if (kept.get("run", {}).get("steps"), kept.get("samples", {}).get("steps")) == (12, 2):
+            return
+    raise AssertionError(f"never kept: {kept}")
 
 
 def draw(page: Page, lang: str) -> None:
