@@ -23,7 +23,7 @@ from .views import BACKGROUND_NAMES
 
 LARGEST = 40_000_000
 SAMPLE_PROMPTS = (
-    "a fox, white background",  # without a style: a LoRA's own is to show
+    "a frog, white background",  # without a style: a LoRA's own is to show
     "a rocket, blue background",
     "an owl, yellow background",
     "a castle, white background",
