@@ -186,7 +186,8 @@ class Adapter:
 
     @torch.no_grad()
     def _go_on_from(self, path: Path) -> None:
-        """Begin where a file ends. What it lacks begins at nothing; what is not trained here is left behind."""
+        """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
+        what is not trained here is left behind."""
         theirs = normalise(path)
         if theirs.family != self.parts.family.name:
             raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=FAMILY_NAMES[theirs.family],
@@ -205,6 +206,12 @@ class Adapter:
             found += 1
         if not found:
             raise Problem("lora_no_match", field="lora.start_from", name=path.stem)
+        own = self.word
+        for given_word in words.of_files(self.parts, [path]):
+            if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too
+                for name, vectors in own.vectors.items():
+                    rows = given_word.vectors[name][: len(vectors)]
+                    vectors[: len(rows)] = rows
 
     def _take(self, layer: Any, given: Layer, path: Path, place: str) -> None:
         """Their tensors into ours. A smaller rank fills the first rows: the others do nothing yet, for up is zero there."""

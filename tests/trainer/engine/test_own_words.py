@@ -129,6 +129,20 @@ def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(ben
     assert normalise(file).unknown == ()
 
 
+def test_going_on_from_a_lora_its_trigger_goes_on_too(bench) -> None:
+    first = bench.train(bench.config(*PIVOTAL, "save.dtype=fp32"))
+    (learnt,) = embedding.of_file(first)
+    parts = load_base(bench.config(), bench.home)
+    more = bench.config("lora.embedding=4", "lora.embedding_from=owl")
+    word, fresh = Adapter(parts, more, first).word, words.begin(parts, "blobby", 4, "owl")
+    for part, rows in learnt.vectors.items():
+        assert np.array_equal(word.vectors[part][:3].detach(), rows)
+        assert torch.equal(word.vectors[part][3], fresh.vectors[part][3]) and word.vectors[part].requires_grad
+    parts = load_base(bench.config(), bench.home)
+    other = Adapter(parts, bench.config("lora.embedding=3", "captions.trigger=owlet"), first).word
+    assert not np.array_equal(other.vectors["text_encoder"][:3].detach(), learnt.vectors["text_encoder"])
+
+
 def test_without_a_trigger_the_layers_learn_alone_and_the_run_says_so(bench) -> None:
     file = bench.train(bench.config("lora.embedding=2", "captions.trigger=", "run.steps=1"))
     assert [note.code for note in bench.events if isinstance(note, events.Note)].count("no_trigger_no_vectors") == 1
