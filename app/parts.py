@@ -54,7 +54,11 @@ def remembered() -> gr.BrowserState:
 
 
 def on_load(fn: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
-    """Run `fn` when the page being built is opened; what `.then` can go on from."""
+    """Run `fn` when the page being built is opened; what `.then` can go on from. Until `fn` has answered, nothing on the
+    page can be typed or clicked (app/static/wait.js): its answer would overwrite what was."""
     blocks = Context.root_block
     assert blocks is not None, "called outside a page"
-    return blocks.load(fn, list(inputs), list(outputs), **PRIVATE)
+    waiting = markup("<atelier-wait></atelier-wait>")
+    opened = blocks.load(fn, list(inputs), list(outputs), **PRIVATE)
+    opened.then(lambda: "", None, [waiting], queue=False, **PRIVATE)  # also after a failure
+    return opened

@@ -14,7 +14,7 @@ from trainer.home import PROJECT
 from trainer.texts import t
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -54,6 +54,31 @@ def test_a_dropped_zip_is_shown_with_its_findings(page: Page, live_server, zippe
     assert page.evaluate(drawn)
     assert page.locator("html").get_attribute("lang") == lang
     assert page.title() == f"{t('nav.train', language=lang)} · LoRA Atelier"
+
+
+def test_a_page_takes_nothing_typed_before_its_fields_are_filled(page: Page, live_server) -> None:
+    held: list[Route] = []
+
+    def late(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/queue/join*", late)  # the server's first answers are a long time coming
+    page.goto(f"{live_server.url}/en/train?set=-")
+    page.locator("#train-start").wait_for()
+    until(page, "document.querySelector('.a-page').inert")
+    page.locator("#train-name input, #train-name textarea").evaluate("field => field.focus()")
+    page.keyboard.type("lost")
+    assert page.evaluate("document.querySelector('#train-name input, #train-name textarea').value") == ""
+    page.route("**/queue/join*", lambda route: route.continue_())
+    while held:
+        held.pop().continue_()
+    until(page, "!document.querySelector('.a-page').inert")
+    page.locator("#train-name :is(input, textarea)").click()
+    page.keyboard.type("kept")
+    page.wait_for_timeout(1500)
+    assert page.locator("#train-name :is(input, textarea)").input_value() == "kept"
+    assert live_server.services.drafts.load(None)["save"] == {"name": "kept"}
+    live_server.services.drafts.drop(None)
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])

@@ -92,18 +92,18 @@ def test_from_pictures_to_a_slider_in_four_acts(studio: Any, chromium: Browser, 
 
 
 def few_steps(page: Page, studio: Any) -> None:
-    """Not an act of the main job: it only keeps the test short. Typed again where the page was not ready for it."""
+    """Not an act of the main job: it only keeps the test short."""
     page.locator(".t-more > button").click()
     page.locator("#section-run > button").click()
     page.locator("#section-samples > button").click()
-    for _ in range(10):
-        for field, few in (("run", "12"), ("samples", "2")):
-            page.locator(f"#field-{field}-steps input").fill(few)
-            page.locator(f"#field-{field}-steps input").press("Tab")
-        page.wait_for_timeout(3000)
+    for field, few in (("run", "12"), ("samples", "2")):
+        page.locator(f"#field-{field}-steps input").fill(few)
+        page.locator(f"#field-{field}-steps input").press("Tab")
+    for _ in range(300):
         kept = studio.services.drafts.load(None)
         if (kept.get("run", {}).get("steps"), kept.get("samples", {}).get("steps")) == (12, 2):
             return
+        page.wait_for_timeout(100)
     raise AssertionError(f"never kept: {kept}")
 
 
