@@ -1,11 +1,11 @@
-"""The looks made from an icon set: a print in eight inks, and a sticker."""
+"""The looks made from an icon set: a print in eight inks, a sticker, an outlined drawing, one raised from its ground."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.mini_base.looks import INKS, LOOKS, printed, sticker
+from tools.mini_base.looks import INKS, LOOKS, outlined, printed, raised, sticker
 from tools.mini_base.sources import STYLES
 
 
@@ -31,6 +31,28 @@ def test_a_sticker_has_a_white_border_and_a_shadow_within_the_picture() -> None:
     assert paper and max(paper) - min(paper) >= 2, "a border left of the drawing"
     outside = row[min(paper) - 6]
     assert 0 < outside[3] < 120 and outside[:3].max() < 60, "a dark, see-through shadow outside it"
+    assert seen[[0, -1], :, 3].max() == 0 and seen[:, [0, -1], 3].max() == 0, "nothing touches the picture's edge"
+
+
+def test_an_outline_runs_around_the_drawing_and_where_its_colours_meet() -> None:
+    picture = _disc()
+    ImageDraw.Draw(picture).rectangle([90, 70, 102, 122], fill=(250, 250, 250, 255))
+    seen = np.asarray(outlined(picture)).astype(int)
+    row = seen[96]
+    dark = (row[:, 3] > 200) & (row[:, :3].max(1) < 110)
+    runs = [len(run) for run in np.split(np.flatnonzero(dark), np.flatnonzero(np.diff(np.flatnonzero(dark)) > 1) + 1)]
+    assert len(runs) == 4, "left and right of the disc, left and right of the bar in it"
+    assert min(runs[0], runs[3]) > max(runs[1], runs[2]), "thick around, thin within"
+    assert row[96].tolist() == [250, 250, 250, 255] and abs(row[70] - [230, 30, 30, 255]).max() < 3
+    assert seen[[0, -1], :, 3].max() == 0 and seen[:, [0, -1], 3].max() == 0, "nothing touches the picture's edge"
+
+
+def test_a_raised_drawing_throws_a_solid_shadow_to_the_lower_right() -> None:
+    seen = np.asarray(raised(_disc())).astype(int)
+    shadow = (seen[..., 3] == 255) & (abs(seen[..., :3] - [56, 48, 132]).max(-1) < 3)
+    paint = (seen[..., 3] == 255) & (abs(seen[..., :3] - [230, 30, 30]).max(-1) < 3)
+    (sy, sx), (py, px) = (np.argwhere(part).mean(0) for part in (shadow, paint))
+    assert shadow.sum() > 0.05 * paint.sum() and sy > py + 20 and sx > px + 20
     assert seen[[0, -1], :, 3].max() == 0 and seen[:, [0, -1], 3].max() == 0, "nothing touches the picture's edge"
 
 

@@ -242,6 +242,20 @@ def test_every_stage_trains_resumes_and_ends_in_a_model_diffusers_loads(work: Pa
     assert all(torch.equal(taken_up[name], tensor) for name, tensor in pipe.unet.state_dict().items())
 
 
+def test_what_was_spent_on_an_earlier_training_does_not_lower_the_rate(tmp_path: Path) -> None:
+    from tools.mini_base.progress import Loop
+
+    def begun(since: float) -> Loop:
+        loop = Loop("part", tmp_path, {"one": torch.nn.Linear(2, 2)}, minutes=100, since=since, rate=1.0)
+        loop.spent = 90.0 * 60
+        return loop
+
+    assert begun(0).share == 0.9
+    assert begun(80).share == 0.5
+    assert begun(95).share == 0.0
+    assert begun(100).share == 1.0
+
+
 def test_a_sitting_goes_through_the_stages_and_says_when_more_is_needed(work: Path, tmp_path: Path) -> None:
     from tools.mini_base.sitting import is_done, sit
 

@@ -86,11 +86,12 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
     elif stage == "ldm":
         from . import ldm
 
-        ldm.train(pack, work, shapes, faster=asked.compile, per_drawing=asked.views, lessons=lessons, **common)
+        more = {"faster": asked.compile, "per_drawing": asked.views, "lessons": lessons, "since": asked.since}
+        ldm.train(pack, work, shapes, **more, **common)
     elif stage == "judge":
         from . import judge
 
-        judge.train(pack, work, shapes, words_from=asked.model / "judge", **common)
+        judge.train(pack, work, shapes, words_from=asked.model / "judge", since=asked.since, **common)
     elif stage == "evaluate":
         from .evaluate import evaluate
 
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hand-back", type=Path, help="sitting: write carry.000 … here instead of --out")
     parser.add_argument("--plan", action="append", default=[], help="sitting: minutes of a stage, as ldm=12")
     parser.add_argument("--minutes", type=float, help="time of the whole stage, over all sittings")
+    parser.add_argument("--since", type=float, default=0.0, help="ldm, judge: the rate begins anew after these minutes")
     parser.add_argument("--sitting", type=float, help="stop after this many minutes and go on another time")
     parser.add_argument("--device", help="cuda or cpu; the best one there is without this")
     parser.add_argument("--batch", type=int)

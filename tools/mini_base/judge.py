@@ -184,6 +184,7 @@ def train(
     shapes: Shapes,
     *,
     minutes: float,
+    since: float = 0.0,
     sitting: float | None = None,
     batch: int | None = None,
     rate: float = 2e-3,
@@ -205,7 +206,7 @@ def train(
         model.text_model.set_attn_implementation("eager")
     if words_from is not None and _takes_words(model, words_from, work / "tokenizer"):
         print(f"judge: its words are those of {words_from}", flush=True)
-    loop = Loop("judge", work, {"judge": model}, minutes=minutes, sitting=sitting, rate=rate)
+    loop = Loop("judge", work, {"judge": model}, minutes=minutes, since=since, sitting=sitting, rate=rate)
     views = Views(pack, where, shapes.pixels)
     lessons = Lessons(pack, views, _autoencoder(work, where), views_each=40 if where.type == "cuda" else 12)
     chance = torch.Generator(where).manual_seed(seed + loop.steps)

@@ -139,6 +139,7 @@ def train(
     shapes: Shapes,
     *,
     minutes: float,
+    since: float = 0.0,
     sitting: float | None = None,
     batch: int | None = None,
     rate: float | None = None,
@@ -165,7 +166,7 @@ def train(
         text_encoder.set_attn_implementation("eager")
     parts = {"unet": unet, "text_encoder": text_encoder}
     averaging = 0.9995 if on_gpu else 0.998
-    loop = Loop("ldm", work, parts, minutes=minutes, sitting=sitting, rate=rate, averaging=averaging)
+    loop = Loop("ldm", work, parts, minutes=minutes, since=since, sitting=sitting, rate=rate, averaging=averaging)
     predict = torch.compile(unet) if (on_gpu if faster is None else faster) else unet
 
     def look(file: Path) -> None:

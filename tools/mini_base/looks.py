@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 # Eight inks of a print of the fifties: paper, brick, mustard, teal, navy, brown, skin, black.
 INKS = np.array(
@@ -37,20 +37,66 @@ def printed(picture: Image.Image) -> Image.Image:
 def sticker(picture: Image.Image) -> Image.Image:
     """The drawing cut out with a white border and a soft shadow, a little smaller so that both fit."""
     side = picture.width
-    border, inner = side / 48, round(side * 0.885)
-    paper = Image.new("RGBA", picture.size)
-    small = picture.convert("RGBA").resize((inner, inner), Image.Resampling.LANCZOS)
-    paper.paste(small, ((side - inner) // 2,) * 2)
+    border, paper = side / 48, _smaller(picture, 0.885)
     wide = paper.getchannel("A").filter(ImageFilter.GaussianBlur(border))
     cut = wide.point(lambda v: 255 if v > 12 else 0).filter(ImageFilter.GaussianBlur(side / 240))
     shadow = cut.filter(ImageFilter.GaussianBlur(side / 38)).point(lambda v: int(v * 0.55))
     result = Image.new("RGBA", picture.size)
-    for colour, shape in (((30, 30, 40), shadow), ((255, 255, 255), cut)):
-        layer = Image.new("RGBA", picture.size, colour)
-        layer.putalpha(shape)
-        result.alpha_composite(layer)
+    result.alpha_composite(_inked(shadow, (30, 30, 40)))
+    result.alpha_composite(_inked(cut, (255, 255, 255)))
     result.alpha_composite(paper)
     return result
 
 
-LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {"printed": printed, "sticker": sticker}
+def outlined(picture: Image.Image) -> Image.Image:
+    """A thick dark line around the drawing, and a thin one where two colours in it meet."""
+    side = picture.width
+    small = _smaller(picture, 0.93)
+    paper = Image.new("RGBA", picture.size, "white")
+    paper.alpha_composite(small)
+    flat = paper.convert("RGB").filter(ImageFilter.MedianFilter(5))
+    gaps = ImageChops.subtract(flat.filter(ImageFilter.MaxFilter(3)), flat.filter(ImageFilter.MinFilter(3)))
+    meeting = Image.fromarray(np.where(np.asarray(gaps).max(-1) > 84, 255, 0).astype(np.uint8))
+    shape = small.getchannel("A")
+    wide = shape.filter(ImageFilter.GaussianBlur(side / 64)).point(lambda v: 255 if v > 16 else 0)
+    line = ImageChops.lighter(ImageChops.subtract(wide, shape), ImageChops.multiply(meeting, wide))
+    small.alpha_composite(_inked(line.filter(ImageFilter.GaussianBlur(side / 240)), (40, 28, 60)))
+    return small
+
+
+def raised(picture: Image.Image) -> Image.Image:
+    """The drawing on a solid indigo shadow to the lower right, as letters on a poster stand out."""
+    side = picture.width
+    far = round(side * 0.055)
+    small = _smaller(picture, 0.9)
+    shape = small.getchannel("A").point(lambda v: 255 if v > 100 else 0)
+    shadow = shape
+    for step in range(1, far + 1):
+        shadow = ImageChops.lighter(shadow, ImageChops.offset(shape, step, step))
+    result = _inked(shadow.filter(ImageFilter.GaussianBlur(side / 300)), (56, 48, 132))
+    result.alpha_composite(small)
+    return ImageChops.offset(result, -far // 2, -far // 2)
+
+
+def _smaller(picture: Image.Image, share: float) -> Image.Image:
+    """The drawing at `share` of its size in the middle of the same square, so that what is added fits."""
+    side = picture.width
+    inner = round(side * share)
+    paper = Image.new("RGBA", picture.size)
+    small = picture.convert("RGBA").resize((inner, inner), Image.Resampling.LANCZOS)
+    paper.paste(small, ((side - inner) // 2,) * 2)
+    return paper
+
+
+def _inked(shape: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    layer = Image.new("RGBA", shape.size, colour)
+    layer.putalpha(shape)
+    return layer
+
+
+LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "printed": printed,
+    "sticker": sticker,
+    "outlined": outlined,
+    "raised": raised,
+}

@@ -25,7 +25,8 @@ _WARM = 100  # steps over which the rate rises
 class Loop:
     """One stage: its modules, optimiser, averaged weights (EMA) and how much of its time is spent.
 
-    The learning rate follows the share of `minutes` spent, over all sittings together; `sitting` ends one early.
+    The learning rate follows the share of `minutes` spent, over all sittings together; `sitting` ends one early. What
+    was spent up to minute `since` belongs to an earlier training: rate and share begin anew there.
     """
 
     def __init__(
@@ -35,13 +36,15 @@ class Loop:
         modules: dict[str, torch.nn.Module],
         *,
         minutes: float,
+        since: float = 0.0,
         sitting: float | None = None,
         rate: float = 1e-3,
         averaging: float = 0.999,
         every: float = 60.0,
     ) -> None:
         self.name, self.work, self.modules = name, work, modules
-        self.minutes, self.sitting, self.rate, self.averaging, self.every = minutes, sitting, rate, averaging, every
+        self.minutes, self.since, self.sitting, self.rate = minutes, since, sitting, rate
+        self.averaging, self.every = averaging, every
         self.weights = [p for m in modules.values() for p in m.parameters()]
         matrices = [p for p in self.weights if p.ndim > 1]
         vectors = [p for p in self.weights if p.ndim <= 1]
@@ -61,8 +64,9 @@ class Loop:
 
     @property
     def share(self) -> float:
-        """How much of the whole time is spent, 0 to 1."""
-        return min(1.0, self.spent / (self.minutes * 60)) if self.minutes > 0 else 1.0
+        """How much of the time from `since` to `minutes` is spent, 0 to 1."""
+        whole = self.minutes - self.since
+        return min(1.0, max(0.0, self.spent / 60 - self.since) / whole) if whole > 0 else 1.0
 
     def run(self, batch_size: int, until: float = 1.0) -> Iterator[int]:
         """Yield step numbers until this share of the stage's time, or this sitting, is over. Saves as it goes."""

@@ -66,6 +66,7 @@ STYLES = (
         "cartoon",
         "Apache-2.0",
         "Noto Emoji, Copyright Google Inc, https://github.com/googlefonts/noto-emoji",
+        look="outlined",
     ),
     Style(
         "fluent",
@@ -88,6 +89,7 @@ STYLES = (
         "poster",
         "MIT",
         "Fluent Emoji Flat, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
+        look="raised",
     ),
     Style(
         "noto-v1",
