@@ -97,9 +97,11 @@ def _stage(stage: str, asked: argparse.Namespace) -> None:
 
         evaluate(asked.model, pack, work / "evaluation", many=asked.prompts, device=asked.device)
     elif stage == "lora":
-        from .lora_eval import run
+        from .lora_eval import KINDS, STRENGTHS, run
 
-        run(asked.model, pack, work / "home", work / "evaluation", asked.override)
+        strengths = [float(s) for s in asked.strengths.split(",")] if asked.strengths else STRENGTHS
+        what = {"kinds": asked.kind or KINDS, "strengths": strengths, "many": asked.many}
+        run(asked.model, pack, work / "home", work / "evaluation", asked.override, **what)
     elif stage == "export":
         from .card import read_figures
         from .export import export
@@ -151,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompts", type=int, default=200, help="evaluate: how many prompts")
     parser.add_argument("--override", action="append", default=[], help="lora: an option, as lora.rank=16")
     parser.add_argument("--machine", default=platform.machine(), help="export: what the model card calls the machine")
+    parser.add_argument("--kind", action="append", choices=["style", "character"], help="lora: only this example")
+    parser.add_argument("--strengths", help="lora: as 0,0.5,1")
+    parser.add_argument("--many", type=int, default=40, help="lora: things that are drawn")
     return parser
 
 

@@ -36,7 +36,8 @@ is a place to try things, not a source of finished pictures. Use guidance 3 and 
 ## Parts
 {_parts(model)}
 
-Training: {_training(work)} on {machine}. The recipe is in `tools/mini_base/`.
+Training: {_training(work)} on {machine}. A judge begins with the text half of the one before it. The recipe is in
+`tools/mini_base/`.
 
 ## Figures
 {table(figures) if figures else unmeasured}
