@@ -1,7 +1,8 @@
 """Trains the judge: a small CLIP that tells which thing, which style and which background a picture shows.
 
 `python -m tools.mini_base judge` calls `train`. Unlike the base it also learns the example style and the mascot (on
-other things and poses than the example sets hold), so that it can say what a LoRA has learnt.
+other things and poses than the example sets hold), so that it can say what a LoRA has learnt. It names the thing, the
+style and the background each by itself, and finds a picture's whole caption among those of its lesson.
 """
 
 from __future__ import annotations
@@ -178,6 +179,22 @@ def thing_sentences(pack: Pack, words: random.Random | None = None) -> list[str]
     return lines
 
 
+def captions(pack: Pack, shown: Shown) -> list[str]:
+    """What a person would ask for to get each picture: the thing, its style unless it has none, the background."""
+    names = [*(c.name for c in pack.concepts), MASCOT_NAME]
+    lines = []
+    for thing, style, ground in zip(shown.things.tolist(), shown.styles.tolist(), shown.grounds.tolist(), strict=True):
+        called = "" if style == _NO_STYLE else f", {STYLE_SENTENCES[style]}"
+        lines.append(f"{article(names[thing])}{names[thing]}{called}, {background_sentence(BACKGROUND_NAMES[ground])}")
+    return lines
+
+
+def _once(whole: torch.Tensor, caption_ids: torch.Tensor) -> torch.Tensor:
+    """Logits (B, B) of pictures and captions, without those of another picture's caption that says the same."""
+    same = (caption_ids[:, None] == caption_ids[None]).all(2)
+    return whole.masked_fill(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device), -30.0)
+
+
 def train(
     pack: Pack,
     work: Path,
@@ -221,16 +238,19 @@ def train(
         if step % 20 == 0:
             thing_ids = ids(thing_sentences(pack, words))
         shown = lessons.draw(batch, chance)
+        caption_ids = ids(captions(pack, shown))
         with mixed(where):
             seen = picture_embeddings(model, shown.pictures.contiguous(memory_format=torch.channels_last))
-            said = text_embeddings(model, torch.cat([thing_ids, fixed]))
+            said = text_embeddings(model, torch.cat([thing_ids, fixed, caption_ids]))
         scale = model.logit_scale.exp().clamp(max=100)
-        thing, style, ground = (scale * seen @ said.T).split([len(thing_ids), len(STYLES), len(BACKGROUND_NAMES)], 1)
+        parts = [len(thing_ids), len(STYLES), len(BACKGROUND_NAMES), len(caption_ids)]
+        thing, style, ground, whole = (scale * seen @ said.T).split(parts, 1)
         thing = thing.masked_fill(~lessons.told[shown.hands], -30.0)
         known = (shown.styles != _NO_STYLE).sum().clamp(min=1)
         loss = F.cross_entropy(thing, shown.things, label_smoothing=0.05)
         loss = loss + F.cross_entropy(style, shown.styles, ignore_index=_NO_STYLE, reduction="sum") / known
         loss = loss + 0.3 * F.cross_entropy(ground, shown.grounds)
+        loss = loss + 0.3 * F.cross_entropy(_once(whole, caption_ids), torch.arange(len(whole), device=where))
         loop.learn(loss, top1=(thing.argmax(1) == shown.things).float().mean())
     with loop.averaged():
         accuracy = measure(model, lessons, ids)
