@@ -80,7 +80,8 @@ def test_every_preset_is_valid_and_knows_the_embedded_base(kind):
     mini = bases.find(Home(PROJECT), "mini")
     general, special = load.build(load.preset(kind)), load.build(load.preset(kind, mini))
     assert general.run.kind == special.run.kind == kind
-    assert special.optimizer.lr > general.optimizer.lr
+    rates = [c.optimizer.lr * c.lora.alpha / c.lora.rank for c in (special, general)]
+    assert rates[0] > rates[1], "a small base learns at a higher rate"
 
 
 def test_toml_and_back_gives_the_same(tmp_path):
