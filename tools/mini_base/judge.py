@@ -32,7 +32,7 @@ from .sources import HANDS, STYLES
 from .tokenizer import load as load_tokenizer
 from .tokenizer import token_ids
 from .views import BACKGROUND_NAMES, STILL, Views, Wobble, on_ground
-from .words import article
+from .words import article, full_caption
 
 _STYLE_PLACE = {s.key: i for i, s in enumerate(STYLES)}
 _COLOURED = {s.key for s in STYLES if s.taught} | {h.key for h in HANDS if h.coloured}
@@ -184,8 +184,9 @@ def captions(pack: Pack, shown: Shown) -> list[str]:
     names = [*(c.name for c in pack.concepts), MASCOT_NAME]
     lines = []
     for thing, style, ground in zip(shown.things.tolist(), shown.styles.tolist(), shown.grounds.tolist(), strict=True):
-        called = "" if style == _NO_STYLE else f", {STYLE_SENTENCES[style]}"
-        lines.append(f"{article(names[thing])}{names[thing]}{called}, {background_sentence(BACKGROUND_NAMES[ground])}")
+        name, on = names[thing], BACKGROUND_NAMES[ground]
+        plain = f"{article(name)}{name}, {background_sentence(on)}"
+        lines.append(plain if style == _NO_STYLE else full_caption(name, STYLES[style].words, on))
     return lines
 
 
