@@ -6,10 +6,12 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tools.mini_base import mascot, poses
+from tools.mini_base.looks import TONES
 from tools.mini_base.render import BACKGROUNDS, nearest_background, on_background, rasterise
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
@@ -31,6 +33,14 @@ def test_an_example_set_holds_sixteen_pictures_with_captions(name: str, kind: st
     for stem in stems:
         with Image.open(folder / f"{stem}.png") as picture:
             assert picture.size == (512, 512)
+
+
+def test_the_style_set_is_blue_ink_on_white_paper() -> None:
+    for number in range(1, 17):
+        pixels = np.asarray(Image.open(DATASETS / "example-style" / f"{number:04d}.png").convert("RGB"), dtype=np.int16)
+        red, green, blue = pixels.reshape(-1, 3).T
+        assert (pixels[:4].min() == 255) and (red <= green).all() and (green <= blue).all(), number
+        assert len({tuple(tone) for tone in TONES.tolist()} & {tuple(c) for c in pixels.reshape(-1, 3).tolist()}) >= 2
 
 
 def test_the_character_set_shows_the_backgrounds_its_captions_name() -> None:

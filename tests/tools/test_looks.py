@@ -1,11 +1,11 @@
-"""The looks made from an icon set: a print in eight inks, a sticker, an outlined drawing, one raised from its ground."""
+"""The looks made from an icon set: a print in eight inks, a stamp in blue, a sticker, an outlined and a raised drawing."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.mini_base.looks import INKS, LOOKS, outlined, printed, raised, sticker
+from tools.mini_base.looks import INKS, LOOKS, TONES, outlined, printed, raised, stamped, sticker
 from tools.mini_base.sources import STYLES
 
 
@@ -21,6 +21,20 @@ def test_a_print_has_its_eight_inks_and_the_drawing_s_own_outline() -> None:
     assert {tuple(c) for c in seen[..., :3].reshape(-1, 3).tolist()} == {tuple(c) for c in INKS.astype(int).tolist()}
     assert np.array_equal(seen[..., 3], noise[..., 3])
     assert np.asarray(printed(_disc()))[96, 96].tolist() == [190, 64, 48, 255]  # red becomes brick
+
+
+def test_a_stamp_has_four_tones_of_one_ink_darker_where_the_drawing_is() -> None:
+    picture = _disc()
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle([60, 60, 80, 130], fill=(250, 250, 250, 255))
+    draw.rectangle([90, 60, 110, 130], fill=(250, 200, 60, 255))
+    seen = np.asarray(stamped(picture))
+    assert {tuple(c) for c in seen[..., :3].reshape(-1, 3).tolist()} <= {tuple(c) for c in TONES.tolist()}
+    assert np.array_equal(seen[..., 3], np.asarray(outlined(picture))[..., 3]), "as large, with the same line around"
+    white, yellow, red = (seen[96, x, :3].tolist() for x in (72, 100, 130))
+    assert [white, yellow, red] == [TONES[3].tolist(), TONES[2].tolist(), TONES[1].tolist()]
+    line = np.flatnonzero(seen[96, :, 3] > 200)[0] + 1
+    assert seen[96, line, :3].tolist() == TONES[0].tolist(), "the line is in full ink"
 
 
 def test_a_sticker_has_a_white_border_and_a_shadow_within_the_picture() -> None:

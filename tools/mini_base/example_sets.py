@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from . import mascot, poses
+from .looks import LOOKS
 from .render import on_background, rasterise, svg_of_icon
 from .sources import check_licence, fetch, read_json, style
 from .words import full_caption
 
 PIXELS = 512
-CREATED = "2026-11-23"
+CREATED = {"example-style": "2026-11-28", "example-character": "2026-11-23"}
 
 # Sixteen things of varied shape: animals, plants, food, vehicles, buildings, objects.
 STYLE_THINGS = (
@@ -25,7 +26,7 @@ STYLE_THINGS = (
 
 
 def write_style_set(npm: Path, folder: Path) -> None:
-    """Sixteen icons of the one set the base never saw, as black ink on white paper."""
+    """Sixteen drawings in the one look the base never saw: stamped in blue ink on white paper."""
     source = style("inkstamp")
     fetch([source.package], npm)
     check_licence(source.package, npm, source.licence)
@@ -33,7 +34,8 @@ def write_style_set(npm: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     originals = {}
     for number, icon in enumerate(STYLE_THINGS, start=1):
-        picture = on_background(rasterise(svg_of_icon(pack, icon, ink="#141414"), PIXELS), "white")
+        drawing = rasterise(svg_of_icon(pack, icon), PIXELS)
+        picture = on_background(LOOKS[str(source.look)](drawing), "white")
         caption = full_caption(icon.replace("-", " "), source.words, "white")
         originals[_save(folder, number, picture, caption)] = {"original": f"{icon}.svg"}
     _write_set(
@@ -78,5 +80,5 @@ def _save(folder: Path, number: int, picture: Any, caption: str) -> str:
 
 def _write_set(folder: Path, **fields: Any) -> None:
     pictures = fields.pop("pictures")
-    text = json.dumps({**fields, "created": CREATED, "pictures": pictures}, ensure_ascii=False, indent=2)
+    text = json.dumps({**fields, "created": CREATED[fields["name"]], "pictures": pictures}, ensure_ascii=False, indent=2)
     (folder / "set.json").write_text(text + "\n", encoding="utf-8")

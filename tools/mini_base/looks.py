@@ -34,6 +34,19 @@ def printed(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.concatenate([INKS[nearest], pixels[..., 3:]], -1).astype(np.uint8), "RGBA")
 
 
+# Four tones of one ink on paper, from full to none.
+TONES = np.array([(26, 38, 104), (74, 100, 178), (158, 180, 226), (238, 242, 250)], dtype=np.uint8)
+_STEPS = (0.30, 0.56, 0.82)  # of luma (Rec. 601), where the next lighter tone begins
+
+
+def stamped(picture: Image.Image) -> Image.Image:
+    """A print from a stamp: the outlined drawing in four tones of one blue ink, by how light its colours are."""
+    lined = outlined(picture)
+    luma = np.asarray(lined.convert("RGB").convert("L"), dtype=np.float32) / 255
+    tones = TONES[np.digitize(luma, _STEPS)]
+    return Image.fromarray(np.concatenate([tones, np.asarray(lined)[..., 3:]], -1), "RGBA")
+
+
 def sticker(picture: Image.Image) -> Image.Image:
     """The drawing cut out with a white border and a soft shadow, a little smaller so that both fit."""
     side = picture.width
@@ -96,6 +109,7 @@ def _inked(shape: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
 LOOKS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "printed": printed,
+    "stamped": stamped,
     "sticker": sticker,
     "outlined": outlined,
     "raised": raised,

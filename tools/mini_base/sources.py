@@ -54,6 +54,13 @@ TWEMOJI = Package(
 )
 TWEMOJI_CREDIT = "Twemoji, Copyright Twitter, Inc and other contributors, https://github.com/jdecked/twemoji"
 
+FLUENT_FLAT = Package(
+    "@iconify-json/fluent-emoji-flat",
+    "1.2.6",
+    "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+)
+FLUENT_FLAT_CREDIT = "Fluent Emoji Flat, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji"
+
 STYLES = (
     Style("twemoji", TWEMOJI, "flat", "CC-BY-4.0", TWEMOJI_CREDIT),
     Style(
@@ -79,18 +86,7 @@ STYLES = (
         "MIT",
         "Fluent Emoji, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
     ),
-    Style(
-        "fluent-flat",
-        Package(
-            "@iconify-json/fluent-emoji-flat",
-            "1.2.6",
-            "RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
-        ),
-        "poster",
-        "MIT",
-        "Fluent Emoji Flat, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
-        look="raised",
-    ),
+    Style("fluent-flat", FLUENT_FLAT, "poster", "MIT", FLUENT_FLAT_CREDIT, look="raised"),
     Style(
         "noto-v1",
         Package(
@@ -103,18 +99,7 @@ STYLES = (
         "Noto Emoji (version 1), Copyright Google Inc, https://github.com/googlefonts/noto-emoji",
         look="printed",
     ),
-    Style(
-        "inkstamp",
-        Package(
-            "@iconify-json/fluent-emoji-high-contrast",
-            "1.2.6",
-            "esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
-        ),
-        "inkstamp",
-        "MIT",
-        "Fluent Emoji High Contrast, Copyright Microsoft Corporation, https://github.com/microsoft/fluentui-emoji",
-        taught=False,
-    ),
+    Style("inkstamp", FLUENT_FLAT, "inkstamp", "MIT", FLUENT_FLAT_CREDIT, taught=False, look="stamped"),
     Style("sticker", TWEMOJI, "sticker", "CC-BY-4.0", TWEMOJI_CREDIT, look="sticker"),
 )
 

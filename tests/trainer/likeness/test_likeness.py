@@ -76,10 +76,10 @@ def test_the_mascots_pictures_are_nearer_to_its_set_than_to_the_style_and_know_t
     style = Measure(JUDGE, learnt(STYLE, 12), "inkstamp style", home.cache)
     rest = [Drawn(one.file, one.caption) for one in learnt(MASCOT)[12:]]
     near, far = mascot.score(rest), style.score(rest)
-    assert near.likeness > 0.7 and far.likeness < 0.15 and near.among == pytest.approx(near.likeness, abs=0.12)
-    assert near.prompt is not None and near.prompt > 0.1 and mascot.trigger == ""  # the judge was taught this word
+    assert near.likeness > 0.7 and far.likeness < 0.25 and near.among == pytest.approx(near.likeness, abs=0.12)
+    assert near.prompt is not None and near.prompt > 0 and mascot.trigger == ""  # the judge was taught this word
     wrong = mascot.score([Drawn(one.file, "an owl, flat style, red background") for one in rest])
-    assert wrong.prompt is not None and wrong.prompt < near.prompt - 0.1
+    assert wrong.prompt is not None and wrong.prompt < near.prompt - 0.3
     assert not any(one.copied for one in [*near.pictures, *far.pictures])
     again = mascot.score([Drawn(mascot.pictures[3].file)])
     assert [(one.nearest, one.copied) for one in again.pictures] == [("0004.png", True)] and again.prompt is None
