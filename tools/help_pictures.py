@@ -31,7 +31,7 @@ def main(demo: Path) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     drawn = demo / "pictures"
     row([drawn / f"p{k}_s{s}.png" for k in (2, 1) for s in ("0.00", "1.00")]).save(OUT / "what.png", optimize=True)
-    row([drawn / f"p2_s{s}.png" for s in ("0.00", "0.25", "0.50", "0.75", "1.00", "1.50")]).save(
+    row([drawn / f"p0_s{s}.png" for s in ("0.00", "0.25", "0.50", "0.75", "1.00", "1.50")]).save(
         OUT / "strength.png", optimize=True)
 
 
