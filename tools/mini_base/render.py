@@ -26,15 +26,15 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def svg_of_icon(pack: dict[str, Any], icon: str, ink: str = "#000000") -> str:
-    """The SVG document of one icon of an Iconify set; `currentColor` becomes `ink`."""
+def svg_of_icon(pack: dict[str, Any], icon: str) -> str:
+    """The SVG document of one icon of an Iconify set; `currentColor` becomes black."""
     drawing = pack["icons"][icon]
     left, top = drawing.get("left", 0), drawing.get("top", 0)
     width = drawing.get("width", pack.get("width", 16))
     height = drawing.get("height", pack.get("height", 16))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{left} {top} {width} {height}">{drawing["body"].replace("currentColor", ink)}</svg>'
+        f'viewBox="{left} {top} {width} {height}">{drawing["body"].replace("currentColor", "#000000")}</svg>'
     )
 
 
