@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from app import document, files, news, uploads
+from app.in_order import InOrder
 from app.pages import PAGES
 from app.security import SMALL_BODY, Guard
 from app.services import Services, Ui
@@ -96,6 +97,7 @@ def _create(home: Path, lang: str | None) -> FastAPI:
                 app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
             )
     app.add_middleware(document.Dress)
+    app.add_middleware(InOrder)
     app.add_middleware(Guard)
     return app
 

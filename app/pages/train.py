@@ -93,7 +93,7 @@ def build(ui: Ui) -> None:
         beside, gone = markup(), markup()
         dropped, choose, fix, toml = signal("dropped"), signal("choose"), signal("fix"), signal("toml")
         smaller = signal("smaller")
-        current, key = remembered(), gr.State(lambda: uuid.uuid4().hex)
+        current, key = remembered(), gr.State("")
         timer = gr.Timer(POLL)
 
     names, fields = list(held), list(held.values())
@@ -120,6 +120,9 @@ def build(ui: Ui) -> None:
             start.keep(ui.services, here, tree)
             return show(here.folder.name if here else "", "" if here or drawn(tree) else t("page.train.again_without"))
         return show(asked(request, "set") or name)
+
+    def entered(name: str, request: gr.Request) -> list[Any]:
+        return [uuid.uuid4().hex, *restore(name, request)]
 
     def look(name: str) -> str:
         here = ui.services.set(name)
@@ -219,7 +222,7 @@ def build(ui: Ui) -> None:
             return [form.beside(ui, [problem], lead=True, where=WHERE), gr.skip(), once, ""]
         return ["", gr.skip(), uuid.uuid4().hex, leave(ui.href("runs", run=run))]
 
-    on_load(restore, [current], shown).then(look, [current], [found], **PRIVATE)
+    on_load(entered, [current], [key, *shown]).then(look, [current], [found], **PRIVATE)
     dropped.input(arrived, [current, dropped, *fields], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
     choose.input(chosen, [choose], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
     fix.input(mend, [current, fix], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)

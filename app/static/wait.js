@@ -3,7 +3,10 @@
 const LONG = 20_000;
 
 function hold(held) {
-  for (const page of document.querySelectorAll(".a-page")) page.inert = held;
+  for (const page of document.querySelectorAll(".a-page")) {
+    page.inert = held;
+    page.setAttribute("aria-busy", held);
+  }
 }
 
 class Wait extends HTMLElement {

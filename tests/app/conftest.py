@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+    from starlette.types import ASGIApp
 
     from app.services import Services
 
@@ -27,15 +28,31 @@ class LiveServer:
     services: Services
 
 
-def serve(home: Path, lang: str | None = None) -> Iterator[LiveServer]:
-    """Run the page for `home` in a thread on a free port until the generator is closed."""
+def visit(page: Page, address: str) -> None:
+    """Open one of our pages and wait until its fields are filled: before that it takes no input (app/static/wait.js)."""
+    page.goto(address)
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page that was just opened has its answers and takes input."""
+    from playwright.sync_api import expect
+
+    page.locator(".a-page[aria-busy=false]").wait_for()
+    expect(page.locator("atelier-wait")).to_have_count(0)
+
+
+def serve(home: Path, lang: str | None = None, network: Callable[[ASGIApp], ASGIApp] | None = None) -> Iterator[LiveServer]:
+    """Run the page for `home` in a thread on a free port until the generator is closed. `network` stands between the page
+    and the browser."""
     import uvicorn
 
     from app.main import create_app
 
     app = create_app(home, lang)
     sock = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+    seen = network(app) if network else app
+    server = uvicorn.Server(uvicorn.Config(seen, log_level="warning", ws="none", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     while not server.started:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.conftest import serve
+from tests.app.conftest import serve, visit
 from tests.app.test_making import mini_lora
 from trainer.home import Home
 from trainer.texts import t
@@ -43,7 +43,7 @@ def test_a_base_is_made_with_a_lora_inside_and_a_lora_comes_out_of_two_bases(
     context = chromium.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     page.set_default_timeout(30_000)
-    page.goto(f"{studio.url}/{lang}/library")
+    visit(page, f"{studio.url}/{lang}/library")
     page.locator("#library-bases > button").click()
     page.get_by_label(say("bake"), exact=True).check(force=True)
     expect(page.locator("#library-bases-tuned")).to_have_count(0)

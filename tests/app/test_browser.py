@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.app.conftest import visit
 from trainer.home import PROJECT
 from trainer.texts import t
 
@@ -36,7 +37,7 @@ def until(page: Page, true: str) -> None:
 
 
 def drop(page: Page, live_server, lang: str, zipped: Path) -> None:
-    page.goto(f"{live_server.url}/{lang}/train?set=-")
+    visit(page, f"{live_server.url}/{lang}/train?set=-")
     page.locator(".d-large input.d-files").set_input_files(zipped)
     page.locator(".s-sheet img").first.wait_for()
 
@@ -83,7 +84,7 @@ def test_a_page_takes_nothing_typed_before_its_fields_are_filled(page: Page, liv
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_start_with_something_missing_answers_beside_the_field(page: Page, live_server, lang: str) -> None:
-    page.goto(f"{live_server.url}/{lang}/train?set=-")
+    visit(page, f"{live_server.url}/{lang}/train?set=-")
     page.locator("#train-start").click()
     for place, key in (("field-images", "pictures"), ("train-name", "name"), ("field-rights-pictures-ok", "rights")):
         line = page.locator(f"#{place} .a-problem")
@@ -107,7 +108,7 @@ def test_a_bad_value_is_answered_beside_its_field_while_typing(page: Page, live_
 
 def test_a_reload_keeps_the_set_and_what_was_typed(page: Page, live_server, zipped: Path) -> None:
     drop(page, live_server, "ja", zipped)
-    page.goto(f"{live_server.url}/ja/train")
+    visit(page, f"{live_server.url}/ja/train")
     page.locator(".s-sheet img").first.wait_for()
     name = page.locator("#train-name :is(input, textarea)")
     name.fill("墨のスタンプ")

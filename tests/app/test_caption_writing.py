@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.app.conftest import visit
 from tests.app.test_pages import Asked, ask, asked, services  # noqa: F401
 from trainer.home import PROJECT
 
@@ -45,7 +46,7 @@ def test_captions_appear_as_they_are_written_and_one_undo_takes_them_back(page: 
     from playwright.sync_api import expect
 
     folder = _bare(live_server.home / "datasets" / "machine", kept=4)
-    page.goto(f"{live_server.url}/en/images?set=machine")
+    visit(page, f"{live_server.url}/en/images?set=machine")
     page.get_by_text("Write captions by machine").click()
     expect(page.locator("#write-about")).to_contain_text("Ready to use.")
     page.locator("#write-go").click()
@@ -63,7 +64,7 @@ def test_cancelling_is_told_in_the_pages_language(page: Page, live_server: LiveS
     from playwright.sync_api import expect
 
     folder = _bare(live_server.home / "datasets" / "stopped", kept=4)
-    page.goto(f"{live_server.url}/ja/images?set=stopped")
+    visit(page, f"{live_server.url}/ja/images?set=stopped")
     page.get_by_text("キャプションを自動で書く").click()
     page.locator("#write-go").click()
     page.locator("#write-cancel").click()

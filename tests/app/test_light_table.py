@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 from app import drawings
 from app.drawings import Drawings
 from tests.app import studio
+from tests.app.conftest import visit
 from trainer.adapters import file as lora_file
 from trainer.cards import MAX_SHOWN
 from trainer.jobs.store import Store
@@ -66,7 +67,7 @@ def drawn(live_server: Any, ink: Path) -> drawings.Drawing:
 def test_moving_the_slider_changes_the_picture_at_once_without_asking_the_server(
     page: Page, live_server: Any, drawn: drawings.Drawing, lang: str
 ) -> None:
-    page.goto(f"{live_server.url}/{lang}/preview")
+    visit(page, f"{live_server.url}/{lang}/preview")
     stage, slider = page.locator("atelier-strip .stage"), page.locator("atelier-strip .strength")
     page.locator("atelier-strip[data-shown='1']").wait_for()
     assert page.locator("#preview-prompt textarea").input_value() == "a table fox"
@@ -100,7 +101,7 @@ def test_moving_the_slider_changes_the_picture_at_once_without_asking_the_server
 
 
 def test_the_base_lies_beside_the_lora_under_a_slider(page: Page, live_server: Any, drawn: drawings.Drawing) -> None:
-    page.goto(f"{live_server.url}/en/preview")
+    visit(page, f"{live_server.url}/en/preview")
     page.locator("atelier-strip[data-shown='1']").wait_for()
     page.locator("atelier-strip .toggle").click()
     stage = page.locator("atelier-strip .stage")
@@ -112,7 +113,7 @@ def test_the_base_lies_beside_the_lora_under_a_slider(page: Page, live_server: A
 def test_the_strength_found_is_kept_on_the_card(
     page: Page, live_server: Any, drawn: drawings.Drawing, ink: Path
 ) -> None:
-    page.goto(f"{live_server.url}/en/preview")
+    visit(page, f"{live_server.url}/en/preview")
     page.locator("atelier-strip[data-shown='1']").wait_for()
     page.locator("atelier-strip .strength").fill("0.5")
     page.wait_for_timeout(300)
@@ -122,7 +123,7 @@ def test_the_strength_found_is_kept_on_the_card(
 
 
 def test_an_unknown_name_in_the_prompt_is_answered_beside_it(page: Page, live_server: Any, ink: Path) -> None:
-    page.goto(f"{live_server.url}/en/preview?lora={ink.stem}")
+    visit(page, f"{live_server.url}/en/preview?lora={ink.stem}")
     prompt = page.locator("#preview-prompt textarea")
     expect(prompt).to_have_value(re.compile("inkfox"))
     prompt.fill("a fox <lora:Tabel_fox:1>")
@@ -133,7 +134,7 @@ def test_an_unknown_name_in_the_prompt_is_answered_beside_it(page: Page, live_se
 
 
 def test_an_earlier_drawing_comes_back_with_its_settings(page: Page, live_server: Any, drawn: drawings.Drawing) -> None:
-    page.goto(f"{live_server.url}/en/preview?lora=Table_fox")
+    visit(page, f"{live_server.url}/en/preview?lora=Table_fox")
     expect(page.locator("#preview-prompt textarea")).to_have_value(re.compile("inkfox"))
     assert "Table_fox works best at strength" in page.locator("#preview-hint").inner_text()
     page.locator(".v-recent button", has_text="a table fox").click()
@@ -151,7 +152,7 @@ def test_a_run_is_shown_chosen_and_found_again_after_a_reload(page: Page, live_s
     home = live_server.services.home
     id_ = studio.run(home, f"Watched {lang}", "stopped", 20, 40, lora=str(home.loras / "Table_fox.safetensors"))
     studio.run(home, f"Other {lang}", "stopped", 20, 40)
-    page.goto(f"{live_server.url}/{lang}/runs")
+    visit(page, f"{live_server.url}/{lang}/runs")
     page.locator(".r-list button", has_text=f"Watched {lang}").click()
     page.locator(".r-title h2", has_text=f"Watched {lang}").wait_for()
     assert page.url.endswith(f"run={id_}")
@@ -177,7 +178,7 @@ def test_a_run_is_shown_chosen_and_found_again_after_a_reload(page: Page, live_s
 def test_what_changes_in_the_ledger_shows_by_itself_and_the_fold_stays_open(page: Page, live_server: Any) -> None:
     home = live_server.services.home
     id_ = studio.run(home, "Changing", "stopped", 20, 40)
-    page.goto(f"{live_server.url}/en/runs?run={id_}")
+    visit(page, f"{live_server.url}/en/runs?run={id_}")
     page.locator(".r-title h2", has_text="Changing").wait_for()
     page.locator(".r-fold > button").click()
     page.locator("#run-log", has_text="<script>alert(1)</script>").wait_for()
@@ -190,7 +191,7 @@ def test_what_changes_in_the_ledger_shows_by_itself_and_the_fold_stays_open(page
 
 def test_a_run_goes_to_the_trash_and_comes_back(page: Page, live_server: Any) -> None:
     id_ = studio.run(live_server.services.home, "Unwanted", "stopped", 20, 40)
-    page.goto(f"{live_server.url}/en/runs?run={id_}")
+    visit(page, f"{live_server.url}/en/runs?run={id_}")
     page.locator(".r-title h2", has_text="Unwanted").wait_for()
     page.locator("#run-delete").click()
     page.locator("#run-message", has_text="“Unwanted” is in the trash.").wait_for()
@@ -203,7 +204,7 @@ def test_a_run_goes_to_the_trash_and_comes_back(page: Page, live_server: Any) ->
 def test_a_card_is_found_edited_renamed_trashed_and_brought_back(page: Page, live_server: Any) -> None:
     home = live_server.services.home
     studio.lora(home, "Shelf wolf", rights={"purpose": "Wolves on shelves"})
-    page.goto(f"{live_server.url}/en/library")
+    visit(page, f"{live_server.url}/en/library")
     page.locator("#library-search :is(input, textarea)").fill("shelves")
     expect(page.locator(".l-grid li")).to_have_count(1)
     page.locator("#library-card h2", has_text="Shelf_wolf").wait_for()
@@ -231,7 +232,7 @@ def test_a_card_is_found_edited_renamed_trashed_and_brought_back(page: Page, liv
 def test_a_file_from_elsewhere_is_added(page: Page, live_server: Any, tmp_path: Path) -> None:
     home = live_server.services.home
     outside = studio.lora(home, "Guest").rename(tmp_path / "Guest.safetensors")
-    page.goto(f"{live_server.url}/ja/library")
+    visit(page, f"{live_server.url}/ja/library")
     page.locator("atelier-add input").set_input_files(outside)
     page.locator("#library-message", has_text=t("page.library.imported", language="ja", name="Guest")).wait_for()
     assert (home.loras / "Guest.safetensors").read_bytes() == outside.read_bytes()
@@ -247,7 +248,7 @@ def test_what_a_strange_file_says_is_shown_as_cut_text_and_runs_nothing(page: Pa
     said = {"modelspec.title": evil, "modelspec.description": evil * 500, "modelspec.trigger_phrase": evil}
     said |= {"modelspec.license": evil, "ss_sd_model_name": evil} | {f"key {index}": "v" for index in range(10_000)}
     lora_file.rewrite(ink, live_server.services.home.loras / "Strange.safetensors", said)
-    page.goto(f"{live_server.url}/en/library?lora=Strange")
+    visit(page, f"{live_server.url}/en/library?lora=Strange")
     page.locator("#library-card h2", has_text="Strange").wait_for()
     expect(page.locator("#library-card .l-say")).to_contain_text("<script>window.__x=1</script>")
     assert len(page.locator("#library-card .l-say").inner_text()) <= MAX_SHOWN
@@ -258,6 +259,6 @@ def test_what_a_strange_file_says_is_shown_as_cut_text_and_runs_nothing(page: Pa
 @pytest.mark.parametrize("name", ["runs", "preview", "library"])
 def test_nothing_scrolls_sideways_on_a_phone(page: Page, live_server: Any, drawn: drawings.Drawing, name: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(f"{live_server.url}/ja/{name}")
+    visit(page, f"{live_server.url}/ja/{name}")
     page.locator("#preview-recent li, .r-title, .l-card, .a-empty").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

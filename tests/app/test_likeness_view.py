@@ -10,6 +10,7 @@ import pytest
 
 from app.views import likeness
 from tests.app import studio
+from tests.app.conftest import visit
 from trainer import events
 from trainer.home import PROJECT
 from trainer.run_dir import RunDir
@@ -57,7 +58,7 @@ def test_the_runs_page_shows_the_scores_of_a_run(page: Page, live_server: LiveSe
     log = events.EventLog(RunDir(home.runs / id_).events)
     for one in (scored(0, -0.2, 0.1, 0.1, 0.2), scored(40, 0.71, 0.3, 0.98, 0.9)):
         log.write(one)
-    page.goto(f"{live_server.url}/en/runs?run={id_}")
+    visit(page, f"{live_server.url}/en/runs?run={id_}")
     expect(page.locator("#run-score tbody tr")).to_have_count(2)
     expect(page.locator("#run-score .r-copies figcaption")).to_have_text("0001.png: 0.980")
     learnt = page.locator("#run-score .r-copies img").nth(1)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.app.conftest import serve
+from tests.app.conftest import serve, settled, visit
 from trainer.home import PROJECT
 from trainer.texts import t
 
@@ -49,7 +49,7 @@ def test_from_pictures_to_a_slider_in_four_acts(studio: Any, chromium: Browser, 
     page = chromium.new_context(viewport={"width": 1280, "height": 900}, locale=lang).new_page()
     page.set_default_timeout(30_000)
     name = f"Stamp {lang}"
-    page.goto(f"{studio.url}/{lang}/train?set=-")
+    visit(page, f"{studio.url}/{lang}/train?set=-")
     page.locator("#train-start").wait_for()
     few_steps(page, studio)
 
@@ -84,7 +84,7 @@ def test_from_pictures_to_a_slider_in_four_acts(studio: Any, chromium: Browser, 
     half, full = (float(np.abs(shown[s] - shown["0"]).mean()) for s in ("0.5", "1"))
     assert 0 < half < full
 
-    page.goto(f"{studio.url}/{lang}/library")
+    visit(page, f"{studio.url}/{lang}/library")
     page.locator("#library-card h2", has_text=name.replace(" ", "_")).wait_for()
     assert "Apache-2.0" in page.locator("#library-card").inner_text()
     assert (studio.services.home.loras / f"{name.replace(' ', '_')}.safetensors").is_file()
@@ -109,7 +109,7 @@ def few_steps(page: Page, studio: Any) -> None:
 
 def draw(page: Page, lang: str) -> None:
     """A strip of three, with few sampling steps."""
-    page.locator("#preview-draw").wait_for()
+    settled(page)
     expect(page.locator("#preview-prompt textarea")).not_to_have_value("")
     page.locator(".v-more > button").click()
     page.locator("#preview-steps input").fill("4")

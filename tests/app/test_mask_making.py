@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.app.conftest import visit
 from tests.app.test_pages import Asked, ask, asked, services  # noqa: F401
 from trainer.home import PROJECT
 
@@ -32,7 +33,7 @@ def test_masks_lie_as_a_red_film_over_the_pictures_and_one_undo_takes_them_back(
     shutil.copytree(PROJECT / "datasets" / "example-character", folder)
     for file in sorted(folder.glob("00*.*"))[8:]:
         file.unlink()  # four pictures are enough
-    page.goto(f"{live_server.url}/en/images?set=masked")
+    visit(page, f"{live_server.url}/en/images?set=masked")
     expect(page.locator("#images-unmask")).to_be_hidden()
     page.get_by_text("Make masks", exact=True).first.click()
     page.locator("#mask-go").click()

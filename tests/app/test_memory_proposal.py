@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app import start
-from tests.app.conftest import serve
+from tests.app.conftest import serve, visit
 from trainer.families.base import ASSETS
 from trainer.home import PROJECT, Home
 from trainer.texts import t
@@ -65,7 +65,7 @@ def test_the_page_proposes_settings_that_fit_the_card_and_one_press_takes_them(
     context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(30_000)
-    page.goto(f"{studio.url}/{lang}/train?set=mine")
+    visit(page, f"{studio.url}/{lang}/train?set=mine")
     fits = page.locator("#train-memory")
     use = fits.get_by_role("button", name=t("page.train.memory.use", language=lang))
     use.wait_for()

@@ -9,6 +9,7 @@ import pytest
 
 from app import news
 from tests.app import studio
+from tests.app.conftest import visit
 from trainer.home import Home
 from trainer.jobs.store import Store
 from trainer.texts import t
@@ -46,11 +47,11 @@ def test_the_tab_and_a_notification_say_that_a_run_ended(page: Page, live_server
 
     id_ = studio.run(live_server.services.home, "Night run", "running", 20)
     page.add_init_script(RECORD)
-    page.goto(f"{live_server.url}/en/runs?run={id_}")
+    visit(page, f"{live_server.url}/en/runs?run={id_}")
     box = page.get_by_label(t("page.runs.bell", language="en"))
     box.check()
     assert t("page.runs.bell_on", language="en") in page.locator("#run-bell").inner_text()
-    page.goto(f"{live_server.url}/en/settings")  # another page of the same tab
+    visit(page, f"{live_server.url}/en/settings")  # another page of the same tab
     until(page, "sessionStorage.getItem('lora-atelier.news') !== null")
     page.evaluate("Notification.permission = 'granted'")
     live_server.services.jobs.store.mark(id_, state="succeeded", ended=1.7e9)
@@ -66,7 +67,7 @@ def test_the_tab_and_a_notification_say_that_a_run_ended(page: Page, live_server
 @pytest.mark.browser
 def test_a_browser_that_refuses_is_said_so(page: Page, live_server) -> None:
     page.add_init_script(RECORD + "window.answer = 'denied';")
-    page.goto(f"{live_server.url}/ja/runs")
+    visit(page, f"{live_server.url}/ja/runs")
     page.get_by_label(t("page.runs.bell", language="ja")).click()
     page.get_by_text(t("page.runs.bell_refused", language="ja")).wait_for()
     assert not page.get_by_label(t("page.runs.bell", language="ja")).is_checked()
@@ -74,7 +75,7 @@ def test_a_browser_that_refuses_is_said_so(page: Page, live_server) -> None:
 
 @pytest.mark.browser
 def test_the_settings_keep_a_webhook_and_refuse_what_is_none(page: Page, live_server) -> None:
-    page.goto(f"{live_server.url}/en/settings")
+    visit(page, f"{live_server.url}/en/settings")
     field = page.locator("#hook-address :is(input, textarea)")
     field.fill("file:///etc/passwd")
     page.locator("#hook-save").click()

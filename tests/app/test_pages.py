@@ -11,6 +11,7 @@ import pytest
 
 from app import main, start
 from app.services import Services, Ui
+from tests.app.conftest import visit
 from trainer.config import load
 from trainer.home import PROJECT, Home
 
@@ -215,7 +216,7 @@ def test_the_button_says_which_training_needs_the_picture(page: Page, live_serve
     store = live_server.services.jobs.store
     id_ = store.create(config, "needed", state="queued")
     store.mark(id_, state="paused")
-    page.goto(f"{live_server.url}/en/images?set=needed")
+    visit(page, f"{live_server.url}/en/images?set=needed")
     page.locator("#images-remove").click()
     expect(page.locator("#images-note")).to_contain_text("“Ink” needs this")
     store.mark(id_, state="stopped")

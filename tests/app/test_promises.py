@@ -14,6 +14,7 @@ import pytest
 
 from app.security import Guard
 from tests.app import studio
+from tests.app.conftest import visit
 from trainer import files
 from trainer.config import load
 from trainer.home import PROJECT
@@ -79,7 +80,7 @@ def test_a_set_goes_to_the_trash_and_comes_back_but_not_while_a_training_needs_i
     id_ = studio.run(home, "Fox run", "paused", 20)
     tree = load.dump(load.build({"images": {"folder": str(folder)}, "save": {"name": "Fox run"}}))
     files.write_json(store.run_dir(id_).config, tree)
-    page.goto(f"{live_server.url}/{lang}/images?set={folder.name}")
+    visit(page, f"{live_server.url}/{lang}/images?set={folder.name}")
     away = page.get_by_role("button", name=t("page.images.trash", language=lang), exact=True)
     away.click()
     page.get_by_text(t("problems.in_use_run", language=lang, run="Fox run")).wait_for()
@@ -102,7 +103,7 @@ def test_a_lora_a_training_begins_from_is_neither_trashed_nor_renamed(page: Page
     id_ = studio.run(home, "Second lesson", "paused", 0)
     config = store.run_dir(id_).config
     config.write_text(config.read_text("utf-8").replace('"start_from": ""', f'"start_from": "{path.stem}"'))
-    page.goto(f"{live_server.url}/en/library?lora={path.stem}")
+    visit(page, f"{live_server.url}/en/library?lora={path.stem}")
     page.locator("#library-edit > button").click()
     page.locator("#library-trash").click()
     page.get_by_text(t("problems.in_use_run", language="en", run="Second lesson")).wait_for()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app import start
-from tests.app.conftest import serve
+from tests.app.conftest import serve, visit
 from trainer.home import Home
 from trainer.texts import t
 
@@ -38,7 +38,7 @@ def test_a_slider_is_started_from_words_without_a_picture(
     context = chromium.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     page.set_default_timeout(30_000)
-    page.goto(f"{studio.url}/{lang}/train")
+    visit(page, f"{studio.url}/{lang}/train")
     page.locator("#train-base").wait_for()
     page.get_by_label(t("choices.run.kind.slider", language=lang), exact=True).check(force=True)
     page.locator(".t-slider").wait_for()
@@ -58,7 +58,7 @@ def test_a_slider_is_started_from_words_without_a_picture(
     assert config.run.kind == "slider" and config.slider.model_dump(include=set(WORDS)) == WORDS
     assert (config.images.folder, config.captions.trigger, config.loss.weighting) == ("", "", "none")
     assert (config.run.batch_size, config.lora.rank, config.lora.text_encoder) == (4, 8, False)
-    page.goto(f"{studio.url}/{lang}/train")
+    visit(page, f"{studio.url}/{lang}/train")
     page.locator(".t-slider").wait_for()
     page.get_by_label(t("choices.run.kind.style", language=lang), exact=True).check(force=True)
     page.locator("atelier-drop").wait_for()
