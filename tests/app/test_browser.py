@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.conftest import visit
+from tests.app.conftest import settled, visit
 from trainer.home import PROJECT
 from trainer.texts import t
 
@@ -80,6 +80,22 @@ def test_a_page_takes_nothing_typed_before_its_fields_are_filled(page: Page, liv
     assert page.locator("#train-name :is(input, textarea)").input_value() == "kept"
     assert live_server.services.drafts.load(None)["save"] == {"name": "kept"}
     live_server.services.drafts.drop(None)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_page_that_gets_no_answer_says_so_and_can_be_opened_again(page: Page, live_server, lang: str) -> None:
+    page.add_init_script("let l = setTimeout; window.setTimeout = (f, ms, ...a) => l(f, ms === 20_000 ? 50 : ms, ...a)")
+    page.route("**/queue/join*", lambda route: None)  # lost on its way
+    page.goto(f"{live_server.url}/{lang}/library")
+    page.locator(".a-page[aria-busy=true]").wait_for(state="attached")
+    line = page.locator(".a-late")
+    line.wait_for()
+    assert t("app.late", language=lang) in line.inner_text()
+    assert page.evaluate("document.querySelector('.a-page').inert")
+    page.unroute("**/queue/join*")
+    line.get_by_role("link", name=t("app.again", language=lang)).click()
+    settled(page)
+    assert line.is_hidden() and page.url == address
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
