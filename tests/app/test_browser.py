@@ -86,7 +86,8 @@ def test_a_page_takes_nothing_typed_before_its_fields_are_filled(page: Page, liv
 def test_a_page_that_gets_no_answer_says_so_and_can_be_opened_again(page: Page, live_server, lang: str) -> None:
     page.add_init_script("let l = setTimeout; window.setTimeout = (f, ms, ...a) => l(f, ms === 20_000 ? 50 : ms, ...a)")
     page.route("**/queue/join*", lambda route: None)  # lost on its way
-    page.goto(f"{live_server.url}/{lang}/library")
+    address = f"{live_server.url}/{lang}/library?lora=none"
+    page.goto(address)
     page.locator(".a-page[aria-busy=true]").wait_for(state="attached")
     line = page.locator(".a-late")
     line.wait_for()
