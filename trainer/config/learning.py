@@ -79,7 +79,8 @@ class Preservation(Section):
     """How much the pictures of that folder count against your own. 1 is alike; less learns faster and forgets more."""
     prior: float = Field(default=0.0, ge=0, le=10)
     """Without other pictures: how strongly the model is held to what the untouched base sees in your own pictures where
-    the trigger is not said. 1 holds well; steps take about two and a half times as long. 0 is off."""
+    the trigger is not said. 1 holds well; steps take about two and a half times as long. 0 is off, and so it is without a
+    trigger word."""
     prior_word: str = ""
     """What stands in the trigger's place for that comparison, such as `a dog`. Empty, the trigger is just left out."""
 

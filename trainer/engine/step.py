@@ -66,6 +66,8 @@ class StepMaker:
         self.config, self.parts, self.latents, self.adapter, self.classes = config, parts, latents, adapter, classes
         self.noise = NoiseSchedule.of(parts.scheduler, parts.device)
         self.masks = Masks(config.loss.mask_floor) if config.loss.masks else None
+        self.hold = config.preservation.prior if config.captions.trigger.strip() else 0.0
+        """How strongly the base is held to. Without a trigger it would be held to where it shall learn."""
         self.text_learns = any(adapter.trains(part) for part in parts.family.text_parts)
         self.embedded: dict[str, dict[str, torch.Tensor]] = {}
         self.split = 1
@@ -81,8 +83,8 @@ class StepMaker:
             share = 1 / len(micro)
             batch = self.draw(step, index, looks)
             total += self._learn(batch, self.loss, share, scale)
-            if self.config.preservation.prior:
-                total += self._learn(batch, self._drift, share * self.config.preservation.prior, scale)
+            if self.hold:
+                total += self._learn(batch, self._drift, share * self.hold, scale)
             if self.classes is not None:
                 known = self.draw(step, index, self.classes.batch(step * len(micro) + index), "class")
                 total += self._learn(known, self.loss, share * self.config.preservation.weight, scale)

@@ -51,6 +51,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
     if config.lora.embedding and adapter.word is None:
         tell(events.Note(code="no_trigger_no_vectors"))
+    if config.preservation.prior and not config.captions.trigger.strip():
+        tell(events.Note(code="no_trigger_no_prior"))
     few, waiting = settle_base(config, parts)
     with adapter.switched_off():
         config = slider.own_pictures(run, config, parts, tell)

@@ -174,6 +174,16 @@ def test_a_step_is_what_the_formulas_say(world, case):
         assert (ours.grad - theirs.grad).norm() < 1e-5 * torch.maximum(theirs.grad.norm(), 2e-2 * whole)
 
 
+def test_without_a_trigger_the_base_is_not_held_to_against_what_is_learnt(world):
+    bench, parts, adapter, _ = world
+    sums = []
+    for prior in ("1", "0"):
+        config = bench.config(f"preservation.prior={prior}", "captions.trigger=", "images.upscale=false")
+        maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
+        sums.append(float(maker.backward(0, [[Look(item, False) for item in load_items(config, 64)]])))
+    assert sums[0] == sums[1]
+
+
 def test_split_in_two_a_batch_gives_the_same_sum(world):
     bench, parts, adapter, _ = world
     config = bench.config("preservation.prior=1", "loss.masks=true", "images.upscale=false")
