@@ -44,7 +44,7 @@ def shoot(page: Page, url: str, lang: str, prompt: str, strength: str) -> None:
     page.wait_for_timeout(2000)
     page.screenshot(path=OUT / f"runs-{lang}.png")
     page.goto(f"{url}/{lang}/preview?lora={NAME.replace(' ', '_')}")
-    page.locator(".a-page:not([inert])").wait_for()
+    page.locator(".a-page[aria-busy=false]").wait_for()
     page.locator("#preview-prompt textarea").fill(prompt)
     page.locator("#preview-draw").click()
     page.locator("#preview-progress .v-done").wait_for(timeout=300_000)
