@@ -4,7 +4,7 @@ import { tell } from "/static/tell.js";
 
 const STYLE = `
 :host { display: block; color: var(--a-ink); font: inherit; }
-.stage { position: relative; margin: 0 auto; width: 100%; max-width: min(100%, 62vh * var(--ratio, 1)); aspect-ratio: var(--ratio, 1);
+.stage { position: relative; margin: 0 auto; width: 100%; max-width: min(100%, 56vh * var(--ratio, 1)); aspect-ratio: var(--ratio, 1);
   background: var(--a-wash); border-radius: 4px; overflow: hidden; outline: 1px solid var(--a-line); }
 .stage img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; visibility: hidden; user-select: none; }
 .stage img.on { visibility: visible; }
