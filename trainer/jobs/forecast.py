@@ -115,6 +115,7 @@ class Forecaster:
         kept: dict[str, Any] = {name: tree[name] for name in SECTIONS}
         kept["run"] = {k: v for k, v in tree["run"].items() if k not in ("seed", "kind")}
         kept["is_slider"] = is_slider(config)
+        kept["trigger"] = bool(config.captions.trigger.strip())  # with one, vectors of its own and holding to the base cost
         kept["save"] = tree["save"]["dtype"]
         folder = Path(config.images.folder)
         listing = sorted(os.scandir(folder), key=lambda e: e.name) if config.images.folder and folder.is_dir() else []

@@ -132,6 +132,8 @@ def test_a_forecast_is_measured_once_and_remembered(home, forecaster, config):
     assert (told.seconds_per_step, told.steps, told.file_bytes) == (0.5, 40, 1000)
     assert forecaster().get(config) == told and measured(home) == 1
     assert ask.get(changed(config, "save", name="another")) == told
+    named = changed(config, "captions", trigger="zibbo")
+    assert ask.key(named) == ask.key(changed(config, "captions", trigger="other")) != ask.key(config)
     assert ask.get(changed(config, "lora", rank=4)) is None
 
 
