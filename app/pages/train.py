@@ -33,6 +33,10 @@ REFILL = ("run.kind", "model.base", "optimizer.name", "schedule.name")
 POLL = 3
 """Seconds between two looks at the forecast."""
 
+IN_TURN: dict[str, Any] = {**PRIVATE, "concurrency_id": "draft", "concurrency_limit": 1}
+"""For every event that writes the draft: one after another as they came. Gradio takes events of different functions in any
+order and at once, and the older of two would overwrite the newer."""
+
 
 def build(ui: Ui) -> None:
     """Pictures on the left, the few questions on the right, the rest folded, the button at the foot."""
@@ -223,16 +227,16 @@ def build(ui: Ui) -> None:
         return ["", gr.skip(), uuid.uuid4().hex, leave(ui.href("runs", run=run))]
 
     on_load(entered, [current], [key, *shown]).then(look, [current], [found], **PRIVATE)
-    dropped.input(arrived, [current, dropped, *fields], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
-    choose.input(chosen, [choose], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
-    fix.input(mend, [current, fix], shown, **PRIVATE).then(look, [current], [found], **PRIVATE)
-    toml.input(opened, [current, toml], [*fields, beside, *lines], **PRIVATE)
-    smaller.input(shrunk, [current, smaller], [*fields, beside, *lines], **PRIVATE)
+    dropped.input(arrived, [current, dropped, *fields], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
+    choose.input(chosen, [choose], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
+    fix.input(mend, [current, fix], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
+    toml.input(opened, [current, toml], [*fields, beside, *lines], **IN_TURN)
+    smaller.input(shrunk, [current, smaller], [*fields, beside, *lines], **IN_TURN)
     gr.on([held[name].input for name in names if name not in REFILL], kept, [current, *fields], [beside, *lines, *about],
-          trigger_mode="always_last", **PRIVATE)  # fmt: skip
+          trigger_mode="always_last", **IN_TURN)  # fmt: skip
     gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines, *about],
-          **PRIVATE)  # fmt: skip
-    go.click(begin, [current, key, *fields], [beside, more, key, gone], **PRIVATE)
+          **IN_TURN)  # fmt: skip
+    go.click(begin, [current, key, *fields], [beside, more, key, gone], **IN_TURN)
     timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
 
 

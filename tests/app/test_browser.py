@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from app import start
 from tests.app.conftest import settled, visit
 from trainer.home import PROJECT
 from trainer.texts import t
@@ -143,6 +145,30 @@ def test_a_reload_keeps_the_set_and_what_was_typed(page: Page, live_server, zipp
     assert page.locator(".s-sheet li").count() == 16
     until(page, "document.querySelector('#train-name input, #train-name textarea').value === '墨のスタンプ'")
     assert page.get_by_label(t("choices.run.kind.character", language="ja")).is_checked()
+
+
+def test_the_newer_of_two_changes_is_kept_when_the_older_is_slow(page: Page, live_server, monkeypatch) -> None:
+    begun: list[str] = []
+    kept: list[tuple[str, str]] = []
+
+    def slow(services, found, tree) -> None:
+        begun.append(tree["run"]["kind"])
+        time.sleep(1.5 if len(begun) == 1 else 0)
+        keep(services, found, tree)
+        kept.append((tree["save"]["name"], tree["run"]["kind"]))
+
+    keep = start.keep
+    visit(page, f"{live_server.url}/en/train?set=-")
+    monkeypatch.setattr(start, "keep", slow)
+    page.locator("#train-name :is(input, textarea)").fill("Owl")
+    page.wait_for_timeout(500)
+    page.get_by_label(t("choices.run.kind.character", language="en")).check(force=True)
+    for _ in range(100):
+        if len(kept) > 1:
+            break
+        page.wait_for_timeout(100)
+    assert kept[0] == ("Owl", "style") and kept[-1] == ("Owl", "character")
+    live_server.services.drafts.drop(None)
 
 
 def test_gradios_own_words_follow_the_page_not_the_browser(chromium, live_server) -> None:
