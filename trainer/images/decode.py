@@ -11,20 +11,22 @@ import hashlib
 import importlib.util
 import io
 import re
-import struct
 import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
+from trainer.images import jpeg
 from trainer.images.limits import LIMITS, Limits
+from trainer.images.pixels import BROKEN, WHITE, Colour, scale_key, split, to_srgb, upright, upright_size
 
-Colour = tuple[int, int, int]
-WHITE: Colour = (255, 255, 255)
+__all__ = [
+    "ARCHIVES", "HEAD_BYTES", "LARGE_PIXELS", "READERS", "WHITE", "Colour", "Opened", "Refused", "as_png", "check_size",
+    "content_hash", "decode", "kind_of", "load", "open_picture", "split", "to_srgb", "upright", "upright_size",
+]  # fmt: skip
 HEAD_BYTES = 512
 READERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 """The only formats whose decoder is ever run (and HEIC where pillow_heif is installed)."""
@@ -33,18 +35,6 @@ LARGE_PIXELS = 16_000_000
 _one_large = threading.Lock()
 """However many threads decode, only one picture above that size is decoded at a time: 64 megapixels take 0.5 GB."""
 
-_BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error, zlib.error
-)  # fmt: skip
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
@@ -125,11 +115,12 @@ def open_picture(file: BinaryIO, limits: Limits = LIMITS) -> Opened:
         raise Refused("tiff")
     if kind not in READERS and kind != "HEIC":
         raise Refused("other_format", kind=kind)
-    if kind == "JPEG" and _scans(file, limits.jpeg_scans) > limits.jpeg_scans:
-        raise Refused("damaged")
+    notices = _judge_jpeg(file, limits) if kind == "JPEG" else []
     image = _guard(lambda: Image.open(file, formats=["HEIF" if kind == "HEIC" else kind]), limits)
     check_size(image.width, image.height, limits)
-    return Opened(image, kind)
+    if kind == "PNG":
+        scale_key(image)
+    return Opened(image, kind, notices)
 
 
 def check_size(width: int, height: int, limits: Limits = LIMITS) -> None:
@@ -143,7 +134,8 @@ def check_size(width: int, height: int, limits: Limits = LIMITS) -> None:
 
 
 def decode(file: BinaryIO, limits: Limits = LIMITS, background: Colour = WHITE) -> tuple[Image.Image, list[str]]:
-    """The whole picture as 8-bit sRGB without metadata, and notices (first_frame, transparent, profile_broken)."""
+    """The whole picture as 8-bit sRGB without metadata, and notices (first_frame, film, transparent,
+    profile_broken)."""
     opened = open_picture(file, limits)
     large = opened.image.width * opened.image.height > LARGE_PIXELS
     with _one_large if large else contextlib.nullcontext():
@@ -159,42 +151,6 @@ def load(opened: Opened, draft: tuple[int, int] | None = None, limits: Limits = 
     if draft and opened.kind == "JPEG":
         image.draft("RGB", draft)
     _guard(image.load, limits)
-
-
-def to_srgb(image: Image.Image, notices: list[str], background: Colour = WHITE) -> Image.Image:
-    """A loaded picture turned upright, scaled to 8 bit, converted to sRGB and laid on `background`."""
-    turn = _TURNS.get(_orientation(image))
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        image = _eight_bit(image)
-    if image.mode in ("La", "RGBa"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if image.mode in ("1", "P", "PA", "LA") or image.has_transparency_data:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    if profile:
-        image = _apply_profile(image, profile, notices)
-    if image.mode == "RGBA":
-        if image.getchannel("A").getextrema()[0] < 255:  # type: ignore[operator]
-            notices.append("transparent")
-        flat = Image.new("RGB", image.size, background)
-        flat.paste(image, mask=image.getchannel("A"))
-        image = flat
-    image = image.convert("RGB")
-    if turn is not None:
-        image = image.transpose(turn)
-    image.info = {}
-    return image
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as they will be once the EXIF turn is made."""
-    return (image.height, image.width) if _orientation(image) >= 5 else image.size
-
-
-def upright(part: Image.Image, of: Image.Image) -> Image.Image:
-    """`part` (a channel of the opened picture `of`) turned as that picture asks to be."""
-    turn = _TURNS.get(_orientation(of))
-    return part if turn is None else part.transpose(turn)
 
 
 def content_hash(image: Image.Image) -> str:
@@ -217,19 +173,17 @@ def _guard(work: Callable[[], Any], limits: Limits) -> Any:
         return work()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Refused("too_many_pixels", limit=limits.pixels // 1_000_000) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         bomb = "MAX_TEXT" in str(error) or "Decompressed data too large" in str(error)
         raise Refused("text_bomb" if bomb else "damaged") from error
 
 
-def _scans(file: BinaryIO, limit: int) -> int:
-    """Start-of-scan marks in a JPEG (entropy-coded data cannot hold one by chance)."""
-    found, tail = 0, b""
-    while found <= limit and (piece := file.read(1 << 20)):
-        found += (tail[-1:] + piece).count(b"\xff\xda")
-        tail = piece
-    file.seek(0)
-    return found
+def _judge_jpeg(file: BinaryIO, limits: Limits) -> list[str]:
+    """Refuse a JPEG with endless scans; returns what is told of what lies behind its end."""
+    markers = jpeg.markers(file, limits.jpeg_scans)
+    if markers.endless:
+        raise Refused("damaged")
+    return ["film"] if markers.end is not None and jpeg.film_behind(file, markers.end) else []
 
 
 def _heif_ready() -> bool:
@@ -242,32 +196,3 @@ def _heif_ready() -> bool:
 
     pillow_heif.register_heif_opener()
     return True
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF turn, 1 where there is none or it cannot be read."""
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except _BROKEN:
-        return 1
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey: 65535 -> 255 (Pillow's own conversion clips everything above 255 to white)."""
-    values = np.asarray(image).astype(np.float32)
-    return Image.fromarray(np.clip(np.rint(values / 257.0), 0, 255).astype(np.uint8))
-
-
-def _apply_profile(image: Image.Image, profile: bytes, notices: list[str]) -> Image.Image:
-    """`image` in sRGB by its own ICC profile; a broken or unfitting profile is left aside with a notice."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        name = ImageCms.getProfileDescription(source).lower()
-        if "srgb" in name and "linear" not in name and image.mode in ("RGB", "RGBA"):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, *_BROKEN):
-        notices.append("profile_broken")
-        return image
-    return converted if converted is not None else image

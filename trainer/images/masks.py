@@ -93,8 +93,8 @@ def alpha(handle: BinaryIO) -> Image.Image | None:
     if not opened.image.has_transparency_data:
         return None
     decode.load(opened)
-    found = opened.image.convert("RGBA").getchannel("A")
-    return None if found.getextrema() == (255, 255) else decode.upright(found, opened.image)
+    opacity = decode.split(opened.image)[1]
+    return None if opacity is None or opacity.getextrema() == (255, 255) else decode.upright(opacity, opened.image)
 
 
 def partners(pictures: Iterable[Entry]) -> dict[tuple[str, str], Entry]:

@@ -53,6 +53,36 @@ def png16(value: int, colours: int = 1, side: int = 40) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
+def png_rows(size: tuple[int, int], bits: int, colour: int, row: bytes, before: bytes = b"") -> bytes:
+    """A PNG of equal rows in a colour type (0 grey, 2 RGB, 4 grey with alpha); `before` are chunks ahead of the data."""
+    body = chunk(b"IDAT", zlib.compress((b"\0" + row) * size[1]))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + body + chunk(b"IEND", b"")
+
+
+def grey_profile(gamma: float) -> bytes:
+    """An ICC profile (version 2) for grey of one gamma, white D50."""
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    name = b"Grey of a test\0"
+    desc = (b"desc" + bytes(4) + struct.pack(">I", len(name)) + name + bytes(4 + 4 + 2 + 1 + 67)).ljust(108, b"\0")
+    tags, at = [(b"desc", desc), (b"wtpt", white), (b"kTRC", curve)], 128 + 4 + 3 * 12
+    table, data = struct.pack(">I", 3), b""
+    for tag, body in tags:
+        table += tag + struct.pack(">II", at + len(data), len(body))
+        data += body
+    head = struct.pack(">I4sI4s4s4s", at + len(data), bytes(4), 0x02400000, b"mntr", b"GRAY", b"XYZ ")
+    head = (head + bytes(12) + b"acsp").ljust(68, b"\0") + struct.pack(">iii", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + table + data
+
+
+def film(size: int, before: bytes = b"") -> bytes:
+    """Bytes like the film a phone puts behind a photo: an MP4 header, then data in which FF DA comes up again and again."""
+    rng = np.random.default_rng(size)
+    data = rng.integers(0, 256, size, dtype=np.uint8).tobytes()
+    return before + b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + data + b"\xff\xda\0\x08" * (size // 20_000)
+
+
 def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     """A zip with these members."""
     with zipfile.ZipFile(path, "w", method) as archive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.trainer.images.making import chunk, png, png16, saved, scene
-from trainer.images import decode
+from tests.trainer.images.making import chunk, film, grey_profile, png, png16, png_rows, saved, scene
+from trainer.images import decode, masks
 from trainer.images.limits import Limits
 
 BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"A" * 80_000_000, 9))
@@ -70,6 +71,42 @@ def test_progressive_jpeg_with_endless_scans_is_refused_before_decoding() -> Non
         open_(JPEG[:-2] + b"\xff\xda\0\x08" * 5000 + b"\xff\xd9")
     assert refused.value.code == "damaged"
     assert open_(saved(scene(), "JPEG", progressive=True))[0].size == (256, 256)
+
+
+def test_jpeg_of_nothing_but_markers_is_refused_at_once() -> None:
+    with pytest.raises(decode.Refused) as refused:
+        open_(JPEG[:2] + b"\xff\xfe\0\x02" * 2_000_000 + JPEG[2:])
+    assert refused.value.code == "damaged"
+
+
+@pytest.mark.parametrize("behind", [film(7_000_000), film(7_000_000, before=b"MotionPhoto_Data"), film(60_000)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_film_behind_a_photo_is_left_out_and_told(behind: bytes, progressive: bool) -> None:
+    photo = saved(scene(), "JPEG", quality=90, progressive=progressive)
+    assert behind.count(b"\xff\xda") > 100 or len(behind) < 1_000_000
+    image, notices = open_(photo + behind)
+    assert image == open_(photo)[0] and notices == ["film"]
+
+
+def test_a_film_hides_neither_a_bomb_nor_a_torn_picture() -> None:
+    frame = JPEG.index(b"\xff\xc0") + 5
+    huge = JPEG[:frame] + struct.pack(">HH", 20_000, 20_000) + JPEG[frame + 4 :]
+    for photo, code in ((huge, "too_many_pixels"), (JPEG[: len(JPEG) // 2], "damaged")):
+        with pytest.raises(decode.Refused) as refused:
+            open_(photo + film(7_000_000))
+        assert refused.value.code == code
+
+
+def test_scan_markers_inside_segments_and_behind_the_end_do_not_count() -> None:
+    comment = b"\xff\xfe" + (2 + 4 * 5000).to_bytes(2, "big") + b"\xff\xda\0\x08" * 5000
+    assert open_(JPEG[:2] + comment + JPEG[2:]) == open_(JPEG)
+    assert open_(JPEG + b"\xff\xda" * 5000) == open_(JPEG)
+
+
+def test_a_phone_photo_with_a_second_picture_behind_it_is_the_first_one() -> None:
+    data = saved(scene(1), "MPO", save_all=True, append_images=[scene(2)], quality=90)
+    image, notices = open_(data)
+    assert notices == [] and np.abs(np.asarray(image, int) - np.asarray(scene(1), int)).mean() < 8
 
 
 @pytest.mark.parametrize("side", [20_000, 12_000])
@@ -132,6 +169,84 @@ def test_transparency_is_laid_on_the_background_and_hidden_colour_stays_hidden(m
     assert on_white.getpixel((50, 5)) == (255, 255, 255)
     assert notices == ["transparent"]
     assert open_(data, background=(10, 20, 30))[0].getpixel((50, 5)) == (10, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "left", "right", "key", "value"),
+    [
+        (1, 0, b"\x00", b"\xff", (0,), (255, 255, 255)),
+        (2, 0, b"\x55", b"\xaa", (1,), (170, 170, 170)),
+        (4, 0, b"\x33", b"\xaa", (3,), (170, 170, 170)),
+        (8, 0, b"\x05", b"\xaa", (5,), (170, 170, 170)),
+        (16, 0, b"\x12\x34", b"\x80\x00", (0x1234,), (128, 128, 128)),
+        (16, 0, b"\x00\x00", b"\x00\xff", (0,), (1, 1, 1)),
+        (8, 2, b"\x01\x02\x03", b"\xff\x00\x80", (1, 2, 3), (255, 0, 128)),
+        (16, 2, b"\x12\x34\x22\x22\x33\x33", b"\x80\x00\x00\x00\xff\xff", (0x1234, 0x2222, 0x3333), (128, 0, 255)),
+    ],
+)
+def test_one_transparent_colour_of_any_depth(
+    bits: int, colour: int, left: bytes, right: bytes, key: tuple[int, ...], value: tuple[int, int, int]
+) -> None:
+    pixels = max(1, 8 // bits)  # that one unit of `left` and `right` holds
+    units = 64 // pixels
+    data = png_rows((128, 40), bits, colour, (left * units + right * units), chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)))
+    image, notices = open_(data, background=(10, 20, 30))
+    assert image.size == (128, 40) and notices == ["transparent"]
+    assert (image.getpixel((20, 20)), image.getpixel((100, 20))) == ((10, 20, 30), value)
+    opacity = masks.alpha(io.BytesIO(data))
+    assert opacity is not None and (opacity.getpixel((20, 20)), opacity.getpixel((100, 20))) == (0, 255)
+
+
+def test_sixteen_bit_grey_with_alpha() -> None:
+    pixel = struct.pack(">HH", 0x4000, 0x8000)
+    image, notices = open_(png_rows((40, 40), 16, 4, pixel * 40), background=(0, 0, 0))
+    assert notices == ["transparent"] and image.getpixel((3, 3)) == (32, 32, 32)
+
+
+def _srgb_of(value: float, gamma: float) -> int:
+    """The sRGB number of a grey of 0..1 under a gamma (IEC 61966-2-1)."""
+    light = value**gamma
+    return round(255 * (12.92 * light if light <= 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055))
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.2])
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "RGB", "16", "LA16"])
+def test_a_grey_profile_is_applied_whatever_the_pixels_are_kept_in(gamma: float, mode: str) -> None:
+    profile, expected = grey_profile(gamma), _srgb_of(136 / 255, gamma)
+    plain = Image.new("L", (40, 40), 136)
+    if mode == "1":
+        half = Image.new("1", (40, 40), 0)
+        half.paste(1, (20, 0, 40, 40))
+        image, notices = open_(saved(half, icc_profile=profile))
+        assert (image.getpixel((5, 5)), image.getpixel((30, 5)), notices) == ((0,) * 3, (255,) * 3, [])
+        return
+    if mode in ("16", "LA16"):
+        alpha = b"\xff\xff" if mode == "LA16" else b""
+        pixel = struct.pack(">H", 136 * 257) + alpha
+        iccp = chunk(b"iCCP", b"grey\0\0" + zlib.compress(profile))
+        data = png_rows((40, 40), 16, 4 if alpha else 0, pixel * 40, iccp)
+    else:
+        data = saved(plain.convert(mode), icc_profile=profile)
+    image, notices = open_(data)
+    assert notices == []
+    assert abs(image.getpixel((5, 5))[0] - expected) <= 1  # type: ignore[index]
+
+
+def test_a_grey_profile_keeps_the_transparency() -> None:
+    image = Image.new("LA", (64, 64), (136, 255))
+    image.paste((0, 0), (0, 0, 32, 64))
+    data = saved(image, icc_profile=grey_profile(1.0))
+    laid, notices = open_(data, background=(9, 9, 9))
+    assert notices == ["transparent"] and laid.getpixel((5, 5)) == (9, 9, 9)
+    assert abs(laid.getpixel((50, 5))[0] - _srgb_of(136 / 255, 1.0)) <= 1  # type: ignore[index]
+
+
+def test_grey_pixels_with_a_colour_profile_and_colours_with_a_grey_one() -> None:
+    grey = Image.new("L", (40, 40), 90)
+    assert open_(saved(grey, "JPEG", quality=95, icc_profile=srgb())) == (grey.convert("RGB"), [])
+    assert open_(saved(grey, icc_profile=wide()))[1] == []
+    red = Image.new("RGB", (40, 40), (200, 10, 10))
+    assert open_(saved(red, icc_profile=grey_profile(1.0))) == (red, ["profile_broken"])
 
 
 def test_half_transparent_is_mixed() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.images.making import png, saved, scene, write, zipped
+from tests.trainer.images.making import film, png, saved, scene, write, zipped
 from trainer.home import Home
 from trainer.images import image_set, intake, masks, staging
 from trainer.images.image_set import ImageSet
@@ -175,6 +175,14 @@ def test_the_same_pixels_are_not_added_twice(empty: ImageSet, drop: Path) -> Non
     assert [p.original for p in result.accepted] == ["drop/a.png", "drop/b.png"]
     assert result.notices == [Line("drop/again.bmp", "duplicate", {"picture": "0001"})]
     assert take_in([drop], ImageSet(empty.folder)).accepted == [] and len(empty.pictures()) == 2
+
+
+def test_a_motion_photo_is_taken_without_its_film(empty: ImageSet, drop: Path) -> None:
+    write(drop, {"phone.jpg": saved(scene(1), "JPEG") + film(7_000_000)})
+    result = take_in([drop], empty)
+    assert result.refused == [] and result.notices == [Line("drop/phone.jpg", "film", {})]
+    assert (empty.folder / "0001.png").stat().st_size < 1_000_000
+    assert "motion photo" in result.sentences("en")[0]
 
 
 def test_kohya_folders_become_repeats_but_years_do_not(empty: ImageSet, drop: Path) -> None:
