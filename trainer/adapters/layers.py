@@ -45,7 +45,7 @@ class Layer:
 
     @property
     def kind(self) -> str:
-        """lora, tucker, dora, loha, lokr, oft, ia3, glora or full."""
+        """lora, tucker, dora, loha, lokr, oft (BOFT as well), ia3, glora or full."""
         return kind(self.tensors)
 
     @property
@@ -55,7 +55,7 @@ class Layer:
 
     @property
     def scale(self) -> float:
-        """alpha / r. OFT's alpha is a bound instead, and (IA)³ has none."""
+        """alpha / r. OFT's alpha is a constraint instead, and (IA)³ has none."""
         return self.alpha / self.rank if self.rank else 1.0
 
     @property

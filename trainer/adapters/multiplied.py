@@ -1,4 +1,4 @@
-"""Adapters that multiply the base's weight: OFT, (IA)³ and GLoRA. Called by layers.py, and by what goes on from a file.
+"""Adapters that multiply the base's weight: OFT, BOFT, (IA)³ and GLoRA. Called by layers.py, and by what goes on from a file.
 
 Each formula uses only what NumPy and torch arrays have in common.
 """
@@ -15,7 +15,7 @@ NAMES = {"oft_blocks": "oft", "ia3": "ia3", "glora_a1": "glora"}
 
 
 def kind(names: Any) -> str | None:
-    """oft, ia3 or glora; None for all others."""
+    """oft (BOFT too, whose blocks have one axis more), ia3 or glora; None for all others."""
     return next((found for name, found in NAMES.items() if name in names), None)
 
 
@@ -23,8 +23,8 @@ def fits(shapes: Shapes, shape: tuple[int, ...]) -> bool:
     """Whether the tensors go with each other and with a weight [out, in, …]."""
     rows, columns, flat = shape[0], shape[1], math.prod(shape[1:])
     if "oft_blocks" in shapes:
-        blocks, rescale = shapes["oft_blocks"], shapes.get("rescale", (rows,))
-        return blocks[1] == blocks[2] and blocks[0] * blocks[1] == rows and math.prod(rescale) == rows
+        *_, number, side, _ = shapes["oft_blocks"]
+        return whole(shapes) and number * side == rows and math.prod(shapes.get("rescale", (rows,))) == rows
     if "ia3" in shapes:
         return math.prod(shapes["ia3"]) in (rows, columns)
     a1, a2, b1, b2 = (_matrix(shapes[f"glora_{name}"]) for name in ("a1", "a2", "b1", "b2"))
@@ -36,7 +36,11 @@ def whole(shapes: Shapes) -> bool:
     """Whether the tensors go with each other, without a weight to compare with."""
     if "oft_blocks" in shapes:
         blocks = shapes["oft_blocks"]
-        return len(blocks) == 3 and blocks[1] == blocks[2] and 0 not in blocks
+        square = len(blocks) in (3, 4) and blocks[-2] == blocks[-1] and 0 not in blocks
+        if not square or len(blocks) == 3:
+            return square
+        stages, number, side, _ = blocks  # the last stage turns groups of 2^stages · side / 2 rows
+        return side % 2 == 0 and number * 2 % 2**stages == 0
     if "ia3" in shapes:
         return "ia3_in" in shapes and math.prod(shapes["ia3"]) > 0 and math.prod(shapes["ia3_in"]) == 1
     names = [f"glora_{name}" for name in ("a1", "a2", "b1", "b2")]
@@ -51,23 +55,43 @@ def change(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
 
 def generator(blocks: Any, bound: float) -> Any:
     """OFT's Q = B - Bᵀ, all of it shrunk where ‖Q‖ is over `bound` (0 bounds nothing)."""
-    turn = blocks - blocks.swapaxes(1, 2)
+    turn = blocks - blocks.swapaxes(-1, -2)
     size = float((turn * turn).sum()) ** 0.5 if bound > 0 else 0.0
     return turn * (bound / size) if size > bound else turn
 
 
-def _oft(t: Mapping[str, Any], bound: float, weight: Any) -> Any:
-    """OFT (Qiu et al. 2023): blocks of rows are turned by R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ, ‖Q‖ held below `bound`."""
+def bound(blocks: Any, constraint: float) -> float:
+    """How large ‖Q‖ may be: the file's constraint times the layer's rows, as LyCORIS, sd-scripts and A1111 have it."""
+    return constraint * blocks.shape[-3] * blocks.shape[-2]
+
+
+def _oft(t: Mapping[str, Any], constraint: float, weight: Any) -> Any:
+    """OFT (Qiu et al. 2023): blocks of rows are turned by R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ, ‖Q‖ held below its bound.
+    BOFT (Liu et al. 2024) turns them in several stages, each time other rows together."""
     blocks = t["oft_blocks"]
-    turn = generator(blocks, bound)
-    number, side = blocks.shape[:2]
+    turn = generator(blocks, bound(blocks, constraint))
+    number, side = blocks.shape[-3:-1]
     one = turn * 0
-    one[:, range(side), range(side)] = 1
+    one[..., range(side), range(side)] = 1
     less = one - turn
     inverse = less.inverse() if hasattr(less, "inverse") else _inverse(less)
-    turned = ((one + turn) @ inverse).swapaxes(1, 2) @ weight.reshape(number, side, -1)
+    turns = (one + turn) @ inverse
+    if blocks.ndim == 3:
+        turned = turns.swapaxes(1, 2) @ weight.reshape(number, side, -1)
+    else:
+        turned = weight
+        for stage in range(blocks.shape[0]):
+            turned = _butterfly(turns[stage], turned, 2**stage * side // 2)
     turned = turned.reshape(tuple(weight.shape))
     return turned * t["rescale"].reshape(-1, *[1] * (weight.ndim - 1)) if "rescale" in t else turned
+
+
+def _butterfly(turns: Any, weight: Any, apart: int) -> Any:
+    """One stage of BOFT: rows `apart` from each other become neighbours, are turned in blocks, and go back to their places."""
+    number, side, _ = turns.shape
+    mixed = weight.reshape(-1, 2, apart, math.prod(weight.shape[1:])).swapaxes(1, 2)
+    turned = (turns @ mixed.reshape(number, side, -1)).reshape(tuple(mixed.shape))
+    return turned.swapaxes(1, 2).reshape(tuple(weight.shape))
 
 
 def _inverse(matrices: Any) -> Any:

@@ -1,12 +1,13 @@
 """From any LoRA file of Stable Diffusion, in kohya's or diffusers' layout, to the adapter of every layer.
 
 Called by the preview (fold), by inspect, by the exports and the tools. LoRA, LoCon, Tucker, DoRA, LoHa, LoKr, OFT, (IA)³,
-GLoRA and full differences with those of biases and norms; kinds beyond these are named and refused.
+BOFT, GLoRA and full differences with those of biases and norms; kinds beyond these are named and refused.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from trainer.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096
-KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "ia3", "glora", "full")
+KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "boft", "ia3", "glora", "full")
 """The kinds that are read, by the words of kinds.look."""
 _KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff", "diff_b", "oft_blocks", "rescale")
 _CARRIERS = (
@@ -101,7 +102,7 @@ def normalise(path: Path | str, *, words: bool = False) -> LoraWeights:
         alpha = found.pop("alpha", None)
         layer = _layer(found, path.name, f"{part}.{module}")
         if layer.kind == "oft":
-            stated = _bound(alpha, layer, header.metadata)
+            stated = _constraint(alpha, layer, tensors)
         else:
             stated = _alpha(alpha, alphas, part, module, layer.rank or 1)
         modules[part, module] = Layer(layer.tensors, stated)
@@ -147,11 +148,14 @@ def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
     return layer
 
 
-def _bound(alpha: Array | None, layer: Layer, said: dict[str, str]) -> float:
-    """OFT's bound on ‖Q‖: alpha itself (LyCORIS, ComfyUI), in sd-scripts' files alpha by output row. 0 bounds nothing."""
-    blocks = layer.tensors["oft_blocks"].shape
-    by_row = blocks[0] * blocks[1] if said.get("ss_network_module") == "networks.oft" else 1
-    return float(alpha.reshape(-1)[0]) * by_row if alpha is not None and alpha.size else 0.0
+def _constraint(alpha: Array | None, layer: Layer, keys: Iterable[str]) -> float:
+    """OFT's alpha, which bounds ‖Q‖ by its product with the layer's rows; ComfyUI's trainer writes the bound itself. 0
+    bounds nothing."""
+    if alpha is None or not alpha.size:
+        return 0.0
+    rows = multiplied.bound(layer.tensors["oft_blocks"], 1.0)
+    comfyui = any(key.startswith("diffusion_model.") for key in keys)
+    return float(alpha.reshape(-1)[0]) / (rows if comfyui else 1.0)
 
 
 def refuse_others(kind: str, name: str) -> None:

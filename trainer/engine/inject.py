@@ -201,7 +201,8 @@ class Adapter:
             if theirs_kind != self.kind.file_kind:
                 raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=theirs_kind, ours=self.config.kind)
             if given.kind == "oft":  # ours has no bound: half of theirs as it is bound gives the same Q
-                given = Layer({"oft_blocks": multiplied.generator(given.tensors["oft_blocks"], given.alpha) / 2}, 0.0)
+                blocks = given.tensors["oft_blocks"]
+                given = Layer({"oft_blocks": multiplied.generator(blocks, multiplied.bound(blocks, given.alpha)) / 2}, 0.0)
             self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
             found += 1
         if not found:

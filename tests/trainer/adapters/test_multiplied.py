@@ -10,6 +10,7 @@ import torch
 
 from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
+from trainer.adapters import multiplied
 from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import to_kohya
@@ -30,7 +31,7 @@ def _blocks(bound: float, rescale: bool = False) -> Tensors:
 
 
 KINDS: dict[str, tuple[str, Tensors]] = {
-    "oft": (LINEAR, _blocks(0.0)), "oft bound": (LINEAR, _blocks(0.5)), "oft conv": (CONV, _blocks(0.0, rescale=True)),
+    "oft": (LINEAR, _blocks(0.0)), "oft bound": (LINEAR, _blocks(0.05)), "oft conv": (CONV, _blocks(0.0, rescale=True)),
     "ia3 out": (LINEAR, {"weight": _some(OUT, 1), "on_input": np.array(0)}),
     "ia3 in": (CONV, {"weight": _some(1, IN, 1, 1), "on_input": np.array(True)}),
     "glora": (LINEAR, {"a1.weight": _some(IN, R), "a2.weight": _some(R, IN), "b1.weight": _some(OUT, R),
@@ -47,7 +48,7 @@ def _rule(kind: str, given: Tensors, weight: torch.Tensor) -> torch.Tensor:
     if kind.startswith("oft"):
         q = t["oft_blocks"] - t["oft_blocks"].mT
         if t["alpha"] > 0:
-            q = q * min(1.0, float(t["alpha"] / q.norm()))
+            q = q * min(1.0, float(t["alpha"] * OUT / q.norm()))
         one = torch.eye(3, dtype=torch.float64)
         turn = torch.block_diag(*[(one + block) @ torch.linalg.inv(one - block) for block in q])
         new = torch.einsum("nm,n...->m...", turn, weight)
@@ -80,18 +81,27 @@ def test_a_kind_that_multiplies_the_weight_does_what_its_rule_says(tmp_path: Pat
     assert inspect(path).seen.kind == kind.split()[0] == layer.kind
 
 
-def test_sd_scripts_oft_bounds_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["networks.oft", "lycoris.kohya", ""])
+def test_a_constraint_bounds_oft_by_its_product_with_the_rows_whoever_wrote_the_file(tmp_path: Path, program: str) -> None:
     module, tensors = KINDS["oft bound"]
     named = {f"{to_kohya('unet', module)}.{end}": np.asarray(array) for end, array in tensors.items()}
-    layer = lora_file.normalise(raw(tmp_path / "a.safetensors", named, {"ss_network_module": "networks.oft"}))
-    assert layer.modules["unet", module].alpha == 0.5 * OUT
+    layer = lora_file.normalise(raw(tmp_path / "a.safetensors", named, {"ss_network_module": program} if program else None))
+    blocks = layer.modules["unet", module].tensors["oft_blocks"]
+    turn = multiplied.generator(blocks, multiplied.bound(blocks, layer.modules["unet", module].alpha))
+    assert np.linalg.norm(turn) == pytest.approx(0.05 * OUT)
 
 
-def test_boft_is_named_and_refused_by_our_preview_and_judged_for_each_program(tmp_path: Path) -> None:
-    path = raw(tmp_path / "a.safetensors", {f"{to_kohya('unet', LINEAR)}.oft_blocks": _some(2, 4, 3, 3)})
-    with pytest.raises(Problem) as told:
-        lora_file.normalise(path)
-    assert told.value.code == "lora_kind" and "boft" in told.value.sentence("en") and "boft" in told.value.sentence("ja")
+def test_boft_is_read_and_judged_for_each_program(tmp_path: Path) -> None:
+    path = raw(tmp_path / "a.safetensors", {f"{to_kohya('unet', LINEAR)}.oft_blocks": _some(2, 80, 4, 4)})
+    layer = lora_file.normalise(path).modules["unet", LINEAR]
+    weight = _some(320, 320)
+    assert layer.fits(weight.shape) and not layer.fits((324, 320))
+    turned = weight + layer.delta(weight)  # rows are turned among each other: all lengths and angles of columns stay
+    assert np.allclose(turned.T @ turned, weight.T @ weight, atol=0.05) and not np.allclose(turned, weight, atol=1.0)
+    for shape in ((2, 80, 3, 3), (3, 82, 4, 4), (2, 80, 4, 2)):
+        wrong = raw(tmp_path / "b.safetensors", {f"{to_kohya('unet', LINEAR)}.oft_blocks": _some(*shape)})
+        with pytest.raises(Problem, match="fit"):
+            lora_file.normalise(wrong)
     found = inspect(path)
     assert found.seen.kind == "boft"
     assert {name for name, verdict in found.programs.items() if verdict.reason == "kind"} == {"forge", "invokeai", "diffusers"}

@@ -18,6 +18,7 @@ from trainer.adapters.compat import programs
 from trainer.adapters.families import family_modules
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
+from trainer.adapters.layers import Layer
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.engine import checkpoint
@@ -125,8 +126,8 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
 
 def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is_refused(bench, tmp_path):
     first = Adapter(load_base(bench.config(), bench.home), bench.config("lora.kind=oft"))
-    layers = {key: type(told)({"oft_blocks": np.asarray(_filled(layer).file().tensors["oft_blocks"])}, 0.4)
-              for key, layer in first.layers.items() for told in [layer.file()]}
+    layers = {key: Layer({"oft_blocks": np.asarray(_filled(layer).file().tensors["oft_blocks"])}, 0.4 / len(layer.base_layer.weight))
+              for key, layer in first.layers.items()}
     spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in layers.items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
