@@ -48,6 +48,7 @@ def with_loop(make: Callable[[], T]) -> T:
 
 def _create(home: Path, lang: str | None) -> FastAPI:
     services = Services(Home.find(home))
+    _ = services.jobs  # a ledger that cannot be opened is refused with its sentence before anything is served
     gradio = _gradio(services.home)
     set_language(lang)
 

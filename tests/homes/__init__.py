@@ -1,0 +1,1 @@
+"""Homes made by earlier versions, and the means to pack and unpack them. See README.md beside this file."""
