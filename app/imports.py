@@ -1,4 +1,4 @@
-"""A LoRA file from elsewhere: sent to app/uploads.py, checked here, moved into the library. Never overwrites.
+"""A LoRA file from elsewhere: sent to app/uploads.py, checked here, taken into the library. Never overwrites.
 
 Used by app/pages/library.py; the element that uploads is app/static/add.js.
 """
@@ -6,17 +6,14 @@ Used by app/pages/library.py; the element that uploads is app/static/add.js.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from pathlib import Path
 
 from app.services import Ui
 from app.words import esc
-from trainer import library
 from trainer.adapters.inspect import inspect
-from trainer.files import free_name, safe_name
 from trainer.home import Home
+from trainer.library import Library
 from trainer.problem import Problem
 
 _BATCH = re.compile(r"[0-9a-f]{32}")
@@ -31,32 +28,16 @@ def element(ui: Ui) -> str:
     )
 
 
-def take_in(home: Home, batch: str | None) -> str:
-    """Check the file of an upload, move it into the library; its name there. Problem where it is no LoRA."""
+def take_in(home: Home, library: Library, batch: str | None) -> str:
+    """Check the file of an upload, take it into the library; its name there. Problem where it is no LoRA."""
     if not batch or not _BATCH.fullmatch(batch):
         raise Problem("lora_unknown", name=str(batch)[:40])
     folder = home.cache / "uploads" / batch
     try:
-        found = next((path for path in sorted(folder.rglob("*")) if path.is_file()), None)
-        if found is None:
+        file = next((path for path in sorted(folder.glob("drop/**/*")) if path.is_file()), None)
+        if file is None:
             raise Problem("lora_unknown", name=batch[:40])
-        inspect(found)
-        return _keep(home, found)
+        inspect(file)
+        return library.add(file, re.sub(r"\.safetensors$", "", file.name, flags=re.IGNORECASE))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep(home: Home, found: Path) -> str:
-    """Into the library, whole or not at all: the upload lies on the same disk, so this is one rename to a free name."""
-    home.loras.mkdir(parents=True, exist_ok=True)
-    stem = safe_name(re.sub(r"\.safetensors$", "", found.name, flags=re.IGNORECASE), "lora")
-    while True:
-        target = free_name(home.loras, stem, ".safetensors")
-        try:
-            os.link(found, target)  # refuses a name taken meanwhile, where a rename would overwrite it
-        except FileExistsError:
-            continue
-        except OSError:  # a disk without hard links: the name was free a moment ago
-            os.replace(found, target)
-        library.register(target)
-        return target.stem

@@ -7,15 +7,16 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from trainer import bases, files
+from trainer import bases, files, workplace
 from trainer.adapters.fold import Use
 from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
 from trainer.base_facts import BaseFacts
 from trainer.cards import Card
 from trainer.home import Home
-from trainer.library import Library, register
+from trainer.library import Library
 from trainer.problem import Problem
 
 Tell = Callable[[int, int], None]
@@ -32,23 +33,24 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str)
     _named(name)
     size = _rank(rank.strip())
     uses = _uses(cards, strengths)
-    target = files.free_name(home.loras, files.safe_name(name, "lora"), ".safetensors")
-    if len(uses) == 1:
-        resize(uses[0].path, target, rank=size)
-    else:
-        merge(uses, target, rank=size, base=_base_here(home, cards[0].base))
-    register(target)
-    return target.stem
+    with workplace.temporary(home.cache / "making") as folder:
+        target = _target(home, folder, name)
+        if len(uses) == 1:
+            resize(uses[0].path, target, rank=size)
+        else:
+            merge(uses, target, rank=size, base=_base_here(home, cards[0].base))
+        return Library(home).add(target, target.stem)
 
 
 def extract(home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None) -> str:
     """A LoRA of the difference between two bases, into the library; returns the name it got. Problem for every mistake."""
     _named(name)
     size = _rank(rank.strip())
-    target = files.free_name(home.loras, files.safe_name(name, "lora"), ".safetensors")
-    tools.extract(_here(home, base), _here(home, tuned), target, rank=size, tell=tell)
-    register(target)
-    return target.stem
+    old, new = _here(home, base), _here(home, tuned)
+    with workplace.temporary(home.cache / "making") as folder:
+        target = _target(home, folder, name)
+        tools.extract(old, new, target, rank=size, tell=tell)
+        return Library(home).add(target, target.stem)
 
 
 def bake(
@@ -68,6 +70,11 @@ def bake(
     target = files.free_name(home.models, files.safe_name(name, "base"), ending)
     tools.bake(old, uses, target, tell)
     return target.stem if ending else target.name
+
+
+def _target(home: Home, folder: Path, name: str) -> Path:
+    """Where a LoRA is made before the library takes it in: in `folder`, under a name that is free in the library."""
+    return folder / files.free_name(home.loras, files.safe_name(name, "lora"), ".safetensors").name
 
 
 def _cards(home: Home, names: Sequence[str]) -> list[Card]:

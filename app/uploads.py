@@ -20,13 +20,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.services import Services
-from trainer.files import free_name, safe_name
+from trainer import workplace
+from trainer.files import free_name, safe_name, writing
 from trainer.images.limits import LIMITS, MB
 from trainer.problem import Problem
 from trainer.texts import LANGUAGES, t
 
-AGE = 24 * 3600
-"""Seconds after which what a broken-off upload left is swept."""
+DROP = "drop"
+"""Where the files of a batch lie in its folder."""
 
 
 @dataclass
@@ -65,8 +66,8 @@ def router(services: Services) -> APIRouter:
     def begin() -> JSONResponse:
         sweep(place, batches)
         name = uuid.uuid4().hex
-        batches[name] = Batch(place / name)
-        batches[name].folder.mkdir(parents=True)
+        with writing(place):
+            batches[name] = Batch(workplace.create(place, name))
         return JSONResponse({"id": name})
 
     @routes.put("/{name}/file")
@@ -134,7 +135,7 @@ def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[
     def tell(done: int, of: int, _: str) -> None:
         batch.done, batch.of = done, of
 
-    sources = [source for part in sorted(batch.folder.iterdir()) for source in sorted(part.iterdir())]
+    sources = sorted((batch.folder / DROP).glob("*"))
     known = services.set(said.set)
     if known is not None:
         result = intake.take_in(sources, known, tell)
@@ -169,19 +170,17 @@ def target_of(folder: Path, path: str) -> Path:
     ending = PurePosixPath(path).suffix[:10]
     if not PurePosixPath(name).suffix and ending.isascii() and ending[1:].isalnum():
         name += ending
-    place = folder.joinpath("drop", *above)
+    place = folder.joinpath(DROP, *above)
     place.mkdir(parents=True, exist_ok=True)
     return free_name(place, PurePosixPath(name).stem, PurePosixPath(name).suffix)
 
 
 def sweep(place: Path, batches: dict[str, Batch]) -> None:
-    """Remove what broken-off uploads left behind."""
+    """Remove what broken-off uploads left behind, never those of another server on this home that is open."""
     for name, batch in list(batches.items()):
-        if time.time() - batch.begun > AGE:
+        if time.time() - batch.begun > workplace.AGE:
             del batches[name]
-    for folder in place.iterdir() if place.is_dir() else ():
-        if folder.name not in batches:
-            shutil.rmtree(folder, ignore_errors=True)
+    workplace.sweep(place, batches)
 
 
 def _known(lang: str) -> str:

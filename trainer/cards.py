@@ -211,7 +211,10 @@ def _cover(said: dict[str, str], into: Path) -> Path | None:
             image.convert("RGB").save(buffer, "PNG")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    files.write_bytes(into, buffer.getvalue())
+    try:
+        files.write_bytes(into, buffer.getvalue())
+    except OSError:  # a cache that cannot be written is not kept
+        return None
     return into
 
 

@@ -2,31 +2,99 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import sqlite3
+import time
 import unicodedata
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainer.problem import Problem
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC, errno.EFBIG})
+"""No room: the disk is full, a quota is used up, or the file may not grow any further (RLIMIT_FSIZE)."""
+LOCKED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""Writing is not allowed here."""
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
+STALE_SECONDS = 3600.0
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+class StorageProblem(Problem, OSError):
+    """Something could not be written: a sentence for a person, and still the OSError it was, with its `errno`."""
+
+    def __init__(self, error: OSError, path: Path | str | None = None) -> None:
+        named = str(path or error.filename or "")
+        code = "storage_full" if error.errno in FULL else "storage_read_only" if error.errno in LOCKED else "storage_failed"
+        super().__init__(code, file=named or "–", detail=error.strerror or str(error) or type(error).__name__)
+        self.errno, self.strerror, self.filename = error.errno, error.strerror, named or None
+
+
+def problem_of(error: BaseException, path: Path | str | None = None) -> Problem | None:
+    """The sentence for an exception of the disk or of SQLite on it; a Problem is its own, None for anything else."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, OSError):
+        return StorageProblem(error, path)
+    if isinstance(error, sqlite3.Error):
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}.get(primary, errno.EIO)
+        return StorageProblem(OSError(number, str(error)), path)
+    return None
+
+
+@contextlib.contextmanager
+def writing(path: Path | str | None = None) -> Iterator[None]:
+    """Turn an OSError in the block into a StorageProblem about `path` (default: the file the error names).
+
+    FileNotFoundError stays what it is, for those who count on it.
+    """
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        yield
+    except (Problem, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise StorageProblem(error, path) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically: temporary file, fsync, rename, fsync of the folder.
+
+    Raises StorageProblem where that is impossible; what was at `path` is unchanged then.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            write_durably(temporary, data)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write `data` to `path` in place and flush it to the disk. Not atomic: for files nobody reads yet."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed `write_bytes` left in `folder`, once nobody has written to it for an hour."""
+    with contextlib.suppress(OSError):
+        for file in list(folder.iterdir()):
+            if TEMPORARY.fullmatch(file.name) and time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,8 +103,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of readable JSON."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """`write_bytes` of readable JSON."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Readable JSON as UTF-8; lone surrogates become '?'."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
 
 
 def read_json(path: Path, default: Any = None) -> Any:

@@ -5,10 +5,10 @@ Beside `<name>.safetensors` stand `<name>.json` (A1111's card, plus our own tabl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-import shutil
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -21,48 +21,64 @@ from trainer.adapters.header import read_header
 from trainer.cards import SIDECARS, Card, Strength, card, picture_beside, stated_strength
 from trainer.config.train import TrainConfig
 from trainer.home import Home
+from trainer.journal import Journal
 from trainer.problem import Problem
 
 __all__ = ["Card", "Library", "Strength", "register"]
 
 STATES = ("trying", "in_use")
 _TEXTS = {"notes": 10_000, "purpose": 2_000, "trigger": 500, "negative": 2_000}
+_LONGEST_FIRST = sorted(SIDECARS, key=len, reverse=True)
 _A1111 = {"SD1": ("sd_v1",), "SD2": ("sd_v2", "sd_v2_v"), "SDXL": ("sdxl_base_v1-0",)}
 
 
 def register(file: Path, picture: Path | None = None) -> Path:
     """Write the card files beside a LoRA just saved; returns the card. Nothing that is there already is replaced."""
-    said = read_header(file).metadata
-    strength = stated_strength(said)
-    own = {"state": "trying"} | ({"recommended": list(strength)} if strength else {})
-    version = said.get("ss_base_model_version", "")
     sidecar = file.with_suffix(".json")
     if not sidecar.exists():
-        files.write_json(sidecar, {
-            "description": said.get("modelspec.description", ""),
-            "sd version": next((name for name, ids in _A1111.items() if version in ids), "Unknown"),
-            "activation text": said.get("modelspec.trigger_phrase", ""),
-            "preferred weight": strength.best if strength else 0.0,
-            "negative text": "",
-            "notes": "",
-            "atelier": own,
-        })  # fmt: skip
+        files.write_bytes(sidecar, sidecar_of(file))
     if picture is not None and picture.exists() and picture_beside(file, set(os.listdir(file.parent))) is None:
         files.write_bytes(file.with_suffix(".png"), picture.read_bytes())
     return sidecar
 
 
+def sidecar_of(file: Path) -> bytes:
+    """What `<name>.json` says of a LoRA nobody has said anything about yet."""
+    metadata = read_header(file).metadata
+    strength = stated_strength(metadata)
+    own = {"state": "trying"} | ({"recommended": list(strength)} if strength else {})
+    version = metadata.get("ss_base_model_version", "")
+    return files.json_bytes({
+        "description": metadata.get("modelspec.description", ""),
+        "sd version": next((name for name, ids in _A1111.items() if version in ids), "Unknown"),
+        "activation text": metadata.get("modelspec.trigger_phrase", ""),
+        "preferred weight": strength.best if strength else 0.0,
+        "negative text": "",
+        "notes": "",
+        "atelier": own,
+    })  # fmt: skip
+
+
 class Library:
-    """The LoRAs in `outputs/loras`. Cards are kept in a small cache by the files' times, so that many stay quick."""
+    """The LoRAs in `outputs/loras`. Cards are kept in a small cache by the files' times, so that many stay quick.
+
+    Every change is one act of a journal: killed in the middle, it is finished or taken back the next time anybody looks.
+    """
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        self.bins = home.trash / "loras"
+        self._journal = Journal(home.outputs, home.loras, "library")
+        self._journal.recover()
+        self._mend_trash()
         self._cache_file = home.cache / "library.json"
         cached = files.read_json(self._cache_file, {})
         self._cache: dict[str, Any] = cached if isinstance(cached, dict) else {}
 
     def cards(self) -> list[Card]:
         """Every LoRA, newest first. A file that cannot be read is a card with `broken` set."""
+        if self._journal.pending():
+            self._journal.recover()
         try:
             names = set(os.listdir(self.home.loras))
         except FileNotFoundError:
@@ -80,7 +96,8 @@ class Library:
             found.append(Card.load(entry["card"], path))
         if cache != self._cache:
             self._cache = cache
-            files.write_json(self._cache_file, cache)
+            with contextlib.suppress(OSError):  # a cache that cannot be written is not kept
+                files.write_json(self._cache_file, cache)
         return sorted(found, key=lambda one: (-(one.date or 0.0), one.name))
 
     def card(self, name: str) -> Card:
@@ -95,29 +112,45 @@ class Library:
             return known
         return {"stamp": stamp, "card": card(path, names, self.home.cache / "covers").dump()}
 
+    def add(self, file: Path, name: str) -> str:
+        """Take a LoRA file from elsewhere in, with its card; the name it got, a free one like `name`. `file` stays."""
+        with self._journal.act() as act:
+            self.home.loras.mkdir(parents=True, exist_ok=True)
+            target = files.free_name(self.home.loras, files.safe_name(name, "lora"), ".safetensors")
+            act.bring(file, target)
+            if not target.with_suffix(".json").exists():  # a card that a person put there first is this LoRA's
+                act.write(sidecar_of(file), target.with_suffix(".json"))
+        return target.stem
+
     def rename(self, name: str, new: str) -> str:
         """Give a LoRA another name, the files beside it and the name other programs show included; returns the name."""
-        path, stem = self._path(name), files.safe_name(new, "lora")
-        if stem == path.stem:
-            return stem
-        target = path.with_name(f"{stem}.safetensors")
-        if target.exists() and not target.samefile(path):  # the same file: only upper and lower case change
-            raise Problem("lora_name_taken", field="name", name=stem)
-        if any(path.with_name(stem + end).exists() for end in SIDECARS) and not target.exists():
-            raise Problem("lora_name_taken", field="name", name=stem)
-        metadata = self._metadata(path)
-        if "atelier.version" in metadata:
-            lora_file.rewrite(path, path, {"ss_output_name": stem, "modelspec.title": new.strip()[:200]})
-        for end in (".safetensors", *SIDECARS):
-            beside = path.with_name(path.stem + end)
-            if beside.exists():
-                os.rename(beside, path.with_name(stem + end))
+        with self._journal.act() as act:
+            path, stem = self._path(name), files.safe_name(new, "lora")
+            if stem == path.stem:
+                return stem
+            target = path.with_name(f"{stem}.safetensors")
+            if target.exists() and not target.samefile(path):  # the same file: only upper and lower case change
+                raise Problem("lora_name_taken", field="name", name=stem)
+            if any(path.with_name(stem + end).exists() for end in SIDECARS) and not target.exists():
+                raise Problem("lora_name_taken", field="name", name=stem)
+            if "atelier.version" in self._metadata(path):
+                changes = {"ss_output_name": stem, "modelspec.title": new.strip()[:200]}
+                act.write(lora_file.rewritten(path, changes), path)
+            for end in (".safetensors", *SIDECARS):
+                beside = path.with_name(path.stem + end)
+                if beside.exists():
+                    act.move(beside, path.with_name(stem + end))
         return stem
 
     def set(self, name: str, **fields: Any) -> Card:
         """Change what a card says: `notes purpose trigger negative state recommended` (best, or low, best, high)."""
-        path = self._path(name)
-        sidecar = path.with_suffix(".json")
+        with self._journal.act() as act:
+            sidecar = self._path(name).with_suffix(".json")
+            act.write(files.json_bytes(self._said(name, sidecar, fields)), sidecar)
+        return self.card(name)
+
+    def _said(self, name: str, sidecar: Path, fields: dict[str, Any]) -> dict[str, Any]:
+        """The sidecar's content with `fields` changed."""
         said = files.read_json(sidecar, {})
         said = dict(said) if isinstance(said, dict) else {}
         own = dict(said.get("atelier") or {}) if isinstance(said.get("atelier"), dict) else {}
@@ -135,35 +168,58 @@ class Library:
                 said["preferred weight"] = min(2.0, max(0.0, strength.best))
             else:
                 raise Problem("lora_field", field_name=field)
-        files.write_json(sidecar, said | {"atelier": own})
-        return self.card(name)
+        return said | {"atelier": own}
 
     def trash(self, name: str) -> str:
         """Move a LoRA and what belongs to it out of sight; returns the token `undo` takes."""
-        path = self._path(name)
-        token = f"{time.time_ns():020d}"
-        folder = self.home.trash / "loras" / token
-        folder.mkdir(parents=True)
-        for end in (".safetensors", *SIDECARS):
-            beside = path.with_name(path.stem + end)
-            if beside.exists():
-                shutil.move(beside, folder / beside.name)
-        return token
+        with self._journal.act() as act:
+            path = self._path(name)
+            number = time.time_ns()
+            while (folder := self.bins / f"{number:020d}").exists():
+                number += 1
+            for end in (".safetensors", *SIDECARS):
+                beside = path.with_name(path.stem + end)
+                if beside.exists():
+                    act.move(beside, folder / beside.name)
+        return folder.name
 
     def undo(self, token: str | None = None) -> str:
         """Bring back what was trashed last (or what `token` names); returns its name, a new one if that is taken."""
-        bins = self.home.trash / "loras"
-        waiting = sorted(item.name for item in bins.iterdir()) if bins.is_dir() else []
-        chosen = token if token is not None else (waiting[-1] if waiting else "")
-        if chosen not in waiting:
-            raise Problem("lora_nothing_to_undo")
-        kept = next((bins / chosen).glob("*.safetensors"))
-        self.home.loras.mkdir(parents=True, exist_ok=True)
-        stem = files.free_name(self.home.loras, kept.stem, ".safetensors").stem
-        for item in list((bins / chosen).iterdir()):
-            shutil.move(item, self.home.loras / (stem + item.name.removeprefix(kept.stem)))
-        (bins / chosen).rmdir()
+        with self._journal.act() as act:
+            waiting = self.trashed()
+            chosen = token if token is not None else (waiting[-1] if waiting else "")
+            if chosen not in waiting:
+                raise Problem("lora_nothing_to_undo")
+            items = sorted((self.bins / chosen).iterdir(), key=lambda item: item.suffix != ".safetensors")
+            old, stem, version = items[0].stem, items[0].stem, 1
+            while any((self.home.loras / (stem + item.name.removeprefix(old))).exists() for item in items):
+                version += 1
+                stem = f"{old}_v{version}"
+            for item in items:
+                act.move(item, self.home.loras / (stem + item.name.removeprefix(old)))
+            act.rmdir(self.bins / chosen)
         return stem
+
+    def trashed(self) -> list[str]:
+        """What `undo` can bring back, by token, the newest last."""
+        try:
+            return sorted(item.name for item in self.bins.iterdir() if any(item.glob("*.safetensors")))
+        except FileNotFoundError:
+            return []
+
+    def _mend_trash(self) -> None:
+        """What earlier versions left when they were killed while bringing a LoRA back: its files join it again."""
+        with contextlib.suppress(OSError):
+            for folder in list(self.bins.iterdir()) if self.bins.is_dir() else ():
+                if not folder.is_dir() or any(folder.glob("*.safetensors")):
+                    continue
+                for item in list(folder.iterdir()):
+                    stem = next((item.name.removesuffix(end) for end in _LONGEST_FIRST if item.name.endswith(end)), None)
+                    place = self.home.loras / item.name
+                    if stem and place.with_name(f"{stem}.safetensors").is_file() and not place.exists():
+                        os.rename(item, place)
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
     def again(self, name: str) -> dict[str, Any]:
         """The tree of options to train it again the same way: from its run while that is here, else from the file."""

@@ -88,7 +88,7 @@ def build(ui: Ui) -> None:
 
     def taken(said: str, words: str, kind: str, state: str) -> list[Any]:
         try:
-            name = imports.take_in(ui.services.home, told(said))
+            name = imports.take_in(ui.services.home, ui.services.library, told(said))
         except Problem as error:
             return [*[gr.skip()] * len(shown), problem(error.sentence(ui.lang))]
         return [*show(name, words, kind, state), _quiet(t("page.library.imported", name=name))]

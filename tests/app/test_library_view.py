@@ -97,7 +97,7 @@ def test_which_programs_read_it_with_reasons_in_both_languages(home: Home) -> No
 def test_a_file_from_elsewhere_is_copied_under_a_free_name_and_nothing_is_overwritten(home: Home) -> None:
     path = studio.lora(home)
     before = path.read_bytes()
-    assert imports.take_in(home, upload(home, "Ink_fox.safetensors", before)) == "Ink_fox_v2"
+    assert imports.take_in(home, Library(home), upload(home, "Ink_fox.safetensors", before)) == "Ink_fox_v2"
     assert path.read_bytes() == before and (home.loras / "Ink_fox_v2.safetensors").read_bytes() == before
     assert (home.loras / "Ink_fox_v2.json").exists() and not list((home.cache / "uploads").iterdir())
     assert len(Library(home).cards()) == 2
@@ -106,7 +106,7 @@ def test_a_file_from_elsewhere_is_copied_under_a_free_name_and_nothing_is_overwr
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 something else", b"\xff" * 64])
 def test_a_file_that_is_no_lora_is_refused_and_removed(home: Home, data: bytes) -> None:
     with pytest.raises(Problem) as caught:
-        imports.take_in(home, upload(home, "x.safetensors", data))
+        imports.take_in(home, Library(home), upload(home, "x.safetensors", data))
     assert not caught.value.sentence("ja").startswith("problems.")
     assert not list(home.loras.iterdir()) and not list((home.cache / "uploads").iterdir())
 
@@ -114,7 +114,7 @@ def test_a_file_that_is_no_lora_is_refused_and_removed(home: Home, data: bytes) 
 @pytest.mark.parametrize("batch", ["../../..", "", None, "A" * 32, "b" * 32])
 def test_an_upload_that_is_not_there_is_refused(home: Home, batch: str | None) -> None:
     with pytest.raises(Problem):
-        imports.take_in(home, batch)
+        imports.take_in(home, Library(home), batch)
 
 
 def test_a_slider_shows_what_it_moves_and_is_tried_from_minus_two_to_two(home: Home) -> None:

@@ -108,7 +108,8 @@ def test_a_file_over_the_limit_is_refused_while_it_arrives(client: httpx.Client,
     name = client.post("/uploads/new").json()["id"]
     answer = client.put(f"/uploads/{name}/file", params={"path": "big.png", "lang": "ja"}, content=b"x" * 5000)
     assert answer.status_code == 413 and "big.png" in answer.json()["error"]
-    assert [f for f in (live_server.home / "outputs" / "cache" / "uploads" / name).rglob("*") if f.is_file()] == []
+    place = live_server.home / "outputs" / "cache" / "uploads" / name / uploads.DROP
+    assert [f for f in place.rglob("*") if f.is_file()] == []
 
 
 def test_an_unknown_drop_is_not_there(client: httpx.Client) -> None:

@@ -21,7 +21,7 @@ from trainer.problem import Problem
 
 __all__ = [
     "Header", "Layer", "LoraWeights", "Tensor", "encoded", "kohya_tensors", "normalise", "read_header", "read_tensors",
-    "rewrite", "rounded", "write", "write_tensors",
+    "rewrite", "rewritten", "rounded", "write", "write_tensors",
 ]  # fmt: skip
 
 DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
@@ -128,10 +128,8 @@ def _as(array: Array, kind: str) -> bytes:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
 
 
-
-
-def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:
-    """Copy a file with some of its metadata changed (empty drops a key): same tensors, hashes kept right."""
+def rewritten(path: Path, changes: Mapping[str, str]) -> bytes:
+    """A file's bytes with some of its metadata changed (empty drops a key): same tensors, hashes kept right."""
     header = read_header(path)
     facts = {key: value for key, value in {**header.metadata, **changes}.items() if value != ""}
     with open(path, "rb") as file:
@@ -140,5 +138,10 @@ def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:
     if "sshs_legacy_hash" in facts:
         training = {key: value for key, value in facts.items() if key.startswith("ss_")}
         facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, header.tensors) + region)
-    files.write_bytes(Path(target), encode_header(facts, header.tensors) + region)
+    return encode_header(facts, header.tensors) + region
+
+
+def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:
+    """Write `rewritten` to `target`, atomically; returns it."""
+    files.write_bytes(Path(target), rewritten(path, changes))
     return Path(target)
