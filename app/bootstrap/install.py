@@ -6,7 +6,6 @@ that pip had not finished has no RECORD (pip writes it last) and is installed an
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,15 +14,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.bootstrap import torch_build
+from app.bootstrap import locks, torch_build
 from app.bootstrap.lock import Lock
+from app.bootstrap.locks import RUN, TEST
 from app.bootstrap.machine import Machine, refuse_unfit, refuse_without_venv, this_machine
 from app.bootstrap.pip import clean_environment, run_pip
 from app.bootstrap.say import Stop, say, span
 from trainer.files import read_json, write_json
 from trainer.home import PROJECT
-
-RUN, TEST = "requirements.txt", "requirements-dev.txt"
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,8 @@ class Venv:
         return next(self.folder.glob("lib/python*/site-packages"), self.folder / "lib")
 
     def digest(self, name: str) -> str:
-        """The hash of a requirements file; the tests' file includes the other one."""
-        files = [RUN] if name == RUN else [RUN, name]
-        return hashlib.sha256(b"\0".join((self.project / file).read_bytes() for file in files)).hexdigest()
+        """The hash of a requirements file and its locks; the tests' file includes the other one."""
+        return locks.digest(self.project, name)
 
     def state(self, name: str = RUN) -> str:
         """`ready`, `missing`, `half` (an installation did not finish) or `old` (the requirements changed since)."""
@@ -170,11 +167,24 @@ def _install(venv: Venv, name: str, index: str | None) -> None:
             if stop.key != "no_package":
                 raise
             say("torch_not_there")
+    _install_locked(venv, name)
     run_pip(venv.python, venv.packages(), ["-r", str(venv.project / name)], venv.log)
     kept = {key: value for key, value in done.items() if key in (RUN, TEST) and key != name}
     now = {RUN: venv.digest(RUN), name: venv.digest(name), "python": sys.version}
     now["torch_from"] = index or done.get("torch_from")
     write_json(venv.stamp, kept | now)
+
+
+def _install_locked(venv: Venv, name: str) -> None:
+    """Install PyTorch's group by exact pin and everything else by pin and hash. `pip install -r` then finds all of it there and
+    adds only what the chosen build of torch asks for itself (NVIDIA's libraries)."""
+    if not locks.is_current(venv.project, name):
+        say("no_current_lock", file=name)
+        return
+    torch_group = ["--no-deps", "-r", str(venv.project / locks.TORCH_LOCK)]
+    run_pip(venv.python, venv.packages(), torch_group, venv.log)
+    hashed = ["--no-deps", "--require-hashes", "-r", str(venv.project / locks.LOCKS[name])]
+    run_pip(venv.python, venv.packages(), hashed, venv.log)
 
 
 def forget_unfinished(packages: Path) -> list[str]:

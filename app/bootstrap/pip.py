@@ -29,6 +29,7 @@ INSTALLING = re.compile(r"^Installing collected packages: (?P<names>.+)$")
 # What pip says, the sentence that answers it. The first that fits is told.
 FAILURES = (
     (re.compile(r"No space left on device|Errno 28|not enough space on the disk|WinError 112"), "disk_full"),
+    (re.compile(r"THESE PACKAGES DO NOT MATCH THE HASHES(?:.|\n)*?(?P<what>[A-Za-z0-9._-]+==[^\s;]+)"), "hash_mismatch"),
     (re.compile(r"CERTIFICATE_VERIFY_FAILED|SSLCertVerificationError"), "certificate"),
     (
         re.compile(

@@ -24,12 +24,13 @@ PARTS = ["__init__", "texts", "problem", "files", "home", "doctor", "doctor_fact
 SPEAK = "import sys; import alpha; print('ran', *sys.argv[1:], 'alpha', alpha.version, 'venv', sys.prefix)\n"
 
 
-def wheel(name: str, version: str) -> bytes:
-    """A real wheel with one module that knows its version."""
+def wheel(name: str, version: str, requires: str = "") -> bytes:
+    """A real wheel with one module that knows its version; `requires` is what it depends on."""
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": f"version = {version!r}\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []
@@ -53,8 +54,12 @@ class Index:
     asked: list[str] = field(default_factory=list)
     held: dict[str, threading.Event] = field(default_factory=dict)
 
-    def add(self, folder: str, name: str, version: str) -> None:
-        self.wheels[f"/{folder}/{name}/{name}-{version}-py3-none-any.whl"] = wheel(name, version)
+    def add(self, folder: str, name: str, version: str, requires: str = "") -> None:
+        self.wheels[f"/{folder}/{name}/{name}-{version}-py3-none-any.whl"] = wheel(name, version, requires)
+
+    def sha256(self, name: str, version: str) -> str:
+        """The digest of a wheel in `simple`, as a lock names it."""
+        return hashlib.sha256(self.wheels[f"/simple/{name}/{name}-{version}-py3-none-any.whl"]).hexdigest()
 
     def fetched(self, name: str) -> int:
         """How often a wheel of that package was fetched."""

@@ -73,7 +73,8 @@ def test_the_test_command_installs_what_the_tests_need_and_passes_its_words_on(
     assert done.stdout == f"ran {installed.folder} {browser} -k two words\n", done.stderr
     assert done.returncode == 5  # pytest's own status
     assert index.fetched("pytest") == 1
-    assert done.stderr.startswith("Installing what the tests need.\nInstalled in ")
+    sentences = done.stderr.splitlines()
+    assert sentences[0] == "Installing what the tests need." and sentences[-1].startswith("Installed in ")
     done = installed.launch("test", index=index, CHROMIUM=str(browser))
     assert done.stdout.startswith("ran ") and index.fetched("pytest") == 1
     asked = len(index.asked)
