@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.drafts import drawn, filled, own, slides
 from app.services import Services, Ui
 from trainer import bases
-from trainer.config import load
+from trainer.config import load, plan
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.slider import NEEDED, draws
 from trainer.images import captions, subsets
@@ -115,14 +114,11 @@ def start(services: Services, found: ImageSet | None, tree: Tree, key: str) -> s
     return services.jobs.submit(config, key)
 
 
-def steps(config: TrainConfig) -> int:
-    """The optimiser steps of a training, as the engine will count them."""
-    if config.run.steps:
-        return config.run.steps
-    own = draws(config)
-    looks = config.slider.drawn if own else sum(max(1, picture.repeats) for picture in subsets.pictures(config.images))
-    looks *= config.run.exposures
-    return math.ceil(looks / (config.run.batch_size * config.run.accumulation))
+def length(config: TrainConfig) -> tuple[int, float]:
+    """The optimizer steps of a training, as the engine will count them, and its epochs."""
+    pictures = [] if draws(config) else subsets.pictures(config.images)
+    images = plan.epoch_images(config, [picture.repeats for picture in pictures])
+    return plan.total_steps(config, images), plan.epochs(config, images)
 
 
 def side(services: Services, tree: Tree) -> int:

@@ -95,21 +95,26 @@ def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none_slider'))}</p>"
     try:
         config = start.config_of(ui.services, here, tree)
-        steps = start.steps(config)
+        length = length_words(*start.length(config))
         slider.check(config)
     except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
     forecast = ui.services.jobs.forecast(config)
     if forecast is None:
-        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', steps=steps))}</p>"
+        return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.measuring', **length))}</p>"
     if isinstance(forecast, NoForecast):
         sizes = {"needed": f"{forecast.needed / 1e9:.1f}", "free": f"{forecast.free / 1e9:.1f}"}
         key = ("short" if forecast.needed else "killed") if forecast.short else "unknown"
-        return f"<p class='a-warned'>{esc(ui.t(f'page.train.cost.{key}', steps=steps, **sizes))}</p>"
+        return f"<p class='a-warned'>{esc(ui.t(f'page.train.cost.{key}', **length, **sizes))}</p>"
     low, high = forecast.seconds * 0.9, forecast.seconds * 1.35
     sizes = {"file": size(forecast.file_bytes), "cache": size(forecast.cache_bytes)}
     key = "known_kept" if forecast.cache_bytes else "known"
-    return f"<p>{esc(ui.t(f'page.train.cost.{key}', steps=steps, time=span(ui, low, high), **sizes))}</p>"
+    return f"<p>{esc(ui.t(f'page.train.cost.{key}', **length, time=span(ui, low, high), **sizes))}</p>"
+
+
+def length_words(steps: int, epochs: float) -> dict[str, str]:
+    """The parameters of a sentence about a training's length: whole epochs as a whole number, others with one decimal."""
+    return {"steps": str(steps), "epochs": f"{epochs:.1f}".removesuffix(".0")}
 
 
 def costs(ui: Ui, here: ImageSet | None) -> list[str]:

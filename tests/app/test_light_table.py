@@ -185,7 +185,7 @@ def test_what_changes_in_the_ledger_shows_by_itself_and_the_fold_stays_open(page
     store = Store(home.database)
     store.mark(id_, state="failed", why="nan_stop", params='{"step": 20}')
     store.close()
-    page.locator(".r-why", has_text="no longer finite").wait_for()
+    page.locator(".r-why", has_text="NaN or infinite").wait_for()
     assert page.locator("#run-log pre").is_visible()
 
 

@@ -62,7 +62,7 @@ def test_a_failed_run_says_why_and_what_to_do(home: Home) -> None:
     id_ = studio.run(home, "Ink", "failed", 20, 40, why="nan_stop", params='{"step": 20}')
     row = Jobs(home).row(id_)
     said = runs.head(row, en, "en")
-    assert "no longer finite" in said and "learning rate" in said and "Resume goes on from there" in said
+    assert "NaN or infinite" in said and "learning rate" in said and "Resume goes on from there" in said
     assert "学習率" in runs.head(row, ja, "ja") and "resume" in runs.actions(row.state)
 
 
@@ -97,7 +97,7 @@ def test_pictures_kept_back_speak_in_words() -> None:
     said = runs.loss(losses, 40, en, judged(0.8, 1.1))
     assert "10.0 % further" in said and "at step 10" in said
     assert "ステップ 10" in runs.loss(losses, 40, ja, judged(0.8, 1.1))
-    assert "kept back" not in runs.loss(losses, 40, en)
+    assert "Validation loss" not in runs.loss(losses, 40, en)
 
 
 def test_the_list_is_newest_first_and_marks_the_chosen_one(home: Home) -> None:

@@ -77,10 +77,11 @@ def test_steps_follow_from_pictures_repeats_and_batch(services: Services) -> Non
     found = services.set("mine")
     assert found is not None
     config = load.build({"run": {"exposures": 10, "batch_size": 3, "accumulation": 2}, "images": {"folder": str(found.folder)}})
-    assert start.steps(config) == -(-16 * 10 // 6)
+    assert start.length(config)[0] == -(-16 * 10 // 6)
     found.set_picture("0001", repeats=5)
-    assert start.steps(config) == -(-20 * 10 // 6)
-    assert start.steps(load.build({"run": {"steps": 7}})) == 7
+    assert start.length(config)[0] == -(-20 * 10 // 6)
+    tree = {"run": {"steps": 7, "batch_size": 10}, "images": {"folder": str(found.folder)}}
+    assert start.length(load.build(tree)) == (7, 3.5)  # 70 images seen of 20
 
 
 def test_a_findings_button_does_what_it_says_and_can_be_taken_back(services: Services) -> None:
@@ -175,7 +176,8 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
     start.keep(services, found, load.merge(filled(services, found), least))
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True))
     cost, less = view.costs(ui, found)
-    assert ui.t("page.train.cost.killed", steps=3) in cost and ui.t("page.train.memory.nothing") in less
+    length = view.length_words(*start.length(start.config_of(services, found, start.opened(services, found))))
+    assert ui.t("page.train.cost.killed", **length) in cost and ui.t("page.train.memory.nothing") in less
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast())
     cost, less = view.costs(ui, found)
     assert "forecast.log" in cost and less == ""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trainer.config import plan
 from trainer.config.pictures import Images
-from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
 from trainer.images import buckets, subsets
 from trainer.images.forms import Form, Forms
@@ -151,9 +150,6 @@ class Plan:
 
 
 def total_steps(config: TrainConfig, items: list[Item]) -> int:
-    """The optimiser steps of a run: as asked, or `exposures` looks at every picture, whatever sizes it is seen in."""
-    if config.run.steps:
-        return config.run.steps
-    repeats = {item.picture.file: max(1, item.picture.repeats) for item in items}
-    looks = (config.slider.drawn if draws(config) else sum(repeats.values())) * config.run.exposures
-    return math.ceil(looks / (config.run.batch_size * config.run.accumulation))
+    """The optimizer steps of a run over `items`. An image of several sizes is several items and counts once an epoch."""
+    repeats = {item.picture.file: item.picture.repeats for item in items}
+    return plan.total_steps(config, plan.epoch_images(config, list(repeats.values())))

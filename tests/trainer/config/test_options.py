@@ -112,3 +112,20 @@ def test_the_page_of_options_is_current():
     from trainer.config import document
 
     assert document.PAGE.read_text("utf-8") == document.page(), "run: python -m trainer.config.document"
+
+
+USUAL_TERMS = {
+    "en": ["CFG", "negative prompt", "scheduler", "gradient accumulation", "epoch", "augmentation", "quantiz", "block swap",
+           "regularization", "textual inversion"],
+    "ja": ["CFG", "ネガティブプロンプト", "スケジューラー", "勾配累積", "エポック", "データ拡張", "量子化", "ブロックスワップ",
+           "正則化", "Textual Inversion"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_an_option_is_found_by_the_term_the_field_uses(lang: str) -> None:
+    labels = "\n".join(label(option, lang) for option in options()).lower()
+    assert [term for term in USUAL_TERMS[lang] if term.lower() not in labels] == []
+    if lang == "en":
+        page = (PROJECT / "docs" / "options.md").read_text("utf-8").lower()
+        assert [term for term in USUAL_TERMS[lang] if term.lower() not in page] == []

@@ -62,7 +62,7 @@ def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
     log.write(events.Stage(name="saving"))
     view = Follower(run).look(None)
     assert [p[0] for p in view.losses] == [2] and len(view.samples) == 1 and len(view.saved) == 1
-    assert view.note_texts("en") == ["1 steps were skipped because their numbers were not finite."]
+    assert view.note_texts("en") == ["1 steps were skipped because of NaN or infinite values."]
     assert view.stage and view.stage.name == "saving"
 
 

@@ -252,7 +252,7 @@ def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(
     second = store.list()[0].id
     assert jobs.row(second).position == 1
     out, _ = run.communicate(timeout=40)
-    assert run.returncode == 0 and out.startswith("Waiting")
+    assert run.returncode == 0 and out.startswith("Queued")
     assert jobs.row(first).state == "succeeded" and jobs.row(second).attempt == 1
     assert jobs.row(second).started >= jobs.row(first).ended
 
