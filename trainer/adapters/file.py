@@ -14,7 +14,7 @@ import numpy as np
 from trainer import files
 from trainer.adapters.hashes import legacy_hash, model_hash
 from trainer.adapters.header import SIZES, Header, Tensor, encode_header, read_header
-from trainer.adapters.layers import SUFFIXES, Layer
+from trainer.adapters.layers import NORMS, SUFFIXES, Layer
 from trainer.adapters.names import to_kohya
 from trainer.adapters.weights import LoraWeights, normalise, read_tensors, to_float32
 from trainer.problem import Problem
@@ -57,8 +57,9 @@ def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
             raise ValueError(f"{name}: {shapes} are no factors of one layer")
         if f"{name}.alpha" in tensors:
             raise ValueError(f"{name}: given twice")
+        norm = layer.no_matrix and not layer.bias_alone
         for what, tensor in layer.tensors.items():
-            tensors[f"{name}.{SUFFIXES.get(what, what)}"] = tensor
+            tensors[f"{name}.{(NORMS if norm else SUFFIXES).get(what, what)}"] = tensor
         if not layer.no_matrix:
             tensors[f"{name}.alpha"] = np.asarray(layer.alpha, np.float32)
     return tensors

@@ -20,6 +20,8 @@ SUFFIXES = {
     "glora_b2": "b2.weight",
 }  # fmt: skip
 """How a tensor's name ends in a kohya file, where it is not the same word."""
+NORMS = {"diff": "w_norm", "diff_b": "b_norm"}
+"""The same for a norm's full difference."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -216,13 +218,14 @@ def product(t: Mapping[str, Any]) -> Any:
             return tucker(t["mid"], up.swapaxes(0, 1), t["down"].reshape(r, -1))
         return up @ t["down"].reshape(r, -1)
     if "hada_w1_a" in t:  # LoHa (Hyeon-Woo et al. 2022): (A1·B1) ∘ (A2·B2)
-        return _factor(t, "hada_w1", "hada_t1") * _factor(t, "hada_w2", "hada_t2")
+        return factor(t, "hada_w1", "hada_t1") * factor(t, "hada_w2", "hada_t2")
     if any(name.startswith("lokr_w1") for name in t):  # LoKr (Yeh et al. 2024): W1 ⊗ W2
-        return kronecker(_factor(t, "lokr_w1", "lokr_t1"), _factor(t, "lokr_w2", "lokr_t2"))
+        return kronecker(factor(t, "lokr_w1", "lokr_t1"), factor(t, "lokr_w2", "lokr_t2"))
     return t["diff"]
 
 
-def _factor(t: Mapping[str, Any], name: str, core: str) -> Any:
+def factor(t: Mapping[str, Any], name: str, core: str) -> Any:
+    """One factor of a LoHa or LoKr, from its own two factors where it is split, and from `core` between them."""
     if name in t:
         return t[name]
     a, b = t[f"{name}_a"], t[f"{name}_b"]

@@ -55,8 +55,9 @@ class Lora(Section):
     apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
     program reads them. OFT turns what a layer gives without changing its size, which keeps what the base knows together;
     (IA)³ makes its rows stronger or weaker, in a tiny file, and wants a rate of 0.005 or more. AUTOMATIC1111 reads both,
-    ComfyUI OFT. GLoRA also mixes what goes into a layer, in a file twice a LoRA's. Full learns every number of the layers:
-    it holds most, and its file is as large as they are (about 240 MB for the attention of Stable Diffusion 1.x in fp16)."""
+    ComfyUI OFT (its effect there grows with the square of the strength), InvokeAI (IA)³. GLoRA also mixes what goes into a
+    layer, in a file twice a LoRA's that ComfyUI and Forge read. Full learns every number of the layers: it holds most, and
+    its file is as large as they are (about 240 MB for the attention of Stable Diffusion 1.x in fp16)."""
     rank: int = Field(default=16, ge=1, le=512)
     """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
     accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ and full have none."""
@@ -107,7 +108,7 @@ class Lora(Section):
     orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
     start_from: str = ""
     """Go on from an existing LoRA: a .safetensors file, or a name of your library. It must be of the same kind and base;
-    a smaller rank is widened. Left empty, it starts anew."""
+    a smaller rank is widened, and a LoKr or OFT of other factors or blocks keeps its own. Left empty, it starts anew."""
     lokr_factor: int = Field(default=0, ge=0, le=512)
     """How LoKr splits a layer: into a small part of about this size and a large one. 0 splits as evenly as possible and
     makes the smallest file; 4 to 16 holds more."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.adapters import families, multiplied
+from trainer.adapters import families
 from trainer.adapters.embedding import Embedding
 from trainer.adapters.families import Modules, TextEncoder, UNet
 from trainer.adapters.kinds import FAMILY_NAMES
@@ -20,15 +20,13 @@ from trainer.adapters.weights import normalise
 from trainer.config.train import TrainConfig
 from trainer.engine import words
 from trainer.engine.data import chance
+from trainer.engine.going_on import GoingOn, Taken
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
 from trainer.problem import Problem
 from trainer.strategies.lora_targets import choose, fitting, read_factor
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
-UP = ("up", "hada_w1_a", "hada_w2_a", "lokr_w1", "lokr_w1_a", "lokr_w2_a", "glora_a1")
-"""The factors next to the output: LoRA+ lets the first of these learn faster, and a file's own scale goes into one (GLoRA's
-into one of each product)."""
 
 
 class Adapter:
@@ -39,6 +37,8 @@ class Adapter:
         self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
+        self.taken = Taken(0, 0)
+        """What became of `start_from`."""
         self.word = None
         """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
         if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
@@ -187,52 +187,18 @@ class Adapter:
     @torch.no_grad()
     def _go_on_from(self, path: Path) -> None:
         """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
-        what is not trained here is left behind."""
+        what is not trained here is left behind and counted in `taken`."""
         theirs = normalise(path)
         if theirs.family != self.parts.family.name:
             raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=FAMILY_NAMES[theirs.family],
                           ours=self.parts.facts.title)
-        found = 0
-        for (part, name), layer in self.layers.items():
-            given = theirs.modules.get((part, name if part == "unet" else bare(name)))
-            if given is None:
-                continue
-            theirs_kind = given.kind + (" + rescale" if "rescale" in given.tensors else "")
-            if theirs_kind != self.kind.file_kind:
-                raise Problem("start_kind", field="lora.start_from", name=path.stem, theirs=theirs_kind, ours=self.config.kind)
-            if given.kind == "oft":  # ours has no bound: half of theirs as it is bound gives the same Q
-                blocks = given.tensors["oft_blocks"]
-                given = Layer({"oft_blocks": multiplied.generator(blocks, multiplied.bound(blocks, given.alpha)) / 2}, 0.0)
-            self._take(layer, given.moved(torch.from_numpy), path, f"{part}.{name}")
-            found += 1
-        if not found:
-            raise Problem("lora_no_match", field="lora.start_from", name=path.stem)
+        self.taken = GoingOn(path, self.kind, self.config).take(self.layers, theirs)
         own = self.word
         for given_word in words.of_files(self.parts, [path]):
             if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too
                 for name, vectors in own.vectors.items():
                     rows = given_word.vectors[name][: len(vectors)]
                     vectors[: len(rows)] = rows
-
-    def _take(self, layer: Any, given: Layer, path: Path, place: str) -> None:
-        """Their tensors into ours. A smaller rank fills the first rows: the others do nothing yet, for up is zero there."""
-        mine, own = self.kind.learns(layer), self.kind.file(layer)
-        scaled = next((name for name in UP if name in mine), None)
-        for name, tensor in mine.items():
-            theirs = given.tensors.get(name)
-            if theirs is not None and (name == scaled or (name == "glora_b1" and scaled)):
-                theirs = theirs * (given.scale / (own.scale if own.rank else _own_scale(layer)))
-            if theirs is not None and theirs.ndim != tensor.ndim and theirs.numel() == tensor.numel():
-                theirs = theirs.reshape(tensor.shape)
-            rank = {"down": 0, "up": 1}.get(name)
-            if theirs is None or theirs.ndim != tensor.ndim or any(
-                (a > b if axis == rank else a != b) for axis, (a, b) in enumerate(zip(theirs.shape, tensor.shape, strict=True))
-            ):
-                raise Problem("start_rank", field="lora.start_from", name=path.stem, theirs=given.rank or "–",
-                              ours=own.rank or "–", layer=place)
-            if name == "up":
-                tensor.zero_()
-            tensor[tuple(slice(0, size) for size in theirs.shape)] = theirs.to(tensor)
 
 
 def layers_of(parts: Parts) -> Modules:
@@ -249,11 +215,6 @@ def _speeds(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:
             raise Problem("block_unknown", field="optimizer.block_lrs", block=block)
     found = {name: fitting(name, factors) for name in names}
     return {name: factors[block] for name, block in found.items() if block is not None}
-
-
-def _own_scale(layer: Any) -> float:
-    """What a LoKr of two whole factors multiplies by."""
-    return float(next(iter(layer.scaling.values())))
 
 
 def _numpy(weight: torch.Tensor) -> np.ndarray:

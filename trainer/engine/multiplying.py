@@ -94,4 +94,6 @@ class Scaled(Multiplying):
         return {"ia3": self.ia3_scale}
 
     def file(self) -> Layer:
-        return Layer({"ia3": self.ia3_scale.detach(), "ia3_in": torch.zeros(())}, 1.0)
+        """In LyCORIS's shapes: [out], or [1, out, 1, 1] for a convolution."""
+        scale = self.ia3_scale.detach().flatten()
+        return Layer({"ia3": scale.view(1, -1, 1, 1) if self.wide else scale, "ia3_in": torch.zeros(())}, 1.0)

@@ -84,6 +84,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
         "resolution": main_size(config, parts), "held_out": len(held),
         "base": parts.facts.id, "torch": torch.__version__,
     }))
+    for code, count in zip(("start_left", "start_shaped"), adapter.taken, strict=True):
+        if count and step == 0:
+            tell(events.Note(code=code, params={"count": count}))
     if config.lora.kind == "full" and step == 0:
         tell(events.Note(code="full_size", params=sizes(adapter, config)))
     saver.first_samples(step)

@@ -126,7 +126,7 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
 
 def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is_refused(bench, tmp_path):
     first = Adapter(load_base(bench.config(), bench.home), bench.config("lora.kind=oft"))
-    layers = {key: Layer({"oft_blocks": np.asarray(_filled(layer).file().tensors["oft_blocks"])}, 0.4 / len(layer.base_layer.weight))
+    layers = {key: Layer({"oft_blocks": _filled(layer).oft_blocks.detach().numpy()}, 0.4 / len(layer.base_layer.weight))
               for key, layer in first.layers.items()}
     spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in layers.items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
