@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainer import base_facts, hub
+from trainer import base_facts, files, hub
 from trainer.adapters.families import Modules, TextEncoder, UNet, family_modules, modules
 from trainer.base_facts import SUPPORTED, BaseFacts, read_file, read_folder
 from trainer.files import read_json
@@ -50,7 +50,7 @@ def find(home: Home, given: str, revision: str | None = None) -> BaseFacts:
         if given in (name, path.stem, path.name) or given.lower() == _folder_id(path).lower():
             return _supported(_read(path, name))
     asked = hub.parse(given)
-    path = Path(given).expanduser()
+    path = files.expanded(given)
     if path.is_absolute() or _exists(path) or (path.suffix.lower() in base_facts.WEIGHT_SUFFIXES and not asked):
         return _supported(_read(path.resolve(), str(path)))
     if asked is None:
@@ -83,7 +83,7 @@ def find_vae(home: Home, given: str) -> Path:
     if ".." in re.split(r"[/\\]", given):
         raise Problem("base_dots", **told)
     own = home.models / given
-    path = own if _exists(own) else Path(given).expanduser()
+    path = own if _exists(own) else files.expanded(given)
     if path.suffix.lower() in base_facts.PICKLE_SUFFIXES:
         raise Problem("base_pickle", **told)
     if not _exists(path):

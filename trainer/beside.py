@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import hub
+from trainer import files, hub
 from trainer.files import read_json
 from trainer.home import Home
 from trainer.problem import Problem
@@ -34,7 +34,7 @@ class Shelf:
 
     def find(self, home: Home, given: str) -> Path | None:
         """The folder of `given`, or None where it is a hub id that has to be fetched. Problem for anything else."""
-        for folder in (home.models / self.name / given, Path(given).expanduser()):
+        for folder in (home.models / self.name / given, files.expanded(given)):
             if given and folder.is_dir():
                 return self.check(folder)
         name, commit = self._pinned(given)

@@ -64,6 +64,15 @@ def writing(path: Path | str | None = None) -> Iterator[None]:
         raise StorageProblem(error, path) from error
 
 
+def expanded(given: str | os.PathLike[str]) -> Path:
+    """`given` as a path, with the account's folder for `~` or `~name` at its front; as it is where there is no such account."""
+    path = Path(given)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: temporary file, fsync, rename, fsync of the folder.
 

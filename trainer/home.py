@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer import files
+from trainer.problem import Problem
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -17,8 +20,11 @@ class Home:
 
     @classmethod
     def find(cls, given: str | os.PathLike[str] | None = None) -> Home:
-        """The home named on the command line, in ATELIER_HOME, or the project's folder."""
-        return cls(Path(given or os.environ.get("ATELIER_HOME") or PROJECT).expanduser().resolve())
+        """The home named on the command line, in ATELIER_HOME, or the project's folder. Problem for `~name` of no account."""
+        path = files.expanded(given or os.environ.get("ATELIER_HOME") or PROJECT)
+        if str(path).startswith("~"):
+            raise Problem("folder_missing", field="home", folder=str(path))
+        return cls(path.resolve())
 
     @property
     def datasets(self) -> Path:
@@ -58,8 +64,11 @@ class Home:
 
     def lora(self, given: str) -> Path:
         """The file of a LoRA given by its path or by its name in the library; it need not be there."""
-        path = Path(given).expanduser()
-        return path if path.is_file() else self.loras / f"{given}.safetensors"
+        path = files.expanded(given)
+        try:
+            return path if path.is_file() else self.loras / f"{given}.safetensors"
+        except OSError:  # a name longer than the system allows
+            return self.loras / f"{files.safe_name(given, 'lora')}.safetensors"
 
     def create(self) -> Home:
         """Make the folders that are missing; returns self."""

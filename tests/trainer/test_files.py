@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import files
+from trainer.home import Home
+from trainer.problem import Problem
 
 
 @given(st.text())
@@ -47,3 +50,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_what_is_no_json_is_the_default(tmp_path):
     (tmp_path / "a").write_text("{")
     assert files.read_json(tmp_path / "a", 1) == 1 and files.read_json(tmp_path / "b", 2) == 2
+
+
+def test_a_folder_of_an_account_that_is_not_there_stays_as_it_was_typed(tmp_path):
+    assert files.expanded("~no-such-account/x").as_posix() == "~no-such-account/x"
+    assert files.expanded("~/x") == Path.home() / "x" and files.expanded(tmp_path) == tmp_path
+    with pytest.raises(Problem) as told:
+        Home.find("~no-such-account/x")
+    assert (told.value.code, told.value.field) == ("folder_missing", "home")
+    assert not Home(tmp_path).lora("~no-such-account/x").is_file() and not Home(tmp_path).lora("x" * 5000).is_file()

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
 
 def _run(home: Home, given: str) -> RunDir | None:
     """A run by its id or its folder; None where it is none."""
-    for folder in (home.runs / given, Path(given).expanduser()):
+    for folder in (home.runs / given, files.expanded(given)):
         if given and (folder / "config.json").is_file() and (folder / "events.jsonl").is_file():
             return RunDir(folder.resolve())
     return None
@@ -83,7 +83,7 @@ def _run(home: Home, given: str) -> RunDir | None:
 def _learnt(home: Home, given: str | None, config: TrainConfig | None) -> tuple[list[Picture], str]:
     """The pictures to compare with, and the trigger: of the set named, else of the run's own folders."""
     if given:
-        folder = home.datasets / given if (home.datasets / given).is_dir() else Path(given).expanduser()
+        folder = home.datasets / given if (home.datasets / given).is_dir() else files.expanded(given)
         found = ImageSet(folder, read_only=True)
         return found.pictures(), config.captions.trigger if config else found.meta.trigger
     if config is None:
@@ -113,7 +113,7 @@ def _files(given: list[str]) -> list[Path]:
     """Pictures named, and those in folders named."""
     found: list[Path] = []
     for word in given:
-        path = Path(word).expanduser()
+        path = files.expanded(word)
         if path.is_dir():
             inside = [file for file in path.iterdir() if file.suffix.lower() in NAMED and not file.name.startswith(".")]
             found += sorted(inside, key=lambda file: natural(file.name))

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainer import hub
+from trainer import files, hub
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
 from trainer.texts import t
@@ -129,7 +129,7 @@ def find(home: Home, given: str) -> tuple[Captioner, Path | None]:
     for one in CAPTIONERS:
         if given == one.name:
             return one, one.folder(home)
-    for folder in (home.models / PLACE / given, Path(given).expanduser()):
+    for folder in (home.models / PLACE / given, files.expanded(given)):
         if given and folder.is_dir():
             return _sort(folder), folder
     raise Problem("captioner_missing", given=given[:200], known=", ".join(one.name for one in CAPTIONERS))

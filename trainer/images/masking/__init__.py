@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from trainer import files
 from trainer.beside import Shelf
 from trainer.home import Home
 from trainer.problem import Problem
@@ -45,7 +46,7 @@ def find(home: Home, given: str) -> tuple[str, Path | None]:
     fetched first. Problem for anything else."""
     if given == PLAIN:
         return PLAIN, None
-    for path in (home.models / SEGMENTERS.name / given, Path(given).expanduser()):
+    for path in (home.models / SEGMENTERS.name / given, files.expanded(given)):
         nets = [path] if path.suffix == ".onnx" and path.is_file() else sorted(path.glob("*.onnx")) if path.is_dir() else []
         if given and nets:
             return U2NET, nets[0]
