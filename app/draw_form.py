@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.words import Say
-from trainer import prompts
+from trainer import prompt_line, prompts
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.problem import Problem
 from trainer.strategies import samplers
 
 ROWS = 5
-NUMBERS = {"steps": (1, 200), "guidance": (1.0, 30.0), "width": (64, 2048), "height": (64, 2048)}
-SEEDS = 2**32 - 1
+NUMBERS = {"steps": (1, 200), "guidance": (0.0, 30.0), "width": prompt_line.SIDES, "height": prompt_line.SIDES}
+SEEDS = prompt_line.SEEDS[1]
 STRONGEST = 10.0
 
 
@@ -45,7 +45,14 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
     if base is None:
         raise Wrong("more", t("page.preview.no_base"))
     known = {card.name: card for card in cards}
-    parsed = prompts.parse(str(form.get("prompt") or ""))
+    typed = str(form.get("prompt") or "")
+    try:
+        switched = prompt_line.read(typed) != prompt_line.Line(typed)
+    except Problem:
+        switched = True
+    if switched:
+        raise Wrong("prompt", t("page.preview.switches"))
+    parsed = prompts.parse(typed, known)
     if parsed.broken:
         raise Wrong("prompt", t("page.preview.broken_tag", tag=parsed.broken[0]))
     found = prompts.resolve(parsed.tags, known)

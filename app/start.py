@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.drafts import drawn, filled, own, slides
 from app.services import Services, Ui
-from trainer import bases
+from trainer import bases, prompt_line
 from trainer.config import load, plan
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.slider import NEEDED, draws
@@ -84,13 +84,21 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
     """What is wrong with the values themselves, a field each; nothing about what is merely not filled in yet."""
     try:
         config = config_of(services, found, tree)
-        for line in config.images.subsets:
-            subsets.find(config.images.folder, subsets.read_subset(line).folder)
     except ConfigProblems as error:
         return error.problems
-    except Problem as problem:
-        return [problem]
-    return []
+    wrong: list[Problem] = []
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: subsets.check(config),
+        lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
+        lambda: bases.find(services.home, config.model.base).check(config.model.prediction, config.model.vae),
+        lambda: bases.find_vae(services.home, config.model.vae) if config.model.vae else None,
+    )
+    for check in checks:
+        try:
+            check()
+        except Problem as problem:
+            wrong.append(problem)
+    return wrong
 
 
 def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:

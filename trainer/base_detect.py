@@ -1,4 +1,4 @@
-"""Tells the family, the prediction type and the noise schedule of a base from its configs, its header and a few numbers.
+"""Tells the family of a base from its configs or its header.
 
 Refuses what is no ordinary Stable Diffusion, and what lacks parts, with a sentence. Called by base_facts.py.
 """
@@ -9,8 +9,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainer.adapters.header import Header
 from trainer.adapters.kinds import look
 from trainer.files import read_json
@@ -20,7 +18,19 @@ PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 SUPPORTED = ("sd1", "sd2", "sdxl")
 _UNET = "model.diffusion_model."
 _READS = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
-_SD2_BIAS = f"{_UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+_OTHERS = tuple((kind, re.compile(mark)) for kind, mark in (
+    ("Stable Diffusion 3", r"joint_blocks\.|transformer_blocks\.\d+\.(attn2|norm1_context)\.|pos_embed$"),
+    ("Chroma", r"distilled_guidance_layer\."),
+    ("Flux", r"double_blocks\.|single_transformer_blocks\."),
+    ("AuraFlow", r"double_layers\."),
+    ("Lumina 2, Z-Image", r"(noise_refiner|cap_embedder)\."),
+    ("Qwen-Image", r"transformer_blocks\.\d+\.img_mod\."),
+    ("PixArt", r"adaln_single\.|t_block\."),
+    ("Wan, Cosmos", r"(net\.)?blocks\.\d+\.(self_attn|cross_attn)\."),
+))  # fmt: skip
+"""Families with a transformer in the UNet's place, by how a key begins behind `model.diffusion_model.`."""
+_EDITING = (5, 7, 8, 9)
+"""How many channels UNets read that are shown depth, a small picture, a picture, or a picture and a mask beside the noise."""
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _LIBRARIES = (None, "diffusers", "transformers")
@@ -30,13 +40,6 @@ _READERS = {
     "sdxl": ("conditioner.embedders.0.", "conditioner.embedders.1."),
 }  # fmt: skip
 """Family -> how the keys of its text encoders begin in a single file."""
-
-
-def prediction(said: str, base: str) -> str:
-    """`said` where it can be taught; else a Problem."""
-    if said not in ("epsilon", "v_prediction"):
-        raise Problem("base_prediction", field="model.base", base=base, prediction=said)
-    return said
 
 
 def version(family: str, prediction: str) -> str:
@@ -69,17 +72,10 @@ def folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> st
     return _BY_WIDTH.get(unet.get("cross_attention_dim", 0), "sd1")
 
 
-def folder_prediction(path: Path, scheduler: dict[str, Any]) -> str:
-    """What the UNet predicts, by the scheduler's config."""
-    if str(scheduler.get("_class_name", "")).startswith("EDM"):
-        return prediction("EDM", path.name)
-    return prediction(str(scheduler.get("prediction_type", "epsilon")), path.name)
-
-
 def check_parts(path: Path, family: str, unet: dict[str, Any]) -> None:
-    """Every part must be there as .safetensors: a pickle beside it is never opened."""
+    """Every part but the VAE must be there as .safetensors: a pickle beside it is never opened."""
     texts = ("text_encoder", "text_encoder_2") if family == "sdxl" else ("text_encoder",)
-    for part in ("unet", "vae", *texts):
+    for part in ("unet", *(("vae",) if (path / "vae").is_dir() else ()), *texts):
         stem, folder = "model" if part in texts else "diffusion_pytorch_model", path / part
         if not (folder / "config.json").is_file():
             raise _incomplete(path.name, f"{part}/config.json")
@@ -107,13 +103,16 @@ def file_family(header: Header, name: str) -> str:
     if first is None:
         if look(header).kind not in ("none", "checkpoint"):
             raise Problem("base_is_lora", field="model.base", base=name)
-        if any(key.startswith((_UNET, "double_blocks.", "transformer.")) for key in keys):
-            raise Problem("base_other_kind", field="model.base", base=name, kind="?")
+        bare = [key.removeprefix(_UNET) for key in keys]
+        kind = next((kind for kind, mark in _OTHERS if any(mark.match(key) for key in bare)), None)
+        if kind or any(key.startswith((_UNET, "transformer.")) for key in keys):
+            raise Problem("base_other_kind", field="model.base", base=name, kind=kind or "?")
         raise Problem("base_not_a_model", field="model.base", base=name)
-    if len(first.shape) != 4 or first.shape[1] != 4:
+    inputs = first.shape[1] if len(first.shape) == 4 else 0
+    if inputs not in (4, *_EDITING):
+        raise Problem("base_other_kind", field="model.base", base=name, kind=f"{inputs} latent channels")
+    if inputs != 4:
         raise Problem("base_inpainting", field="model.base", base=name)
-    if any(key.startswith("edm_") for key in keys):
-        prediction("EDM", name)
     width = next((tensor.shape[-1] for key, tensor in keys.items() if _READS.match(key) and len(tensor.shape) == 2), 0)
     if width == 1280:
         raise Problem("base_refiner", field="model.base", base=name)
@@ -121,55 +120,10 @@ def file_family(header: Header, name: str) -> str:
     unclip = family != "sdxl" and any(key.startswith(f"{_UNET}label_emb.") for key in keys)
     if family is None or unclip:
         raise Problem("base_other_kind", field="model.base", base=name, kind="?")
-    parts = (*_READERS[family], "first_stage_model.")
-    missing = [part for part in parts if not any(key.startswith(part) for key in keys)]
+    missing = [part for part in _READERS[family] if not any(key.startswith(part) for key in keys)]
     if missing:
         raise _incomplete(name, ", ".join(missing))
     return family
-
-
-def file_prediction(path: Path, header: Header, family: str) -> str:
-    """What a single file's UNet predicts, by what tells it best: a marker tensor, the file's own words, the .yaml beside
-    it, its name; and for SD 2.x one bias that spreads wide where v is predicted, as ComfyUI tells them apart."""
-    if "v_pred" in header.tensors:
-        return "v_prediction"
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    if said in ("v", "v_prediction", "epsilon", "eps"):
-        return "v_prediction" if said.startswith("v") else "epsilon"
-    if header.metadata.get("modelspec.architecture", "").endswith("-v"):
-        return "v_prediction"
-    if re.search(r"parameterization:\s*[\"']?v\b", _beside(path)):
-        return "v_prediction"
-    if family == "sd2" and _SD2_BIAS in header.tensors:
-        return "v_prediction" if _numbers(path, header, _SD2_BIAS).std() > 0.09 else "epsilon"
-    return "v_prediction" if re.search(r"v[-_ ]?pred|\bv-?param", path.stem.lower()) else "epsilon"
-
-
-def file_zero_snr(path: Path, header: Header) -> bool:
-    """Whether a single file says that its noise schedule ends in pure noise."""
-    if "ztsnr" in header.tensors or re.search(r"z(ero)?[-_ ]?t?(erminal)?[-_ ]?snr", path.stem.lower()):
-        return True
-    return bool(re.search(r"(zsnr|rescale_betas_zero_snr|zero_terminal_snr):\s*[Tt]rue", _beside(path)))
-
-
-def _beside(path: Path) -> str:
-    """The .yaml of the same name, which other programs read too."""
-    try:
-        return path.with_suffix(".yaml").read_text("utf-8", "replace")[:100_000]
-    except OSError:
-        return ""
-
-
-def _numbers(path: Path, header: Header, key: str) -> np.ndarray:
-    """One small tensor's numbers in float32, flat."""
-    tensor = header.tensors[key]
-    with open(path, "rb") as file:
-        file.seek(header.offset + tensor.start)
-        data = file.read(min(tensor.end - tensor.start, 2**16))
-    if tensor.dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    kind = {"F16": "<f2", "F64": "<f8"}.get(tensor.dtype, "<f4")
-    return np.frombuffer(data, kind).astype(np.float32)
 
 
 def _incomplete(base: str, detail: str) -> Problem:

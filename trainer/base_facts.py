@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import base_detect, licences
+from trainer import base_detect, base_prediction, licences
 from trainer.adapters.hashes import legacy_file_hash
 from trainer.adapters.header import MAX_HEADER, read_header
 from trainer.adapters.kinds import FAMILY_NAMES
@@ -56,6 +56,12 @@ class BaseFacts:
     """The commit of a hub base."""
     vae: Path | None = None
     """The VAE that lies beside a single file as `<name>.vae.safetensors` and is used instead of the one inside."""
+    has_vae: bool = True
+    """Whether there is a VAE, inside or beside it."""
+    stated: str = ""
+    """`prediction` where the base itself states it; empty where it was guessed or set by hand."""
+    doubt: str = ""
+    """Two statements of the base about its prediction that contradict each other; empty where none do."""
 
     @property
     def title(self) -> str:
@@ -64,9 +70,18 @@ class BaseFacts:
 
     def predicting(self, said: str) -> BaseFacts:
         """The same base where a person says what it predicts; itself for `auto`."""
-        if said in ("auto", self.prediction):
+        if said == "auto" or (said == self.prediction and not self.doubt):
             return self
-        return replace(self, prediction=said, version=base_detect.version(self.family, said))
+        return replace(self, prediction=said, version=base_detect.version(self.family, said), stated="", doubt="")
+
+    def check(self, prediction: str, vae: str) -> None:
+        """Problem, beside its field, where a training cannot begin on this base with `model.prediction` and `model.vae` set so:
+        what it says of itself is at odds and nobody decided, or it has no VAE and none was chosen."""
+        if self.doubt and prediction == "auto":
+            raise Problem("base_doubt", field="model.prediction", base=self.title, said=self.doubt)
+        if not self.has_vae and not vae:
+            name = f"{self.path.stem}{VAE_SUFFIX}" if self.path and self.layout == "file" else "vae/"
+            raise Problem("base_no_vae", field="model.vae", base=self.title, file=name)
 
     def title_in(self, language: str) -> str:
         return self.titles.get(language) or self.titles.get("en") or self.id
@@ -103,7 +118,7 @@ def read_folder(path: Path, name: str) -> BaseFacts:
     vae = _dict(read_json(path / "vae" / "config.json"))
     if isinstance(unet.get("sample_size"), int) and isinstance(vae.get("block_out_channels"), list):
         side = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-    prediction = base_detect.folder_prediction(path, scheduler)
+    predicts = base_prediction.of_folder(path, scheduler, index)
     titles = own.get("title")
     return BaseFacts(
         id=str(own.get("id") or from_hub.get("id") or name),
@@ -111,9 +126,9 @@ def read_folder(path: Path, name: str) -> BaseFacts:
         path=path,
         layout="hub" if from_hub else "folder",
         family=family,
-        version=base_detect.version(family, prediction),
-        prediction=prediction,
-        zero_snr=bool(scheduler.get("rescale_betas_zero_snr", False)),
+        version=base_detect.version(family, predicts.kind),
+        prediction=predicts.kind,
+        zero_snr=predicts.zero_snr,
         resolution=int(own.get("native_resolution") or side),
         guidance=float(own.get("guidance") or guidance),
         steps=int(own.get("steps") or steps),
@@ -122,6 +137,9 @@ def read_folder(path: Path, name: str) -> BaseFacts:
         sample_prompts=tuple(str(prompt) for prompt in own.get("sample_prompts") or PROMPTS),
         size_bytes=sum(file.stat().st_size for file in path.rglob("*.safetensors")),
         revision=str(from_hub["revision"]) if from_hub.get("revision") else None,
+        has_vae=(path / "vae").is_dir(),
+        stated=predicts.stated,
+        doubt=predicts.doubt,
     )
 
 
@@ -131,21 +149,24 @@ def read_file(path: Path, name: str) -> BaseFacts:
         raise Problem("base_not_a_model", field="model.base", base=path.name)
     header = read_header(path, metadata_limit=MAX_HEADER)
     family = base_detect.file_family(header, path.name)
-    meta, prediction = header.metadata, base_detect.file_prediction(path, header, family)
+    meta, predicts = header.metadata, base_prediction.of_file(path, header, family)
     licence = licences.find(meta.get("modelspec.license"))
     if licence is licences.UNKNOWN:
         licence = licences.of_base(path.name)
     side, guidance, steps = _FAMILY_DEFAULTS.get(family, _FAMILY_DEFAULTS["sd1"])
-    if family == "sd2" and prediction == "epsilon":
+    if family == "sd2" and predicts.kind == "epsilon":
         side = 512
+    beside = path.with_suffix(VAE_SUFFIX)
+    beside = beside if beside.is_file() else None
     stated = re.match(r"(\d{2,4})(?:x(\d{2,4}))?$", meta.get("modelspec.resolution", ""))
     return BaseFacts(
         id=name, titles=dict.fromkeys(LANGUAGES, meta.get("modelspec.title") or path.stem), path=path, layout="file",
-        family=family, version=base_detect.version(family, prediction), prediction=prediction,
-        zero_snr=base_detect.file_zero_snr(path, header),
+        family=family, version=base_detect.version(family, predicts.kind), prediction=predicts.kind,
+        zero_snr=predicts.zero_snr, stated=predicts.stated, doubt=predicts.doubt,
         resolution=int(stated[1]) if stated else side, guidance=guidance, steps=steps,
         licence=meta.get("modelspec.license") or licence.title, licence_url=licence.url, sample_prompts=PROMPTS,
-        size_bytes=header.size, vae=beside if (beside := path.with_suffix(VAE_SUFFIX)).is_file() else None,
+        size_bytes=header.size, vae=beside,
+        has_vae=beside is not None or any(key.startswith("first_stage_model.") for key in header.tensors),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """LoRAs named inside a prompt: `<lora:name:0.8>` and `<lora:name:te:unet>`, as AUTOMATIC1111 writes them.
 
-Pure text. The preview page reads prompts through here, and writes such tags to be copied.
+Pure text. The preview page and `sample` read prompts through here; the page also writes such tags to be copied.
 """
 
 from __future__ import annotations
@@ -61,18 +61,21 @@ def to_try(kind: str, trigger: str, suggested: Iterable[str], captions: Iterable
     return (next(told, trigger), *asked)[:2]
 
 
-def parse(prompt: str) -> Parsed:
+def parse(prompt: str, names: Iterable[str] = ()) -> Parsed:
     """Take the tags out of `prompt`. Never raises; a prompt without tags comes back unchanged.
 
     One number counts for both parts; of two the first is the text encoder's, the second the UNet's; `te=` and `unet=`
-    say which. A LoRA named twice gets the sum of its strengths.
+    say which. A LoRA named twice gets the sum of its strengths. Of the library's `names` those that hold a colon are
+    known by it: with a LoRA `ink:2`, `<lora:ink:2:0.8>` is that one at 0.8, or broken where `ink` is one too.
     """
+    known = {_loose(name) for name in names}
+    with_colon = {name for name in known if ":" in name}
     tags: dict[str, Tag] = {}
     broken: list[str] = []
     rest, end = "", 0
     for match in _TAG.finditer(prompt):
         rest, end = _join(rest, prompt[end : match.start()], first=end == 0), match.end()
-        tag = _tag(match[1])
+        tag = _tag(match[1], with_colon, known - with_colon)
         if tag is None:
             broken.append(match[0])
         elif tag.name in tags:
@@ -95,14 +98,19 @@ def resolve(tags: Iterable[Tag], names: Iterable[str]) -> Resolved:
     for tag in tags:
         name = tag.name if tag.name in known else loose.get(_loose(tag.name))
         if name is None:
-            near = get_close_matches(_loose(tag.name), loose, 1, 0.5)
-            unknown.append((tag.name, loose[near[0]] if near else None))
+            unknown.append((tag.name, next(iter(nearest(tag.name, known, 1)), None)))
         elif name in found:
             before = found[name]
             found[name] = Tag(name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
         else:
             found[name] = Tag(name, tag.unet, tag.text_encoder)
     return Resolved(tuple(found.values()), tuple(unknown))
+
+
+def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """Up to `count` of `names` that look like `name`, the likest first."""
+    loose = {_loose(known): known for known in names}
+    return [loose[near] for near in get_close_matches(_loose(name), loose, count, 0.5)]
 
 
 def number(value: float) -> str:
@@ -123,8 +131,13 @@ def _join(left: str, right: str, *, first: bool) -> str:
     return left + right if left.strip() else right.lstrip()
 
 
-def _tag(inside: str) -> Tag | None:
+def _tag(inside: str, with_colon: set[str], others: set[str]) -> Tag | None:
     name, *parts = (part.strip() for part in inside.split(":"))
+    readings = [n for n in range(len(parts), 0, -1) if _loose(":".join((name, *parts[:n]))) in with_colon]
+    if readings and _loose(name) in others:
+        return None
+    if readings:
+        name, parts = ":".join((name, *parts[: readings[0]])), parts[readings[0] :]
     if not name or len(parts) > 3:
         return None
     given: dict[str, float] = {}

@@ -81,9 +81,13 @@ def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
     if base.path is not None:
         zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
         by_hand = [ui.t("bases.by_hand")] if said != "auto" else []
+        warned = ""
+        if base.stated and said not in ("auto", base.stated):
+            words = {"stated": ui.t(f"bases.{base.stated}"), "chosen": ui.t(f"bases.{said}")}
+            warned = f"<p class='a-warned'>{esc(ui.t('page.train.prediction_by_hand', **words))}</p>"
         base = base.predicting(said)
         words = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
-        facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>"
+        facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>{warned}"
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 
 

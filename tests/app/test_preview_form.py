@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,33 @@ def test_a_lora_draws_with_its_words_as_strongly_unless_said_otherwise(home: Hom
         {"path": str(path), "unet": 0.8, "text_encoder": 0.8}
     ]
     assert ask(home, form({"name": "Ink_fox", "unet": 0.8, "te": 0})).request["loras"][0]["text_encoder"] == 0
+
+
+def test_no_guidance_is_a_value_and_no_steps_are_answered_beside_the_field(home: Home) -> None:
+    assert ask(home, form(guidance=0)).request["guidance"] == 0.0
+    with pytest.raises(Wrong) as wrong:
+        ask(home, form(steps=0))
+    assert wrong.value.field == "more" and "200" in wrong.value.sentence
+
+
+def test_switches_in_the_prompt_are_sent_to_the_fields_below(home: Home) -> None:
+    for prompt in ("a fox --n blurry", "a fox --s 3 --l 0", "a fox --ar 16"):
+        with pytest.raises(Wrong) as wrong:
+            ask(home, form(prompt=prompt))
+        assert wrong.value.field == "prompt" and "fields below" in wrong.value.sentence
+    assert ask(home, form(prompt="a fox -- at night")).request["prompt"] == "a fox -- at night"
+
+
+def test_a_lora_whose_name_holds_a_colon_is_drawn_by_its_tag_or_asked_about(home: Home) -> None:
+    path = studio.lora(home)
+    colon = path.with_name("Ink:2.safetensors")
+    shutil.copyfile(path, colon)
+    request = ask(home, form(prompt="a fox <lora:ink:2:0.8>")).request
+    assert request["loras"] == [{"path": str(colon), "unet": 0.8, "text_encoder": 0.8}] and request["prompt"] == "a fox"
+    shutil.copyfile(path, path.with_name("Ink.safetensors"))
+    with pytest.raises(Wrong) as wrong:
+        ask(home, form(prompt="a fox <lora:ink:2:0.8>"))
+    assert wrong.value.field == "prompt" and "<lora:ink:2:0.8>" in wrong.value.sentence
 
 
 def test_a_sampler_is_asked_for_by_name_and_the_bases_own_without_a_word(home: Home) -> None:

@@ -15,12 +15,14 @@ from app import form, start
 from app.services import Services, Ui
 from app.views import images, sets
 from app.views import train as view
+from trainer import bases
 from trainer.config import load
 from trainer.home import PROJECT, Home
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import take_in
 from trainer.images.report import report
 from trainer.jobs.forecast import NoForecast
+from trainer.problem import Problem
 
 EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'
 
@@ -44,6 +46,36 @@ def test_what_is_missing_is_named_field_by_field(services: Services) -> None:
     found = services.set("mine")
     assert found is not None
     assert start.missing(found, filled(services, found)) == []
+
+
+@pytest.mark.parametrize(("name", "value", "code"), [
+    ("preservation.folder", "/no/such/folder", "folder_missing"),
+    ("preservation.folder", str(Path(__file__).parent), "no_pictures"),
+    ("samples.prompts", ["a cat --ar 16"], "prompt_switch"), ("samples.prompts", ["<lora:ink:1> a cat"], "prompt_lora_here"),
+    ("model.base", "~no-such-account/x", "base_missing"), ("model.vae", "gone", "vae_not_here"),
+    ("lora.alpha", 0, "zero_alpha"),
+    ("optimizer.text_encoder_lr", 0, "zero_text_lr"), ("images.subsets", ["gone = 1"], "folder_missing"),
+])
+def test_what_would_be_found_only_later_is_answered_at_its_field(
+    services: Services, name: str, value: object, code: str
+) -> None:
+    found = services.set("mine")
+    assert found is not None
+    tree = filled(services, found)
+    assert start.problems(services, found, tree) == []
+    load.put(tree, name, value)
+    assert [(problem.field, problem.code) for problem in start.problems(services, found, tree)] == [(name, code)]
+    with pytest.raises(Problem) as told:
+        start.start(services, found, tree, "key")
+    assert told.value.field == name and services.jobs.rows() == []
+    services.close()
+
+
+def test_a_prediction_chosen_against_the_bases_own_word_is_said_beside_the_base(services: Services) -> None:
+    ui, base = Ui.of(services, "en"), bases.find(services.home, "mini")
+    assert base.stated == "v_prediction"
+    assert "you chose “predicts noise" in view.about_base(ui, base, "epsilon")
+    assert all("you chose" not in view.about_base(ui, base, said) for said in ("auto", "v_prediction"))
 
 
 def test_a_double_click_makes_one_run_and_a_second_start_another(services: Services) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -282,7 +283,7 @@ def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None
         ({"cross": 1024, "model.diffusion_model.label_emb.0.0.weight": (4, 4)}, "base_other_kind"),
         ({"inputs": 9}, "base_inpainting"),
         ({"cross": 333}, "base_other_kind"),
-        ({"first_stage_model.decoder.conv_in.weight": ()}, "base_parts"),
+        ({"inputs": 16}, "base_other_kind"),
         ({"model.diffusion_model.input_blocks.0.0.weight": ()}, "base_other_kind"),
     ],
 )
@@ -327,10 +328,110 @@ def test_other_files_are_refused_for_what_they_are(home: Home) -> None:
         ("o/n@../x", "base_missing"),
         ("~/../x", "base_dots"),
         ("gone.safetensors", "base_not_here"),
+        ("~no-such-account/x", "base_missing"),
+        ("~no-such-account/x.safetensors", "base_not_here"),
     ],
 )
 def test_names_that_are_no_base_are_refused(home: Home, given: str, code: str) -> None:
     assert _code(home, given) == code
+
+
+FLOWS = ("flow", "Rectified-Flow", "flow_matching", "flow_prediction", "rf")
+FLOW_SAYS = [{"modelspec.prediction_type": said} for said in FLOWS]
+
+
+@pytest.mark.parametrize("said", [*FLOW_SAYS, {"modelspec.noise_process": "flow", "modelspec.prediction_type": "velocity"}])
+def test_a_rectified_flow_file_is_refused_by_name(home: Home, said: dict) -> None:
+    _single(home.models / "x.safetensors", said=said, **XL_FILE)
+    assert _code(home, "x.safetensors") == "base_flow"
+    (name, problem), = bases.refused_bases(home)
+    assert name == "x.safetensors" and "rectified" in problem.sentence("en") and "rectified" in problem.sentence("ja")
+
+
+def test_a_rectified_flow_file_that_says_nothing_is_known_by_its_name_unless_it_states_otherwise(home: Home) -> None:
+    for name in ("NoobAI-RectifiedFlow", "xl_rectified-flow_v2", "xl flow-matching"):
+        assert _code(home, str(_single(home.models / f"{name}.safetensors", **XL_FILE))) == "base_flow"
+    stated = {"modelspec.prediction_type": "epsilon"}
+    path = _single(home.models / "from-rectified-flow-to-eps.safetensors", said=stated, **XL_FILE)
+    assert bases.find(home, str(path)).prediction == "epsilon"
+    assert bases.find(home, str(_single(home.models / "overflowing.safetensors", **XL_FILE))).prediction == "epsilon"
+
+
+@pytest.mark.parametrize("words", [
+    {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}},
+    {"scheduler": {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}},
+    {"scheduler": {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}},
+    {"index": {"scheduler": ["diffusers", "FlowMatchHeunDiscreteScheduler"]}},
+])
+def test_a_rectified_flow_folder_is_refused_by_name(home: Home, words: dict) -> None:
+    _folder(home.models / "other", **words)
+    assert _code(home, "other") == "base_flow"
+
+
+@pytest.mark.parametrize(("key", "kind"), [
+    ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
+    ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"), ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+    ("transformer_blocks.0.img_mod.1.weight", "Qwen-Image"), ("noise_refiner.0.attention.qkv.weight", "Lumina 2, Z-Image"),
+    ("model.diffusion_model.double_layers.0.attn.w1q.weight", "AuraFlow"),
+])
+def test_another_architecture_is_called_by_its_name(home: Home, key: str, kind: str) -> None:
+    raw(home.models / "x.safetensors", {key: np.zeros((4, 4), np.float16)})
+    with pytest.raises(Problem) as told:
+        bases.find(home, "x.safetensors")
+    assert told.value.code == "base_other_kind" and kind in told.value.sentence("en")
+
+
+@pytest.mark.parametrize(("words", "kind", "said"), [
+    ({"said": {"modelspec.prediction_type": "epsilon"}, "v_pred": (0,)}, "v_prediction", "v_pred ≠ modelspec.prediction_type"),
+    ({"ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
+    ({"said": {"modelspec.prediction_type": "epsilon"}, "ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
+    ({"said": {"modelspec.prediction_type": "eps", "modelspec.architecture": "stable-diffusion-v2-768-v"}}, "epsilon",
+     "modelspec.prediction_type: eps ≠ modelspec.architecture"),
+])
+def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
+    home: Home, words: dict, kind: str, said: str
+) -> None:
+    facts = bases.find(home, str(_single(home.models / "x.safetensors", **XL_FILE, **words)))
+    assert facts.prediction == kind and facts.doubt.startswith(said)
+    with pytest.raises(Problem) as told:
+        facts.check("auto", "")
+    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction") and said in told.value.sentence("ja")
+    for chosen in ("epsilon", "v_prediction"):
+        facts.check(chosen, "")
+        assert (facts.predicting(chosen).prediction, facts.predicting(chosen).doubt) == (chosen, "")
+
+
+def test_what_a_base_states_counts_before_its_name_and_a_folder_may_contradict_itself_too(home: Home) -> None:
+    path = _single(home.models / "x-v_pred-ztsnr.safetensors", said={"modelspec.prediction_type": "epsilon"}, **XL_FILE)
+    facts = bases.find(home, str(path))
+    assert (facts.prediction, facts.stated, facts.zero_snr, facts.doubt) == ("epsilon", "epsilon", False, "")
+    guessed = bases.find(home, str(_single(home.models / "y-v_pred.safetensors", **XL_FILE)))
+    assert (guessed.prediction, guessed.stated) == ("v_prediction", "")
+    unsaid = _single(home.models / "z.safetensors", said={"modelspec.prediction_type": "None"}, **XL_FILE)
+    assert bases.find(home, str(unsaid)).prediction == "epsilon"
+    odd = _single(home.models / "odd.safetensors", said={"modelspec.prediction_type": "sample"}, **XL_FILE)
+    assert _code(home, str(odd)) == "base_prediction"
+    _folder(home.models / "eps-zero", scheduler={"prediction_type": "epsilon", "rescale_betas_zero_snr": True})
+    assert bases.find(home, "eps-zero").doubt == "rescale_betas_zero_snr ≠ prediction_type: epsilon"
+
+
+@pytest.mark.parametrize("layout", ["file", "folder"])
+def test_a_base_without_a_vae_says_so_and_how_to_choose_one(home: Home, layout: str) -> None:
+    if layout == "file":
+        path = _single(home.models / "bare.safetensors", **{"first_stage_model.decoder.conv_in.weight": ()})
+    else:
+        path = _folder(home.models / "bare")
+        shutil.rmtree(path / "vae")
+    facts = bases.find(home, str(path))
+    assert not facts.has_vae and facts.id in {str(path)}
+    with pytest.raises(Problem) as told:
+        facts.check("auto", "")
+    assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
+    assert all("VAE" in told.value.sentence(lang) and "model.vae" in told.value.sentence(lang) for lang in ("en", "ja"))
+    facts.check("auto", "kl.safetensors")
+    if layout == "file":
+        raw(home.models / "bare.vae.safetensors", {"encoder.conv_in.weight": np.zeros(3, np.float16)})
+        bases.find(home, str(path)).check("auto", "")
 
 
 def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:

@@ -113,6 +113,25 @@ def test_an_unknown_name_comes_with_the_nearest_one():
     assert found.tags == () and found.unknown == (("ikn_wash", "ink_wash"), ("zzz", None))
 
 
+@pytest.mark.parametrize(("tag", "names", "found"), [
+    ("<lora:foo:1:0.8>", ["foo:1"], Tag("foo:1", 0.8, 0.8)), ("<lora:foo:1>", ["foo:1", "bar"], Tag("foo:1")),
+    ("<lora:FOO:1:0.2:0.8>", ["foo:1"], Tag("FOO:1", unet=0.8, text_encoder=0.2)),
+    ("<lora:a:b:c:te=0.5>", ["a:b:c"], Tag("a:b:c", text_encoder=0.5)),
+    ("<lora:a:b:0.5>", ["a:b", "a:b:c"], Tag("a:b", 0.5, 0.5)),
+    ("<lora:foo:0.8>", ["foo", "bar:1"], Tag("foo", 0.8, 0.8)),
+])
+def test_a_name_with_a_colon_is_known_by_the_library(tag, names, found):
+    parsed = parse(f"a cat {tag}", names)
+    assert (parsed.prompt, parsed.tags, parsed.broken) == ("a cat", (found,), ())
+    assert resolve(parsed.tags, names).unknown == ()
+
+
+def test_a_tag_that_fits_two_loras_is_not_guessed():
+    parsed = parse("a cat <lora:foo:1:0.8>", ["foo", "foo:1"])
+    assert parsed.tags == () and parsed.broken == ("<lora:foo:1:0.8>",)
+    assert parse("x <lora:foo:0.8>", ["foo", "foo:1"]).tags == (Tag("foo", 0.8, 0.8),)
+
+
 @pytest.mark.parametrize(
     ("kind", "trigger", "expected"),
     [

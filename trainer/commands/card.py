@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     found = card(file, {path.name for path in file.parent.iterdir()}, home.cache)
     if found.broken:
         raise found.broken
-    if given.send:
+    if given.send is not None:
         print(send(found, given.send, public=given.public, update=given.update))
         return 0
     print(model_card.write(found, given.out) if given.out else model_card.text(found))

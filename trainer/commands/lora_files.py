@@ -32,7 +32,7 @@ def merge(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
-    base = bases.find(home, given.base) if given.base else None
+    base = bases.find(home, given.base) if given.base is not None else None
     return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
 
 
@@ -46,7 +46,7 @@ def resize(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     path = lora_use(given.file, home).path
-    base = bases.find(home, given.base) if given.base else None
+    base = bases.find(home, given.base) if given.base is not None else None
     return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
 
 

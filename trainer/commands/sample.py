@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from trainer import bases
+from trainer import bases, prompt_line, prompts
 from trainer.adapters.fold import Use
 from trainer.adapters.header import read_header
 from trainer.adapters.weights import check_made_for
@@ -44,48 +45,79 @@ def main(argv: list[str]) -> int:
     home = Home.find(given.home)
     if given.out is None:
         raise Problem("out_missing", field="out")
+    if given.base == "":
+        raise Problem("option_empty", field="base")
     uses = tuple(lora_use(word, home) for word in given.loras)
     strengths = read_strengths(given.strengths)
-    facts = bases.find(home, given.base or _base_of(uses) or "mini")
-    for use in uses:
-        check_made_for(use.path, facts.family, facts.title)
+    lines = [asked(text, uses, home) for text in given.prompt or [""]]
+    named = {use.path: use for _, own in lines for use in own}
+    facts = bases.find(home, _base_of(tuple(named.values())) or "mini" if given.base is None else given.base)
+    for path in named:
+        check_made_for(path, facts.family, facts.title)
 
     from trainer.engine import device
     from trainer.engine.sampling import DrawRequest, Studio
 
-    requests = [
-        DrawRequest(
-            prompt, given.negative, given.seed, given.steps or facts.steps, given.guidance or facts.guidance,
-            given.width or facts.resolution, given.height or facts.resolution, uses, strengths, given.weights, given.sampler,
-        ).checked()
-        for prompt in given.prompt or [""]
-    ]
+    requests = []
+    for line, own in lines:
+        plain = DrawRequest(
+            line.prompt, given.negative, given.seed, facts.steps, facts.guidance, facts.resolution, facts.resolution, own,
+            strengths, given.weights, given.sampler,
+        )
+        chosen = {name: value for name in ("steps", "guidance", "width", "height")
+                  if (value := getattr(given, name)) is not None}
+        chosen |= {name: value for name, value in vars(line).items() if value is not None}
+        requests.append(replace(plain, **chosen).checked())
     device.quiet()
     where = device.choose_device(given.device)
     studio = Studio.load(facts, where, device.choose_dtype("auto", where), home)
     for index, request in enumerate(requests):
         for drawn in studio.draw(request):
             strength = 1.0 if drawn.strength is None else drawn.strength
-            name = f"p{index}_s{strength:.2f}.png" if uses else f"p{index}_base.png"
+            name = f"p{index}_s{strength:.2f}.png" if request.loras else f"p{index}_base.png"
             print(drawn.save(given.out / name), flush=True)
         for code, params in studio.notes:
             print(t(f"notes.{code}", **params), file=sys.stderr)
     return 0
 
 
+def asked(text: str, uses: tuple[Use, ...], home: Home) -> tuple[prompt_line.Line, tuple[Use, ...]]:
+    """A prompt as it was typed, with its switches read, and the LoRAs to draw it with: `uses` and those it names itself as
+    `<lora:name:0.8>`, whose strength there counts. Problem for a name that is none."""
+    line = prompt_line.read(text)
+    known = {path.stem: path for path in sorted(home.loras.glob("*.safetensors"))}
+    parsed = prompts.parse(line.prompt, known)
+    if parsed.broken:
+        raise Problem("prompt_tag", field="prompt", tag=parsed.broken[0])
+    found = prompts.resolve(parsed.tags, known)
+    for name, _ in found.unknown:
+        raise _no_lora(name, home, "prompt")
+    own = {use.path: use for use in uses}
+    own |= {known[tag.name]: Use(known[tag.name], tag.unet, tag.text_encoder) for tag in found.tags}
+    return replace(line, prompt=parsed.prompt), tuple(own.values()) if found.tags else uses
+
+
 def lora_use(word: str, home: Home) -> Use:
-    """`FILE[:unet[:te]]`, split from the right so that `C:\\x.safetensors:0.8` works; a bare name is one of the library."""
+    """`FILE[:unet[:te]]`, split from the right so that `C:\\x.safetensors:0.8` works; a bare name is one of the library.
+
+    A name that is there as it was typed counts before its end is taken for a strength.
+    """
     rest, numbers = word, []
     while len(numbers) < 2 and (found := re.fullmatch(r"(.+):([-+]?[\w.+-]+)", rest)) and _number(found[2]) is not None:
-        if Path(rest).exists():
+        if home.lora(rest).is_file():
             break
-        rest, numbers = found[1], [_number(found[2]), *numbers]
+        rest, numbers = found[1], [float(found[2]), *numbers]
     path = home.lora(rest)
     if not path.is_file():
-        raise Problem("file_missing", field="loras", file=rest)
+        raise _no_lora(rest, home, "loras")
     unet = numbers[0] if numbers else 1.0
-    text = numbers[1] if len(numbers) > 1 else unet
-    return Use(path, float(unet or 0), float(text or 0))
+    return Use(path, unet, numbers[1] if len(numbers) > 1 else unet)
+
+
+def _no_lora(name: str, home: Home, field: str) -> Problem:
+    """That there is no LoRA of this name, with the nearest ones of the library."""
+    near = prompts.nearest(Path(name).name, [path.stem for path in home.loras.glob("*.safetensors")])
+    return Problem("lora_no_such_near" if near else "lora_no_such", field=field, name=name, near=", ".join(near))
 
 
 def read_strengths(text: str | None) -> tuple[float, ...] | None:

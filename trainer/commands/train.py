@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--preset", default=None, help=t("commands.train.preset"))
     words.add_argument("--base", help=t("commands.train.base"))
     words.add_argument("--trigger", help=t("commands.train.trigger"))
-    words.add_argument("--run", metavar="RUN.toml", type=Path, help=t("commands.train.run"))
+    words.add_argument("--run", metavar="RUN.toml", help=t("commands.train.run"))
     words.add_argument("--sweep", action="append", default=[], metavar="section.name=A,B", help=t("commands.train.sweep"))
     words.add_argument("--rights", action="store_true", help=t("commands.train.rights"))
     words.add_argument("--home", help=t("commands.home"))
@@ -37,7 +37,10 @@ def main(argv: list[str]) -> int:
 
     given = parser().parse_intermixed_args(argv)
     home = Home.find(given.home).create()
-    file = load.read_toml(given.run) if given.run else {}
+    for name in ("images", "base", "preset", "run"):
+        if getattr(given, name) == "":
+            raise Problem("option_empty", field=name)
+    file = load.read_toml(Path(given.run)) if given.run else {}
     asked: load.Tree = {}
     for name, value in (
         ("images.folder", str(Path(given.images).resolve()) if given.images else None), ("save.name", given.name),
@@ -45,7 +48,8 @@ def main(argv: list[str]) -> int:
     ):
         if value is not None:
             load.put(asked, name, value)
-    base = bases.find(home, load.get(asked, "model.base") or load.get(file, "model.base") or "mini")
+    named = [load.get(tree, "model.base") for tree in (asked, file)]
+    base = bases.find(home, str(next((name for name in named if name is not None), "mini")))
     kind = given.preset or load.get(file, "run.kind") or "style"
     said = from_set(Path(given.images)) if given.images else {}
     if kind == "slider" and given.images:  # its pictures in place of drawn ones; its words are the slider's own

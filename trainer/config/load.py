@@ -18,6 +18,14 @@ from trainer.problem import Problem
 PRESETS = Path(__file__).parent / "presets"
 UNIONS = ("optimizer", "schedule")
 Tree = dict[str, Any]
+_ZERO = {
+    "lora.alpha": "zero_alpha", "lora.conv_alpha": "zero_alpha", "lora.conv_rank": "zero_conv_rank",
+    "lora.max_norm": "zero_empty", "loss.min_snr_gamma": "zero_empty",
+    "lora.text_encoder_until": "zero_until", "lora.text_encoder_2_until": "zero_until",
+    "optimizer.text_encoder_lr": "zero_text_lr", "optimizer.text_encoder_2_lr": "zero_text_2_lr",
+    "optimizer.embedding_lr": "zero_embedding_lr",
+}  # fmt: skip
+"""Options that other programs switch off, or leave to the rank, with a 0, and the problem that says how it is done here."""
 
 
 class ConfigProblems(Problem):
@@ -90,9 +98,9 @@ def read_toml(path: Path) -> Tree:
     """A TOML file as a tree; a clear Problem where it is not one."""
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise Problem("file_missing", file=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise Problem("toml_broken", file=path.name, detail=str(error)) from None
 
 
@@ -185,6 +193,13 @@ def _drop_foreign_variants(tree: Tree) -> None:
             del values[field]
 
 
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(value) == 0
+    except (TypeError, ValueError):
+        return False
+
+
 def _problem(error: Any) -> Problem:
     place = [str(part) for part in error["loc"]]
     if len(place) == 3:  # a union names the chosen member in the middle, a list the line at the end
@@ -197,6 +212,8 @@ def _problem(error: Any) -> Problem:
         return Problem("option_unknown", field=name, near=_nearest(name))
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "multiple_of", "finite_number"):
         limit = next(iter(context.values()), "")
+        if name in _ZERO and _is_zero(error.get("input")):
+            return Problem(_ZERO[name], field=name)
         return Problem(kind, field=name, given=given, limit=limit)
     if kind in ("literal_error", "union_tag_invalid"):
         return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))

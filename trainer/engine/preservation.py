@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
+from trainer import files
 from trainer.config.train import TrainConfig
 from trainer.engine.cache import Latents
 from trainer.engine.data import Item, Look, Plan, load_items
@@ -45,9 +45,10 @@ def class_items(config: TrainConfig, resolution: int) -> list[Item]:
     wanted = config.preservation
     if not wanted.folder:
         return []
-    if not Path(wanted.folder).is_dir():
+    folder = files.expanded(wanted.folder)
+    if not folder.is_dir():
         raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
-    images = config.images.model_copy(update={"folder": wanted.folder, "subsets": ()})
+    images = config.images.model_copy(update={"folder": str(folder), "subsets": ()})
     try:
         items = load_items(config.model_copy(update={"images": images}), resolution)
     except Problem as problem:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer import editing, files
+from trainer import editing, files, prompt_line
 from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
@@ -29,7 +29,6 @@ from trainer.home import Home
 from trainer.problem import Problem
 from trainer.strategies import samplers
 
-SIDES = (64, 2048)
 MAX_LORAS = 10
 MAX_PIECES = 10
 """How many pieces of 75 tokens of a prompt are read."""
@@ -76,9 +75,8 @@ class DrawRequest:
         for value in (*(self.strengths or ()), *(s for use in self.loras for s in (use.unet, use.text_encoder))):
             if not math.isfinite(value) or abs(value) > 10:
                 raise Problem("strength_range", field="strength", given=value)
-        for side in (self.width, self.height):
-            if not SIDES[0] <= side <= SIDES[1] or side % 8:
-                raise Problem("size_bad", field="size", low=SIDES[0], high=SIDES[1])
+        for name in ("steps", "guidance", "seed", "width", "height"):
+            prompt_line.in_range(name, getattr(self, name), "size" if name in ("width", "height") else name)
         return self
 
 
@@ -188,6 +186,8 @@ class Studio:
         of = request.steps * len(strengths)
         self.notes = []
         as_trained, vae = self._manner(request)
+        if vae is None and self.parts.vae is None:
+            self.parts.facts.check(self.parts.facts.prediction, "")
         weighted = request.weights or as_trained.weights
         chosen = samplers.usable(request.sampler, self.pipe.scheduler)
         if chosen != request.sampler:
@@ -229,6 +229,9 @@ class Studio:
         found, differ = manner.of_files((use.path for use in request.loras), self.parts.facts)
         if differ:
             self.notes.append(("manners_differ", {}))
+        if self.parts.facts.doubt and not found.prediction:
+            said = {"said": self.parts.facts.doubt, "taken": self.parts.facts.prediction}
+            self.notes.append(("prediction_doubt", said))
         self.pipe.scheduler = noise.predicting(self.parts.scheduler, found.prediction or self.parts.facts.prediction)
         if found.zero_terminal:
             self.pipe.scheduler = noise.stretched_to_zero(self.pipe.scheduler)

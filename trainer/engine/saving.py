@@ -8,10 +8,11 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import events, files
+from trainer import events, files, prompt_line
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Use
@@ -224,11 +225,14 @@ class Saver:
             studio = Studio(self.parts)
             for index, (prompt, strength) in enumerate(wanted):
                 self.tell(events.Stage(name="sampling", done=index, of=len(wanted)))
-                request = DrawRequest(
-                    prompt, chosen.negative, chosen.seed, chosen.steps, chosen.guidance or facts.guidance, side, side,
+                line = self._line(prompt)
+                guidance = facts.guidance if chosen.guidance is None else chosen.guidance
+                plain = DrawRequest(
+                    line.prompt, chosen.negative, chosen.seed, chosen.steps, guidance, side, side,
                     (Use(file, strength, strength),) if file else (), weights=self.config.captions.weights,
                     sampler=chosen.sampler,
                 )
+                request = replace(plain, **{name: value for name, value in vars(line).items() if value is not None})
                 path = self.run.sample(step, index)
                 for drawn in studio.draw(request, cancelled=lambda: False):
                     drawn.save(path)
@@ -236,10 +240,18 @@ class Saver:
                     for code, params in studio.notes:
                         self.tell(events.Note(code=code, params=params))
                 self.cover = path if index == 0 else self.cover
-                said = prompt if strength == 1 else f"{prompt} · {number(strength)}"
+                said = line.prompt if strength == 1 else f"{line.prompt} · {number(strength)}"
                 self.tell(events.Sample(step=step, index=index, prompt=said,
                                         file=path.relative_to(self.run.path).as_posix()))
         self.likeness.score(step, wanted)
+
+    def _line(self, prompt: str) -> prompt_line.Line:
+        """A test prompt with its switches; what cannot be read is drawn as words, as it was before they were, and noted."""
+        try:
+            return prompt_line.read(prompt, "samples.prompts")
+        except Problem as problem:
+            self.tell(events.Note(code="prompt_as_words", params={"prompt": prompt[:80], "why": str(problem)}))
+            return prompt_line.Line(prompt)
 
     # --- the end ----------------------------------------------------------------------------------------------
 

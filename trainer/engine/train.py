@@ -133,7 +133,12 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
     """The frozen base on the chosen device in the chosen number format; what is to be held in few bits, or partly in main
     memory, lies there whole until `settle_base`."""
-    facts = fetched(home, config.model.base, config.model.revision, tell).predicting(config.model.prediction)
+    facts = fetched(home, config.model.base, config.model.revision, tell)
+    chosen = config.model.prediction
+    facts.check(chosen, config.model.vae)
+    if facts.stated and chosen not in ("auto", facts.stated):
+        tell(events.Note(code="prediction_by_hand", params={"stated": facts.stated, "chosen": chosen}))
+    facts = facts.predicting(chosen)
     where = device.choose_device(config.run.device)
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)

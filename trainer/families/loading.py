@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.names import bare
 from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
 from trainer.problem import Problem
 
@@ -19,21 +20,30 @@ if TYPE_CHECKING:
     from trainer.bases import BaseFacts
 
 
+CLIP_NAMES = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}
+"""How the tensors of CLIP ViT-L are named in a single file, before `text_model.` where that is there."""
+
+
 def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-    """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32."""
+    """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32; None for the VAE of
+    a base that has none where none is given."""
     import torch
 
     if facts.path is None:
         raise _incomplete(facts, "it is not on this disk")
     given, vae = vae, vae or facts.vae
     try:
-        own = None if vae else _read_vae(family, facts.path if facts.layout == "file" else facts.path / "vae")
+        own = None
+        if not vae and facts.has_vae:
+            own = _read_vae(family, facts.path if facts.layout == "file" else facts.path / "vae")
         read = _single_file if facts.layout == "file" else _folder
         pipe = read(family, facts, facts.path, dtype, {"vae": load_vae(family, vae) if vae else own})
     except _broken() as error:
         raise _incomplete(facts, _first_line(error)) from error
     encoders = {part: getattr(pipe, part) for part in family.text_parts}
     for name, model in {"unet": pipe.unet, "vae": pipe.vae, **encoders}.items():
+        if model is None:
+            continue
         lacking = _lacking(model)
         if lacking:
             raise _incomplete(facts, f"{name}: {lacking}")
@@ -99,9 +109,30 @@ def _variant(folders: Iterable[Path]) -> str | None:
 
 
 def _single_file(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, given: dict[str, Any]) -> Any:
-    given = given | {"scheduler": _scheduler(family, facts), **_tokenizers(family)}
+    given = given | {"scheduler": _scheduler(family, facts), **_tokenizers(family), **_bare_text_encoder(family, path, dtype)}
     words = {"config": str(family.assets), "dtype": dtype, "local_files_only": True}
     return _pipeline(family).from_single_file(str(path), **words, **family.pipeline_words, **given)
+
+
+def _bare_text_encoder(family: Family, path: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """The CLIP text encoder of a single file that names its tensors without `text_model.`, as the first anime models of 2022
+    do; nothing for other files, whose names diffusers knows. The names map one to one."""
+    from safetensors import safe_open
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    start = CLIP_NAMES.get(family.name)
+    names = read_header(path, metadata_limit=MAX_HEADER).tensors
+    if start is None or not any(name.startswith(f"{start}encoder.") for name in names):
+        return {}
+    model: Any = CLIPTextModel(CLIPTextConfig.from_pretrained(family.assets / "text_encoder"))
+    model.to(dtype)
+    with safe_open(path, framework="pt") as file:
+        held = {key: file.get_tensor(f"{start}{bare(key)}") for key in model.state_dict() if f"{start}{bare(key)}" in names}
+    lacking = [key for key, _ in model.named_parameters() if key not in held]
+    if lacking:
+        raise KeyError(f"text_encoder: {lacking[0]}")
+    model.load_state_dict(held, strict=False)
+    return {"text_encoder": model}
 
 
 def _scheduler(family: Family, facts: BaseFacts) -> Any:

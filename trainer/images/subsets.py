@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from trainer import files
 from trainer.images.image_set import ImageSet
 from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
 from trainer.images.sources import repeats_of
@@ -17,6 +18,7 @@ from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.config.pictures import Images
+    from trainer.config.train import TrainConfig
 
 
 class Subset(NamedTuple):
@@ -54,9 +56,20 @@ def folders(images: Images) -> list[Path]:
     return [find(images.folder, read_subset(line).folder) for line in images.subsets]
 
 
+def check(config: TrainConfig) -> None:
+    """Problem, beside its field, where a further folder is not there, or the one of what is to be kept is missing or empty."""
+    _ = folders(config.images)
+    if kept := config.preservation.folder:
+        folder = files.expanded(kept)
+        if not folder.is_dir():
+            raise Problem("folder_missing", field="preservation.folder", folder=kept)
+        if not ImageSet(folder, read_only=True).pictures():
+            raise Problem("no_pictures", field="preservation.folder", folder=kept)
+
+
 def find(main: str, folder: str) -> Path:
     """Where a further folder lies: inside the main one, beside it, or at a path of its own."""
-    for place in (Path(main) / folder, Path(main).parent / folder, Path(folder).expanduser()):
+    for place in (Path(main) / folder, Path(main).parent / folder, files.expanded(folder)):
         if place.is_dir():
             return place
     raise Problem("folder_missing", field="images.subsets", folder=folder)

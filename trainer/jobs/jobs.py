@@ -12,11 +12,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import bases
+from trainer import bases, prompt_line
 from trainer.adapters.weights import check_made_for
 from trainer.config import slider
 from trainer.config.train import TrainConfig
 from trainer.home import Home
+from trainer.images import subsets
 from trainer.images.image_set import ImageSet
 from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
@@ -100,6 +101,9 @@ class Jobs:
         if not drawn and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         base = bases.find(self.home, config.model.base)
+        base.check(config.model.prediction, config.model.vae)
+        prompt_line.check(config.samples.prompts, "samples.prompts")
+        subsets.check(config)
         if config.model.vae:
             bases.find_vae(self.home, config.model.vae)
         if given := config.lora.start_from:

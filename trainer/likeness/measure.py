@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from trainer import emphasis, events, prompts
+from trainer import emphasis, events, prompt_line, prompts
 from trainer.files import read_json
 from trainer.images.captions import has, without_trigger
 from trainer.images.picture import Picture
@@ -74,7 +74,7 @@ class Measure:
 
     def _said(self, prompt: str) -> str:
         """The prompt without LoRA tags, weights and the trigger: a word made up says nothing to a CLIP that never saw it."""
-        text = prompts.parse(prompt).prompt
+        text = prompts.parse(prompt_line.words(prompt)).prompt
         return without_trigger(emphasis.plain(text) if self.weights else text, self.trigger).strip(" ,")
 
 

@@ -14,8 +14,10 @@ from PIL import Image
 
 from trainer import bases
 from trainer.adapters import file as lora_file
+from trainer.adapters.fold import Use
 from trainer.commands.sample import lora_use, read_strengths
 from trainer.commands.sample import main as sample
+from trainer.commands.train import main as train
 from trainer.commands.train import trials
 from trainer.home import PROJECT, Home
 from trainer.problem import Problem
@@ -81,6 +83,8 @@ def test_two_sweeps_are_every_pair_and_none_is_one_training():
     (("train", "--name", "x", "--sweep", "optimizer.lr=1e-4"), "no choice of values"),
     (("train", "--name", "x", "--sweep", "lora.rank=4,0"), "lora.rank"),
     (("train", "--name", "x", "--images", "/nowhere"), "/nowhere"), (("train", "--preset", "hat"), "hat"),
+    (("sample", "--prompt", "a <lora:ikn:0.8> fox", "--out", "o"), "ikn"),
+    (("sample", "--prompt", "x", "--steps", "0", "--out", "o"), "steps"),
     (("train", "--name", "x", "--base", "http://evil"), ""), (("inspect", "/nowhere.safetensors"), "nowhere"),
 ])
 def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
@@ -105,6 +109,89 @@ def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_load
     with pytest.raises(Problem) as told:
         sample([str(pickled), *words])
     assert told.value.code == "lora_pickle" and not (tmp_path / "o").exists()
+
+
+def _lora(home: Home, name: str) -> Path:
+    """A LoRA of one layer of the embedded base, in the library."""
+    place = ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    rows, columns = bases.layers(bases.find(home, "mini"))[place].shape[:2]
+    layer = (np.ones((1, columns), np.float32), np.ones((rows, 1), np.float32), 1.0)
+    return lora_file.write(home.create().loras / f"{name}.safetensors", {place: layer}, {}, family="sd1")
+
+
+def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
+    home = Home(tmp_path / "home")
+    _lora(home, "foo:1")
+    line = "a fox <lora:foo:1:0.5> --n red --s 1 --w 64 --h 72 --d 0"
+    words = ["--home", str(home.root), "--out", str(tmp_path / "o"), "--steps", "2", "--width", "64", "--height", "64"]
+    assert sample(["--prompt", line, "--prompt", "a fox", "--guidance", "0", "--seed", "3", *words]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.split()]
+    assert names == ["p0_s1.00.png", "p1_base.png"]
+    written, told = [], ""
+    for name in names:
+        with Image.open(tmp_path / "o" / name) as picture:
+            written.append(json.loads(picture.info["atelier"]))
+            told += picture.info["parameters"]
+    keys = ("prompt", "negative", "steps", "width", "height", "seed", "guidance", "loras")
+    assert [tuple(one[key] for key in keys) for one in written] == [
+        ("a fox", "red", 1, 64, 72, 0, 0.0, [{"name": "foo:1", "unet": 0.5, "text_encoder": 0.5}]),
+        ("a fox", "", 2, 64, 64, 3, 0.0, [])]
+    assert told.count("CFG scale: 0,") == 2
+
+
+@pytest.mark.parametrize(("words", "code", "part"), [
+    (("--prompt", "a <lora:inc:0.8> fox"), "lora_no_such_near", "ink"), (("--prompt", "<lora:zzz> fox"), "lora_no_such", "zzz"),
+    (("--prompt", "a <lora:ink:2:0.8> fox"), "prompt_tag", "<lora:ink:2:0.8>"),
+    (("inc:0.8", "--prompt", "x"), "lora_no_such_near", "ink"),
+    (("--prompt", "a <lora:ink:much> fox"), "prompt_tag", "much"), (("--prompt", "x --ar 16:9"), "prompt_switch", "--ar"),
+    (("--prompt", "x", "--steps", "0"), "steps_range", "0"), (("--prompt", "x", "--guidance", "nan"), "guidance_range", "nan"),
+    (("--prompt", "x", "--guidance", "-1"), "guidance_range", "-1"), (("--prompt", "x", "--seed", "-1"), "seed_range", "-1"),
+    (("--prompt", "x", "--height", "0"), "size_bad", "64"), (("--prompt", "x", "--base", ""), "option_empty", ""),
+    (("--prompt", "x", "--strengths", ""), "strength_range", ""), (("ink:nan", "--prompt", "x"), "strength_range", "nan"),
+])
+def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, words, code, part):
+    from trainer.engine.sampling import Studio
+
+    monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
+    home = Home(tmp_path / "home")
+    for name in ("ink", "ink:2"):
+        _lora(home, name)
+    with pytest.raises(Problem) as told:
+        sample([*words, "--out", str(tmp_path / "o"), "--home", str(home.root)])
+    assert told.value.code == code and part in told.value.sentence("en") and part in told.value.sentence("ja")
+
+
+def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
+    home = Home(tmp_path / "home")
+    colon = _lora(home, "foo:1")
+    for word, strength in (("foo:1", 1.0), ("foo:1:0.8", 0.8), (f"{colon}", 1.0), (f"{colon}:0", 0.0)):
+        assert lora_use(word, home) == Use(colon, strength, strength)
+    plain = _lora(home, "foo")
+    assert lora_use("foo:1", home).path == colon and lora_use("foo:0.5", home) == Use(plain, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("words", "code", "field"), [
+    (("--base", ""), "option_empty", "base"), (("--images", ""), "option_empty", "images"),
+    (("--run", ""), "option_empty", "run"), (("--preset", ""), "option_empty", "preset"),
+    (("--run", "."), "file_missing", None),
+    (("--base", "~no-such-account/x"), "base_missing", "model.base"), (("model.base=",), "base_missing", "model.base"),
+])
+def test_a_value_that_is_empty_or_nowhere_is_never_taken_for_none_given(tmp_path, words, code, field):
+    with pytest.raises(Problem) as told:
+        images = PROJECT / "datasets" / "example-style"
+        train(["--name", "x", "--rights", "--home", str(tmp_path), "--images", str(images), *words])
+    assert (told.value.code, told.value.field) == (code, field)
+    assert not list((tmp_path / "outputs" / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(("asked", "code"), [({"rank": 0}, "rank_range"), ({"energy": 0.0}, "energy_range")])
+def test_no_rank_and_no_energy_are_values_not_silence(tmp_path, asked, code):
+    from trainer.adapters.tools.extract import extract
+
+    base = bases.find(Home(tmp_path), "mini")
+    with pytest.raises(Problem) as told:
+        extract(base, base, tmp_path / "x.safetensors", **asked)
+    assert told.value.code == code
 
 
 def test_a_lora_word_is_split_from_the_right(tmp_path):

@@ -23,6 +23,7 @@ from trainer.adapters.fold import Use
 from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.names import bare
+from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.engine.guard import Guard
@@ -218,6 +219,59 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
     drawn = [pixels(Studio(parts), DrawRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
              for parts in (file, folder)]
     assert np.array_equal(*drawn) != bool(marks)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "xl"])
+def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
+    bases_of, single, tiny_base, tmp_path, monkeypatch, kind
+):
+    """What NovelAI's leak and its descendants call `cond_stage_model.transformer.encoder…`: the names map one to one."""
+    if kind == "sd1":
+        from diffusers import DiffusionPipeline
+
+        monkeypatch.setattr(Family, "assets", tiny_base)
+        monkeypatch.setitem(base_detect._BY_WIDTH, 32, "sd1")
+        pipe = DiffusionPipeline.from_pretrained(tiny_base)
+        whole = ldm.save_single_file(pipe.unet, pipe.vae, pipe.text_encoder, tmp_path / "sd1.safetensors")
+    else:
+        whole = single("xl")
+    held = load_file(whole)
+    early = tmp_path / "early.safetensors"
+    save_file({key.replace(".transformer.text_model.", ".transformer."): value for key, value in held.items()}, early)
+    assert load_file(early).keys() != held.keys()
+    facts = [bases.find(Home(tmp_path), str(path)) for path in (whole, early)]
+    one, other = (family(found.family).load(found, CPU, torch.float32) for found in facts)
+    assert base_hash(one) == base_hash(other)
+    ids = torch.arange(3, 80)[None]
+    told, wanted = (parts.family.encode(parts, dict.fromkeys(parts.text_encoders, ids)) for parts in (other, one))
+    assert all(torch.equal(told[name], wanted[name]) for name in wanted) and float(wanted["hidden"].std()) > 0
+    places = ("text_encoder", "encoder.layers.0.self_attn.q_proj")
+    assert np.array_equal(BaseWeights(facts[0]).read(places), BaseWeights(facts[1]).read(places)), "for bake and extract too"
+    gone = next(key for key in load_file(early) if key.endswith("transformer.encoder.layers.1.mlp.fc1.weight"))
+    save_file({key: value for key, value in load_file(early).items() if key != gone}, tmp_path / "cut.safetensors")
+    with pytest.raises(Problem) as problem:
+        cut = bases.find(Home(tmp_path), str(tmp_path / "cut.safetensors"))
+        family(cut.family).load(cut, CPU, torch.float32)
+    assert problem.value.code == "base_parts" and "layers.1.mlp.fc1.weight" in problem.value.params["detail"]
+
+
+@pytest.mark.parametrize("layout", ["file", "folder"])
+def test_a_base_without_a_vae_trains_and_draws_with_the_one_chosen(bases_of, single, tmp_path, layout):
+    if layout == "file":
+        path = single("xl")
+        kept = {key: value for key, value in load_file(path).items() if not key.startswith("first_stage_model.")}
+        save_file(kept, path)
+    else:
+        path = shutil.copytree(bases_of["xl"], tmp_path / "bare")
+        shutil.rmtree(path / "vae")
+    facts = bases.find(Home(tmp_path), str(path))
+    asked = DrawRequest("a red blob", steps=1, guidance=2.0, width=64, height=64)
+    with pytest.raises(Problem) as told:
+        _ = list(Studio.load(facts, CPU, torch.float32).draw(asked))
+    assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
+    whole = family("sdxl").load(bases.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
+    given = family("sdxl").load(facts, CPU, torch.float32, bases_of["xl"] / "vae")
+    assert np.array_equal(*(pixels(Studio(parts), asked)[0] for parts in (whole, given)))
 
 
 def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
-from trainer import events
+from trainer import bases, events
 from trainer.engine import checkpoint, device
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
@@ -28,6 +30,39 @@ def tensors(path) -> bytes:
     """The region the hash covers: everything behind the header."""
     data = path.read_bytes()
     return data[8 + int.from_bytes(data[:8], "little") :]
+
+
+def test_test_pictures_are_drawn_as_their_line_says(bench):
+    lines = ("a blob --n red --s 1 --w 64 --h 80 --d 5 --l 0", "a blob", "a blob --ar 16")
+    config = bench.config("run.steps=1", "samples.steps=2", samples={"prompts": lines})
+    bench.train(config)
+    written = []
+    for index in range(3):
+        with Image.open(bench.run().sample(1, index)) as picture:
+            written.append(json.loads(picture.info["atelier"]) | {"size": picture.size})
+    keys = ("prompt", "negative", "steps", "size", "seed", "guidance")
+    base = bases.find(bench.home, str(bench.base))
+    assert [tuple(one[key] for key in keys) for one in written] == [
+        ("a blob", "red", 1, (64, 80), 5, 0.0), ("a blob", "", 2, (64, 64), 7, base.guidance),
+        ("a blob --ar 16", "", 2, (64, 64), 7, base.guidance)]
+    samples = [event.prompt for event in bench.events if isinstance(event, events.Sample)]
+    assert samples[:3] == ["a blob", "a blob", "a blob --ar 16"]
+    note, = {json.dumps(e.params) for e in bench.events if isinstance(e, events.Note) and e.code == "prompt_as_words"}
+    assert "--ar" in note, "a run from before lines were read goes on as it was, and says so"
+
+
+def test_a_prediction_set_by_hand_against_the_bases_own_word_is_noted_and_a_contradiction_is_not_trained(bench):
+    bench.train(bench.config("run.steps=1", "model.prediction=v_prediction"))
+    note, = (event for event in bench.events if isinstance(event, events.Note) and event.code == "prediction_by_hand")
+    assert note.params == {"stated": "epsilon", "chosen": "v_prediction"}
+    base = bench.home.models / "odd"
+    shutil.copytree(bench.base, base)
+    scheduler = base / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"rescale_betas_zero_snr": True}))
+    bench.base = base
+    with pytest.raises(Problem) as told:
+        bench.train(bench.config("run.steps=1"), "two")
+    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction")
 
 
 def test_a_training_leaves_a_lora_checkpoints_and_samples(bench):

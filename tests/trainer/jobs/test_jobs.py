@@ -39,6 +39,12 @@ def changed(config, section, **values):
     ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
     ("model", {"base": "no such base"}, None, "model.base"),
     ("lora", {"start_from": "nowhere"}, "file_missing", "lora.start_from"),
+    ("preservation", {"folder": "/no/such/folder"}, "folder_missing", "preservation.folder"),
+    ("preservation", {"folder": "~no-such-account/x"}, "folder_missing", "preservation.folder"),
+    ("preservation", {"folder": str(Path(__file__).parent)}, "no_pictures", "preservation.folder"),
+    ("samples", {"prompts": ("a cat --s 0",)}, "steps_range", "samples.prompts"),
+    ("samples", {"prompts": ("a cat <lora:ink:1>",)}, "prompt_lora_here", "samples.prompts"),
+    ("model", {"base": "~no-such-account/x"}, "base_missing", "model.base"),
 ])
 def test_what_cannot_begin_is_refused_beside_its_field(jobs, config, section, values, code, field):
     with pytest.raises(Problem) as caught:

@@ -15,7 +15,8 @@ from trainer.base_facts import BaseFacts
 from trainer.bases import layers
 from trainer.problem import Problem
 
-_CLIP = ("cond_stage_model.transformer.text_model.", "conditioner.embedders.0.transformer.text_model.")
+_CLIP = tuple(f"{start}.transformer.{inner}" for start in ("cond_stage_model", "conditioner.embedders.0")
+              for inner in ("text_model.", ""))
 _OPENCLIP = {
     "sd2": ("text_encoder", "cond_stage_model.model.transformer.resblocks"),
     "sdxl": ("text_encoder_2", "conditioner.embedders.1.model.transformer.resblocks"),

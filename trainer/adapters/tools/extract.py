@@ -18,7 +18,7 @@ from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.tools.base_weights import BaseWeights, Spot
 from trainer.adapters.tools.provenance import baked, baked_file, made_of_bases, without_hashes
-from trainer.adapters.tools.reduce import reduced
+from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import normalise, to_float32
 from trainer.base_facts import BaseFacts
 from trainer.problem import Problem
@@ -38,6 +38,7 @@ def extract(
     """
     if rank is None and energy is None:
         raise Problem("resize_how", field="rank")
+    check_size(rank, energy)
     refuse_existing(out)
     old, new = BaseWeights(base), BaseWeights(tuned)
     if base.family != tuned.family or old.spots.keys() != new.spots.keys():

@@ -14,7 +14,7 @@ from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
-from trainer.adapters.tools.reduce import reduced
+from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import LoraWeights, check_made_for, normalise
 from trainer.base_facts import BaseFacts
 from trainer.problem import Problem
@@ -34,7 +34,7 @@ def merge(
     """
     if len(uses) < 2:
         raise Problem("merge_few", field="loras")
-    _check(rank, energy)
+    check_size(rank, energy)
     refuse_existing(out)
     read = [(use, _plain(use.path, base)) for use in uses]
     family = read[0][1].family
@@ -73,7 +73,7 @@ def resize(
     """
     if rank is None and energy is None:
         raise Problem("resize_how", field="rank")
-    _check(rank, energy)
+    check_size(rank, energy)
     refuse_existing(out)
     weights = _plain(path, base, keep_dora=True)
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
@@ -114,13 +114,6 @@ def _on(held: BaseWeights, place: Place, layer: Layer, path: Path) -> Layer:
         raise Problem("lora_no_match", field="base", name=Path(path).stem)
     bias = {"diff_b": layer.bias} if layer.bias is not None else {}
     return Layer({"diff": layer.delta(weight)} | bias, 1.0)
-
-
-def _check(rank: int | None, energy: float | None) -> None:
-    if rank is not None and not 1 <= rank <= 4096:
-        raise Problem("rank_range", field="rank", given=rank)
-    if energy is not None and not 0 < energy <= 1:
-        raise Problem("energy_range", field="energy", given=energy)
 
 
 def _side_by_side(place: Place, layers: list[tuple[Layer, float]]) -> Layer:

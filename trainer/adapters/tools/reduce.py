@@ -11,9 +11,18 @@ import numpy as np
 
 from trainer.adapters.families import FAMILIES, family_modules
 from trainer.adapters.layers import Layer
+from trainer.problem import Problem
 
 _WIDE = re.compile(r"(^conv_in|^conv_out|\.conv1|\.conv2|samplers\.0\.conv)$")
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def check_size(rank: int | None, energy: float | None) -> None:
+    """Problem for a rank or a share that nothing can be reduced to."""
+    if rank is not None and not 1 <= rank <= 4096:
+        raise Problem("rank_range", field="rank", given=rank)
+    if energy is not None and not 0 < energy <= 1:
+        raise Problem("energy_range", field="energy", given=energy)
 
 
 def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None, energy: float | None) -> Layer:
