@@ -136,6 +136,13 @@ def side(services: Services, tree: Tree) -> int:
     return said if isinstance(said, int) and said >= 64 else base.resolution if base else 512
 
 
+def formats(tree: Tree) -> tuple[float, bool]:
+    """The widest shape of the formats a tree trains in, and whether they are all of them, as buckets.buckets takes both."""
+    ratio, dense = load.get(tree, "images.bucket_ratio"), load.get(tree, "images.bucket_dense")
+    fits = isinstance(ratio, int | float) and 1 <= ratio <= 8
+    return float(ratio) if fits else 2.0, bool(dense)
+
+
 def report(services: Services, found: ImageSet) -> Report:
     """What in a set will hurt a training with the settings of its draft."""
     from trainer.images.image_set import ImageSet
@@ -144,7 +151,8 @@ def report(services: Services, found: ImageSet) -> Report:
     tree = opened(services, found)
     further = [ImageSet(place) for place in _further(found, tree)]
     kind, trigger = load.get(tree, "run.kind"), load.get(tree, "captions.trigger")
-    return look(found, side(services, tree), kind, trigger, further=further)
+    ratio, dense = formats(tree)
+    return look(found, side(services, tree), kind, trigger, further=further, ratio=ratio, dense=dense)
 
 
 def _further(found: ImageSet, tree: Tree) -> Iterator[Path]:

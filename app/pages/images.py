@@ -309,7 +309,7 @@ def _large(ui: Ui, here: ImageSet, p: Picture | None) -> str:
     tree = start.opened(ui.services, here)
     upscale = load.get(tree, "images.upscale")
     step = load.get(tree, "images.bucket_step") or 64
-    return images.large(ui, here, p, start.side(ui.services, tree), int(step), upscale is not False)
+    return images.large(ui, here, p, start.side(ui.services, tree), int(step), upscale is not False, start.formats(tree))
 
 
 def _unmasks(p: Picture | None, own: bool) -> Any:

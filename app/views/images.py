@@ -48,10 +48,11 @@ def _pager(ui: Ui, page: int, pages: int) -> str:
     return f'<nav class="i-pager">{ways[0]}<span class="a-quiet">{place}</span>{ways[1]}</nav>'
 
 
-def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool) -> str:
+def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool,
+          formats: tuple[float, bool] = (2.0, True)) -> str:
     """The picture with exactly the part that training sees; a click or the arrow keys move it."""
     step = buckets.step_for(resolution, step)
-    size = buckets.assign(p.width, p.height, buckets.buckets(resolution, step), upscale=upscale, step=step)
+    size = buckets.assign(p.width, p.height, buckets.buckets(resolution, step, *formats), upscale=upscale, step=step)
     crop = buckets.crop_box(p.width, p.height, size, p.focus)
     left, top = 100 * crop.left / p.width, 100 * crop.top / p.height
     wide, high = 100 * (crop.right - crop.left) / p.width, 100 * (crop.bottom - crop.top) / p.height

@@ -22,7 +22,8 @@ class Loss(Section):
     constant keeps it; mse does not use it."""
     weighting: Literal["min_snr", "debiased", "none"] = "min_snr"
     """How noise levels are weighed against each other. min_snr keeps the nearly clean ones from leading; debiased leans
-    on the noisy ones, where composition is learnt; none leaves them as they are."""
+    on the noisy ones, where composition is learnt; none leaves them as they are. On v-prediction bases kohya's debiased weighs
+    otherwise, 1/(SNR+1) in place of √SNR/(SNR+1): run.compat = kohya takes its form."""
     min_snr_gamma: float | None = Field(default=5.0, ge=0.1, le=50)
     """Weighs noise levels evenly (min-SNR, Hang et al. 2023), which makes learning faster and steadier. 5 is the paper's
     value; empty turns it off."""
@@ -39,7 +40,8 @@ class Noise(Section):
     wanted; not for bases with a zero-terminal schedule."""
     pyramid: int = Field(default=0, ge=0, le=10)
     """Adds noise of this many coarser sizes (multi-resolution noise, Whitaker 2023), for wider ranges of light and bolder
-    compositions. 6 to 10 where wanted; not together with the noise offset. 0 is off."""
+    compositions. 6 to 10 where wanted; not together with the noise offset. 0 is off. kohya's multires_noise_iterations counts
+    a first size as fine as the picture, which makes the rest about a quarter weaker: copied numbers need run.compat = kohya."""
     pyramid_discount: float = Field(default=0.3, gt=0, lt=1)
     """How much weaker each coarser size of the noise is. 0.3 for larger pictures, up to 0.8 for a strong effect."""
     perturbation: float = Field(default=0.0, ge=0, le=0.5)

@@ -32,6 +32,12 @@ class Images(Section):
     bucket_step: int = Field(default=64, ge=8, le=256, multiple_of=8)
     """The sides of the formats are multiples of this. Smaller cuts off less but makes more formats, and pictures of
     different formats cannot share a batch."""
+    bucket_ratio: float = Field(default=2.0, ge=1, le=8)
+    """How many times longer than wide a format may be, and the other way round. 2 suits most sets; 3 or 4 for panoramas and
+    tall strips, which are cut to 1:2 otherwise. Bases draw such shapes poorly, and few pictures share a format."""
+    bucket_dense: bool = False
+    """Also take the formats that are found from their longer side, such as 1280x768 and 1408x704 at 1024. They hold a little
+    less and cut off less. The presets switch it on; off, formats are those of trainings from before there was this choice."""
     upscale: bool = True
     """Enlarge pictures smaller than the training size. Off trains them in a smaller format, which keeps them crisp."""
     flip: bool = False

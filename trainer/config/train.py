@@ -221,14 +221,16 @@ class Memory(Section):
 
 class Samples(Section):
     prompts: tuple[str, ...] = ()
-    """What to draw while training goes on, one prompt a line. Left empty, the base's own test prompts with your trigger."""
+    """What to draw while training goes on, one prompt a line. Left empty, the base's own test prompts with your trigger.
+    A line may end in what holds for it alone, as kohya writes it: `a cat --n blurry --w 768 --h 512 --d 7 --l 5 --s 28` for
+    the negative prompt, width, height, seed, guidance and steps, and `--ss` for the sampler."""
     every: int = Field(default=0, ge=0, le=100_000)
     """Draw after every so many steps; 0 draws at the start, about four times on the way and at the end. Pictures are the
     only fair judge of a training."""
     steps: int = Field(default=20, ge=1, le=200)
     """Sampling steps of the test pictures. More is slower and rarely better beyond 30."""
-    guidance: float | None = Field(default=None, ge=1, le=30)
-    """How strictly the test pictures follow their prompt. Left empty, the base's own value."""
+    guidance: float | None = Field(default=None, ge=0, le=30)
+    """How strictly the test pictures follow their prompt. Left empty, the base's own value; 0 and 1 do without guidance."""
     sampler: SamplerName = "base"
     """How the test pictures are drawn from noise: the base's own way, or another that other programs know. They differ a
     little; Euler a and DPM++ 2M SDE add noise on the way and give another picture at every number of steps. Change it to
@@ -294,6 +296,10 @@ class Run(Section):
     some hundred steps, 0.999 for some thousand; costs the adapter's memory once more. 0 is off."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """The start of all chance in the run: the same seed and settings give the same LoRA."""
+    compat: Literal["own", "kohya"] = "own"
+    """Whose reckoning the numbers follow where two programs mean different things by the same one. kohya takes debiased and
+    min-SNR weights on v-prediction bases, the coarser noise and the weights in captions as sd-scripts reckons them, for
+    settings copied from there; own is what these pages describe, and better on zero-terminal bases. All else is alike."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """Where to compute. Auto takes the GPU where there is one."""
 

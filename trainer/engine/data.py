@@ -70,7 +70,8 @@ def load_items(config: TrainConfig, resolution: int) -> list[Item]:
     items = []
     for side in sizes(config, resolution):
         step = buckets.step_for(side, config.images.bucket_step)
-        formats = buckets.buckets(side, step) if config.images.buckets else [(side, side)]
+        images = config.images
+        formats = buckets.buckets(side, step, images.bucket_ratio, images.bucket_dense) if images.buckets else [(side, side)]
         for p in pictures:
             bucket = buckets.assign(p.width, p.height, formats, upscale=config.images.upscale, step=step)
             items.append(Item(p, bucket, captions[p], p.weight))

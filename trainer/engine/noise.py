@@ -49,21 +49,30 @@ class NoiseSchedule:
         a, b = self._roots(t, x0.ndim)
         return a * noise - b * x0
 
-    def weight(self, t: torch.Tensor, weighting: str, gamma: float | None = 5.0) -> torch.Tensor:
+    def weight(
+        self, t: torch.Tensor, weighting: str, gamma: float | None = 5.0, compat: str = "own"
+    ) -> torch.Tensor:
         """Weights `[batch]` by s = SNR(t) = ᾱ/(1-ᾱ). With w the weight of an error in x0, an error in ε counts w/s and one
         in v counts w/(s+1) (Salimans & Ho 2022).
 
         `min_snr` (Hang et al. 2023): w = min(s, γ). `debiased` (Yu et al. 2024): w = √s. With a zero-terminal schedule
         the v form would forget the last timestep, where sampling begins, so it is (w+1)/(s+1) there.
+
+        `compat` `kohya` weighs as sd-scripts does (`apply_snr_weight`, `apply_debiased_estimation`): min(s, γ)/(s+1) for v
+        whatever the schedule, and debiased with s cut at 1000, 1/√s for ε and 1/(s+1) for v.
         """
         if weighting == "none" or (weighting == "min_snr" and gamma is None):
             return torch.ones_like(t, dtype=torch.float32)
         alpha = self.alpha_bar[t]
         s = alpha / (1 - alpha).clamp(min=1e-12)
+        if compat == "kohya" and weighting == "debiased":
+            s = s.clamp(max=1000)
+            if self.prediction == "v_prediction":
+                return 1 / (s + 1)
         w = s.sqrt() if weighting == "debiased" else s.clamp(max=gamma)
         if self.prediction == "epsilon":
             return torch.where(s > 0, w / s.clamp(min=1e-12), torch.ones_like(s))
-        return (w + 1) / (s + 1) if self.zero_terminal else w / (s + 1)
+        return (w + 1) / (s + 1) if self.zero_terminal and compat == "own" else w / (s + 1)
 
     def huber_threshold(self, t: torch.Tensor, schedule: str, c: float) -> torch.Tensor:
         """Where pseudo-Huber losses turn from squares to lines, `[batch]`, as kohya's sd-scripts compute it
@@ -85,15 +94,22 @@ class NoiseSchedule:
 
 
 def draw_noise(
-    shape: torch.Size, generator: torch.Generator, offset: float, pyramid: int = 0, discount: float = 0.3
+    shape: torch.Size, generator: torch.Generator, offset: float, pyramid: int = 0, discount: float = 0.3, compat: str = "own"
 ) -> torch.Tensor:
     """ε ~ N(0, 1) on the CPU, with `offset` times a constant per channel added (noise offset, Guttenberg 2023) and
-    `pyramid` coarser noises, each `discount` times the one before (multi-resolution noise, Whitaker 2023)."""
+    `pyramid` coarser noises, each `discount` times the one before (multi-resolution noise, Whitaker 2023).
+
+    Of `pyramid` sizes each is two to four times coarser than the one before. With `compat` `kohya` they are those of
+    sd-scripts' `pyramid_noise_like`: number i of 0, 1, … is rⁱ times coarser than the picture, r drawn anew from 2 to 4,
+    and counts discountⁱ; the first is as fine as the picture, so that the coarse ones have a smaller share.
+    """
     noise = torch.randn(shape, generator=generator)
     if offset:
         noise = noise + offset * torch.randn((*shape[:2], 1, 1), generator=generator)
     if not pyramid:
         return noise
+    if compat == "kohya":
+        return _kohya_pyramid(noise, generator, pyramid, discount)
     high, wide = shape[-2:]
     for level in range(1, pyramid + 1):
         shrink = 2 + 2 * float(torch.rand((), generator=generator))
@@ -101,6 +117,18 @@ def draw_noise(
         coarse = torch.randn((*shape[:2], high, wide), generator=generator)
         noise = noise + discount**level * torch.nn.functional.interpolate(coarse, shape[-2:], mode="bilinear")
         if high == wide == 1:
+            break
+    return noise / noise.std()
+
+
+def _kohya_pyramid(noise: torch.Tensor, generator: torch.Generator, count: int, discount: float) -> torch.Tensor:
+    size = noise.shape[-2:]
+    for level in range(count):
+        shrink = (2 + 2 * float(torch.rand((), generator=generator))) ** level
+        high, wide = (max(1, int(side / shrink)) for side in size)
+        coarse = torch.randn((*noise.shape[:2], high, wide), generator=generator)
+        noise = noise + discount**level * torch.nn.functional.interpolate(coarse, size, mode="bilinear")
+        if 1 in (high, wide):
             break
     return noise / noise.std()
 

@@ -111,7 +111,7 @@ class StepMaker:
         seed, noise = self.config.run.seed, self.config.noise
         generator = torch.Generator().manual_seed(chance(seed, f"noise{what}", step, index))
         x0 = self.latents.sample(looks, generator)
-        epsilon = draw_noise(x0.shape, generator, noise.offset, noise.pyramid, noise.pyramid_discount)
+        epsilon = draw_noise(x0.shape, generator, noise.offset, noise.pyramid, noise.pyramid_discount, self.config.run.compat)
         t = draw_timesteps(len(looks), len(self.noise.alpha_bar), generator, noise)
         shown = epsilon
         if noise.perturbation:
@@ -136,7 +136,7 @@ class StepMaker:
         wanted = self.config.loss
         threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
         each = losses.per_picture(losses.pointwise(error, wanted.kind, threshold), batch.mask)
-        weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma)
+        weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma, self.config.run.compat)
         return (each * weight * batch.weight).mean()
 
     def _drift(self, batch: Batch) -> torch.Tensor:
@@ -163,11 +163,12 @@ class StepMaker:
     def condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
         limit, weighted = self.config.captions.max_tokens, self.config.captions.weights
+        restore = self.config.run.compat == "own"
         if self.text_learns:
-            return text.encode(self.parts, captions, limit, weighted)
+            return text.encode(self.parts, captions, limit, weighted, restore)
         for caption in set(captions) - self.embedded.keys():
             with torch.no_grad():
-                found = text.encode(self.parts, [caption], limit, weighted)
+                found = text.encode(self.parts, [caption], limit, weighted, restore)
             if len(self.embedded) * sum(tensor.nbytes for tensor in found.values()) > CAPTION_BYTES:
                 self.embedded.clear()  # endless shuffles must not fill the memory
             self.embedded[caption] = found

@@ -22,8 +22,11 @@ PIECE = 75
 """Tokens in a piece; the two that frame it come on top."""
 
 
-def encode(parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool = False) -> dict[str, torch.Tensor]:
-    """The conditioning of `captions`, reading `limit` tokens of each, with `weighted` brackets as weights (`emphasise`).
+def encode(
+    parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool = False, restore: bool = True
+) -> dict[str, torch.Tensor]:
+    """The conditioning of `captions`, reading `limit` tokens of each, with `weighted` brackets as weights (`emphasise`, which
+    `restore`s the mean).
 
     Beyond 75, each piece of 75 is framed and encoded by itself and the hidden states `[batch, 77, width]` are laid side
     by side, `[batch, pieces · 77, width]`, as AUTOMATIC1111, Forge and ComfyUI draw; shorter captions get empty pieces.
@@ -41,7 +44,8 @@ def encode(parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool
     if any((weights != 1).any() for _, weights in read.values()):
         widths = [parts.text_encoders[part].config.hidden_size for part in parts.family.text_parts]
         states = zip(made["hidden"].split(widths, dim=-1), parts.family.text_parts, strict=True)
-        made["hidden"] = torch.cat([emphasise(state, read[part][1].flatten(0, 1)) for state, part in states], dim=-1)
+        weighed = [emphasise(state, read[part][1].flatten(0, 1), restore) for state, part in states]
+        made["hidden"] = torch.cat(weighed, dim=-1)
     return {name: _joined(state, len(captions), count) for name, state in made.items()}
 
 
@@ -60,15 +64,18 @@ def pieces(tokenizer: Any, captions: list[str], count: int, weighted: bool = Fal
     return torch.tensor(rows).view(shape), torch.tensor(weights).view(shape)
 
 
-def emphasise(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def emphasise(hidden: torch.Tensor, weights: torch.Tensor, restore: bool = True) -> torch.Tensor:
     """Hidden states `[pieces, 77, width]` of one encoder, each token's times its weight `[pieces, 77]`.
 
-    Then the mean of each piece is made what it was, as AUTOMATIC1111's own emphasis and kohya's weighted captions do it:
+    Without `restore` that is all, as in sd-scripts since its strategies for text encoders (`encode_tokens_with_weights`).
+    With it the mean of each piece is then made what it was, as AUTOMATIC1111's own emphasis does it:
     z · w · mean(z) / mean(z · w). Where the mean is less than a hundredth of the spread there is none to restore and the
     quotient would be chance, so it is left; otherwise it is held between a half and two.
     """
     before = hidden.float()
     after = before * weights.to(before.device)[..., None]
+    if not restore:
+        return after.to(hidden.dtype)
     mean, weighed = before.mean((1, 2)), after.mean((1, 2))
     there = (mean.abs() > 0.01 * before.detach().std((1, 2))) & (weighed != 0)
     kept = (mean / torch.where(there, weighed, 1.0)).clamp(0.5, 2.0)

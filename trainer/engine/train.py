@@ -185,7 +185,8 @@ def look_at_pictures(
     if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
         own, *more = (ImageSet(place, read_only=True) for place in places)
-        found = report(own, resolution, config.run.kind, config.captions.trigger, further=more)
+        found = report(own, resolution, config.run.kind, config.captions.trigger, further=more,
+                       ratio=config.images.bucket_ratio, dense=config.images.bucket_dense)
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens

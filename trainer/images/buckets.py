@@ -36,17 +36,19 @@ def step_for(resolution: int, step: int = 64) -> int:
     return max(8, min(step, resolution // 8 // 8 * 8))
 
 
-def buckets(resolution: int, step: int = 64, max_ratio: float = 2.0) -> list[Size]:
+def buckets(resolution: int, step: int = 64, max_ratio: float = 2.0, dense: bool = True) -> list[Size]:
     """All formats (width, height) of at most `resolution`² pixels whose sides are multiples of `step`, widest last.
 
-    512, 64, 2 gives 384x640, 448x576, 512x512, 576x448, 640x384.
+    512, 64, 2 gives 384x640, 448x576, 512x512, 576x448, 640x384. For each shorter side the longest other that fits, and with
+    `dense` for each longer side too: 1024 has 1280x768 and 1408x704 only so.
     """
     step = min(step, resolution)
     area, square = resolution * resolution, resolution // step * step
     found = {(square, square)}
-    for width in range(step, square + 1, step):
+    longest = int(resolution * math.sqrt(max_ratio)) + 2 * step if dense else square
+    for width in range(step, longest + 1, step):
         height = area // width // step * step
-        if height / width <= max_ratio:
+        if height and max(height / width, width / height) <= max_ratio:
             found |= {(width, height), (height, width)}
     return sorted(found, key=lambda size: (size[0] / size[1], size))
 

@@ -77,6 +77,8 @@ class Evidence:
     trigger: str
     step: int
     upscale: bool
+    ratio: float = 2.0
+    dense: bool = True
 
     def shown(self, file: Path) -> str:
         """The name of a file for a person."""

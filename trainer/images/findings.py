@@ -179,7 +179,7 @@ def trigger(evidence: Evidence) -> Iterator[Finding]:
 def bucket(evidence: Evidence) -> Iterator[Finding]:
     """How much of each picture the format it is trained in cuts off."""
     step = buckets.step_for(evidence.resolution, evidence.step)
-    formats = buckets.buckets(evidence.resolution, step)
+    formats = buckets.buckets(evidence.resolution, step, evidence.ratio, evidence.dense)
     cut = []
     for p in evidence.pictures:
         best = buckets.assign(p.width, p.height, formats, upscale=evidence.upscale, step=step)

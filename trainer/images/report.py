@@ -51,6 +51,8 @@ def report(
     *,
     step: int = 64,
     upscale: bool = True,
+    ratio: float = 2.0,
+    dense: bool = True,
     further: Sequence[ImageSet] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
@@ -83,6 +85,8 @@ def report(
         trigger=meta.trigger if trigger is None else trigger,
         step=step,
         upscale=upscale,
+        ratio=ratio,
+        dense=dense,
     )
     found = [finding for look in findings.ALL for finding in look(evidence)]
     found.sort(key=lambda finding: (_ORDER[finding.severity], KINDS.index(finding.kind)))

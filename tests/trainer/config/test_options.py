@@ -129,3 +129,35 @@ def test_an_option_is_found_by_the_term_the_field_uses(lang: str) -> None:
     if lang == "en":
         page = (PROJECT / "docs" / "options.md").read_text("utf-8").lower()
         assert [term for term in USUAL_TERMS[lang] if term.lower() not in page] == []
+
+
+@pytest.mark.parametrize(("word", "code", "part"), [
+    ("lora.alpha=0", "zero_alpha", "rank"), ("lora.conv_alpha=0.0", "zero_alpha", "rank"),
+    ("optimizer.text_encoder_lr=0", "zero_text_lr", "lora.text_encoder"),
+    ("optimizer.text_encoder_2_lr=0", "zero_text_2_lr", "lora.text_encoders"),
+    ("lora.text_encoder_until=0", "zero_until", "lora.text_encoder"), ("lora.conv_rank=0", "zero_conv_rank", "lora.targets"),
+    ("loss.min_snr_gamma=0", "zero_empty", "empty"), ("lora.max_norm=0", "zero_empty", "empty"),
+    ("lora.alpha=-1", "greater_than", "-1"),
+])
+def test_a_zero_that_means_off_elsewhere_is_answered_with_the_way_to_do_it_here(word, code, part):
+    field = word.partition("=")[0]
+    assert problems(word) == {(field, code)}
+    with pytest.raises(load.ConfigProblems) as caught:
+        load.build({}, overrides=[word])
+    assert part in caught.value.sentence("en")
+    section, name = field.split(".")
+    assert problems(**{section: {name: 0.0 if code != "greater_than" else -1.0}}) == {(field, code)}, "from a form or a file"
+
+
+def test_a_run_from_before_an_option_hashes_as_it_did():
+    """The hash that checkpoints of earlier versions carry: the defaults, and a run as the style preset made it then."""
+    from trainer.engine.checkpoint import config_hash
+
+    assert config_hash(TrainConfig()) == "e71d92acb1b7ed30"
+    tree = load.dump(load.build(load.preset("style")))
+    for name in ("images.bucket_ratio", "images.bucket_dense", "run.compat"):
+        section, _, field = name.partition(".")
+        del tree[section][field]
+    assert config_hash(load.build(tree)) == "eb7d7eb395c29798"
+    for word in ("images.bucket_dense=true", "images.bucket_ratio=3", "run.compat=kohya"):
+        assert config_hash(load.build(tree, overrides=[word])) != "eb7d7eb395c29798"

@@ -57,6 +57,27 @@ def test_debiased_weights_by_prediction():
     assert terminal.tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_with_kohyas_reckoning_weights_are_those_of_sd_scripts():
+    """apply_snr_weight and apply_debiased_estimation written out: min(s, γ)/s and 1/√min(s, 1000) for ε, min(s, γ)/(s+1) and
+    1/(min(s, 1000)+1) for v, whatever the schedule ends in."""
+    alpha = torch.tensor([0.9999, 0.99, 0.5, 0.1, 0.0], dtype=torch.float32)
+    s = [float(a) / (1 - float(a)) for a in alpha]
+    t = torch.arange(5)
+    assert s[0] > 1000 and s[-1] == 0
+    velocity = NoiseSchedule(alpha, "v_prediction")
+    assert velocity.zero_terminal
+    by_snr = velocity.weight(t, "min_snr", 5.0, "kohya").tolist()
+    assert by_snr == pytest.approx([min(one, 5) / (one + 1) for one in s], rel=1e-3)
+    debiased = velocity.weight(t, "debiased", None, "kohya").tolist()
+    assert debiased == pytest.approx([1 / (min(one, 1000) + 1) for one in s], rel=1e-4)
+    epsilon = NoiseSchedule(alpha[:4], "epsilon")
+    by_snr = epsilon.weight(t[:4], "min_snr", 5.0, "kohya").tolist()
+    assert by_snr == pytest.approx([min(one, 5) / one for one in s[:4]], rel=1e-3)
+    debiased = epsilon.weight(t[:4], "debiased", None, "kohya").tolist()
+    assert debiased == pytest.approx([min(one, 1000) ** -0.5 for one in s[:4]], rel=1e-4)
+    assert torch.equal(velocity.weight(t, "none", 5.0, "kohya"), torch.ones(5))
+
+
 def test_the_border_of_huber_follows_the_noise_as_the_formulas_say():
     schedule, t, c = NoiseSchedule(ALPHA, "v_prediction"), torch.tensor([0, 1, 2, 3]), 0.2
     assert schedule.huber_threshold(t, "constant", c).tolist() == pytest.approx([c] * 4)
@@ -92,6 +113,30 @@ def test_pyramid_noise_has_more_of_the_coarse_and_the_same_size():
     assert float(coarse.std()) == pytest.approx(1, abs=1e-3)
     block = torch.nn.AvgPool2d(8)
     assert float(block(coarse).std()) > 2 * float(block(plain).std())
+
+
+def test_with_kohyas_reckoning_the_first_coarser_noise_is_as_fine_as_the_picture():
+    """sd-scripts' pyramid_noise_like written out with the same draws: size // rⁱ and discountⁱ from i = 0."""
+    shape, discount = torch.Size((2, 4, 24, 16)), 0.7
+    made = draw_noise(shape, torch.Generator().manual_seed(3), 0.0, 3, discount, "kohya")
+    chance = torch.Generator().manual_seed(3)
+    expected = torch.randn(shape, generator=chance)
+    for i in range(3):
+        r = float(torch.rand((), generator=chance)) * 2 + 2
+        high, wide = max(1, int(24 / r**i)), max(1, int(16 / r**i))
+        grown = torch.nn.Upsample(size=(24, 16), mode="bilinear")(torch.randn((2, 4, high, wide), generator=chance))
+        expected += grown * discount**i
+    assert torch.allclose(made, expected / expected.std(), atol=1e-5)
+
+
+def test_the_coarse_has_a_smaller_share_with_kohyas_reckoning():
+    """The share of the variance that is in the means of 4x4 latents at discount 0.8: about 0.40, with kohya's about 0.29."""
+    def share(compat: str) -> float:
+        chance = torch.Generator().manual_seed(0)
+        many = torch.cat([draw_noise(torch.Size((1, 4, 64, 64)), chance, 0.0, 6, 0.8, compat) for _ in range(200)])
+        return float(torch.nn.functional.avg_pool2d(many, 4).var() / many.var())
+
+    assert share("own") == pytest.approx(0.40, abs=0.03) and share("kohya") == pytest.approx(0.29, abs=0.03)
 
 
 def test_timesteps_keep_to_their_range_and_lean_where_asked():

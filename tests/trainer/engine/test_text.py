@@ -83,6 +83,19 @@ def test_without_a_mean_to_restore_words_are_scaled_alone():
     assert torch.allclose(text.emphasise(hidden, weights)[1], hidden[1] * -50 * 0.5)
 
 
+def test_with_kohyas_reckoning_a_weighted_word_is_scaled_alone(bench):
+    config = bench.config("captions.weights=true", "run.compat=kohya", "lora.text_encoder=false")
+    parts = load_base(config, bench.home)
+    with torch.no_grad():
+        parts.text_encoders["text_encoder"].final_layer_norm.bias.fill_(0.1)
+        plain = text.encode(parts, ["a cat"], 75)["hidden"]
+    maker = StepMaker(config, parts, Adapter(parts, config), Latents(parts, bench.home.cache / "latents"))
+    weights = torch.ones(1, 77, 1)
+    count = len(parts.tokenizers["text_encoder"]("a cat", add_special_tokens=False).input_ids)
+    weights[0, 1 : count + 1] = 1.5
+    assert torch.equal(maker.condition(["(a cat:1.5)"])["hidden"], plain * weights)
+
+
 def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_stays(tmp_path):
     from tests.trainer.engine import tiny
     from trainer import bases

@@ -19,6 +19,29 @@ def test_the_formats_of_512() -> None:
     assert buckets.buckets(512) == [(384, 640), (448, 576), (512, 512), (576, 448), (640, 384)]
 
 
+def test_1024_has_the_formats_found_from_the_longer_side_too() -> None:
+    dense, before = set(buckets.buckets(1024)), set(buckets.buckets(1024, dense=False))
+    assert dense - before == {(1280, 768), (768, 1280), (1408, 704), (704, 1408)} and len(before) == 9
+    assert buckets.assign(1280, 768, sorted(dense)) == (1280, 768) and buckets.assign(2000, 1000, sorted(dense)) == (1408, 704)
+    assert buckets.assign(1280, 768, sorted(before)) == (1344, 768)
+
+
+@pytest.mark.parametrize(("resolution", "ratio"), [(512, 2.0), (768, 3.0), (1024, 1.0), (1024, 2.0), (1024, 4.0), (1024, 8.0)])
+def test_formats_are_all_that_the_rule_says(resolution: int, ratio: float) -> None:
+    """Every width, the largest height below the area, and the same turned; written out without the code's shortcuts."""
+    expected = {(resolution, resolution)}
+    for width in range(64, 16 * resolution, 64):
+        height = max((h for h in range(64, 16 * resolution, 64) if h * width <= resolution**2), default=0)
+        if height and max(width, height) / min(width, height) <= ratio:
+            expected |= {(width, height), (height, width)}
+    assert set(buckets.buckets(resolution, 64, ratio)) == expected
+
+
+def test_a_wider_ratio_keeps_panoramas_whole() -> None:
+    narrow, wide = (buckets.assign(4000, 1000, buckets.buckets(1024, 64, ratio)) for ratio in (2.0, 4.0))
+    assert buckets.cut_share(4000, 1000, narrow) > 0.4 and wide == (2048, 512) and buckets.cut_share(4000, 1000, wide) == 0
+
+
 @pytest.mark.parametrize(
     ("resolution", "step"), [(64, 8), (128, 16), (512, 64), (768, 64), (1024, 64), (1000, 64), (2048, 128)]
 )
