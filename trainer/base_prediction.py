@@ -23,6 +23,7 @@ _VALUES = {
 _NOTHING = {"", "none", "null", "unknown", "auto", "n/a"}
 _FLOW = re.compile(r"flow|rectif|^rf$")
 _FLOW_NAME = re.compile(r"rectified[-_ ]?flow|flow[-_ ]?match")
+_FLOW_KEY = re.compile(r"(?<!work)flow|rectif")
 _ZERO_YAML = re.compile(r"(zsnr|rescale_betas_zero_snr|zero_terminal_snr):\s*true")
 _ZERO_NAME = re.compile(r"z(ero)?[-_ ]?t?(erminal)?[-_ ]?snr")
 _SAYS = ("prediction_type", "noise_process")
@@ -64,6 +65,8 @@ def of_file(path: Path, header: Header, family: str) -> Prediction:
     SD 2.x one bias that spreads wide where v is predicted (as ComfyUI tells them apart), and its name."""
     if any(key.startswith("edm_") for key in header.tensors):
         raise _other(path.name, "EDM")
+    if marker := next((key for key in header.tensors if "." not in key and _FLOW.search(key.lower())), None):
+        raise _flow(path.name, marker)
     yaml, name = _beside(path), path.stem.lower()
     statements = list(_statements(path, header, yaml))
     if not statements and (_FLOW_NAME.search(name) or _FLOW_NAME.search(yaml.lower())):
@@ -84,6 +87,8 @@ def _statements(path: Path, header: Header, yaml: str) -> list[tuple[str, str]]:
         value = text.strip().lower()
         if key.rpartition(".")[2].endswith(_SAYS) and _FLOW.search(value):
             raise _flow(path.name, f"{key}: {text[:40]}")
+        if _FLOW_KEY.search(key) and value in ("true", "yes", "1"):
+            raise _flow(path.name, key)
         if key.rpartition(".")[2].endswith("prediction_type") and value not in _NOTHING:
             found.append((f"{key}: {text[:40]}", _value(value, path.name)))
     if header.metadata.get("modelspec.architecture", "").endswith("-v"):

@@ -344,6 +344,10 @@ FLOW_SAYS = [{"modelspec.prediction_type": said} for said in FLOWS]
 def test_a_rectified_flow_file_is_refused_by_name(home: Home, said: dict) -> None:
     _single(home.models / "x.safetensors", said=said, **XL_FILE)
     assert _code(home, "x.safetensors") == "base_flow"
+    for mark in ({"rectified_flow": (1,)}, {"said": {"ss_flow_model": "True"}}):
+        assert _code(home, str(_single(home.root / "marked.safetensors", **XL_FILE, **mark))) == "base_flow"
+    saved = {"workflow": "true", "prompt": '{"1": "flow"}'}
+    assert bases.find(home, str(_single(home.root / "saved.safetensors", said=saved, **XL_FILE))).prediction == "epsilon"
     (name, problem), = bases.refused_bases(home)
     assert name == "x.safetensors" and "rectified" in problem.sentence("en") and "rectified" in problem.sentence("ja")
 

@@ -25,6 +25,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--further", metavar="DIR", type=Path, action="append", default=[], help=t("findings.cli.further"))
     given = parser.parse_args(argv)
     try:
+        if not 64 <= given.resolution <= 2048:
+            raise Problem("resolution_range", field="resolution", given=given.resolution, low=64, high=2048)
         further = [ImageSet(folder, read_only=True) for folder in given.further]
         seen = ImageSet(given.folder, read_only=True)
         made = report(seen, given.resolution, given.kind, given.trigger, further=further)

@@ -20,6 +20,7 @@ from trainer.commands.sample import main as sample
 from trainer.commands.train import main as train
 from trainer.commands.train import trials
 from trainer.home import PROJECT, Home
+from trainer.images.check import main as check
 from trainer.problem import Problem
 
 
@@ -182,6 +183,12 @@ def test_a_value_that_is_empty_or_nowhere_is_never_taken_for_none_given(tmp_path
         train(["--name", "x", "--rights", "--home", str(tmp_path), "--images", str(images), *words])
     assert (told.value.code, told.value.field) == (code, field)
     assert not list((tmp_path / "outputs" / "runs").glob("*"))
+
+
+@pytest.mark.parametrize("size", ["0", "-5", "1000000"])
+def test_a_training_size_that_is_none_is_a_sentence(capsys, size):
+    assert check([str(PROJECT / "datasets" / "example-style"), "--resolution", size]) == 2
+    assert "2048" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("asked", "code"), [({"rank": 0}, "rank_range"), ({"energy": 0.0}, "energy_range")])
