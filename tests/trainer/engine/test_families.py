@@ -364,12 +364,13 @@ def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of
         assert torch.equal(told["hidden"], hidden) and torch.equal(told["pooled"], pooled)
         ids = pipe._get_add_time_ids((64, 128), (0, 32), (64, 64), torch.float32, pooled.shape[-1])
         assert torch.equal(told["sizes"][1:], ids) and told["sizes"].shape == (2, 6)
-        noisy, t = torch.randn(1, 4, 8, 8).repeat(2, 1, 1, 1), torch.tensor([400, 400])
+        noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+        noisy, t = noise.repeat(2, 1, 1, 1), torch.tensor([400, 400])
         same = {key: value[:1].repeat(2, *[1] * (value.ndim - 1)) for key, value in told.items()}
         one, two = parts.family.predict(parts, noisy, t, same | {"sizes": told["sizes"]})
         wanted = parts.unet(noisy[1:], t[1:], encoder_hidden_states=hidden[:1],
                             added_cond_kwargs={"text_embeds": pooled[:1], "time_ids": ids}).sample
-    assert torch.allclose(two, wanted[0], atol=1e-6) and not torch.allclose(one, two, atol=1e-6)
+    assert torch.allclose(two, wanted[0], atol=1e-5) and not torch.allclose(one, two, atol=1e-3)
 
 
 # --- at real size, without memory -------------------------------------------------------------------------------
