@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainer import events
 from trainer.engine import cache, data
 from trainer.engine.train import load_base
+from trainer.problem import Problem
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -29,3 +31,21 @@ def test_prepared_ahead_equals_one_by_one_and_the_second_start_encodes_nothing(b
     again = cache.Latents(parts, tmp_path / "ahead")
     monkeypatch.setattr(again, "_encode", lambda pixels: pytest.fail("encoded again"))
     assert again.prepare(items, True, lambda done, of: None) == items
+
+
+@pytest.mark.parametrize("keep", ["true", "false"])
+def test_a_picture_that_encodes_to_nan_is_named_and_left_out_and_the_rest_is_trained_on(bench, monkeypatch, keep):
+    pixels = cache._pixels
+    monkeypatch.setattr(cache, "_pixels", lambda look: pixels(look) * (float("nan") if look.item.picture.id == "0002" else 1))
+    assert bench.train(bench.config("run.steps=2", "samples.steps=1", f"memory.cache_latents={keep}")) is not None
+    dropped = [event.params for event in bench.events if isinstance(event, events.Note) and event.code == "picture_dropped"]
+    assert [params["picture"] for params in dropped] == ["0002.png"]
+    assert len(bench.losses()) == 2 and all(loss is not None for loss in bench.losses())
+
+
+def test_a_vae_that_encodes_every_picture_to_nan_is_refused_with_advice(bench, monkeypatch):
+    pixels = cache._pixels
+    monkeypatch.setattr(cache, "_pixels", lambda look: pixels(look) * float("nan"))
+    with pytest.raises(Problem) as caught:
+        bench.train(bench.config("run.steps=2"))
+    assert caught.value.code == "latents_broken" and "VAE" in caught.value.sentence("en")
