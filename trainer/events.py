@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -164,21 +166,50 @@ _adapter: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class EventLog:
-    """Appends events to a file, one flushed line each. A full disk loses lines, never the run."""
+    """Appends events to a file, one flushed line each. On a full disk the lines wait in memory and are written as soon as
+    there is room, in order; the run goes on. `lost` counts those that were too many to wait."""
+
+    WAITING = 20_000
+    """Lines kept while the disk is full."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _end_last_line(path)
         self.path = path
         self.lost = 0
+        self._waiting: list[bytes] = []
+        self._lock = threading.Lock()
+        with suppress(OSError):
+            _end_last_line(path)
 
     def write(self, event: Event) -> None:
-        line = event.model_dump_json() + "\n"
+        with self._lock:
+            self._waiting.append(event.model_dump_json().encode() + b"\n")
+        self.catch_up()
+
+    def catch_up(self) -> bool:
+        """Write what waits for room; whether all of it is written."""
+        with self._lock:
+            if self._waiting and not self._append(b"".join(self._waiting)):
+                self.lost += max(0, len(self._waiting) - self.WAITING)
+                del self._waiting[: -self.WAITING]
+                return False
+            self._waiting.clear()
+            return True
+
+    def _append(self, data: bytes) -> bool:
+        """Whole or not at all: half a line would spoil the next one too."""
+        size = None
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(line)
+            with open(self.path, "ab", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                if file.write(data) == len(data):
+                    return True
         except OSError:
-            self.lost += 1
+            pass
+        if size is not None:
+            with suppress(OSError):
+                os.truncate(self.path, size)
+        return False
 
 
 def _end_last_line(path: Path) -> None:
@@ -190,19 +221,33 @@ def _end_last_line(path: Path) -> None:
                 file.write(b"\n")
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """The whole lines from byte `offset` on, and the offset to go on from. Broken lines are passed over."""
+def read(path: Path, offset: int = 0, of_kind: tuple[str, ...] = ()) -> tuple[list[Event], int]:
+    """The whole lines from byte `offset` on (of some kinds only, where they are named), and the offset to go on from. Broken
+    lines are passed over."""
     if not path.exists():
         return [], 0
     with open(path, "rb") as file:
         file.seek(offset)
         data = file.read()
     end = data.rfind(b"\n") + 1
-    return list(_parse(data[:end])), offset + end
+    lines = data[:end].splitlines()
+    if of_kind:
+        marks = [f'"kind":"{kind}"'.encode() for kind in of_kind]
+        lines = [line for line in lines if any(mark in line for mark in marks)]
+    return list(_parse(lines)), offset + end
 
 
-def _parse(data: bytes) -> Iterator[Event]:
-    for line in data.splitlines():
+def read_tail(path: Path, size: int = 65536) -> list[Event]:
+    """The last events, from about `size` bytes."""
+    try:
+        start = max(0, path.stat().st_size - size)
+    except FileNotFoundError:
+        return []
+    return read(path, start)[0]
+
+
+def _parse(lines: list[bytes]) -> Iterator[Event]:
+    for line in lines:
         try:
             yield _adapter.validate_python(json.loads(line))
         except (ValidationError, ValueError):

@@ -98,11 +98,11 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sweep_temporaries(folder: Path) -> None:
-    """Remove what a killed `write_bytes` left in `folder`, once nobody has written to it for an hour."""
+def sweep_temporaries(folder: Path, older: float = STALE_SECONDS) -> None:
+    """Remove what a killed `write_bytes` left in `folder`, once nobody has written to it for an hour (`older` seconds)."""
     with contextlib.suppress(OSError):
         for file in list(folder.iterdir()):
-            if TEMPORARY.fullmatch(file.name) and time.time() - file.stat().st_mtime > STALE_SECONDS:
+            if TEMPORARY.fullmatch(file.name) and time.time() - file.stat().st_mtime > older:
                 file.unlink(missing_ok=True)
 
 
@@ -127,6 +127,32 @@ def read_json(path: Path, default: Any = None) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         return default
+
+
+def place_new(temporary: Path, target: Path) -> bool:
+    """Give the finished file `temporary` the name `target` in the same folder; False, and nothing changed, where it is taken.
+
+    A hard link refuses a taken name, which a rename would overwrite; on a disk without links the name is looked at first.
+    """
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if is_full(error):
+            raise
+        if target.exists():
+            return False
+        os.replace(temporary, target)
+    else:
+        temporary.unlink()
+    sync_folder(target.parent)
+    return True
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room: a full disk, a quota, or the largest size a file may have here."""
+    return error.errno in FULL
 
 
 def sync_folder(folder: Path) -> None:

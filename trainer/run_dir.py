@@ -50,6 +50,31 @@ class RunDir:
         return self.path / "pictures"
 
     @property
+    def request(self) -> Path:
+        """Which press of Start it comes from."""
+        return self.path / "request.json"
+
+    @property
+    def attempt(self) -> Path:
+        """Which process trains it, or did last."""
+        return self.path / "attempt.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains it, for as long as it lives."""
+        return self.path / "attempt.lock"
+
+    @property
+    def published(self) -> Path:
+        """Under which names its LoRA goes into the library, by step."""
+        return self.path / "published.json"
+
+    @property
+    def drawing(self) -> Path:
+        """The step whose test pictures are being drawn; not there otherwise."""
+        return self.path / "drawing.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -62,6 +87,12 @@ class RunDir:
 
     def sample(self, step: int, index: int) -> Path:
         return self.samples / f"{step:06d}_p{index}.png"
+
+    def newest_sample(self, step: int) -> Path | None:
+        """The first test picture of the newest step up to `step` that has one, or None."""
+        drawn = {int(path.name.partition("_")[0]): path for path in self.samples.glob("*_p0.png")
+                 if path.name.partition("_")[0].isdigit()}  # fmt: skip
+        return drawn[max(fit)] if (fit := [at for at in drawn if at <= step]) else None
 
     def ask(self, what: str, **params: Any) -> None:
         """Append a request for the trainer: pause, resume, stop, save, sample. Read between two steps."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,10 +144,14 @@ class Latents:
 
     def _store(self, look: Look, posterior: Posterior) -> None:
         path = self._path(look)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        save_file({"mean": posterior.mean, "std": posterior.std}, temporary)
-        temporary.replace(path)
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"mean": posterior.mean, "std": posterior.std}, temporary)
+            temporary.replace(path)
+        except (OSError, SafetensorError):  # no room: it is encoded again next time
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self.memory[self._key(look)] = posterior
 
     def _path(self, look: Look) -> Path:

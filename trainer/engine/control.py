@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from trainer import files
 from trainer.run_dir import RunDir
@@ -46,7 +47,8 @@ class Control:
             except (ValueError, KeyError, TypeError):
                 continue
         self._offset += len(whole)
-        files.write_json(self._read_file, self._offset)
+        with suppress(OSError):  # a full disk: after a crash they would be read again, which does no harm
+            files.write_json(self._read_file, self._offset)
 
     def take(self, what: str) -> bool:
         """Whether `what` (`save` or `sample`) was asked; asking is used up."""
