@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
-import sys
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trainer import events, files
 from trainer.config.load import build
 from trainer.home import Home
+from trainer.jobs import attempt as attempts
+from trainer.jobs import process
+from trainer.jobs.attempt import NOT_OURS
 from trainer.jobs.lease import Held
 from trainer.jobs.progress import Progress
 from trainer.jobs.signals import Signals
-from trainer.jobs.store import Store
+from trainer.jobs.states import ACTIVE, State
+from trainer.jobs.store import Store, device_key
+from trainer.jobs.trouble import Trouble, say
 from trainer.jobs.webhook import Webhook
 from trainer.problem import Problem
 from trainer.run_dir import RunDir
@@ -32,17 +35,9 @@ from trainer.run_dir import RunDir
 if TYPE_CHECKING:
     from trainer.engine.control import Control
 
-DONE, FAILED, NOT_OURS = 0, 1, 4
+DONE, FAILED = 0, 1
+T = TypeVar("T")
 _ENDS = (events.Finished, events.Stopped, events.Failed)
-
-
-@contextmanager
-def _a_ledger_in_trouble_ends_no_training() -> Iterator[None]:
-    """Locked for long, on a full disk: said in the log and passed over. The supervisor reads the end in the events."""
-    try:
-        yield
-    except (Problem, sqlite3.Error, OSError) as error:
-        print(f"The ledger could not be written: {error}", file=sys.stderr, flush=True)
 
 
 class Stopped(BaseException):
@@ -63,6 +58,7 @@ class Child:
         self._stage = events.Stage(name="loading")
         self._over = threading.Event()
         self._writing = threading.Lock()  # what was summed up first is written first
+        self._trouble = Trouble()
 
     # --- told by the engine -----------------------------------------------------------------------------------
 
@@ -96,27 +92,38 @@ class Child:
     def _pause(self, why: str | None) -> None:
         """The state and how far it came, in one: who reads `paused` reads the step it rests at."""
         self.paused = True
-        with self._writing, _a_ledger_in_trouble_ends_no_training():
+        with self._writing, self._trouble.passed_over():
             known = self.progress.summary()
             known.pop("quiet")
-            self.store.move(self.run.id, "paused", why, attempt=self.attempt, **known)
+            self._move("paused", why, **known)
             if why:
                 self.webhook.tell(self.store.get(self.run.id))
-        with _a_ledger_in_trouble_ends_no_training():
+        with self._trouble.passed_over():
             if self.held:
                 self.held.release()
 
     def _go_on(self) -> None:
         self.paused = False
-        with _a_ledger_in_trouble_ends_no_training():
-            self.store.move(self.run.id, "running", attempt=self.attempt, only_from=("paused",))
+        with self._trouble.passed_over():
+            self._move("running", only_from=("paused",))
+        with self._trouble.passed_over():
             if self.held:
                 self.held.take()
+
+    def take_device(self, device: str) -> None:
+        """Hold the device, waiting while a preview draws on it; without a ledger, train on it all the same."""
+        with self._trouble.passed_over():
+            row = self.store.get(self.run.id)
+            if row.requeues and row.attempt > 1:
+                self.tell(events.Note(code="went_on"))
+        with self._trouble.passed_over():
+            self.held = Held(self.store, device, f"run {self.run.id} {self.attempt}", self.waits)
+            self.held.take()
 
     def between(self) -> None:
         """The engine's hook between two steps: a preview may want the device. Microseconds where none does."""
         if self.held and not self.paused:
-            with _a_ledger_in_trouble_ends_no_training():
+            with self._trouble.passed_over():
                 self.held.between()
 
     def waits(self, begins: bool) -> None:
@@ -143,11 +150,38 @@ class Child:
 
     def _write(self) -> None:
         ours = True
-        with self._writing, _a_ledger_in_trouble_ends_no_training():
+        self.log.catch_up()
+        with self._writing, self._trouble.passed_over():
             ours = self.store.progress(self.run.id, self.attempt, self.progress.summary(), patience=self.beat)
+            ours = ours or self._over.is_set() or self._enter_again()
         if not ours and not self._over.is_set():
-            print("Another process has taken this run over; ending here.", file=sys.stderr, flush=True)
+            say("Another process has taken this run over; ending here.")
             os._exit(NOT_OURS)
+
+    def _enter_again(self) -> bool:
+        """The ledger was lost or put back from its copy while this trains: say there that it does. False where the run is
+        rightly another's."""
+        state: State = "stopping" if self.control and self.control.stop else "paused" if self.paused else "running"
+        who = process.me()
+        if self.store.take_back(self.run.id, self.attempt, who, state):
+            return True
+        config = build(files.read_json(self.run.config, {}))
+        pid, born, boot = who
+        entered = self.store.enter(
+            self.run.id, config, self.store.key_of(self.run) or self.run.id, state, created=self.run.config.stat().st_mtime,
+            attempt=self.attempt, pid=pid, born=born, boot=boot, started=time.time())
+        row = self.store.get(self.run.id) if entered == self.run.id else None
+        return row is not None and row.attempt == self.attempt and row.state in ACTIVE
+
+    def _move(self, to: State, why: str | None = None, params: dict[str, Any] | None = None, **more: Any) -> None:
+        """Write a change of state, into a ledger that has lost this run too."""
+        if not self.store.move(self.run.id, to, why, params, attempt=self.attempt, **more) and self._is_unknown():
+            self._enter_again()
+            self.store.move(self.run.id, to, why, params, attempt=self.attempt, **more)
+
+    def _is_unknown(self) -> bool:
+        rows = self.store.read("SELECT attempt FROM runs WHERE id=?", (self.run.id,))
+        return not rows or rows[0]["attempt"] < self.attempt
 
     # --- the end ----------------------------------------------------------------------------------------------
 
@@ -161,19 +195,19 @@ class Child:
         self._over.set()
         end, known = self.end, self.progress.summary()
         values = {name: known[name] for name in ("step", "total", "loss", "lora", "rate", "memory") if name in known}
-        with _a_ledger_in_trouble_ends_no_training():
+        with self._trouble.passed_over():
             if isinstance(end, events.Finished):
-                values |= {"lora": end.file, "step": end.step}
-                self.store.move(self.run.id, "succeeded", attempt=self.attempt, patience=60, **values)
+                self._move("succeeded", patience=60, **values | {"lora": end.file, "step": end.step})
             elif isinstance(end, events.Stopped):
-                self.store.move(self.run.id, "stopped", attempt=self.attempt, patience=60, **values)
+                self._move("stopped", patience=60, **values)
             elif isinstance(end, events.Failed):
-                self.store.move(
-                    self.run.id, "failed", end.code, end.params, attempt=self.attempt, patience=60, **values)
+                self._move("failed", end.code, end.params, patience=60, **values)
+        with self._trouble.passed_over():
             if self.held:
                 self.held.close()
             self.webhook.tell(self.store.get(self.run.id))
         self.webhook.wait()
+        self.log.catch_up()
         return FAILED if isinstance(end, events.Failed) else DONE
 
 
@@ -187,14 +221,21 @@ def main(
     given = parser.parse_args(argv)
     run = RunDir(given.folder.resolve())
     home = Home.find(given.home) if given.home else Home(run.path.parent.parent.parent)
-    store = Store(home.database)
     signals = Signals()
-    attempt = store.claim(run.id)
+    lock = attempts.hold(run)
+    if lock is None:
+        return NOT_OURS
+    store = patiently(lambda: Store(home.database))
+    attempt = patiently(lambda: store.claim(run.id, attempts.last_number(run)))
     if attempt is None:
-        if store.get(run.id).pid in (None, os.getpid()):  # Stop came before the process did
-            store.move(run.id, "stopped", only_from=("stopping",))
+        with suppress(Problem):  # gone from the ledger
+            if store.get(run.id).pid in (None, os.getpid()):  # Stop came before the process did
+                store.move(run.id, "stopped", only_from=("stopping",))
         return NOT_OURS
     child = Child(run, store, attempt, beat, tick)
+    attempts.begin(run, attempt)
+    for folder in (run.path, run.samples):
+        files.sweep_temporaries(folder)
     child.beat_on()
     try:
         _train(child, home, signals, train)
@@ -202,15 +243,30 @@ def main(
         child.fail(problem.code, problem.params)
     except Stopped:
         child.tell(events.Stopped(step=child.progress.summary().get("step", 0)))
-    except MemoryError:
-        child.fail("job_memory", {})
     except BaseException as error:
         # The boundary of this process: whatever it was is told, and the trace kept.
-        if "OutOfMemory" in type(error).__name__:
+        if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
             child.fail("job_memory", {})
+        elif isinstance(error, OSError) and files.is_full(error):
+            child.fail("disk_full", {"needed": "?", "folder": str(run.path)})
         else:
             child.fail("job_unexpected", {"id": _keep_trace(run), "log": run.log.name})
-    return child.finish()
+    status = child.finish()
+    lock.release()
+    return status
+
+
+def patiently(act: Callable[[], T], seconds: float = 600.0) -> T:
+    """Do `act`, again while the ledger is held by another program or the disk is full: no reason not to begin at all."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            return act()
+        except Problem as problem:
+            if problem.code not in ("job_ledger_locked", "job_disk_short", "storage_full") or time.monotonic() > limit:
+                raise
+            say(str(problem))
+            time.sleep(1.0)
 
 
 def _train(child: Child, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
@@ -223,11 +279,7 @@ def _train(child: Child, home: Home, signals: Signals, train: Callable[..., Path
     config = build(files.read_json(run.config, {}))
     if train is None:
         from trainer.engine.train import train
-    row = child.store.get(run.id)
-    child.held = Held(child.store, row.device, f"run {run.id} {child.attempt}", child.waits)
-    child.held.take()
-    if row.requeues and row.attempt > 1:
-        child.tell(events.Note(code="went_on"))
+    child.take_device(device_key(config.run.device))
     began = time.monotonic()
     file = train(run, config, home, child.tell, control, child.attempt)
     if child.end is None:
@@ -246,7 +298,7 @@ def _keep_trace(run: RunDir) -> str:
         with open(run.log, "a", encoding="utf-8") as log:
             log.write(text)
     except OSError as error:
-        print(f"{error}{text}", file=sys.stderr, flush=True)
+        say(f"{error}{text}")
     return number
 
 

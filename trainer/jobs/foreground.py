@@ -20,6 +20,8 @@ from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import ENDED
 from trainer.jobs.store import RunRow
 from trainer.jobs.supervisor import Command, Patience, Supervisor, command
+from trainer.jobs.trouble import Trouble
+from trainer.run_dir import RunDir
 from trainer.texts import t
 
 Show = Callable[[events.Event | RunRow], None]
@@ -36,12 +38,16 @@ def run(
     jobs = Jobs(home)
     id_ = jobs.submit(config, runner=process.me())
     supervisor = Supervisor(home, jobs.store, patience=patience, command=command, only=id_)
-    asked = _Asked()
+    asked, trouble = _Asked(), _Trouble(id_)
     offset, state = 0, None
     try:
         while True:
-            supervisor.tick()
-            row = jobs.row(id_)
+            row = trouble.looks(supervisor, jobs)
+            if row is None:
+                if asked.times and trouble.asks(jobs.run_dir(id_), asked.times):
+                    return 1
+                time.sleep(patience.tick)
+                continue
             told, offset = events.read(jobs.run_dir(id_).events, offset)
             for event in told:
                 show(event)
@@ -60,6 +66,27 @@ def run(
         asked.restore()
         supervisor.webhook.wait()
         jobs.close()
+
+
+class _Trouble:
+    """A ledger that cannot be read for a while ends neither the training nor the command that shows it."""
+
+    def __init__(self, id_: str) -> None:
+        self.id, self._trouble, self._asked = id_, Trouble(), 0
+
+    def looks(self, supervisor: Supervisor, jobs: Jobs) -> RunRow | None:
+        """One look of the supervisor, and the run; None where the ledger does not answer, which is said."""
+        with self._trouble.passed_over():
+            supervisor.tick()
+            return jobs.row(self.id)
+        return None
+
+    def asks(self, run: RunDir, times: int) -> bool:
+        """Hand Ctrl-C on without the ledger; True at the second, where this command ends and the training stops by itself."""
+        if self._asked == 0:
+            run.ask("stop")
+        self._asked = times
+        return times > 1
 
 
 class Lines:

@@ -83,9 +83,12 @@ class Jobs:
 
     def submit(self, config: TrainConfig, key: str | None = None, *, runner: Runner | None = None) -> str:
         """Check and queue a run; its id. The same `key` (one a filled form) never makes a second run."""
-        if key and (known := self.store.by_key(key)):
+        known = self.store.by_key(key) if key else None
+        if known and not self.store.not_begun(known):
             return known
         self.check(config)
+        if known and self.store.begin_again(known, config, runner):
+            return known
         id_ = self.store.create(config, key or uuid.uuid4().hex, runner=runner)
         self._forecaster.cancel()
         return id_
@@ -175,10 +178,11 @@ class Jobs:
         if process.alive(row.pid, row.born, row.boot):
             raise Problem("job_still_stopping")
         folder, trash = self.run_dir(id_).path, self.home.trash / "runs" / id_
-        if folder.exists():
-            trash.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(folder, trash)
+        trash.parent.mkdir(parents=True, exist_ok=True)
+        # The row first: killed in between, the run is gone as was asked, and `restore` finds its folder in either place.
         self.store.write("UPDATE runs SET deleted=strftime('%s', 'now') WHERE id=?", (id_,))
+        if folder.exists():
+            os.replace(folder, trash)
         with self._lock:
             self._followers.pop(id_, None)
         return id_

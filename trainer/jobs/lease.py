@@ -69,6 +69,7 @@ class Held:
         self.store, self.device, self.waits, self.poll, self.patience = store, device, waits, poll, patience
         self.me = (name, "train", *process.me())
         self.held = False
+        self._opened = store.opened
         self._watch = ledger.connect(store.path)  # its own, so that changes by the heartbeat's thread show too
         self._seen = -1
 
@@ -90,6 +91,8 @@ class Held:
 
     def between(self) -> bool:
         """Between two steps: lend the device where somebody asks, and wait for it. True where the ledger changed."""
+        if self._opened != self.store.opened:
+            self._open_again()
         if not self.held:
             return False
         version = self._watch.execute("PRAGMA data_version").fetchone()[0]
@@ -100,6 +103,13 @@ class Held:
         if asked is not None and self.store.transaction(self._lend):
             self._wait()
         return True
+
+    def _open_again(self) -> None:
+        """The ledger was lost or mended meanwhile: watch the one there is now, and hold the device in it."""
+        self._opened, self._seen = self.store.opened, -1
+        self._watch.close()
+        self._watch = ledger.connect(self.store.path)
+        self.take()
 
     def _lend(self, connection: sqlite3.Connection) -> bool:
         """Hand the lease to the first living request; dead ones are dropped."""
@@ -120,6 +130,12 @@ class Held:
     def _wait(self) -> None:
         """Until the device is ours again: given back, its holder dead, or untouched for `patience` seconds."""
         self.waits(True)
+        try:
+            self._until_free()
+        finally:
+            self.waits(False)
+
+    def _until_free(self) -> None:
         mark, limit = None, 0.0
         while not self.held:
             time.sleep(self.poll)
@@ -130,7 +146,6 @@ class Held:
             if row is None or row["holder"] == self.me[0] or not _lives(row) or now >= limit:
                 force = now >= limit
                 self.held = self.store.transaction(lambda c, force=force: _take(c, self.device, self.me, force))
-        self.waits(False)
 
 
 def _take(c: sqlite3.Connection, device: str, me: tuple[str, str, int, float, str], force: bool = False) -> bool:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ CREATE TABLE requests(
     born REAL NOT NULL, boot TEXT NOT NULL, asked REAL NOT NULL);
 CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+TABLE_NAMES = frozenset({"runs", "leases", "requests", "settings"})
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -70,24 +72,29 @@ def _journal(connection: sqlite3.Connection, network: bool) -> None:
     connection.execute("PRAGMA journal_mode=DELETE").fetchone()
 
 
-def open_ledger(path: Path) -> tuple[sqlite3.Connection, str | None]:
-    """The ledger, made or mended where needed, and what was done to it: None, `restored` or `started_anew`."""
+def open_ledger(path: Path, damaged: bool = False) -> tuple[sqlite3.Connection, str | None]:
+    """The ledger, made or mended where needed, and what was done to it: None, `restored` or `started_anew`. `damaged`: it has
+    just answered that it is, so every page and index is looked at."""
     guard = FileLock(f"{path}.lock", timeout=PATIENCE * 2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with guard:
-            return _open(path)
+            return _open(path, damaged)
     except Timeout:
         raise Problem("job_ledger_locked", file=str(path)) from None
     except PermissionError:
         raise Problem("job_ledger_readonly", file=str(path)) from None
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise translated(error, path) from error
+    except OSError as error:
+        if files.is_full(error):
+            raise Problem("job_disk_short", needed="?", folder=str(path.parent)) from error
+        raise
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, str | None]:
+def _open(path: Path, damaged: bool) -> tuple[sqlite3.Connection, str | None]:
     mended = None
-    connection = _sound(path)
+    connection = None if _lost(path) else _sound(path, damaged)
     if connection is None:
         mended = _mend(path)
         connection = connect(path)
@@ -104,17 +111,41 @@ def _open(path: Path) -> tuple[sqlite3.Connection, str | None]:
     return connection, mended
 
 
-def _sound(path: Path) -> sqlite3.Connection | None:
-    """A connection where the file is whole (or new); None where it is damaged."""
+def is_whole(path: Path) -> bool:
+    """Whether the file, as it is on the disk, is a ledger without damage; True too where that cannot be told just now."""
+    if _lost(path):
+        return False
+    try:
+        connection = _sound(path)
+    except sqlite3.OperationalError:
+        return True
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
+def _lost(path: Path) -> bool:
+    """Whether there was a ledger and the file is gone or emptied: what SQLite keeps beside it would not fit a new one."""
+    gone = not path.exists() or path.stat().st_size == 0
+    return gone and any(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-shm", ".backup"))
+
+
+def _sound(path: Path, thorough: bool = False) -> sqlite3.Connection | None:
+    """A connection where the file is whole (or new); None where it is damaged, or emptied while there is a copy."""
     connection = None
     try:
         connection = connect(path)
-        if patiently(lambda: connection.execute("PRAGMA quick_check(1)").fetchone()[0]) == "ok":
-            return connection
-    except sqlite3.OperationalError:
-        if connection:
-            connection.close()
-        raise
+        check = "integrity_check" if thorough else "quick_check"
+        if patiently(lambda: connection.execute(f"PRAGMA {check}(1)").fetchone()[0]) == "ok":
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION or tables >= TABLE_NAMES or (version == 0 and not backup_path(path).exists()):
+                return connection
+    except sqlite3.OperationalError as error:
+        if not is_damage(error):
+            if connection:
+                connection.close()
+            raise
     except sqlite3.DatabaseError:  # "file is not a database", "database disk image is malformed"
         pass
     if connection:
@@ -146,16 +177,22 @@ def backup_path(path: Path) -> Path:
 
 
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Write a whole copy beside the ledger, atomically."""
+    """Write a whole copy beside the ledger, atomically. A damaged ledger raises and leaves the copy as it was."""
     copy, temporary = backup_path(path), path.with_name(f".{path.name}.backup.tmp")
-    temporary.unlink(missing_ok=True)
-    target = sqlite3.connect(temporary)
     try:
-        connection.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")
+        temporary.unlink(missing_ok=True)
+        target = sqlite3.connect(temporary)
+        try:
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+            if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise damage()
+        finally:
+            target.close()
+        os.replace(temporary, copy)
     finally:
-        target.close()
-    os.replace(temporary, copy)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     files.sync_folder(copy.parent)
 
 
@@ -176,9 +213,25 @@ def is_locked(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error says that the file is not what it was: damaged, cut short, emptied, or not a ledger at all."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ or (
+        code == sqlite3.SQLITE_ERROR and str(error).startswith("no such table"))
+
+
+def damage() -> sqlite3.DatabaseError:
+    """The error SQLite raises where a file is damaged."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def translated(error: sqlite3.Error, path: Path) -> Exception:
     """The Problem that tells a person what is wrong with the ledger; the error itself where there is no sentence."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if is_damage(error):
+        return Problem("job_ledger_damaged", file=str(path))
     if is_locked(error):
         return Problem("job_ledger_locked", file=str(path))
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and "disk I/O" in str(error)):

@@ -6,28 +6,32 @@ The events are written before the ledger, so a process killed in between has sti
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 from trainer import events, files
 from trainer.config.load import build
-from trainer.jobs import process
+from trainer.config.train import TrainConfig
+from trainer.jobs import attempt, process
 from trainer.jobs.states import ACTIVE, State
-from trainer.jobs.store import RunRow, Store
+from trainer.jobs.store import NOT_BEGUN, RunRow, Store
 from trainer.problem import Problem
+from trainer.publication import Publication
 from trainer.run_dir import RunDir
 
-TAIL = 65536
+KILLED = (-9, -15, -2, -1, attempt.NOT_OURS)
+"""Exit statuses of a process nothing was wrong with: ended by SIGKILL, SIGTERM, SIGINT, SIGHUP, or for another's sake."""
 
 
-def last_end(run: RunDir) -> events.Event | None:
-    """The event that ended the newest attempt, None where it ended without a word."""
-    try:
-        size = run.events.stat().st_size
-    except FileNotFoundError:
+def last_end(run: RunDir, row: RunRow | None = None) -> events.Event | None:
+    """The event that ended the newest attempt, None where it ended without a word. With `row`: the end its own process told;
+    what an attempt before told is not the end of one that was killed while it started."""
+    known = attempt.read(run)
+    if row is not None and known is not None and not known.is_of(row.pid, row.born):
         return None
-    told, _ = events.read(run.events, max(0, size - TAIL))
-    for event in reversed(told):
+    for event in reversed(attempt.told(run)):
         if isinstance(event, events.Finished | events.Stopped | events.Failed):
             return event
         if isinstance(event, events.Started | events.Step):
@@ -37,8 +41,13 @@ def last_end(run: RunDir) -> events.Event | None:
 
 def settle(store: Store, row: RunRow, status: int | None) -> None:
     """Bring a run whose process has died into the state it ended in. `status`: its exit status where known."""
-    end = last_end(store.run_dir(row.id)) if row.attempt else None
+    run = store.run_dir(row.id)
+    if hand_back(store, run, same=True):
+        return
+    complete(store, run)
+    end = last_end(run, row) if row.attempt and row.state != "starting" else None
     only = tuple(ACTIVE)
+    killed = status is None or status in KILLED
     if isinstance(end, events.Finished):
         store.move(row.id, "succeeded", only_from=only, attempt=row.attempt, lora=end.file, step=end.step)
     elif isinstance(end, events.Stopped) or row.state == "stopping":
@@ -47,15 +56,37 @@ def settle(store: Store, row: RunRow, status: int | None) -> None:
         store.move(row.id, "failed", end.code, end.params, only_from=only, attempt=row.attempt)
     elif row.state == "starting" and row.boot != process.boot_id():  # the machine went down just then
         store.move(row.id, "queued", only_from=("starting",))
-    elif row.state == "starting":
-        log = store.run_dir(row.id).log.name
-        store.move(row.id, "failed", "job_start_failed", {"log": log}, only_from=("starting",))
+    elif row.state == "starting" and not killed:
+        store.move(row.id, "failed", "job_start_failed", {"log": run.log.name}, only_from=("starting",))
     else:
-        why = "killed" if status in (None, -9, -15) else "crashed"
-        store.move(row.id, "interrupted", why, only_from=only, attempt=row.attempt)
+        store.move(row.id, "interrupted", "killed" if killed else "crashed", only_from=only, attempt=row.attempt)
         row = store.get(row.id)
-        if row.state == "interrupted" and row.requeues == 0 and has_checkpoint(store.run_dir(row.id)):
+        if row.state == "interrupted" and row.requeues == 0 and has_checkpoint(run):
             store.move(row.id, "queued", "goes_on_by_itself", only_from=("interrupted",), requeues=1)
+
+
+def hand_back(store: Store, run: RunDir, same: bool = False) -> bool:
+    """Give a run to its trainer where that lives and the ledger shows an earlier attempt (with `same`: shows it as dead);
+    True where it lives."""
+    known = attempt.read(run)
+    if known is None or not known.lives():
+        return False
+    store.take_back(run.id, known.number, (known.pid, known.born, known.boot), _living_state(run), same=same)
+    return True
+
+
+def _living_state(run: RunDir) -> State:
+    last = next(reversed(attempt.told(run)), None)
+    waits = isinstance(last, events.Paused) or (isinstance(last, events.Note) and last.code == "disk_waits")
+    return "paused" if waits else "running"
+
+
+def complete(store: Store, run: RunDir) -> None:
+    """Card and picture of a LoRA whose trainer was killed just after it appeared in the library."""
+    try:
+        Publication(run, store.path.parent / "loras").complete()
+    except (Problem, OSError) as error:
+        print(f"{run.id}: the LoRA's card could not be written: {error}", file=sys.stderr, flush=True)
 
 
 def has_checkpoint(run: RunDir) -> bool:
@@ -73,34 +104,51 @@ def _whole(path: Path, facts: dict[str, object]) -> bool:
 
 
 def adopt(store: Store) -> list[str]:
-    """Enter run folders the ledger does not know, as after a restored backup: their files say what they are."""
+    """Enter run folders the ledger does not know, as after a restored backup: their files say what they are. A run whose
+    trainer lives is given back to it."""
+    with store.making_runs():
+        return _adopt(store)
+
+
+def _adopt(store: Store) -> list[str]:
     known = {row["id"] for row in store.read("SELECT id FROM runs")}
     adopted = []
-    for folder in sorted(store.run_dir("x").path.parent.glob("*/config.json")):
-        run = RunDir(folder.parent)
+    for path in sorted(store.runs.glob("*/config.json")):
+        run = RunDir(path.parent)
         if run.id in known:
+            hand_back(store, run)
             continue
         try:
             config = build(json.loads(run.config.read_text("utf-8")))
         except (Problem, ValueError, OSError):
             continue  # not a run of this version: left where it is
-        end, told = last_end(run), _last_step(run)
-        facts: dict[str, Any] = {"step": told.step, "total": told.total} if told else {}
-        created = run.config.stat().st_mtime
-        if isinstance(end, events.Finished):
-            store.enter(run.id, config, run.id, "succeeded", created=created, ended=end.time, lora=end.file, **facts)
-        elif isinstance(end, events.Failed):
-            store.enter(run.id, config, run.id, "failed", created=created, ended=end.time, why=end.code,
-                        params=json.dumps(end.params), **facts)
-        else:
-            state: State = "stopped" if isinstance(end, events.Stopped) else "interrupted"
-            store.enter(run.id, config, run.id, state, created=created, **facts)
-        adopted.append(run.id)
+        if _enter(store, run, config):
+            adopted.append(run.id)
     return adopted
 
 
-def _last_step(run: RunDir) -> events.Step | None:
-    if not run.events.exists():
-        return None
-    told, _ = events.read(run.events, max(0, run.events.stat().st_size - TAIL))
-    return next((event for event in reversed(told) if isinstance(event, events.Step)), None)
+def _enter(store: Store, run: RunDir, config: TrainConfig) -> bool:
+    key, number = store.key_of(run) or run.id, attempt.last_number(run)
+    if number == 0 and store.by_key(key) not in (None, run.id):  # the same press of Start came through in another folder
+        shutil.rmtree(run.path, ignore_errors=True)
+        return False
+    last = next((event for event in reversed(attempt.told(run)) if isinstance(event, events.Step)), None)
+    facts: dict[str, Any] = {"attempt": number} | ({"step": last.step, "total": last.total} if last else {})
+    end, living = last_end(run), attempt.read(run)
+    state: State = "interrupted"
+    if living is not None and living.lives():
+        state, end = _living_state(run), None
+        facts |= {"pid": living.pid, "born": living.born, "boot": living.boot}
+    elif isinstance(end, events.Finished):
+        state = "succeeded"
+        facts |= {"ended": end.time, "lora": end.file}
+    elif isinstance(end, events.Failed):
+        state = "failed"
+        facts |= {"ended": end.time, "why": end.code, "params": json.dumps(end.params)}
+    elif isinstance(end, events.Stopped):
+        state = "stopped"
+    elif number == 0:
+        facts |= {"why": NOT_BEGUN}
+    if "pid" not in facts:
+        complete(store, run)
+    return store.enter(run.id, config, key, state, created=run.config.stat().st_mtime, **facts) == run.id

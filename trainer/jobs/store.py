@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from trainer import files
 from trainer.config.load import dump
 from trainer.config.train import TrainConfig
-from trainer.jobs import process
+from trainer.jobs import ledger, process
 from trainer.jobs.database import Database
 from trainer.jobs.states import ACTIVE, ENDED, State, sources
 from trainer.problem import Problem
@@ -25,6 +28,8 @@ from trainer.run_dir import RunDir
 from trainer.texts import lookup, t
 
 Where = Literal["first", "up", "down"]
+NOT_BEGUN = "not_begun"
+"""Why a run is interrupted whose folder was found without a row: Start was pressed, and nothing more came of it."""
 Runner = tuple[int, float, str]
 """(number, birth mark, boot id) of the command that starts a run itself: `launch.py train`."""
 
@@ -95,16 +100,48 @@ class Store(Database):
     # --- runs -------------------------------------------------------------------------------------------------
 
     def create(self, config: TrainConfig, key: str, state: State = "queued", runner: Runner | None = None) -> str:
-        """Write the run folder and its row; the id. The same `key` again gives the same run, not a second one."""
-        if (found := self.by_key(key)) is not None:
-            return found
-        now = time.time()
-        id_ = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        """Write the run folder and its row; the id. The same `key` again gives the same run, not a second one, even where
+        the process was killed between the two."""
+        with self.making_runs():
+            if (known := self.by_key(key)) is not None:
+                return known
+            id_ = self._left_over(key) or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+            files.write_json(self.run_dir(id_).request, {"key": key})
+            files.write_json(self.run_dir(id_).config, dump(config))
+            return self.enter(id_, config, key, state, created=time.time(), runner=runner)
+
+    @contextmanager
+    def making_runs(self) -> Iterator[None]:
+        """While this is held no other process or thread makes run folders, or enters those it finds."""
+        try:
+            with FileLock(self.path.with_name("start.lock"), timeout=ledger.PATIENCE, thread_local=False):
+                yield
+        except Timeout:
+            raise Problem("job_ledger_locked", file=str(self.path)) from None
+
+    def begin_again(self, id_: str, config: TrainConfig, runner: Runner | None = None) -> bool:
+        """Queue a run that was found as a folder nothing had come of, with the settings of now: Start was pressed again."""
         files.write_json(self.run_dir(id_).config, dump(config))
-        entered = self.enter(id_, config, key, state, created=now, runner=runner)
-        if entered != id_:  # the same key came in at the same moment by another way
-            shutil.rmtree(self.run_dir(id_).path)
-        return entered
+        pid, born, boot = runner or (None, None, None)
+        more = {"name": config.save.name, "device": device_key(config.run.device), "total": config.run.steps or 0,
+                "runner_pid": pid, "runner_born": born, "runner_boot": boot}
+        return self.move(id_, "queued", only_from=("interrupted",), attempt=0, **more)
+
+    def not_begun(self, id_: str) -> bool:
+        """Whether a run is a folder that was found, and nothing came of it yet."""
+        return bool(self.read("SELECT 1 FROM runs WHERE id=? AND why=? AND deleted IS NULL", (id_, NOT_BEGUN)))
+
+    def key_of(self, run: RunDir) -> str | None:
+        """The press of Start a run folder comes from; None where an earlier version made it."""
+        tree = files.read_json(run.request)
+        key = tree.get("key") if isinstance(tree, dict) else None
+        return key if isinstance(key, str) and key else None
+
+    def _left_over(self, key: str) -> str | None:
+        """The folder an earlier try with this key left without a row."""
+        known = {row["id"] for row in self.read("SELECT id FROM runs")}
+        left = (RunDir(path.parent) for path in sorted(self.runs.glob("*/request.json")) if path.parent.name not in known)
+        return next((run.id for run in left if self.key_of(run) == key), None)
 
     def enter(
         self, id_: str, config: TrainConfig, key: str, state: State, *, created: float,
@@ -120,10 +157,11 @@ class Store(Database):
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         inserted = self.write(
             f"INSERT INTO runs({names}, place) SELECT {marks}, COALESCE(MAX(place), 0) + 1 FROM runs WHERE true"
-            # a supervisor that took over just now may have found the folder before this row (settle.adopt): it is this run
-            " ON CONFLICT(id) DO UPDATE SET key=excluded.key, state=excluded.state, queued=excluded.queued,"
+            # a supervisor of an earlier version may have found the folder before this row: it is this run
+            " ON CONFLICT(id) DO UPDATE SET key=excluded.key, state=excluded.state, queued=excluded.queued, why=NULL,"
             " runner_pid=excluded.runner_pid, runner_born=excluded.runner_born, runner_boot=excluded.runner_boot"
-            " WHERE runs.key=runs.id AND excluded.key!=runs.id ON CONFLICT DO NOTHING", values)
+            f" WHERE runs.state='interrupted' AND runs.why='{NOT_BEGUN}' AND runs.key IN (runs.id, excluded.key)"
+            " AND excluded.key!=runs.id ON CONFLICT DO NOTHING", values)
         return id_ if inserted else self.by_key(key) or id_
 
     def by_key(self, key: str) -> str | None:
@@ -214,17 +252,29 @@ class Store(Database):
             "UPDATE runs SET pid=?, born=?, boot=? WHERE id=? AND pid IS NULL AND state IN ('starting', 'stopping')",
             (pid, born, process.boot_id(), id_))
 
-    def claim(self, id_: str) -> int | None:
-        """Called by the trainer process: take the run. Its attempt number, or None where another process has it."""
+    def claim(self, id_: str, last: int = 0) -> int | None:
+        """Called by the trainer process: take the run. Its attempt number, or None where another process has it. `last` is
+        the last number the run folder knows: a ledger put back from its copy may know less, and no number is given twice."""
         pid, born, boot = process.me()
         now = time.time()
         with self._lock:
             taken = self.write(
-                """UPDATE runs SET state='running', pid=:pid, born=:born, boot=:boot, attempt=attempt+1, heartbeat=:now,
-                beats=beats+1, quiet=0, started=COALESCE(started, :now), stage='loading', stage_done=0, stage_of=0
+                """UPDATE runs SET state='running', pid=:pid, born=:born, boot=:boot, attempt=MAX(attempt, :last)+1,
+                heartbeat=:now, beats=beats+1, quiet=0, started=COALESCE(started, :now), stage='loading', stage_done=0,
+                stage_of=0
                 WHERE id=:id AND state='starting' AND (pid IS NULL OR (pid=:pid AND boot=:boot)) AND deleted IS NULL""",
-                {"id": id_, "pid": pid, "born": born, "boot": boot, "now": now})
+                {"id": id_, "pid": pid, "born": born, "boot": boot, "now": now, "last": last})
             return self.get(id_).attempt if taken else None
+
+    def take_back(self, id_: str, attempt: int, who: Runner, state: State, *, same: bool = False) -> bool:
+        """Give a run to the trainer that lives, in whatever state a ledger put back from its copy shows it. False where the
+        row is not there, or its attempt is not an earlier one (or with `same` this one)."""
+        pid, born, boot = who
+        return self.write(
+            f"""UPDATE runs SET state=:state, why=NULL, params='{{}}', pid=:pid, born=:born, boot=:boot, attempt=:attempt,
+            heartbeat=:now, beats=beats+1, started=COALESCE(started, :now), ended=NULL, silent=NULL
+            WHERE id=:id AND attempt{"<=" if same else "<"}:attempt AND deleted IS NULL""",
+            {"id": id_, "state": state, "pid": pid, "born": born, "boot": boot, "attempt": attempt, "now": time.time()}) == 1
 
     def progress(self, id_: str, attempt: int, values: dict[str, Any], patience: float | None = None) -> bool:
         """Write a heartbeat with what is known; False where the fence is lost: another attempt has the run."""
@@ -238,9 +288,14 @@ class Store(Database):
         sets = ", ".join(f"{name}=:{name}" for name in values)
         self.write(f"UPDATE runs SET {sets} WHERE id=:id", {**values, "id": id_})
 
+    @property
+    def runs(self) -> Path:
+        """Where the run folders are, beside the ledger."""
+        return self.path.parent / "runs"
+
     def run_dir(self, id_: str) -> RunDir:
-        """The run's folder, beside the ledger."""
-        return RunDir(self.path.parent / "runs" / id_)
+        """The run's folder."""
+        return RunDir(self.runs / id_)
 
     def _rows(self, where: str, values: Any = ()) -> list[RunRow]:
         return [

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
+from trainer import files
 from trainer.home import Home
 from trainer.jobs import process
-from trainer.jobs.settle import adopt, last_end, settle
+from trainer.jobs.settle import adopt, hand_back, last_end, settle
 from trainer.jobs.states import ACTIVE
 from trainer.jobs.store import RunRow, Store
 from trainer.jobs.webhook import Webhook
@@ -47,6 +48,8 @@ class Patience:
     """Between asking a process to end and killing it."""
     leave: float = 60.0
     """A process that has told its end and does not go."""
+    copy: float = 20.0
+    """Between two copies of a ledger that changes."""
 
 
 def command(run: RunDir, home: Home) -> list[str]:
@@ -66,6 +69,8 @@ class Supervisor:
         self._beats: dict[str, tuple[tuple[int, int], float]] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._statuses: dict[int, int] = {}
+        self._opened = self.store.opened
+        self._copied: tuple[float, list[tuple[str, str]]] | None = None
         self.webhook = Webhook(self.store)
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
@@ -93,9 +98,11 @@ class Supervisor:
                 if not ours:
                     self._lock.acquire()
                     ours = True
-                    adopt(self.store)
-                    self.store.back_up()
+                    self._opened = 0
+                    for folder in (self.home.outputs, self.home.loras, self.home.loras / "embeddings"):
+                        files.sweep_temporaries(folder)
                 self.tick()
+                self._keep_copy()
             except Timeout:
                 process.reap()
             except (Problem, sqlite3.Error, OSError):
@@ -111,6 +118,10 @@ class Supervisor:
     def tick(self) -> None:
         """Reap, settle what died, watch what lives, start what waits."""
         self._statuses |= process.reap()
+        if self._opened != self.store.opened:  # just taken over, or the ledger was lost or mended: the folders know more
+            opened = self.store.opened
+            adopt(self.store)
+            self._opened = opened
         for row in self.store.with_process():
             if self._concerns(row):
                 self._look_at(row)
@@ -122,6 +133,18 @@ class Supervisor:
                 taken |= {row.device} if self.only is None and self.store.get(row.id).state == "queued" else set()
             elif self.store.start_next(row.id):
                 self._spawn(row)
+
+    def _keep_copy(self) -> None:
+        """The ledger's backup follows it: taken when runs came, went or changed their state, at most every few seconds. Then
+        the file is looked over, so that damage nobody has met yet costs nothing."""
+        now = time.monotonic()
+        if self._copied is not None and now - self._copied[0] < self.patience.copy:
+            return
+        states = [(row.id, row.state) for row in self.store.list()]
+        if self._copied is None or states != self._copied[1]:
+            self.store.back_up()
+        self._copied = (now, states)
+        self.store.look_over()
 
     def _concerns(self, row: RunRow) -> bool:
         """`launch.py train` watches its own run alone; but a dead process, whoever's, must not keep the device from it."""
@@ -139,6 +162,8 @@ class Supervisor:
 
     def _spawn(self, row: RunRow) -> None:
         run = self.store.run_dir(row.id)
+        if hand_back(self.store, run, same=True):  # its trainer lives: the ledger did not know
+            return
         for old in (run.control, run.path / "control.read"):  # what was asked of the attempt before is not for this one
             old.unlink(missing_ok=True)
         try:
@@ -171,7 +196,7 @@ class Supervisor:
         if row.state in ACTIVE and not process.alive(row.pid, row.born, row.boot):
             if self._runs_itself(row):
                 return
-            told = last_end(self.store.run_dir(row.id))
+            told = last_end(self.store.run_dir(row.id), row)
             settle(self.store, row, self._statuses.get(row.pid or -1))
             if told is None and (after := self.store.get(row.id)).state in ("failed", "interrupted"):
                 self.webhook.tell(after)  # its trainer was killed before it could

@@ -250,14 +250,14 @@ def test_a_command_takes_the_device_from_a_process_that_died_with_its_command(ho
 def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(
     home, store, jobs, supervisor, config, plan
 ):
-    plan(steps=80)
+    plan(steps=400)
     first = jobs.submit(config, "a")
     wait_for(lambda: jobs.row(first).step > 2)
     run = command_line(home, config)
     wait_for(lambda: len(store.list()) == 2)
     second = store.list()[0].id
     assert jobs.row(second).position == 1
-    out, _ = run.communicate(timeout=40)
+    out, _ = run.communicate(timeout=120)
     assert run.returncode == 0 and out.startswith("Queued")
     assert jobs.row(first).state == "succeeded" and jobs.row(second).attempt == 1
     assert jobs.row(second).started >= jobs.row(first).ended

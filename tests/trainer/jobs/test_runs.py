@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import events
+from trainer import events, files
 from trainer.jobs import process
 from trainer.jobs.child import Child
 from trainer.jobs.supervisor import Patience, Supervisor
@@ -32,6 +32,11 @@ def ends(jobs, id_, state, seconds=20.0):
 
 def told(jobs, id_):
     return events.read(jobs.run_dir(id_).events)[0]
+
+
+def written_as(run, **values):
+    """The run folder names another process as its trainer."""
+    files.write_json(run.attempt, files.read_json(run.attempt) | values)
 
 
 def test_a_run_goes_from_the_queue_to_its_lora(jobs, supervisor, config, plan):
@@ -282,7 +287,9 @@ def test_a_number_used_again_is_not_taken_for_the_trainer(jobs, store, superviso
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_)
     supervisor.stop()
-    store.mark(id_, pid=os.getpid(), born=(process.birth(os.getpid()) or 0) - 5)
+    another = {"pid": os.getpid(), "born": (process.birth(os.getpid()) or 0) - 5}
+    written_as(jobs.run_dir(id_), **another)
+    store.mark(id_, **another)
     supervisor.start()
     ends(jobs, id_, "interrupted")
     process.end(row.pid, row.born, 0)
@@ -293,7 +300,9 @@ def test_a_restart_of_the_machine_is_noticed(jobs, store, supervisor, config, pl
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_)
     supervisor.stop()
-    store.mark(id_, pid=os.getpid(), born=process.birth(os.getpid()), boot="another start")
+    another = {"pid": os.getpid(), "born": process.birth(os.getpid()), "boot": "another start"}
+    written_as(jobs.run_dir(id_), **another)
+    store.mark(id_, **another)
     supervisor.start()
     ends(jobs, id_, "interrupted")
     process.end(row.pid, row.born, 0)
