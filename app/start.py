@@ -12,7 +12,7 @@ from trainer import bases, prompt_line
 from trainer.config import load, plan
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.slider import NEEDED, draws
-from trainer.images import captions, subsets
+from trainer.images import captions, encodings, rereading, subsets
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ def report(services: Services, found: ImageSet) -> Report:
     from trainer.images.report import report as look
 
     tree = opened(services, found)
-    further = [ImageSet(place) for place in _further(found, tree)]
+    encoding = encodings.asked(str(load.get(tree, "images.encoding") or ""))
+    found = ImageSet(found.folder, encoding=encoding) if encoding else found
+    further = [ImageSet(place, encoding=encoding) for place in _further(found, tree)]
     kind, trigger = load.get(tree, "run.kind"), load.get(tree, "captions.trigger")
     ratio, dense = formats(tree)
     return look(found, side(services, tree), kind, trigger, further=further, ratio=ratio, dense=dense)
@@ -177,12 +179,25 @@ def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
         if action == "add_trigger" and said.get("word"):
             found.edit(captions.adding(str(said["word"]), front=True), targets)
             return ui.t("page.train.edited", count=len(targets))
+        if action == "read_as":
+            return _read_as(ui, found, str(said.get("was", "")), str(said.get("encoding", "")))
+        if action == "reading_right":
+            return ui.t("page.images.reading.settled", count=rereading.settle(found, str(said.get("was", ""))))
         if action == "undo":
             act = found.undo()
             return ui.t("page.train.undone", count=act.count) if act else ""
     except Problem as problem:
         return problem.sentence(ui.lang)
     return ""
+
+
+def _read_as(ui: Ui, found: ImageSet, was: str, encoding: str) -> str:
+    """Read the captions that were read in `was` in another encoding."""
+    name = encodings.asked(encoding)
+    ids = next((one.ids for one in rereading.readings(found) if one.encoding == was), ())
+    if not ids or name is None or rereading.read_as(found, name, ids) is None:
+        return ui.t("page.images.reading.changed")
+    return ui.t("page.images.reading.done", count=len(ids), encoding=encodings.label(name, ui.lang))
 
 
 def again(services: Services, name: str) -> tuple[ImageSet | None, Tree]:

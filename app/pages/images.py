@@ -123,10 +123,11 @@ def build(ui: Ui) -> None:
         meta = here.meta_in(ui.lang)
         own = not ui.services.is_example(here)
         links = [(t("page.images.other"), sets.tell("choose", set=""))]
+        told = _note(ui, said, sets.undo(ui) if undo else "") + (images.readings(ui, here, pictures) if own else "")
         links += [(t("page.images.trash"), sets.tell("fix", action="discard"))] if own else []
         return [
             here.folder.name, p.id if p else "", number, sets.heading(ui, here, len(pictures), links),
-            gr.update(visible=own), meta.title, meta.trigger, _note(ui, said, sets.undo(ui) if undo else ""),
+            gr.update(visible=own), meta.title, meta.trigger, told,
             images.grid(ui, here, pictures, number, p.id if p else None), sets.drop(ui, here) if own else "",
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
             gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
@@ -229,7 +230,7 @@ def build(ui: Ui) -> None:
         if said.get("action") == "discard":
             return discarded(here, id_, number)
         words = start.mend(ui, here, said)
-        done_ = said.get("action") != "undo" and not ui.services.is_example(here)
+        done_ = said.get("action") not in ("undo", "reading_right") and not ui.services.is_example(here)
         return show(name, id_, number, words, undo=done_)
 
     def discarded(here: ImageSet, id_: str, number: int) -> list[Any]:

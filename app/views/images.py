@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.services import Ui
 from app.views.sets import film, tell, thumb
 from app.words import esc
-from trainer.images import buckets
+from trainer.images import buckets, encodings, rereading
 from trainer.images.masks import mask_file
 
 if TYPE_CHECKING:
@@ -71,6 +71,22 @@ def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upsca
         f"</atelier-cut><figcaption><span>{esc(sentence)}</span>"
         f'<span class="a-quiet">{esc(facts)}</span>{mask}</figcaption></figure>'
     )
+
+
+def readings(ui: Ui, found: ImageSet, pictures: list[Picture]) -> str:
+    """What captions were read as where their bytes do not say it, with the next-best reading as a button."""
+    lines = []
+    for one in rereading.readings(found, pictures):
+        name = encodings.label(one.encoding, ui.lang)
+        words = ui.t("page.images.reading.read", count=len(one.ids), encoding=name, words=one.words)
+        right = tell("fix", action="reading_right", was=one.encoding)
+        buttons = f'<button type="button" class="a-small" {right}>{esc(ui.t("page.images.reading.right"))}</button>'
+        if one.other:
+            other = ui.t("page.images.reading.other", encoding=encodings.label(one.other, ui.lang), words=one.other_words)
+            act = tell("fix", action="read_as", was=one.encoding, encoding=one.other)
+            buttons = f'<button type="button" class="a-small" {act}>{esc(other)}</button>{buttons}'
+        lines.append(f'<div class="t-told i-reading"><p class="t-said">{esc(words)}</p>{buttons}</div>')
+    return "".join(lines)
 
 
 def changes(ui: Ui, lines: Sequence[tuple[str, str, str]], most: int = 3) -> str:

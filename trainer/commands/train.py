@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -22,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--preset", default=None, help=t("commands.train.preset"))
     words.add_argument("--base", help=t("commands.train.base"))
     words.add_argument("--trigger", help=t("commands.train.trigger"))
+    words.add_argument("--encoding", metavar="NAME", help=t("commands.train.encoding"))
     words.add_argument("--run", metavar="RUN.toml", help=t("commands.train.run"))
     words.add_argument("--sweep", action="append", default=[], metavar="section.name=A,B", help=t("commands.train.sweep"))
     words.add_argument("--rights", action="store_true", help=t("commands.train.rights"))
@@ -44,7 +46,8 @@ def main(argv: list[str]) -> int:
     asked: load.Tree = {}
     for name, value in (
         ("images.folder", str(Path(given.images).resolve()) if given.images else None), ("save.name", given.name),
-        ("model.base", given.base), ("captions.trigger", given.trigger), ("rights.pictures_ok", given.rights or None),
+        ("model.base", given.base), ("captions.trigger", given.trigger),
+        ("images.encoding", given.encoding), ("rights.pictures_ok", given.rights or None),
     ):
         if value is not None:
             load.put(asked, name, value)
@@ -61,6 +64,7 @@ def main(argv: list[str]) -> int:
         raise Problem("name_missing", field="save.name")
     configs = [load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
                for ending, words in trials(given.sweep)]
+    _tell_encodings(plain.images.folder, plain.images.encoding)
     for number, config in enumerate(configs, 1):
         if len(configs) > 1:
             print(t("commands.train.trial", number=number, of=len(configs), name=config.save.name), flush=True)
@@ -96,3 +100,14 @@ def from_set(folder: Path) -> load.Tree:
     if meta.licence:
         load.put(tree, "rights.pictures_licence", meta.licence)
     return tree
+
+
+def _tell_encodings(folder: str, encoding: str) -> None:
+    """Say what captions are read as where their bytes leave it open."""
+    from trainer.images.encodings import asked
+    from trainer.images.image_set import ImageSet
+    from trainer.images.rereading import sentences
+
+    if folder and Path(folder).is_dir():
+        for sentence in sentences(ImageSet(folder, read_only=True, encoding=asked(encoding))):
+            print(sentence, file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from trainer.images.encodings import normal
 from trainer.images.subsets import read_subset
 from trainer.schema import Section
 
@@ -26,6 +27,9 @@ class Images(Section):
     resolutions: tuple[Side, ...] = ()
     """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
     number of looks stays the same; what is larger than the first size costs its own time and memory."""
+    encoding: str = "auto"
+    """The encoding of caption files that are not UTF-8. auto finds it out from all captions together and is nearly always
+    right; where the words come out wrong, name it: shift_jis, euc_jp, gbk, big5, euc_kr, cp1251, koi8_r, cp1252, utf-16."""
     buckets: bool = True
     """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
     and loses what is at the edges."""
@@ -57,6 +61,13 @@ class Images(Section):
     turn: float = Field(default=0.0, ge=0, le=30)
     """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
     for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        if name.strip().lower() != "auto" and normal(name) is None:
+            raise ValueError("encoding_unknown")
+        return name.strip()
 
     @field_validator("subsets")
     @classmethod

@@ -11,9 +11,9 @@ from trainer.config import plan
 from trainer.config.pictures import Images
 from trainer.config.train import TrainConfig
 from trainer.images import buckets, subsets
+from trainer.images.caption_files import read_lines
 from trainer.images.forms import Form, Forms
 from trainer.images.image_set import Picture
-from trainer.images.picture import read_lines
 from trainer.problem import Problem
 
 Size = tuple[int, int]
@@ -66,7 +66,7 @@ def load_items(config: TrainConfig, resolution: int) -> list[Item]:
     pictures = subsets.pictures(config.images)
     if not pictures:
         raise Problem("no_pictures", field="images.folder", folder=config.images.folder or "–")
-    captions = {p: (read_lines(p.caption_file) if config.captions.lines else ()) or (p.caption,) for p in pictures}
+    captions = {p: (read_lines(p.caption_file, p.encoding) if config.captions.lines else ()) or (p.caption,) for p in pictures}
     items = []
     for side in sizes(config, resolution):
         step = buckets.step_for(side, config.images.bucket_step)

@@ -27,6 +27,7 @@ from trainer.engine.step import StepMaker
 from trainer.families import Parts, family
 from trainer.home import Home
 from trainer.images import subsets
+from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
 from trainer.images.report import report
 from trainer.problem import Problem
@@ -184,7 +185,7 @@ def look_at_pictures(
     items = data.load_items(config, resolution)
     if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
-        own, *more = (ImageSet(place, read_only=True) for place in places)
+        own, *more = (ImageSet(place, read_only=True, encoding=asked(config.images.encoding)) for place in places)
         found = report(own, resolution, config.run.kind, config.captions.trigger, further=more,
                        ratio=config.images.bucket_ratio, dense=config.images.bucket_dense)
         files.write_json(run.report, found.as_json())

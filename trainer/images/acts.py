@@ -22,7 +22,7 @@ class Act:
     the sha256 of masks that were made (empty: taken away); `entries` the set.json notes of deleted or masked pictures."""
 
     token: str
-    what: Literal["captions", "delete", "masks"]
+    what: Literal["captions", "delete", "masks", "reading"]
     when: str
     captions: dict[str, str] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -55,7 +55,24 @@ def record_delete(folder: Path, gone: list[Path], entries: dict[str, dict[str, A
     files.write_json(place / "act.json", asdict(act))
     for file in gone:
         if file.exists():
-            os.replace(file, place / file.name)
+            target = place / file.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
+    return act.token
+
+
+def record_reading(
+    folder: Path, written: dict[str, Path], entries: dict[str, dict[str, Any]], after: dict[str, str]
+) -> str:
+    """Remember caption files, byte for byte, before their letters are read otherwise: `written` by picture, `entries` the
+    notes of the pictures, `after` the captions they get."""
+    act = Act(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)
+    place = folder / ".trash" / act.token
+    place.mkdir(parents=True)
+    for file in written.values():
+        if file.is_file():
+            shutil.copyfile(file, place / file.name)
+    files.write_json(place / "act.json", asdict(act))
     return act.token
 
 
@@ -83,10 +100,11 @@ def take_back(folder: Path, token: str | None) -> Act | None:
     if act is None:
         return None
     place = folder / ".trash" / act.token
-    for file in sorted(place.iterdir()):
+    for file in sorted(file for file in place.rglob("*") if file.is_file()):
         if file.name != "act.json":
-            target = folder / file.name
-            os.replace(file, target if not target.exists() else files.free_name(folder, file.stem, file.suffix))
+            target = folder / file.relative_to(place)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target if not target.exists() else files.free_name(target.parent, file.stem, file.suffix))
     shutil.rmtree(place)
     return act
 
@@ -102,7 +120,7 @@ def all_acts(folder: Path) -> list[Act]:
     found = []
     for place in sorted((folder / ".trash").glob("[0-9]*")):
         said = files.read_json(place / "act.json")
-        if isinstance(said, dict) and said.get("what") in ("captions", "delete", "masks"):
+        if isinstance(said, dict) and said.get("what") in ("captions", "delete", "masks", "reading"):
             tables = ("captions", "entries", "after")
             texts, entries, after = (said[key] if isinstance(said.get(key), dict) else {} for key in tables)
             found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries, after))

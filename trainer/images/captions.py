@@ -100,33 +100,6 @@ def shorten(text: str, limit: int = LIMITS.caption_chars) -> tuple[str, bool]:
     return head[: cut if cut > limit * 0.8 else limit].rstrip(" ,"), True
 
 
-def decode(data: bytes) -> tuple[str, str]:
-    """The text of a caption file and the encoding it was in: utf-8, utf-16, surrogates (UTF-8 but for lone surrogates),
-    cp932 (Japanese Windows) or latin-1. Not cleaned yet. latin-1 reads anything, so this never fails.
-    """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace"), "utf-16"
-    for encoding, errors, said in (("utf-8-sig", "strict", "utf-8"), ("utf-8-sig", "surrogatepass", "surrogates")):
-        try:
-            return data.decode(encoding, errors), said
-        except UnicodeDecodeError:
-            continue
-    for encoding, said in (("cp932", "cp932"), ("cp1252", "latin-1")):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if said == "latin-1" or _looks_japanese(text):
-            return text, said
-    return data.decode("latin-1"), "latin-1"
-
-
-def _looks_japanese(text: str) -> bool:
-    """Whether text read as cp932 makes sense. A western accent read so gives one odd character inside a word."""
-    runs = re.findall(r"([A-Za-z]?)([^\x00-\x7f]+)", text)
-    return not any("\ue000" <= c <= "\uf8ff" for c in text) and any(len(run) > 1 or not before for before, run in runs)
-
-
 def tags(text: str) -> list[str]:
     """The parts of a caption, trimmed, empty ones left out."""
     return [part for part in (piece.strip() for piece in text.split(",")) if part]

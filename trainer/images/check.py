@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.images.encodings import asked
 from trainer.images.image_set import KINDS, ImageSet
 from trainer.images.report import Report, report
+from trainer.images.rereading import sentences
 from trainer.problem import Problem
 from trainer.texts import t
 
@@ -23,16 +25,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--kind", choices=KINDS, help=t("findings.cli.kind"))
     parser.add_argument("--trigger", help=t("findings.cli.trigger"))
     parser.add_argument("--further", metavar="DIR", type=Path, action="append", default=[], help=t("findings.cli.further"))
+    parser.add_argument("--encoding", metavar="NAME", help=t("findings.cli.encoding"))
     given = parser.parse_args(argv)
     try:
         if not 64 <= given.resolution <= 2048:
             raise Problem("resolution_range", field="resolution", given=given.resolution, low=64, high=2048)
-        further = [ImageSet(folder, read_only=True) for folder in given.further]
-        seen = ImageSet(given.folder, read_only=True)
+        encoding = asked(given.encoding)
+        further = [ImageSet(folder, read_only=True, encoding=encoding) for folder in given.further]
+        seen = ImageSet(given.folder, read_only=True, encoding=encoding)
         made = report(seen, given.resolution, given.kind, given.trigger, further=further)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
+    for sentence in sentences(seen):
+        print(sentence, file=sys.stderr)
     print(json.dumps(made.as_json(), ensure_ascii=False, indent=2) if given.json else as_text(made))
     return 0
 

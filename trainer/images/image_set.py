@@ -18,7 +18,7 @@ from PIL import Image
 
 from trainer import files
 from trainer.home import Home
-from trainer.images import acts, captions, masks, picture, staging
+from trainer.images import acts, captions, masks, picture, rereading, staging
 from trainer.images.facts import Facts, stamp
 from trainer.images.picture import Picture, Unreadable
 from trainer.images.sources import NAMED, shown
@@ -46,10 +46,11 @@ class Meta:
 
 class ImageSet:
     """A set in `folder`. Opening it finishes or sweeps what a broken-off upload left and changes nothing else; with
-    `read_only` nothing is written anywhere."""
+    `read_only` nothing is written anywhere. `encoding` is what caption files are read in that are not UTF-8; left out, it is
+    found out from all of them together."""
 
-    def __init__(self, folder: Path | str, *, read_only: bool = False) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path | str, *, read_only: bool = False, encoding: str | None = None) -> None:
+        self.folder, self.encoding = Path(folder), encoding
         if not self.folder.is_dir():
             raise Problem("folder_missing", folder=str(self.folder))
         self.facts = Facts(self.folder, keep=not read_only)
@@ -113,7 +114,7 @@ class ImageSet:
 
     def scan(self, only: str | None = None) -> tuple[list[Picture], list[Unreadable]]:
         """The pictures, and the files meant as pictures that cannot be one, with the reason (from headers alone)."""
-        return picture.scan(self.folder, staging.notes_of(staging.read_set(self.folder)), self.facts, only)
+        return picture.scan(self.folder, staging.notes_of(staging.read_set(self.folder)), self.facts, only, self.encoding)
 
     def find(self, id_: str) -> Picture:
         """The picture called `id_`."""
@@ -221,7 +222,8 @@ class ImageSet:
             if missing:
                 raise Problem("picture_missing", picture=shown(min(missing)))
             shared = {p.caption_file for p in found if p not in gone}
-            beside = [(p.file, p.caption_file, p.file.with_name(p.file.stem + staging.MASK)) for p in gone]
+            beside = [(p.file, p.caption_file, p.file.with_name(p.file.stem + staging.MASK),
+                       staging.written_file(self.folder, p.id)) for p in gone]  # fmt: skip
             moved = [f for files_of in beside for f in files_of if f not in shared]
             said = staging.read_set(self.folder)
             notes = staging.notes_of(said)
@@ -236,6 +238,8 @@ class ImageSet:
             known = [act for act in acts.all_acts(self.folder) if token in (None, act.token)]
             if known and known[-1].what == "masks":
                 return self._undo_masks(known[-1])
+            if known and known[-1].what == "reading":
+                return rereading.undo(self, known[-1])
             act = acts.take_back(self.folder, token)
             if act and act.what == "captions":
                 typed = {p.id for p in self.pictures() if p.id in act.after and p.caption != act.after[p.id]}

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.home import Home
-from trainer.images import decode, staging
+from trainer.images import decode, encodings, rereading, staging
 from trainer.images.decode import WHITE, Colour, Refused
 from trainer.images.facts import cache_folder
 from trainer.images.image_set import ImageSet
 from trainer.images.limits import LIMITS, MB, Limits
 from trainer.images.masks import alpha, partners
 from trainer.images.measures import Measures, as_dict, measure_image
-from trainer.images.pairing import Pairing
+from trainer.images.pairing import Caption, Pairing
 from trainer.images.picture import Picture
 from trainer.images.sources import Entry, entries, looks_like_picture, shown
 from trainer.problem import Problem
@@ -61,7 +61,7 @@ class Intake:
         for table, lines in (("refused", self.refused), ("notices", self.notices)):
             groups: dict[tuple[str, str], list[Line]] = {}
             for line in lines:
-                why = t(f"intake.{table}.{line.code}", language=language, **line.params)
+                why = t(f"intake.{table}.{line.code}", language=language, **_spoken(line.params, language))
                 groups.setdefault((line.code, why), []).append(line)
             for (_, why), group in groups.items():
                 who = t("intake.comma", language=language).join(line.name for line in group[:names])
@@ -69,6 +69,11 @@ class Intake:
                     who = t("intake.and_more", language=language, names=who, count=len(group) - names)
                 said.append(t("intake.line", language=language, names=who, why=why))
         return said
+
+
+def _spoken(params: dict[str, Any], language: str | None) -> dict[str, Any]:
+    """Parameters for a person: encodings by their names in `language`."""
+    return {key: encodings.label(value, language) if key in ("encoding", "other") else value for key, value in params.items()}
 
 
 @dataclass
@@ -143,7 +148,7 @@ class _Work:
         self.stored = sum(file.stat().st_size for file in into.folder.iterdir() if file.is_file())
         self.unpacked = 0
         self.learnt: dict[str, dict[str, Any]] = {}
-        self.late: dict[str, str] = {}
+        self.late: dict[str, Caption] = {}
         self.masks: dict[tuple[str, str], Entry] = {}
 
     def run(self, found: list[Entry], progress: Progress | None) -> None:
@@ -167,6 +172,7 @@ class _Work:
             if progress:
                 progress(done, len(pictures), shown(entry.name))
         self.late |= pairing.leftovers(self.before)
+        pairing.tell_encodings()
 
     def prepare(self, entry: Entry) -> Outcome:
         """One entry decoded and encoded again, and the bytes it took; runs in a worker thread."""
@@ -196,12 +202,12 @@ class _Work:
         seen = alpha(io.BytesIO(data)) if transparent else None
         return decode.as_png(seen) if seen is not None else None
 
-    def place(self, entry: Entry, ready: _Prepared, caption: str) -> None:
+    def place(self, entry: Entry, ready: _Prepared, caption: Caption) -> None:
         """Stage a prepared picture, unless it is there already or no room is left."""
         twin = self.known.get(ready.content)
         if twin is not None:
             self.notice(entry.name, "duplicate", picture=twin)
-            if caption:
+            if caption.text:
                 self.late[twin] = caption
             return
         if len(self.before) + len(self.batch.entries) >= self.limits.pictures:
@@ -214,9 +220,11 @@ class _Work:
         if entry.repeats:
             note["repeats"], word = entry.repeats
             self.notice_once(f"{note['repeats']}_{word}", "kohya_folder", repeats=note["repeats"], word=shown(word))
+        if caption.written:
+            note["encoding"] = caption.encoding
         id_ = f"{self.number:04d}"
         self.number += 1
-        self.batch.add(id_, ready.png, caption, note, ready.mask)
+        self.batch.add(id_, ready.png, caption.text, note, ready.mask, caption.written)
         self.known[ready.content] = id_
         measures = as_dict(ready.measures)
         self.learnt[id_] = {"content": ready.content, "size": list(ready.size), "measures": measures}
@@ -231,7 +239,9 @@ class _Work:
         self.into.facts.save()
         for id_, caption in self.late.items():
             if id_ in fresh and not fresh[id_].caption:
-                self.into.set_caption(id_, caption)
+                self.into.set_caption(id_, caption.text)
+                if caption.written:
+                    rereading.keep(self.into, id_, caption.written, caption.encoding)
                 self.notice(fresh[id_].original, "caption_added", picture=id_)
         self.result.accepted = [picture for picture in self.into.pictures() if picture.id in self.learnt]
 

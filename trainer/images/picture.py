@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from trainer.images import captions, decode
+from trainer.images.caption_files import NONE, CaptionFiles
 from trainer.images.facts import Facts
-from trainer.images.limits import LIMITS
 from trainer.images.sources import CAPTIONS, NAMED, fold, natural
 from trainer.images.staging import MASK
 from trainer.problem import Problem
@@ -39,6 +39,8 @@ class Picture:
     weight: float
     """How much an error on it counts, against 1."""
     facts: Facts = field(repr=False, compare=False)
+    encoding: str = "utf-8"
+    """What its caption file is written in, by Python's name."""
 
     @cached_property
     def content(self) -> str:
@@ -63,14 +65,15 @@ Unreadable = tuple[Path, decode.Refused]
 
 
 def scan(
-    folder: Path, notes: Mapping[str, Any], facts: Facts, only: str | None = None
+    folder: Path, notes: Mapping[str, Any], facts: Facts, only: str | None = None, encoding: str | None = None
 ) -> tuple[list[Picture], list[Unreadable]]:
     """The pictures in `folder` in natural order, and the files meant as pictures whose header says they are none.
 
-    With `only`, just those that could be the picture of that id.
+    With `only`, just those that could be the picture of that id. `encoding` is what captions are read in that are not UTF-8.
     """
     listing = sorted((f for f in folder.iterdir() if not f.name.startswith(".")), key=lambda file: natural(file.name))
     texts = {fold(file.name): file for file in listing if file.suffix.lower() in CAPTIONS}
+    written = CaptionFiles(texts.values(), encoding)
     found: list[Picture] = []
     bad: list[Unreadable] = []
     ids: set[str] = set()
@@ -87,37 +90,17 @@ def scan(
             continue
         id_ = file.name if file.stem in ids else file.stem
         ids.add(id_)
-        found.append(_picture(id_, file, (width, height), notes.get(id_), texts, facts))
+        found.append(_picture(id_, file, (width, height), notes.get(id_), texts, written, facts))
     return found, bad
 
 
-def read_caption(file: Path) -> str:
-    """The caption in `file` as one clean line; nothing where there is no file or it is far too large."""
-    try:
-        if file.stat().st_size > LIMITS.caption_bytes:
-            return ""
-        return captions.clean(captions.decode(file.read_bytes())[0])
-    except OSError:
-        return ""
-
-
-def read_lines(file: Path) -> tuple[str, ...]:
-    """The lines of a caption file, each clean; empty ones left out."""
-    try:
-        if file.stat().st_size > LIMITS.caption_bytes:
-            return ()
-        lines = captions.decode(file.read_bytes())[0].splitlines()
-    except OSError:
-        return ()
-    return tuple(text for text in map(captions.clean, lines) if text)
-
-
 def _picture(
-    id_: str, file: Path, size: tuple[int, int], note: Any, texts: Mapping[str, Path], facts: Facts
+    id_: str, file: Path, size: tuple[int, int], note: Any, texts: Mapping[str, Path], written: CaptionFiles, facts: Facts
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
     names = [fold(base) + ending for ending in CAPTIONS for base in (file.stem, file.name)]
     text = next((texts[name] for name in names if name in texts), None)
+    reading = written.read(text) if text else NONE
     focus, repeats, weight = note.get("focus"), note.get("repeats"), note.get("weight")
     if not (isinstance(focus, list) and len(focus) == 2 and all(isinstance(part, int | float) for part in focus)):
         focus = None
@@ -125,7 +108,7 @@ def _picture(
         id=id_,
         file=file,
         caption_file=text or file.with_suffix(".txt"),
-        caption=read_caption(text) if text else "",
+        caption=captions.clean(reading.text),
         width=size[0],
         height=size[1],
         original=note["original"] if isinstance(note.get("original"), str) else file.name,
@@ -134,6 +117,7 @@ def _picture(
         added=note["added"] if isinstance(note.get("added"), str) else "",
         weight=float(weight) if isinstance(weight, int | float) and 0 < weight <= MAX_WEIGHT else 1.0,
         facts=facts,
+        encoding=reading.encoding,
     )
 
 

@@ -20,6 +20,14 @@ STALE_SECONDS = 3600.0
 MASK = ".mask.png"
 """`0001.mask.png` says which part of `0001.png` counts (masks.py); it is no picture itself."""
 
+WRITTEN = ".written"
+"""What a caption file held before its letters were converted lies in `.captions` as `0001.written` (rereading.py)."""
+
+
+def written_file(folder: Path, id_: str) -> Path:
+    """Where the caption of picture `id_` lies as it came."""
+    return folder / ".captions" / f"{id_}{WRITTEN}"
+
 
 class Staging:
     """A batch of new pictures on its way into a set. Leaving the `with` without `commit` leaves no trace."""
@@ -36,8 +44,13 @@ class Staging:
         if not (self.place / "commit.json").is_file():  # a commit that failed half-way is finished at the next opening
             shutil.rmtree(self.place, ignore_errors=True)
 
-    def add(self, id_: str, picture: bytes, caption: str, note: dict[str, Any], mask: bytes | None = None) -> None:
-        """Put one picture with its caption and mask down, flushed to the disk."""
+    def add(
+        self, id_: str, picture: bytes, caption: str, note: dict[str, Any], mask: bytes | None = None, written: bytes = b""
+    ) -> None:
+        """Put one picture with its caption and mask down, flushed to the disk; `written` are the caption's bytes as they came,
+        kept where they might be read otherwise."""
+        if written:
+            _write(self.place / f"{id_}{WRITTEN}", written)
         if mask:
             _write(self.place / f"{id_}{MASK}", mask)
         if caption:
@@ -103,6 +116,9 @@ def _finish(place: Path) -> None:
             for beside in (".txt", MASK):
                 if (place / f"{id_}{beside}").is_file():
                     os.replace(place / f"{id_}{beside}", folder / f"{target}{beside}")
+            if (place / f"{id_}{WRITTEN}").is_file():
+                written_file(folder, target).parent.mkdir(exist_ok=True)
+                os.replace(place / f"{id_}{WRITTEN}", written_file(folder, target))
             os.replace(place / f"{id_}.png", folder / f"{target}.png")
             names[id_] = target
     said = read_set(folder)

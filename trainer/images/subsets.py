@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer import files
+from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
 from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
 from trainer.images.sources import repeats_of
@@ -42,12 +43,13 @@ def read_subset(line: str) -> Subset:
 
 def pictures(images: Images) -> list[Picture]:
     """All pictures in order, with the weight and the repeats that hold for them. Problem where a folder is missing."""
-    found = ImageSet(Path(images.folder)).pictures() if images.folder else []
+    encoding = asked(images.encoding, "images.encoding")
+    found = ImageSet(Path(images.folder), encoding=encoding).pictures() if images.folder else []
     for one in map(read_subset, images.subsets):
         folder = find(images.folder, one.folder)
         times = one.repeats or (repeats_of(folder.name) or (1, ""))[0]
         found += [replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
-                  for p in ImageSet(folder).pictures()]
+                  for p in ImageSet(folder, encoding=encoding).pictures()]
     return found
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config.pictures import Captions
-from trainer.images import captions
+from trainer.images import captions, encodings
 from trainer.images.captions import CaptionRules, training_caption
+from trainer.images.encodings import Reading
 
 anything = st.text(st.characters(), max_size=300)
 words = st.lists(st.text(st.characters(categories=("L", "N")), min_size=1, max_size=8), min_size=1, max_size=10)
@@ -19,7 +20,8 @@ words = st.lists(st.text(st.characters(categories=("L", "N")), min_size=1, max_s
 
 @given(st.binary(max_size=400))
 def test_any_bytes_become_one_clean_line(data: bytes) -> None:
-    text = captions.clean(captions.decode(data)[0])
+    (reading,) = encodings.read_all([data])
+    text = captions.clean(reading.text)
     assert "\n" not in text and text == text.strip() and captions.clean(text) == text
     assert not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
     text.encode("utf-8")
@@ -29,27 +31,7 @@ def test_any_bytes_become_one_clean_line(data: bytes) -> None:
 def test_any_text_survives_cleaning_and_utf8(text: str) -> None:
     once = captions.clean(text)
     assert captions.clean(once) == once
-    assert captions.decode(once.encode("utf-8"))[0] == once.removeprefix("\ufeff")
-
-
-KANA = st.characters(
-    min_codepoint=0x3041, max_codepoint=0x30FA, exclude_categories=("Cn", "Mn"), exclude_characters="ゟゔゕゖ゠ヷヸヹヺ"
-)
-
-
-@given(st.text(KANA, min_size=2, max_size=60))
-def test_japanese_windows_text_is_read_back(text: str) -> None:
-    assert captions.decode(text.encode("cp932")) == (text, "cp932")
-
-
-@pytest.mark.parametrize("text", ["猫が座っている", "1girl, 猫耳, smile", "青い目、制服", "ｶﾞﾝﾀﾞﾑ", "solo, 猫"])
-def test_usual_japanese_captions_are_never_taken_for_latin(text: str) -> None:
-    assert captions.decode(text.encode("cp932")) == (text, "cp932")
-
-
-@pytest.mark.parametrize("text", ["a café", "façade, jalapeño", "Zoë’s crème brûlée", "Müller"])
-def test_usual_western_captions_are_never_taken_for_japanese(text: str) -> None:
-    assert captions.decode(text.encode("cp1252")) == (text, "latin-1")
+    assert encodings.read_all([once.encode("utf-8")]) == [Reading(once.removeprefix("\ufeff"), "utf-8")]
 
 
 def test_tags_join_and_cutting() -> None:

@@ -302,8 +302,10 @@ def test_every_finding_and_refusal_has_words_in_both_languages(language: str) ->
         said = t(f"intake.refused.{code}", language=language, kind="ZIP", limit=20.0, width=1, height=2)
         assert not said.startswith("intake."), code
     notices = "first_frame film transparent profile_broken duplicate kohya_folder other_file caption_shared caption_alone"
-    for code in f"{notices} caption_unread caption_encoding caption_mended caption_cut caption_added".split():
-        assert "{" not in t(f"intake.notices.{code}", language=language, count=1, limit=2, repeats=3, encoding="cp932")
+    notices += " caption_unread caption_encoding caption_encoding_other caption_mended caption_cut caption_added"
+    params = {"count": 1, "limit": 2, "repeats": 3, "encoding": "cp932", "words": "w", "other": "o", "other_words": "x"}
+    for code in notices.split():
+        assert "{" not in t(f"intake.notices.{code}", language=language, **params)
         assert lookup(f"intake.notices.{code}", language)
 
 
