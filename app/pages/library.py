@@ -261,7 +261,8 @@ def _show(ui: Ui, name: str | None, words: str, kind: str, state: str) -> list[A
 
 def _programs(ui: Ui, card: Any) -> str:
     try:
-        return view.programs(inspect(card.file).programs, ui.t)
+        found = inspect(card.file)
+        return view.programs(found.programs, ui.t, found.notes)
     except Problem as error:
         return problem(error.sentence(ui.lang))
 

@@ -86,15 +86,16 @@ def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, 
     )
 
 
-def programs(verdicts: dict[str, Any], t: Say) -> str:
-    """Which programs can read the file, each with its reason."""
+def programs(verdicts: dict[str, Any], t: Say, notes: Sequence[str] = ()) -> str:
+    """Which programs can read the file, each with its reason; below, further `notes` (texts under `library_texts`)."""
     rows = []
     for name, verdict in verdicts.items():
-        reason = t(f"programs.{verdict.reason}", **verdict.params)
-        tone, words = ("good", t("page.library.loads")) if verdict.loads else ("bad", t("page.library.loads_not"))
+        tone = {"yes": "good", "no": "bad"}.get(verdict.answer, "work")
+        words = t(f"page.library.answer.{verdict.answer}")
         count = t("page.library.layers", matched=verdict.matched, total=verdict.total)
         rows.append(
             f"<tr><th scope='row'>{esc(_titles[name])}</th><td>{parts.mark(words, tone)}</td>"
-            f"<td>{esc(count)}</td><td>{esc(reason)}</td></tr>"
+            f"<td>{esc(count)}</td><td>{esc(verdict.sentence(t))}</td></tr>"
         )
-    return f'<div class="l-programs"><table>{"".join(rows)}</table></div>'
+    more = "".join(f"<p>{esc(t(f'library_texts.{note}'))}</p>" for note in notes)
+    return f'<div class="l-programs"><table>{"".join(rows)}</table>{more}</div>'

@@ -137,3 +137,18 @@ def test_a_slider_shows_what_it_moves_and_is_tried_from_minus_two_to_two(home: H
         secret, file, en, "en", preview="", again=""
     )
     assert b"huge" not in secret.file.read_bytes()
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_file_that_loads_with_a_limit_says_so_beside_the_program(tmp_path: Path, language: str) -> None:
+    import numpy as np
+
+    from tests.trainer.adapters.making import raw
+
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    tensors = {f"{name}.oft_blocks": np.zeros((80, 4, 4), np.float16), f"{name}.alpha": np.zeros((), np.float16)}
+    found = inspect(raw(tmp_path / "a.safetensors", tensors, {"ss_base_model_version": "sd_v1"}))
+    say = partial(t, language=language)
+    shown = view.programs(found.programs, say, ("lycoris_ia3",))
+    assert shown.count(say("page.library.answer.not_linear")) == 1 and say("programs.not_linear").split("。")[0][:20] in shown
+    assert shown.count(say("page.library.answer.yes")) >= 1 and shown.count("p-bad") == 3 and "LyCORIS" in shown

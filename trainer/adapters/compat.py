@@ -8,98 +8,110 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from trainer.adapters import multiplied
 from trainer.adapters.families import FAMILIES, family_modules
 from trainer.adapters.header import Header
+from trainer.adapters.invoke_base import base_of
 from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
-from trainer.adapters.layers import size
+from trainer.adapters.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
+from trainer.adapters.multiplied import old_order
 from trainer.adapters.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
 from trainer.texts import t
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))
-_SIZED = ("down", "up", "diff")
-_EXOTIC = ("dora", "loha", "lokr", "tucker", "full", "oft", "boft", "ia3", "glora")
-KINDS = {
-    "a1111": {"lora", "locon", *_EXOTIC},
-    "forge": {"lora", "locon", *_EXOTIC} - {"oft", "boft", "ia3"},
-    "comfyui": {"lora", "locon", *_EXOTIC} - {"ia3"},
-    "invokeai": {"lora", "locon", *_EXOTIC} - {"oft", "boft", "glora"},
-    "diffusers": {"lora", "locon"},
-}
-"""The adapter kinds each program has code for. DoRA has rules of its own (`_dora`)."""
+KINDS = {"lora", "locon", "tucker", "dora", "loha", "lokr", "full", "oft", "boft", "ia3", "glora"}
+"""The kinds of files (kinds.look) that some program has code for."""
 ORIGINAL = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
 NEW = ("lora_unet_down_blocks_", "lora_unet_mid_block_", "lora_unet_up_blocks_")
 FORGE_LIMIT = 12
 """Forge leaves a file alone when more keys than this match nothing."""
-_INVOKE = {768: "sd1", 1024: "sd2", 1280: "sdxl", 2048: "sdxl"}
 _KOHYA = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`matched` of `total` layers are read with the right size. `reason` is a text under `programs.*`."""
+    """`matched` of `total` layers are read with the right size. `reason` is a text under `programs`, and so is `limit`, how a
+    file that loads falls short (`not_linear`, `a_little_off`), or "" where it does not."""
 
     loads: bool
     matched: int
     total: int
     reason: str = "ok"
     params: dict[str, Any] = field(default_factory=dict)
+    limit: str = ""
+
+    @property
+    def answer(self) -> str:
+        """yes, no, not_linear or a_little_off."""
+        return (self.limit or "yes") if self.loads else "no"
 
     @property
     def why(self) -> str:
-        """The reason as a sentence."""
-        return t(f"programs.{self.reason}", **self.params)
+        """The reason in sentences."""
+        return self.sentence(t)
+
+    def sentence(self, say: Callable[..., str]) -> str:
+        """The reason in the language of `say`."""
+        limit = " " + say(f"programs.{self.limit}") if self.loads and self.limit else ""
+        return say(f"programs.{self.reason}", **self.params) + limit
 
     def as_json(self) -> dict[str, Any]:
-        return {"loads": self.loads, "matched": self.matched, "total": self.total, "why": self.why}
+        return {"loads": self.loads, "matched": self.matched, "total": self.total, "why": self.why, "answer": self.answer}
 
 
-def programs(header: Header) -> dict[str, Verdict]:
-    """What each program makes of a file, from its header alone."""
+def programs(header: Header, alpha: float | None = None) -> dict[str, Verdict]:
+    """What each program makes of a file, from its header and `alpha`, the one most of its layers have, if any is known."""
     seen = look(header)
-    if seen.family not in FAMILIES or seen.kind not in KINDS["a1111"]:
-        total = len(_modules(header))
+    if seen.family not in FAMILIES or seen.kind not in KINDS:
+        total = len(layers_of(header))
         reason, params = "family", {"family": FAMILY_NAMES.get(seen.family, seen.family)}
         if seen.family in FAMILIES or seen.family == "unknown":
             reason, params = "none", {}
         return {program: Verdict(False, 0, total, reason, params) for program in PROGRAMS}
-    return {program: _judge(program, header, seen) for program in PROGRAMS}
+    return {program: _judge(program, header, seen, alpha) for program in PROGRAMS}
 
 
-def _judge(program: str, header: Header, seen: Seen) -> Verdict:
-    layers = _modules(header)
+def _judge(program: str, header: Header, seen: Seen, alpha: float | None) -> Verdict:
+    layers = layers_of(header)
     known = _key_map(program, seen.family)
     sizes = family_modules(seen.family)
-    named = {name: known[name] for name in layers if name in known}
-    fitting = {name for name, place in named.items() if _fits(layers[name], sizes.get(place))}
+    named = {name: known[name] for name, tensors in layers.items() if name in known and kind(tensors)}
+    fitting = {name for name, place in named.items() if place in sizes and fits(program, layers[name], sizes[place].shape)}
+    unread = [name for name, tensors in layers.items() if name in known and not reads(program, tensors)]
     if program != "diffusers":
         norms = {name for name, tensors in layers.items() if name in norm_names() and _norm(program, tensors)}
         named, fitting = named | {name: norm_names()[name] for name in norms}, fitting | norms
     total, matched = len(layers), len(fitting)
+    trouble, limit = turns(program, layers.values(), alpha or 0.0)
     if seen.kind == "dora":
-        trouble = _dora(program, header, seen)
-        if trouble:
-            return Verdict(False, 0, total, trouble)
-    elif seen.kind not in KINDS[program]:
-        return Verdict(False, 0, total, "kind", {"kind": seen.kind})
+        trouble, limit = decomposes(program, layers.values(), seen.layout)
+    if trouble:
+        return Verdict(False, 0, total, trouble)
+    if layers and not any(reads(program, tensors) for tensors in layers.values()):
+        return Verdict(False, 0, total, "kind", {"kind": _kind_name(seen, layers)})
     if program in ("diffusers", "invokeai") and _mixed(header):
         return Verdict(False, 0, total, "mixed_names")
     if program == "diffusers":
         return _diffusers(header, seen, layers, named, matched)
     if program == "invokeai":
-        refusal = _invoke_base(header, seen, total)
+        refusal = _invoke_refuses(header, seen, total)
         if refusal:
             return refusal
+    if unread and program in REFUSES_WHOLE:
+        return Verdict(False, 0, total, "strange_keys", {"layer": unread[0][:60]})
     if program == "forge" and len(header.tensors) - _keys_of(header, named) > FORGE_LIMIT:
         return Verdict(False, 0, total, "none" if not named else "too_many", {"limit": FORGE_LIMIT})
     if not named:
         return Verdict(False, 0, total, "none")
+    if program == "a1111" and seen.kind == "glora":
+        found = _old_glora(layers, matched, total, alpha)
+        if found:
+            return found
     if not fitting:
         return Verdict(False, 0, total, "small", {})
     if len(fitting) < len(named):
@@ -107,11 +119,28 @@ def _judge(program: str, header: Header, seen: Seen) -> Verdict:
         return Verdict(False, matched, total, "shapes", wrong)
     if matched < total:
         reason = "silent" if program in ("comfyui", "invokeai") else "partial"
-        return Verdict(True, matched, total, reason, {"matched": matched, "total": total})
+        return Verdict(True, matched, total, reason, {"matched": matched, "total": total}, limit)
     factor = _alpha_factor(header) if seen.layout == "diffusers" else 1.0
     if not math.isclose(factor, 1.0):
         return Verdict(False, matched, total, "alpha_lost", {"factor": f"{factor:g}"})
-    return Verdict(True, matched, total, *_version(program, header.metadata, seen.family))
+    return Verdict(True, matched, total, *_version(program, header.metadata, seen.family), limit)
+
+
+def _kind_name(seen: Seen, layers: dict[str, Any]) -> str:
+    """The file's kind, with what a DoRA decomposes where it is no LoRA."""
+    inside = next((kind(shapes) for shapes in layers.values() if "dora" in shapes), "")
+    return f"dora + {inside}" if seen.kind == "dora" and inside not in ("", "lora") else seen.kind
+
+
+def _old_glora(layers: dict[str, Any], matched: int, total: int, alpha: float | None) -> Verdict | None:
+    """A1111 multiplies GLoRA's factors in the order of older files, and without alpha / r."""
+    shapes = next(shapes for shapes in layers.values() if kind(shapes) == "glora")
+    if not old_order(shapes):
+        return Verdict(False, 0, total, "glora_order")
+    rank = shapes["glora_a1"][0]
+    if alpha and not math.isclose(alpha, rank):
+        return Verdict(False, matched, total, "alpha_ignored", {"factor": f"{rank / alpha:g}"})
+    return None
 
 
 # --- names: what each program's own table knows a layer by -----------------------------------------------------------
@@ -159,7 +188,7 @@ def _diffusers_names(part: str, module: str) -> list[str]:
     return both + [f"{name}@processor" for name in both if part == "unet" and ".to_" in name]
 
 
-def _modules(header: Header) -> dict[str, dict[str, tuple[int, ...]]]:
+def layers_of(header: Header) -> dict[str, dict[str, tuple[int, ...]]]:
     """The file's layers by their own names: {what the tensor is: shape}. Old attention keys are marked `@processor`."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, tensor in header.tensors.items():
@@ -180,19 +209,6 @@ def _keys_of(header: Header, named: Iterable[str]) -> int:
         if split and (split.module in names or f"{split.module}@processor" in names):
             count += 1
     return count
-
-
-def _fits(shapes: dict[str, tuple[int, ...]], module: Any) -> bool:
-    """Whether a layer's tensors make a change of the weight's size. GLoRA and BOFT are not judged; (IA)³ of a convolution is
-    multiplied along the wrong axes by the programs that know it."""
-    if module is None:
-        return False
-    if "ia3" in shapes or len(shapes.get("oft_blocks", ())) == 3:
-        fits = multiplied.whole(shapes) and multiplied.fits(shapes, module.shape)
-        return fits and not ("ia3" in shapes and len(module.shape) == 4)
-    if not any(what in _SIZED or what.startswith(("hada_", "lokr_")) for what in shapes):
-        return True
-    return size(shapes) == (module.shape[0], math.prod(module.shape[1:]))
 
 
 def _norm(program: str, tensors: dict[str, tuple[int, ...]]) -> bool:
@@ -222,46 +238,17 @@ def _version(program: str, said: dict[str, str], family: str) -> tuple[str, dict
     return ("ok", {}) if filed == family else ("hidden", {"version": FAMILY_NAMES[filed]})
 
 
-def _dora(program: str, header: Header, seen: Seen) -> str | None:
-    """diffusers drops `dora_scale` and reads PEFT's magnitude; the others know `dora_scale` alone.
-
-    By input column ([1, in]) all of them do the same. By output row ([out, 1]) A1111 and InvokeAI divide by the columns'
-    norm all the same, and ComfyUI and Forge by the untouched base's.
-    """
-    if (program == "diffusers") != (seen.layout == "diffusers"):
-        return "magnitude_lost"
-    rows = any(key.endswith(".dora_scale") and tensor.shape[:1] != (1,) for key, tensor in header.tensors.items())
-    return "magnitude_rows" if rows and program != "diffusers" else None
-
-
 def _mixed(header: Header) -> bool:
     """SDXL blocks under the original code's names beside diffusers' own: diffusers drops the first, InvokeAI raises."""
     keys = [key for key in header.tensors if key.startswith("lora_unet_")]
     return any(key.startswith(ORIGINAL) for key in keys) and any(key.startswith(NEW) for key in keys)
 
 
-def _invoke_base(header: Header, seen: Seen, total: int) -> Verdict | None:
-    """InvokeAI finds the base from the first decisive tensor in file order, and refuses widths it does not know."""
+def _invoke_refuses(header: Header, seen: Seen, total: int) -> Verdict | None:
+    """InvokeAI refuses widths it does not know, and keys beside those of its own table."""
     if not any(key.startswith((*_KOHYA, "lora_transformer_")) for key in header.tensors):
         return Verdict(False, 0, total, "none")
-    first = second = width = None
-    for key, tensor in header.tensors.items():
-        end = key.partition(".")[2]
-        tells = end in ("lora_down.weight", "hada_w1_b", "hada_w2_b", "diff")
-        shape = list(tensor.shape)[1] if tells and len(tensor.shape) > 1 else _lokr_width(header, key, end)
-        if key.startswith("lora_unet_") and (
-            "_attn2_to_k." in key or "_attn2_to_v." in key or "time_emb_proj.lora_down" in key
-        ):
-            width = shape
-        elif key.startswith("lora_te") and "_self_attn_" in key:
-            width = shape if key.startswith("lora_te_") else width
-            first = shape if key.startswith("lora_te1_") else first
-            second = shape if key.startswith("lora_te2_") else second
-        if first is not None and second is not None:
-            width = first + second
-        if width is not None:
-            break
-    base = _INVOKE.get(width or 0)
+    base, width = base_of(header)
     if base is None:
         return Verdict(False, 0, total, "width", {"width": width if width is not None else "–"})
     if base != seen.family:
@@ -269,14 +256,6 @@ def _invoke_base(header: Header, seen: Seen, total: int) -> Verdict | None:
     known = ("lora_unet_", "lora_te1_", "lora_te2_") if base == "sdxl" else ("",)
     strange = next((k for k in header.tensors if split_key(k) is None or "." not in k or not k.startswith(known)), None)
     return Verdict(False, 0, total, "strange_keys", {"layer": strange[:60]}) if strange else None
-
-
-def _lokr_width(header: Header, key: str, end: str) -> int | None:
-    """InvokeAI tells a LoKr's width from two whole factors only: it looks for split ones under names that do not exist."""
-    one, two = (header.tensors.get(f"{key.partition('.')[0]}.lokr_w{i}") for i in (1, 2))
-    if not end.startswith("lokr_") or one is None or two is None or len(one.shape) < 2 or len(two.shape) < 2:
-        return None
-    return one.shape[1] * two.shape[1]
 
 
 def _diffusers(

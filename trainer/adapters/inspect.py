@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from trainer.adapters import embedding
-from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, programs
+from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, layers_of, programs
 from trainer.adapters.header import Header, read_header
 from trainer.adapters.kinds import Seen, locate, look, rank
+from trainer.adapters.layer_rules import lycoris_refuses
 from trainer.adapters.metadata import slider_of
 from trainer.adapters.names import split_key
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
@@ -41,6 +42,8 @@ class Inspection:
     metadata: dict[str, str]
     programs: dict[str, Verdict]
     header: Header
+    notes: tuple[str, ...] = ()
+    """What else to know, as texts under `library_texts`."""
 
     def _said(self, *keys: str) -> str:
         return next((self.metadata[key][:SHOWN] for key in keys if self.metadata.get(key)), "")
@@ -77,6 +80,7 @@ class Inspection:
             "base": self.base, "licence": self.licence,
             "hash": self.metadata.get("sshs_model_hash", "")[:64],
             "programs": {name: verdict.as_json() for name, verdict in self.programs.items()},
+            "notes": [t(f"library_texts.{note}") for note in self.notes],
         }  # fmt: skip
 
 
@@ -91,7 +95,9 @@ def inspect(path: Path | str) -> Inspection:
     alpha = _alpha(path, header)
     if alpha is None:
         alpha = alpha_stated(header.metadata, common)
-    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header), header)
+    refused = lycoris_refuses(layers_of(header).values())
+    notes = (refused,) if refused else ()
+    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header, alpha), header, notes)
 
 
 def _alpha(path: Path, header: Header) -> float | None:
@@ -157,8 +163,9 @@ def _lines(found: Inspection) -> list[str]:
     lines += ["", t("library_texts.programs")]
     for program in PROGRAMS:
         verdict = found.programs[program]
-        mark = t("library_texts.yes" if verdict.loads else "library_texts.no")
+        mark = t(f"library_texts.{verdict.answer if verdict.answer in ('yes', 'no') else 'nearly'}")
         lines.append(f"  {mark} {TITLES[program]} ({verdict.matched}/{verdict.total}): {_plain(verdict.why)}")
+    lines += [t(f"library_texts.{note}") for note in found.notes]
     return lines
 
 

@@ -51,11 +51,11 @@ def reads(program: str, shapes: Shapes) -> bool:
 
 def fits(program: str, shapes: Shapes, weight: tuple[int, ...]) -> bool:
     """Whether a program can compute a change of a weight [out, in, …] from a layer's tensors."""
-    found = kind(shapes)
+    found, size = kind(shapes), (weight[0], math.prod(weight[1:]))
     if not reads(program, shapes):
         return False
     if found == "bias":
-        return math.prod(shapes["diff_b"]) == weight[0]
+        return math.prod(shapes["diff_b"]) == size[0]
     if found == "glora":
         old = multiplied.old_order(shapes)
         if program == "a1111" and (not old or len(weight) > 2 or "alpha" not in shapes):
@@ -66,7 +66,7 @@ def fits(program: str, shapes: Shapes, weight: tuple[int, ...]) -> bool:
             return False
         return multiplied.whole(shapes) and multiplied.fits(shapes, weight)
     own = {name: shape for name, shape in shapes.items() if name != "alpha"}
-    return layers.size(own) == (weight[0], math.prod(weight[1:]))
+    return layers.size(own) == size
 
 
 def decomposes(program: str, found: Iterable[Shapes], layout: str) -> tuple[str, str]:

@@ -117,11 +117,18 @@ def _glora(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
     return weight + (across + own) * (alpha / r)
 
 
-def in_new_order(t: dict[str, Any]) -> dict[str, Any]:
-    """GLoRA with A1 in front of A2: older files of LyCORIS name the two factors of each product the other way round."""
-    a1, a2, b1, b2 = (_matrix(tuple(t[f"glora_{name}"].shape)) for name in ("a1", "a2", "b1", "b2"))
-    if a1[1] == a2[0] == b1[1] == b2[0] or not a1[0] == a2[1] == b1[0] == b2[1]:
-        return t
+def old_order(shapes: Shapes) -> bool:
+    """Whether a GLoRA's factors are named as in older files of LyCORIS: the two of each product the other way round. Of a
+    square weight both could be meant; the smaller side is the rank."""
+    a1, a2, b1, b2 = (_matrix(shapes[f"glora_{name}"]) for name in ("a1", "a2", "b1", "b2"))
+    new, old = a1[1] == a2[0] == b1[1] == b2[0], a1[0] == a2[1] == b1[0] == b2[1]
+    return old and (not new or a1[0] < a1[1])
+
+
+def in_new_order(t: Mapping[str, Any]) -> dict[str, Any]:
+    """GLoRA with A1 in front of A2, from its tensors or their shapes."""
+    if not old_order({name: tuple(getattr(tensor, "shape", tensor)) for name, tensor in t.items()}):
+        return dict(t)
     swapped = {"glora_a1": "glora_a2", "glora_a2": "glora_a1", "glora_b1": "glora_b2", "glora_b2": "glora_b1"}
     return {swapped.get(name, name): tensor for name, tensor in t.items()}
 

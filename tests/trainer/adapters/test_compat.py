@@ -102,7 +102,7 @@ def test_t4_and_other_kinds(tmp_path: Path) -> None:
     assert {found[p].matched for p in _loads(found)} == {176}
 
 
-def test_dora_by_output_row_is_misread_by_all_that_know_dora_scale(tmp_path: Path) -> None:
+def test_dora_by_output_row_is_a_little_off_in_comfyui_and_forge_and_misread_by_others(tmp_path: Path) -> None:
     tensors = _kohya()
     rows = tensors | {
         key.replace("lora_up.weight", "dora_scale"): np.ones((value.shape[0], 1), np.float16)
@@ -110,7 +110,9 @@ def test_dora_by_output_row_is_misread_by_all_that_know_dora_scale(tmp_path: Pat
         if key.endswith("lora_up.weight")
     }
     found = _ask(tmp_path, rows, _said())
-    assert _loads(found) == set() and found["comfyui"].reason == found["a1111"].reason == "magnitude_rows"
+    assert _loads(found) == {"comfyui", "forge"} and found["invokeai"].reason == found["a1111"].reason == "magnitude_rows"
+    assert {found[program].answer for program in ("comfyui", "forge")} == {"a_little_off"} and "6" in found["comfyui"].why
+    assert found["comfyui"].matched == found["comfyui"].total == 176
 
 
 def test_t3_a_magnitude_under_peft_s_name_is_diffusers_alone(tmp_path: Path) -> None:
@@ -177,11 +179,11 @@ def test_t7_invokeai_refuses_any_other_prefix_in_an_sdxl_file(tmp_path: Path) ->
 
 
 def test_a_lokr_of_split_factors_has_no_width_for_invokeai(tmp_path: Path) -> None:
-    def lokr(split: bool) -> Tensors:
+    def lokr(split: bool, family: str = "sd1") -> Tensors:
         tensors: Tensors = {}
-        for (part, module), layer in family_modules("sd1").items():
+        for (part, module), layer in family_modules(family).items():
             if layer.group == "attention":
-                name, (out, inside) = to_kohya(part, module), layer.shape
+                name, (out, inside) = to_kohya(part, module, family), layer.shape
                 tensors[f"{name}.lokr_w1"] = np.ones((4, 4), np.float16)
                 if split:
                     tensors[f"{name}.lokr_w2_a"] = np.ones((out // 4, 2), np.float16)
@@ -194,6 +196,9 @@ def test_a_lokr_of_split_factors_has_no_width_for_invokeai(tmp_path: Path) -> No
     assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"} and found["a1111"].matched == 176
     found = _ask(tmp_path, lokr(split=True), _said())
     assert _loads(found) == {"a1111", "forge", "comfyui"} and found["invokeai"].reason == "width"
+    # of SDXL it needs none: a block's third transformer tells it
+    found = _ask(tmp_path, lokr(split=True, family="sdxl"), _said(family="sdxl", version="sdxl_base_v1-0"))
+    assert _loads(found) == {"a1111", "forge", "comfyui", "invokeai"}
 
 
 def test_t13_the_trigger_is_among_the_words_comfyui_shows(tmp_path: Path) -> None:
@@ -372,6 +377,12 @@ def test_every_reason_has_its_sentence(language: str) -> None:
         "too_many",
         "magnitude_rows",
         "mixed_names",
+        "alpha_ignored",
+        "glora_order",
+        "rescale_lost",
+        "bound_tight",
+        "not_linear",
+        "a_little_off",
     }
     told = lookup("programs", language)
     assert set(told) == used and all(told.values())

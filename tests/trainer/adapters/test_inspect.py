@@ -49,7 +49,7 @@ def test_the_json_keeps_the_contract(ours: Path, capsys: pytest.CaptureFixture[s
     }.items() <= told.items()
     assert set(told["programs"]) == {"a1111", "forge", "comfyui", "invokeai", "diffusers"}
     for verdict in told["programs"].values():
-        assert set(verdict) == {"loads", "matched", "total", "why"}
+        assert set(verdict) == {"loads", "matched", "total", "why", "answer"} and verdict["answer"] == "yes"
         assert verdict["loads"] is True and verdict["matched"] == verdict["total"] == 176
 
 

@@ -107,6 +107,18 @@ def test_boft_is_read_and_judged_for_each_program(tmp_path: Path) -> None:
     assert {name for name, verdict in found.programs.items() if verdict.reason == "kind"} == {"forge", "invokeai", "diffusers"}
 
 
+def test_an_older_glora_of_a_square_layer_is_told_by_its_rank(tmp_path: Path) -> None:
+    named = {f"{to_kohya('unet', LINEAR)}.{end}": array for end, array in {
+        "a2.weight": _some(IN, R), "a1.weight": _some(R, IN), "b2.weight": _some(IN, R), "b1.weight": _some(R, IN),
+        "alpha": np.float32(R)}.items()}  # fmt: skip
+    path = raw(tmp_path / "a.safetensors", {key: np.asarray(array) for key, array in named.items()})
+    layer = lora_file.normalise(path).modules["unet", LINEAR]
+    weight = _some(IN, IN)
+    t = {end.partition(".")[2]: array for end, array in named.items()}
+    wanted = weight @ t["a2.weight"] @ t["a1.weight"] + t["b2.weight"] @ t["b1.weight"]
+    assert layer.fits(weight.shape) and np.allclose(layer.delta(weight), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_differences_of_biases_and_norms_are_read_and_counted(tmp_path: Path) -> None:
     norm, final = "lora_unet_down_blocks_0_attentions_0_norm", "lora_te_text_model_final_layer_norm"
     conv = to_kohya("unet", CONV)

@@ -145,7 +145,7 @@ def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is
 
 
 @pytest.mark.parametrize(("kind", "family", "readers"), [
-    ("oft", "sd1", {"a1111", "comfyui"}), ("oft", "sdxl", {"a1111", "comfyui"}), ("ia3", "sd1", {"a1111"}),
+    ("oft", "sd1", {"a1111", "comfyui"}), ("oft", "sdxl", {"a1111", "comfyui"}), ("ia3", "sd1", {"a1111", "invokeai"}),
 ])  # fmt: skip
 def test_a_file_of_real_size_is_judged_for_each_program(tmp_path, kind, family, readers):
     """Names, shapes and metadata as the engine writes them, for the default layers; with convolutions (IA)³ is told partial."""
