@@ -29,7 +29,7 @@ def router(services: Services) -> APIRouter:
         def say(key: str, **params: Any) -> str:
             return t(key, language=language, **params)
 
-        told = [one for row in services.jobs.rows()[:LATEST] if (one := of(row, say, language))]
+        told = [one for row in services.shared.get("rows", services.jobs.rows)[:LATEST] if (one := of(row, say, language))]
         return JSONResponse(told, headers={"Cache-Control": "no-store"})
 
     return routes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from app.shared import Shared
 from trainer.home import Home
 from trainer.problem import Problem
 from trainer.texts import t
@@ -29,6 +31,11 @@ SERVED = ("runs", "previews", "loras")
 """Folders below `outputs` whose pictures and LoRA files the page may fetch under `/files` (app/files.py)."""
 
 
+SHARED_SECONDS = 1.0
+"""How long open pages share what one of them asked for: less than any page's timer, so a page never skips an answer."""
+ADDRESSES = 4096
+
+
 class Services:
     """Everything behind the page, opened when first asked for and shared by both languages."""
 
@@ -36,6 +43,9 @@ class Services:
         self.home = home.create()
         self._supervisor: Supervisor | None = None
         self._card_free, self._card_asked = 0, float("-inf")
+        self.shared = Shared(SHARED_SECONDS)
+        self._outputs = os.path.realpath(self.home.outputs)
+        self._addresses: dict[str, str | None] = {}
 
     @cached_property
     def jobs(self) -> Jobs:
@@ -137,6 +147,20 @@ class Services:
         if "preview" in self.__dict__ and self.preview.uses(path):
             raise Problem("in_use_preview", name=path.stem)
 
+    def address(self, path: str | Path) -> str | None:
+        """The address under `/files` of a file below one of `SERVED`, or None. Remembered: a page with a long run's pictures
+        asks for hundreds of them at each tick."""
+        text = str(path)
+        if text not in self._addresses:
+            if len(self._addresses) >= ADDRESSES:
+                self._addresses.clear()
+            try:
+                inside = os.path.relpath(os.path.realpath(text), self._outputs).replace(os.sep, "/")
+            except ValueError:  # another drive
+                inside = ""
+            self._addresses[text] = f"/files/{quote(inside)}" if inside.split("/")[0] in SERVED and "/" in inside else None
+        return self._addresses[text]
+
     def open(self) -> None:
         """Begin watching over trainings; called when the server starts."""
         from trainer.jobs.supervisor import Supervisor
@@ -177,10 +201,4 @@ class Ui:
 
     def file(self, path: str | Path | None) -> str | None:
         """The address of a file below outputs/{runs,previews,loras}, or None where there is none to show."""
-        if path is None:
-            return None
-        try:
-            inside = Path(path).resolve().relative_to(self.services.home.outputs.resolve())
-        except ValueError:
-            return None
-        return f"/files/{quote(inside.as_posix())}" if inside.parts and inside.parts[0] in SERVED else None
+        return None if path is None else self.services.address(path)

@@ -6,6 +6,8 @@ state of the run, never the last click. Which run is shown stands in the address
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ def build(ui: Ui) -> None:
             words = problem(error.sentence(ui.lang))
         if gone:
             words = f'<p class="a-note" role="status">{esc(t("page.runs.deleted", name=gone))}</p>'
+        ui.services.shared.clear()  # the effect is seen at once
         after = _look(ui, None if gone else run_id, before)
         return [*after, words, gr.update(visible=bool(gone)), run_id if gone else None]
 
@@ -86,6 +89,7 @@ def build(ui: Ui) -> None:
                 ui.services.jobs.restore(run_id)
         except Problem as error:
             words = problem(error.sentence(ui.lang))
+        ui.services.shared.clear()
         return [*_look(ui, run_id, before), words, gr.update(visible=False), None]
 
     timer = gr.Timer(SECONDS)
@@ -100,14 +104,37 @@ def build(ui: Ui) -> None:
     undo.click(put_back, [trashed, shown], [*seen, message, undo, trashed], trigger_mode="once", **PRIVATE)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The page of one run at one moment, shared by everybody who looks at it."""
+
+    row: Any
+    html: dict[str, str]
+    offered: frozenset[str]
+    digests: dict[str, str]
+    """A short hash of every part: what a page keeps in order to know later what changed."""
+
+
+def snapshot(ui: Ui, wanted: str | None) -> Snapshot:
+    """What there is to show now. Pages in the same language that look at the same run share one for a second."""
+    shared = ui.services.shared
+    rows = shared.get("rows", ui.services.jobs.rows)[:LISTED]
+    row = _choose(rows, wanted)
+
+    def make() -> Snapshot:
+        html, offered = _page(ui, rows, row), _offered(rows, row)
+        digests = {name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in html.items()}
+        digests["offered"] = " ".join(sorted(offered)) + (" queued" if row and row.state == "queued" else "")
+        return Snapshot(row, html, offered, digests)
+
+    return shared.get(("run", ui.lang, row and row.id), make)
+
+
 def _look(ui: Ui, wanted: str | None, before: dict[str, str]) -> list[Any]:
     """New values for what changed and `gr.skip()` for the rest, so that nothing on the page moves without a reason."""
-    rows = ui.services.jobs.rows()[:LISTED]
-    row = _choose(rows, wanted)
-    now = _page(ui, rows, row)
-    offered = _offered(rows, row)
-    now["offered"] = " ".join(sorted(offered)) + (" queued" if row and row.state == "queued" else "")
-    values: list[Any] = [now[name] if now[name] != before.get(name) else gr.skip() for name in
+    shot = snapshot(ui, wanted)
+    row, offered, now = shot.row, shot.offered, shot.digests
+    values: list[Any] = [shot.html[name] if now[name] != before.get(name) else gr.skip() for name in
                          ("head", "pictures", "loss", "score", "notes", "log", "list")]  # fmt: skip
     if now["offered"] == before.get("offered"):
         values += [gr.skip()] * (len(WORKED) + 1)
