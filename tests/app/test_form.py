@@ -34,7 +34,7 @@ def other(known: Option) -> Any:
         }
         return lists.get(known.name, ["one", "two"])
     if known.kind == "str":
-        return "cpu" if known.name == "run.device" else "word"
+        return {"run.device": "cpu", "images.encoding": "gbk"}.get(known.name, "word")
     step = known.step or (1 if known.kind == "int" else 0.125)
     low = known.low if known.low is not None else 0
     return (

@@ -65,9 +65,10 @@ class Images(Section):
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, name: str) -> str:
-        if name.strip().lower() != "auto" and normal(name) is None:
+        name = name.strip() or "auto"
+        if name.lower() != "auto" and normal(name) is None:
             raise ValueError("encoding_unknown")
-        return name.strip()
+        return name
 
     @field_validator("subsets")
     @classmethod

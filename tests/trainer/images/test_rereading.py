@@ -170,6 +170,7 @@ def test_a_training_reads_its_folders_in_the_encoding_asked_for(drop: Path) -> N
     assert [p.caption for p in subsets.pictures(config.images)] == [*CHINESE, "è"]  # those bytes are UTF-8 as well
     config = load.build({}, overrides=[*words, "images.encoding=euc_kr"])
     assert subsets.pictures(config.images)[0].caption == CHINESE[0].encode("gbk").decode("cp949")
+    assert load.build({}, overrides=["images.encoding="]).images.encoding == "auto"
     with pytest.raises(ConfigProblems) as problems:
         load.build({}, overrides=["images.encoding=klingon"])
     assert [(p.code, p.field) for p in problems.value.problems] == [("encoding_unknown", "images.encoding")]
