@@ -122,7 +122,7 @@ def test_its_interrupted_run_goes_on_to_the_numbers_its_own_version_came_to(old,
         row = jobs.row(id_)
         return row.state not in ("queued", "starting", "running") and row.pid is None
 
-    wait_for(ended, 300)
+    wait_for(ended, 1200)
     assert jobs.row(id_).state == "succeeded", jobs.row(id_)
     steps = {event.step: event.loss for event in told(jobs, id_)[done:]}
     wanted = {int(step): loss for step, loss in old.facts["losses"].items()}

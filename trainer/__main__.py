@@ -22,6 +22,7 @@ COMMANDS = {
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
     "queue": "trainer.commands.queue",
+    "resume": "trainer.commands.resume",
     "notify": "trainer.commands.notify",
     "doctor": "trainer.doctor",
     "bench": "bench.__main__",

@@ -119,6 +119,8 @@ class Saved(_Event):
     step: int
     file: str
     final: bool = False
+    wanted: bool = False
+    """A person asked for it: it stays whatever else is tidied away."""
 
 
 class Note(_Event):

@@ -35,6 +35,11 @@ class RunDir:
         return self.path / "control.jsonl"
 
     @property
+    def agreed(self) -> Path:
+        """The changed image set a person agreed to go on with (trainer/provenance.py)."""
+        return self.path / "agreed.json"
+
+    @property
     def log(self) -> Path:
         """Standard output and error of the trainer process."""
         return self.path / "log.txt"

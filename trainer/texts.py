@@ -47,8 +47,17 @@ def lookup(key: str, language: str | None = None) -> Any:
 
 
 def t(key: str, /, *, language: str | None = None, **params: Any) -> str:
-    """The text under `key`, with `{name}` filled from `params`. A missing key shows as the key itself."""
+    """The text under `key`, with `{name}` filled from `params`. A missing key shows as the key itself.
+
+    A param may be a list of [key, params]: each is said, and they are put in a row.
+    """
     text = lookup(key, language)
     if not isinstance(text, str):
         return key
-    return text.format(**params) if params else text
+    return text.format(**{name: _row(value, language) for name, value in params.items()}) if params else text
+
+
+def _row(value: Any, language: str | None) -> Any:
+    if not isinstance(value, list):
+        return value
+    return t("set_changes.between", language=language).join(t(key, language=language, **params) for key, params in value)

@@ -18,7 +18,7 @@ from trainer.home import PROJECT
 from trainer.texts import t
 
 TRAINER = ("demo", "train", "sample", "check", "caption", "inspect", "export", "merge", "resize", "extract", "bake", "card",
-           "bench", "queue", "notify")
+           "bench", "queue", "resume", "notify")
 COMMANDS = ("ui", *TRAINER, "doctor", "test")
 GLOBAL = {"--lang": "ATELIER_LANG", "--home": "ATELIER_HOME"}
 

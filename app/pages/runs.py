@@ -49,6 +49,9 @@ def build(ui: Ui) -> None:
                     }
                     undo = gr.Button(t("page.runs.undo"), visible=False, elem_id="run-undo", size="md", scale=0)
                 message = plain(elem_id="run-message")
+                with gr.Row(elem_classes="r-buttons", visible=False) as question:
+                    as_it_is = gr.Button(t("page.runs.set_as_it_is"), elem_id="run-set-as-it-is", size="md", scale=0)
+                    leave = gr.Button(t("page.runs.leave"), elem_id="run-leave", size="md", scale=0)
                 pictures = plain(elem_id="run-pictures")
                 loss = plain(elem_id="run-loss")
                 score = plain(elem_id="run-score")
@@ -67,20 +70,20 @@ def build(ui: Ui) -> None:
         return _look(ui, run_id or asked(request, "run"), before)
 
     def picked(said: str, before: dict[str, str]) -> list[Any]:
-        return [*_look(ui, told(said), before), ""]
+        return [*_look(ui, told(said), before), "", gr.update(visible=False)]
 
     def work(what: str, run_id: str | None, before: dict[str, str]) -> list[Any]:
-        words, gone = "", None
+        words, gone, asks = "", None, False
         try:
             if run_id:
                 gone = _ask(ui, what, run_id)
         except Problem as error:
-            words = problem(error.sentence(ui.lang))
+            words, asks = problem(error.sentence(ui.lang)), error.code == "resume_set_changed"
         if gone:
             words = f'<p class="a-note" role="status">{esc(t("page.runs.deleted", name=gone))}</p>'
         ui.services.shared.clear()  # the effect is seen at once
         after = _look(ui, None if gone else run_id, before)
-        return [*after, words, gr.update(visible=bool(gone)), run_id if gone else None]
+        return [*after, words, gr.update(visible=bool(gone)), run_id if gone else None, gr.update(visible=asks)]
 
     def put_back(run_id: str | None, before: dict[str, str]) -> list[Any]:
         words = ""
@@ -95,12 +98,17 @@ def build(ui: Ui) -> None:
     timer = gr.Timer(SECONDS)
     gr.on([timer.tick], look, [chosen, shown], seen, trigger_mode="once", **_READ)
     on_load(look, [chosen, shown], seen)
-    pick.input(picked, [pick, shown], [*seen, message], **PRIVATE)
+    pick.input(picked, [pick, shown], [*seen, message, question], **PRIVATE)
     for what, button in buttons.items():
         button.click(
             lambda run_id, before, what=what: work(what, run_id, before),
-            [chosen, shown], [*seen, message, undo, trashed], trigger_mode="once", **PRIVATE,
+            [chosen, shown], [*seen, message, undo, trashed, question], trigger_mode="once", **PRIVATE,
         )  # fmt: skip
+    as_it_is.click(
+        lambda run_id, before: work("set_as_it_is", run_id, before),
+        [chosen, shown], [*seen, message, undo, trashed, question], trigger_mode="once", **PRIVATE,
+    )  # fmt: skip
+    leave.click(lambda: ["", gr.update(visible=False)], None, [message, question], **PRIVATE)
     undo.click(put_back, [trashed, shown], [*seen, message, undo, trashed], trigger_mode="once", **PRIVATE)
 
 
@@ -183,7 +191,7 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
         "pictures": runs.timeline(view.samples, file, t) if view.samples or row.state in ACTIVE else "",
         "loss": runs.loss(view.losses, row.total, t, view.judged),
         "score": likeness.table(view.scored, view.judged, view.samples, file, partial(_learnt, ui), t),
-        "notes": runs.notes(view.note_texts(ui.lang), t),
+        "notes": runs.kept(view.saved, file, t) + runs.notes(view.note_texts(ui.lang), t),
         "log": runs.log(view.log_tail, t),
         "list": runs.listing(rows, row.id, {r.id: ui.file(_newest(ui, r.id)) for r in rows}, t, ui.href),
     }
@@ -225,6 +233,9 @@ def _ask(ui: Ui, what: str, run_id: str) -> str | None:
         name = next((row.name for row in jobs.rows() if row.id == run_id), run_id)
         jobs.delete(run_id)
         return name
+    if what == "set_as_it_is":
+        jobs.resume(run_id, set_as_it_is=True)
+        return None
     if what in ("first", "up", "down"):
         jobs.reorder(run_id, what)
         return None

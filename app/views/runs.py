@@ -172,6 +172,17 @@ def _cell(sample: Any, index: int, file: File, t: Say) -> str:
     return f"<figure>{shown}<figcaption>{esc(said)}</figcaption></figure>"
 
 
+def kept(saved: Sequence[Any], file: File, t: Say) -> str:
+    """What a person saved on the way, as files to take; nothing where nothing was asked for."""
+    lines = []
+    for one in sorted((one for one in saved if one.wanted), key=lambda one: one.step):
+        link, words = file(one.file), esc(t("page.runs.kept_file", file=one.file))
+        at = esc(t("page.runs.kept_at", step=f"{one.step:,}"))
+        lines.append(f'<li>{at}: <a class="p-link" href="{esc(link)}?download" download>{words}</a></li>' if link
+                     else f"<li>{at}: {esc(one.file)}</li>")  # fmt: skip
+    return f'<section class="r-notes"><h3>{esc(t("page.runs.kept"))}</h3><ul>{"".join(lines)}</ul></section>' if lines else ""
+
+
 def notes(sentences: Sequence[str], t: Say) -> str:
     """What the run mentioned on its way, each thing once."""
     if not sentences:

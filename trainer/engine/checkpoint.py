@@ -23,6 +23,8 @@ from trainer.config.train import TrainConfig
 from trainer.run_dir import RunDir
 
 LORA = "lora.safetensors"
+WANTED = "wanted.json"
+"""In the folder of a checkpoint that a person asked for: it is never removed."""
 _IRRELEVANT = ("samples", "save", "rights")
 
 
@@ -36,6 +38,8 @@ class Resumed:
     rate_factor: float
     judged: list[tuple[int, float]]
     """What `validation.Judge` had found by then."""
+    sources: dict[str, Any] | None = None
+    """What was learnt from by then (trainer/provenance.py); None in checkpoints of versions that did not note it."""
 
 
 def config_hash(config: TrainConfig) -> str:
@@ -53,6 +57,7 @@ def config_hash(config: TrainConfig) -> str:
 def save(
     run: RunDir, config: TrainConfig, step: int, adapter: dict[str, torch.Tensor], optimizer: dict[str, Any],
     rate_factor: float, write_lora: Callable[[Path], object], judged: list[tuple[int, float]] | None = None,
+    sources: dict[str, Any] | None = None,
 ) -> Path:
     """Write `checkpoints/<step>/` whole: the exact adapter, the optimiser, and the LoRA file as other programs read it.
 
@@ -70,7 +75,7 @@ def save(
         names = ("adapter.safetensors", "optimizer.pt", LORA)
         files.write_json(folder / "manifest.json", {
             "step": step, "config": config_hash(config), "rate_factor": rate_factor, "seed": config.run.seed,
-            "judged": judged or [],
+            "judged": judged or [], "sources": sources,
             "order": "a pure function of seed and step", "torch": torch.__version__,
             "files": {n: {"sha256": files.sha256(folder / n), "bytes": (folder / n).stat().st_size} for n in names},
         })
@@ -101,16 +106,28 @@ def newest(run: RunDir, config: TrainConfig, bad: Callable[[int], None]) -> Resu
             return Resumed(
                 step, load_tensors((folder / "adapter.safetensors").read_bytes()),
                 torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True), manifest["rate_factor"],
-                [(step, ratio) for step, ratio in manifest.get("judged", [])],
+                [(step, ratio) for step, ratio in manifest.get("judged", [])], manifest.get("sources"),
             )
         os.replace(folder, files.free_name(run.checkpoints, f"{folder.name}.bad"))
         bad(step)
     return None
 
 
+def want(run: RunDir, step: int) -> None:
+    """Mark the checkpoint of `step` as one a person asked for."""
+    files.write_json(run.checkpoint(step) / WANTED, {"step": step})
+
+
+def wanted(run: RunDir) -> list[int]:
+    """The steps of the checkpoints a person asked for, oldest first."""
+    return [step for step in steps(run) if (run.checkpoint(step) / WANTED).exists()]
+
+
 def prune(run: RunDir, keep: int, spare: int | None = None) -> None:
-    """Remove all but the newest `keep` (at least two) and the one of step `spare`."""
-    for step in steps(run)[: -max(2, keep)]:
+    """Remove all but the newest `keep` (at least two) and the one of step `spare`. Those a person asked for stay, and do not
+    count among the newest."""
+    asked = set(wanted(run))
+    for step in [step for step in steps(run) if step not in asked][: -max(2, keep)]:
         if step == spare:
             continue
         shutil.rmtree(run.checkpoint(step), ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from trainer import events, files
+from trainer import events, files, provenance
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
 from trainer.config.slider import draws
@@ -28,6 +28,7 @@ from trainer.home import Home
 from trainer.images.captions import with_trigger
 from trainer.likeness.of_run import RunLikeness
 from trainer.problem import Problem
+from trainer.provenance import Sources
 from trainer.publication import Publication
 from trainer.run_dir import RunDir
 
@@ -41,10 +42,11 @@ class Saver:
 
     def __init__(
         self, run: RunDir, config: TrainConfig, home: Home, parts: Parts, adapter: Adapter, items: list[Item], total: int,
-        tell: Callable[[events.Event], None], control: Control,
+        tell: Callable[[events.Event], None], control: Control, sources: Sources | None = None,
     ) -> None:
         self.run, self.config, self.home, self.parts, self.adapter = run, config, home, parts, adapter
         self.items, self.total, self.tell, self.control = items, total, tell, control
+        self.sources = sources
         self.started = time.time()
         self.rolled_back = False
         self.judge: Judge | None = None
@@ -74,6 +76,8 @@ class Saver:
             self.adapter.load(found.adapter)
         except (KeyError, ValueError) as error:
             raise Problem("checkpoint_other", step=found.step) from error
+        if self.sources is not None and (changes := provenance.check(self.run, found.sources, self.sources)):
+            self.tell(events.Note(code="set_changed", params={"changes": changes}))
         guard.load(found.optimizer, found.rate_factor)
         if self.judge is not None:
             self.judge.go_back(found.judged)
@@ -93,7 +97,7 @@ class Saver:
     def answer(self, control: Control, step: int, guard: Guard, outcome: Outcome) -> bool:
         """Do what was asked between two steps; True where the run is to stop now (saved, resumable)."""
         control.poll()
-        if control.take("save") or control.sample:
+        if control.save or control.sample:
             outcome.flush()
             self.save(step, guard)
         if control.take("sample"):
@@ -104,6 +108,7 @@ class Saver:
             self.tell(events.Paused(step=step))
             while control.pause and not control.stop:
                 control.wait()
+                self._want(control, step)
             if not control.stop:
                 self.tell(events.Stage(name="training"))
         if not control.stop:
@@ -122,9 +127,11 @@ class Saver:
         return step % self.save_every == 0 or step % self.draw_every == 0 or step == self.total
 
     def save(self, step: int, guard: Guard) -> Path:
-        """Keep a checkpoint of `step`, waiting where the disk is full. A step already kept is not written again."""
+        """Keep a checkpoint of `step`, waiting where the disk is full. A step already kept is not written again. One that a
+        person asked for stays for good."""
         folder = self.run.checkpoint(step)
         if (folder / "manifest.json").exists():
+            self._want(self.control, step)
             return folder
         if self.judge is not None and self.judge.due(step, saved=True):
             with self.finished():
@@ -132,13 +139,23 @@ class Saver:
         self.tell(events.Stage(name="saving"))
         state, optimizer = self.adapter.state(), guard.state()
         size = 4 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+        sources = self.sources.kept() if self.sources is not None else None
         self.room.write(lambda: checkpoint.save(
             self.run, self.config, step, state, optimizer, guard.rate_factor,
-            lambda path: self._write_lora(path, step, None, path.stem), self._judged()), 2 * size + room.MARGIN)
+            lambda path: self._write_lora(path, step, None, path.stem), self._judged(), sources), 2 * size + room.MARGIN)
+        file = (folder / checkpoint.LORA).relative_to(self.run.path).as_posix()
+        self.tell(events.Saved(step=step, file=file))
+        self._want(self.control, step)
         checkpoint.prune(self.run, self.config.save.keep, self._best_kept())
-        file = (folder / checkpoint.LORA).relative_to(self.run.path)
-        self.tell(events.Saved(step=step, file=file.as_posix()))
         return folder
+
+    def _want(self, control: Control, step: int) -> None:
+        """Where a person asked to save: mark the checkpoint of `step` before anything is pruned, and say where it lies."""
+        if control.take("save"):
+            checkpoint.want(self.run, step)
+            file = (self.run.checkpoint(step) / checkpoint.LORA).relative_to(self.run.path).as_posix()
+            self.tell(events.Saved(step=step, file=file, wanted=True))
+            self.tell(events.Note(code="saved_as_asked", params={"step": step, "file": file}))
 
     def _judged(self) -> list[tuple[int, float]]:
         return self.judge.state() if self.judge is not None else []
@@ -194,6 +211,7 @@ class Saver:
 
     def finish(self, step: int, guard: Guard, outcome: Outcome) -> Path:
         """Save the last checkpoint, draw it, and put the LoRA into the library under its name."""
+        self.control.poll()  # asked during the last step
         self.save(step, guard)
         self.draw(step)
         if outcome.skipped:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from trainer import bases, events, files, memory
+from trainer import bases, events, files, memory, provenance
 from trainer.adapters.families import FAMILIES, UNet
 from trainer.config.slider import check, is_slider
 from trainer.config.train import TrainConfig
@@ -46,6 +46,8 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     began = time.monotonic()
     tell = with_boards(tell, run, config)
     tell(events.Stage(name="loading"))
+    sources = provenance.Sources(config, home)
+    provenance.check(run, provenance.kept_by(run), sources)  # before minutes go into loading; resume() checks what it takes
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
@@ -58,6 +60,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     with adapter.switched_off():
         config = slider.own_pictures(run, config, parts, tell)
     items, latents = look_at_pictures(run, config, parts, home, tell)
+    sources.note()
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
@@ -67,7 +70,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
-    saver = Saver(run, config, home, parts, adapter, items, total, tell, control)
+    saver = Saver(run, config, home, parts, adapter, items, total, tell, control, sources)
     maker = slider.maker(config)(config, parts, adapter, latents, classes)
     resting = offload.rest(parts, config, maker.text_learns)
     judge = validation.Judge(config.validation, held, maker, total, tell)

@@ -304,4 +304,4 @@ def _keep_trace(run: RunDir) -> str:
 
 def plain(params: dict[str, Any]) -> dict[str, Any]:
     """Params as JSON can hold them."""
-    return {k: v if isinstance(v, str | int | float | bool | type(None)) else str(v) for k, v in params.items()}
+    return {k: v if isinstance(v, str | int | float | bool | list | type(None)) else str(v) for k, v in params.items()}

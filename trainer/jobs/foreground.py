@@ -34,12 +34,31 @@ def run(
 
     Waits where another run has the device.
     """
-    patience = patience or Patience(tick=0.3)
     jobs = Jobs(home)
-    id_ = jobs.submit(config, runner=process.me())
-    supervisor = Supervisor(home, jobs.store, patience=patience, command=command, only=id_)
-    asked, trouble = _Asked(), _Trouble(id_)
-    offset, state = 0, None
+    return _watch(jobs, jobs.submit(config, runner=process.me()), show, 0, patience, command)
+
+
+def resume(
+    id_: str, home: Home, show: Show, *, set_as_it_is: bool = False, patience: Patience | None = None,
+    command: Command = command,
+) -> int:
+    """Go on with a run that ended before its time, shown as `run` shows a new one. See `Jobs.resume` for what is refused."""
+    jobs = Jobs(home)
+    try:
+        events_file = jobs.run_dir(id_).events
+        size = events_file.stat().st_size if events_file.exists() else 0
+        jobs.resume(id_, set_as_it_is=set_as_it_is, runner=process.me())
+    except BaseException:
+        jobs.close()
+        raise
+    return _watch(jobs, id_, show, size, patience, command)
+
+
+def _watch(jobs: Jobs, id_: str, show: Show, offset: int, patience: Patience | None, command: Command) -> int:
+    """Start the queued run in its turn and show its events from byte `offset` on, until its process is gone."""
+    patience = patience or Patience(tick=0.3)
+    supervisor = Supervisor(jobs.home, jobs.store, patience=patience, command=command, only=id_)
+    asked, trouble, state = _Asked(), _Trouble(id_), None
     try:
         while True:
             row = trouble.looks(supervisor, jobs)

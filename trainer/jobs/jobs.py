@@ -12,9 +12,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import bases, prompt_line
+from trainer import bases, files, prompt_line, provenance
 from trainer.adapters.weights import check_made_for
 from trainer.config import slider
+from trainer.config.load import build
 from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images import subsets
@@ -124,8 +125,12 @@ class Jobs:
             raise Problem("job_not_running")
         return self.store.get(id_)
 
-    def resume(self, id_: str) -> RunRow:
-        """Go on: a paused run at once, one that ended before its time from its newest checkpoint, behind the queue."""
+    def resume(self, id_: str, *, set_as_it_is: bool = False, runner: Runner | None = None) -> RunRow:
+        """Go on: a paused run at once, one that ended before its time from its newest checkpoint, behind the queue.
+
+        Problem `resume_base_changed` where the base is another one since, `resume_set_changed` where the image set is;
+        `set_as_it_is` goes on with the set all the same. `runner` is the command that starts the run itself.
+        """
         if self.store.move(id_, "running", only_from=("pausing", "paused")):
             self.run_dir(id_).ask("resume")
             return self.store.get(id_)
@@ -133,10 +138,24 @@ class Jobs:
         if row.state == "succeeded":
             raise Problem("job_resume_finished")
         if row.state in RESUMABLE:
-            self.store.move(id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=None)
+            self._same_sources(id_, set_as_it_is)
+            pid, born, boot = runner or (None, None, None)
+            self.store.move(id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=pid, runner_born=born,
+                            runner_boot=boot)
         elif row.state == "stopping":
             raise Problem("job_still_stopping")
         return self.store.get(id_)
+
+    def _same_sources(self, id_: str, set_as_it_is: bool) -> None:
+        """Whether a run goes on with what it learnt from so far; the trainer looks again when its turn comes."""
+        run = self.run_dir(id_)
+        kept = provenance.kept_by(run)
+        if kept is None:
+            return
+        now = provenance.Sources(build(files.read_json(run.config, {})), self.home)
+        if set_as_it_is:
+            provenance.agree(run, now)
+        provenance.check(run, kept, now)
 
     def stop(self, id_: str) -> RunRow:
         """Stop after the step and keep what was learnt; one that waits is taken from the queue. Twice is harmless."""

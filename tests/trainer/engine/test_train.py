@@ -372,3 +372,42 @@ def test_the_scale_of_fp16_gives_way_and_leaves_the_step_the_same(bench):
     assert scaled.scale == 4096 and not scaled.update(torch.tensor(1.0), 1.0)
     assert scaled.scale == 2048
     assert all(torch.equal(results[1][name], value) for name, value in adapter.state().items())
+
+
+def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the_end(bench, monkeypatch):
+    words = ("run.steps=14", "save.every=2", "save.keep=1", "samples.steps=1")
+
+    def ask(what_at):
+        def tell(event, run):
+            if isinstance(event, events.Step) and event.step in what_at:
+                run.ask(what_at[event.step])
+        return tell
+
+    assert bench.train(bench.config(*words), "one", ask({3: "save", 4: "save", 5: "stop"})) is None
+    run = bench.run("one")
+    assert checkpoint.wanted(run) == [3, 4] and {3, 4} <= set(checkpoint.steps(run))
+    asked = [event for event in bench.events if isinstance(event, events.Saved) and event.wanted]
+    assert [(event.step, event.file) for event in asked] == [
+        (3, "checkpoints/000003/lora.safetensors"), (4, "checkpoints/000004/lora.safetensors")]
+    notes = [event for event in bench.events if isinstance(event, events.Note) and event.code == "saved_as_asked"]
+    assert [event.params["step"] for event in notes] == [3, 4]
+    before = {step: tensors(run.checkpoint(step) / checkpoint.LORA) for step in (3, 4)}
+
+    original, bad = StepMaker.backward, set(range(7, 12))
+
+    def poisoned(self, step, micro, scale):
+        loss = original(self, step, micro, scale)
+        if step in bad:
+            bad.discard(step)
+            for parameter in self.parts.unet.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(StepMaker, "backward", poisoned)
+    assert bench.train(bench.config(*words), "one", ask({14: "save"}))  # asked during the very last step
+    assert [event.params["back"] for event in bench.events
+            if isinstance(event, events.Note) and event.code == "halved_rate"]
+    assert checkpoint.wanted(run) == [3, 4, 14]
+    assert checkpoint.steps(run) == [3, 4, 12, 14]
+    assert {step: tensors(run.checkpoint(step) / checkpoint.LORA) for step in (3, 4)} == before

@@ -15,19 +15,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from trainer import events, files
+from trainer import events, files, provenance
 from trainer.jobs import child
 from trainer.problem import Problem
+from trainer.provenance import Sources
 
 
-def save(run, step):
+def save(run, step, sources=None):
     """A checkpoint with a manifest as the real engine writes it."""
     folder = run.checkpoint(step)
     folder.mkdir(parents=True, exist_ok=True)
     data = str(step).encode()
     (folder / "adapter.safetensors").write_bytes(data)
     facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    files.write_json(folder / "manifest.json", {"step": step, "files": {"adapter.safetensors": facts}})
+    told = {"step": step, "files": {"adapter.safetensors": facts}}
+    files.write_json(folder / "manifest.json", told | ({"sources": sources.kept()} if sources else {}))
 
 
 def newest(run):
@@ -38,8 +40,11 @@ def train(run, config, home, tell, control, attempt):
     """Counts to `steps`."""
     plan = {"steps": 200, "seconds": 0.02, "save": 10, "fault": None, "at": 5}
     plan |= files.read_json(home.root / "fake.json", {})
-    step = newest(run)
+    step, sources = newest(run), Sources(config, home) if plan.get("check") else None
     tell(events.Stage(name="loading"))
+    if sources:
+        provenance.check(run, provenance.kept_by(run), sources)
+        sources.note()
     for done in range(plan.get("encode", 0)):
         tell(events.Stage(name="encoding", done=done, of=plan["encode"]))
         time.sleep(0.05)
@@ -68,7 +73,7 @@ def train(run, config, home, tell, control, attempt):
         tell(events.Step(step=step, total=plan["steps"], loss=1.0 / step, seconds=plan["seconds"], memory=1000))
         if step % plan["save"] == 0:
             tell(events.Stage(name="saving"))
-            save(run, step)
+            save(run, step, sources)
             tell(events.Saved(step=step, file=f"checkpoints/{step:06d}/lora.safetensors"))
     file = home.loras / f"{config.save.name}.safetensors"
     files.write_text(file, "made")
