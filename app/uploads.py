@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect
 from app.services import Services
 from trainer import workplace
 from trainer.files import free_name, safe_name, writing
+from trainer.images.entry import Sent
 from trainer.images.limits import LIMITS, MB
 from trainer.problem import Problem
 from trainer.texts import LANGUAGES, t
@@ -35,6 +36,8 @@ class Batch:
     """One drop. It lives in memory; its files lie in `folder` until the intake is through."""
 
     folder: Path
+    sent: list[Sent] = field(default_factory=list)
+    """What has arrived, each under a name of ours, with the name it had in the browser."""
     bytes: int = 0
     files: int = 0
     done: int = 0
@@ -49,6 +52,7 @@ class Finish(BaseModel):
     title: str = ""
     kind: str = "style"
     lang: str = "en"
+    from_names: bool = False
 
 
 def router(services: Services) -> APIRouter:
@@ -78,7 +82,7 @@ def router(services: Services) -> APIRouter:
         batch.files += 1
         if batch.files > LIMITS.zip_entries * 2:
             return _too_large(lang, "page.train.drop.too_many", limit=LIMITS.zip_entries * 2)
-        target = target_of(batch.folder, path)
+        target = target_of(batch.folder / DROP / str(batch.files), path)  # a folder each: equal names never meet
         size = 0
         try:
             with open(target, "xb") as file:
@@ -100,6 +104,7 @@ def router(services: Services) -> APIRouter:
             if isinstance(error, ClientDisconnect):
                 return JSONResponse({}, 400)
             return JSONResponse({"error": t("page.train.drop.disk", language=_known(lang))}, 507)
+        batch.sent.append(Sent(target, raw_name(path)))
         return JSONResponse({"bytes": size})
 
     @routes.get("/{name}")
@@ -135,13 +140,14 @@ def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[
     def tell(done: int, of: int, _: str) -> None:
         batch.done, batch.of = done, of
 
-    sources = sorted((batch.folder / DROP).glob("*"))
     known = services.set(said.set)
     if known is not None:
-        result = intake.take_in(sources, known, tell)
+        result = intake.take_in(batch.sent, known, tell, captions_from_names=said.from_names)
     else:
-        title = said.title.strip() or _title(sources) or t("page.train.drop.untitled", language=lang)
-        known, result = intake.new_set(services.home, title, sources, said.kind, tell)
+        title = said.title.strip() or _title(batch.sent) or t("page.train.drop.untitled", language=lang)
+        known, result = intake.new_set(
+            services.home, title, batch.sent, said.kind, tell, captions_from_names=said.from_names
+        )
     return {
         "set": known.folder.name if known else "",
         "accepted": len(result.accepted),
@@ -150,29 +156,27 @@ def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[
     }
 
 
-def _title(sources: list[Path]) -> str:
+def _title(sent: list[Sent]) -> str:
     """The name of the one folder or zip that was dropped."""
-    named = [
-        source.name if source.is_dir() else source.stem
-        for source in sources
-        if source.is_dir() or source.suffix == ".zip"
-    ]
-    return named[0].replace("_", " ") if len(named) == 1 else ""
+    names = {one.name.partition("/")[0] for one in sent if "/" in one.name}
+    names |= {PurePosixPath(one.name).stem for one in sent if "/" not in one.name and one.name.lower().endswith(".zip")}
+    return names.pop().replace("_", " ") if len(names) == 1 else ""
+
+
+def raw_name(path: str) -> str:
+    """The name a file had in the browser, folders with `/`: what it is and what it pairs with is decided by it alone."""
+    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")) or "file"
 
 
 def target_of(folder: Path, path: str) -> Path:
-    """Where a file called `path` in the browser goes: names made harmless part by part, never outside `folder`.
-
-    Loose files share one place, so that `a.png` finds its `a.txt`; what came in a folder keeps that folder.
-    """
-    parts = [safe_name(part, "file", 120) for part in path.replace("\\", "/").split("/")[-6:] if part.strip(" .")]
-    *above, name = parts or ["file"]
-    ending = PurePosixPath(path).suffix[:10]
-    if not PurePosixPath(name).suffix and ending.isascii() and ending[1:].isalnum():
+    """Where a file called `path` in the browser is put: a free, harmless name, never outside `folder`. It is for the disk
+    alone; two files of different names may well get the same one but for `_v2`."""
+    name = safe_name(PurePosixPath(path.replace("\\", "/")).name, "file", 120)
+    ending = PurePosixPath(path).suffix[:12]
+    if PurePosixPath(name).suffix != ending and ending.isascii() and ending[1:].isalnum():
         name += ending
-    place = folder.joinpath(DROP, *above)
-    place.mkdir(parents=True, exist_ok=True)
-    return free_name(place, PurePosixPath(name).stem, PurePosixPath(name).suffix)
+    folder.mkdir(parents=True, exist_ok=True)
+    return free_name(folder, PurePosixPath(name).stem, PurePosixPath(name).suffix)
 
 
 def sweep(place: Path, batches: dict[str, Batch]) -> None:

@@ -115,8 +115,8 @@ def build(ui: Ui) -> None:
             hidden = gr.update(visible=False)
             told = _note(ui, said, back=sets.tell("fix", action="restore", place=trashed) if trashed else "")
             offer = sets.choices(ui, ui.services.sets(), 60, "page.images.sets")
-            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None), "", hidden, "", "", None, "", hidden,
-                    hidden, hidden, hidden]  # fmt: skip
+            return ["", "", 0, lead, hidden, "", "", told, offer, sets.drop(ui, None, names=True), "", hidden, "", "", None, "",
+                    hidden, hidden, hidden, hidden]  # fmt: skip
         pictures = here.pictures()
         p = next((one for one in pictures if one.id == id_), pictures[0] if pictures else None)
         number = pictures.index(p) // images.PER_PAGE if p and id_ else number
@@ -128,7 +128,7 @@ def build(ui: Ui) -> None:
         return [
             here.folder.name, p.id if p else "", number, sets.heading(ui, here, len(pictures), links),
             gr.update(visible=own), meta.title, meta.trigger, told,
-            images.grid(ui, here, pictures, number, p.id if p else None), sets.drop(ui, here) if own else "",
+            images.grid(ui, here, pictures, number, p.id if p else None), sets.drop(ui, here, names=True) if own else "",
             _findings(ui, here), gr.update(visible=p is not None), _large(ui, here, p),
             gr.update(value=p.caption if p else "", interactive=own), gr.update(value=p.weight if p else None, interactive=own),
             "" if own else f"<p class='a-note'>{esc(t('page.images.example'))}</p>",

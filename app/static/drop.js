@@ -2,7 +2,7 @@
 // Words and the set to add to come as data attributes from app/pages/train.py and images.py.
 import { tell } from "./tell.js";
 
-const ACCEPTED = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.avif,.heic,.heif,.txt,.caption,.zip";
+const ACCEPTED = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.avif,.heic,.heif,.txt,.caption,.captions,.cap,.tags,.tag,.booru,.prompt,.json,.jsonl,.csv,.tsv,.zip";
 
 // What was dropped, folders opened, as [path, File].
 async function walk(entry, above = "") {
@@ -31,6 +31,7 @@ class Drop extends HTMLElement {
           <label class="d-button"><input type="file" class="d-files" multiple accept="${ACCEPTED}"><span></span></label>
           <label class="d-button d-plain"><input type="file" class="d-folder" webkitdirectory multiple><span></span></label>
         </span>
+        <label class="d-names" hidden><input type="checkbox"><span></span></label>
         <div class="d-going" role="status" hidden><progress max="1" value="0"></progress><span></span></div>
         <div class="d-said" role="alert"></div>
       </div>`;
@@ -39,7 +40,11 @@ class Drop extends HTMLElement {
     const [files, folder] = this.querySelectorAll("label span");
     files.textContent = say.files;
     folder.textContent = say.folder;
-    for (const input of this.querySelectorAll("input")) {
+    if (say.names) {
+      this.querySelector(".d-names").hidden = false;
+      this.querySelector(".d-names span").textContent = say.names;
+    }
+    for (const input of this.querySelectorAll("input[type=file]")) {
       input.addEventListener("change", () => {
         const chosen = [...input.files].map((file) => [file.webkitRelativePath || file.name, file]);
         input.value = "";
@@ -100,7 +105,8 @@ class Drop extends HTMLElement {
         if (of) this.going(say.readingCount.replace("{done}", done).replace("{of}", of), done / of);
       }, 700);
       const title = document.querySelector("#train-name textarea, #train-name input")?.value ?? "";
-      const result = await this.ask("POST", `/uploads/${id}/finish`, { set: say.set ?? "", title, kind: say.kind ?? "style", lang: say.lang })
+      const result = await this.ask("POST", `/uploads/${id}/finish`, { set: say.set ?? "", title, kind: say.kind ?? "style", lang: say.lang,
+        from_names: this.querySelector(".d-names input").checked })
         .finally(() => clearInterval(poll));
       result.sentences = [...wrong, ...result.sentences];
       if (!result.accepted) this.say(result.sentences.join("\n") || say.nothing);

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from app.services import Ui
 from app.views.sets import film, tell, thumb
 from app.words import esc
-from trainer.images import buckets, encodings, rereading
-from trainer.images.masks import mask_file
+from trainer.images import buckets, encodings, masks, rereading
 
 if TYPE_CHECKING:
     from trainer.images.image_set import ImageSet
@@ -60,7 +59,7 @@ def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upsca
     words = "page.images.cut" if lost >= 0.005 else "page.images.whole"
     sentence = ui.t(words, width=size[0], height=size[1], share=round(100 * lost))
     facts = ui.t("page.images.facts", name=p.original, width=p.width, height=p.height)
-    mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if mask_file(p).is_file() else ""
+    mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if masks.given(p) else ""
     x, y = p.focus or buckets.CENTRE
     return (
         f'<figure class="i-large"><atelier-cut data-id="{esc(p.id)}" data-x="{x:.3f}" data-y="{y:.3f}" '

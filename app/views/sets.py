@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from app.services import Ui
 from app.words import esc
-from trainer.images.masks import mask_file
+from trainer.images import masks
 
 if TYPE_CHECKING:
     from trainer.images.finding import Finding
@@ -36,8 +36,8 @@ def thumb(found: ImageSet, picture: Picture, side: int = 320) -> str:
 
 def film(found: ImageSet, picture: Picture, side: int = 320) -> str:
     """The film over what a picture's mask file leaves out, as an image; empty where there is none."""
-    file = mask_file(picture)
-    if not file.is_file():
+    file = masks.given(picture)
+    if file is None:
         return ""
     stamp = file.stat().st_mtime_ns
     address = f"/films/{quote(found.folder.name)}/{quote(picture.id)}?side={side}&v={stamp:x}"
@@ -126,8 +126,8 @@ def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6, heading: str = "pag
     return f'<h2 class="s-or">{esc(ui.t(heading))}</h2><div class="s-cards">{"".join(cards)}</div>'
 
 
-def drop(ui: Ui, found: ImageSet | None, kind: str = "style") -> str:
-    """The drop zone: large while there is nothing, small to add more."""
+def drop(ui: Ui, found: ImageSet | None, kind: str = "style", *, names: bool = False) -> str:
+    """The drop zone: large while there is nothing, small to add more; with `names` it offers file names as captions."""
     words = {
         "title": ui.t("page.train.drop.more" if found else "page.train.drop.title"),
         "hint": ui.t("page.train.drop.more_hint" if found else "page.train.drop.hint"),
@@ -138,6 +138,7 @@ def drop(ui: Ui, found: ImageSet | None, kind: str = "style") -> str:
         "reading-count": ui.t("page.train.drop.reading_count"),
         "nothing": ui.t("page.train.drop.nothing"),
         "broken": ui.t("page.train.drop.broken"),
+        "names": ui.t("page.images.names_as_captions") if names else "",
         "set": found.folder.name if found else "",
         "kind": kind,
         "lang": ui.lang,

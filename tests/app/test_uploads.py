@@ -32,7 +32,7 @@ def client(live_server) -> Iterator[httpx.Client]:
         yield made
 
 
-def drop(live: LiveServer, client: httpx.Client, files: dict[str, bytes], **said: str) -> dict:
+def drop(live: LiveServer, client: httpx.Client, files: dict[str, bytes], **said: str | bool) -> dict:
     name = client.post("/uploads/new").json()["id"]
     for path, data in files.items():
         assert client.put(f"/uploads/{name}/file", params={"path": path}, content=data).status_code == 200
@@ -56,6 +56,33 @@ def test_a_folder_and_a_zip_give_the_set_their_name(client: httpx.Client, live_s
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("x/1.png", png("yellow"))
     assert drop(live_server, client, {"Yellow things.zip": buffer.getvalue()})["set"] == "Yellow_things"
+
+
+def test_captions_and_pictures_meet_by_the_names_they_had_not_by_those_on_the_disk(client: httpx.Client, live_server) -> None:
+    start = "a very long beginning of a name " * 5
+    names = ["cat 1", "cat_1", "_01", "01", f"{start}one", f"{start}two", "猫" * 40 + "一", "猫" * 40 + "二"]
+    files = {}
+    for number, name in enumerate(names):
+        files[f"My Set/{name}.png"] = png(f"rgb({number * 30}, 90, 60)", 64)
+        files[f"My Set/._{name}.png"] = b"\0\5\x16\7"
+        files[f"My Set/{name}.txt"] = f"text {number}".encode()
+    said = drop(live_server, client, {**files, "My Set/.DS_Store": b"x"})
+    assert (said["accepted"], said["refused"], said["sentences"]) == (8, 0, [])
+    found = live_server.services.set(said["set"])
+    assert found.meta.title == "My Set"
+    for picture in found.pictures():
+        number = picture.load().getpixel((0, 0))[0] // 30
+        assert picture.caption == f"text {number}"
+
+
+def test_file_names_become_captions_where_the_box_is_ticked(client: httpx.Client, live_server) -> None:
+    said = drop(live_server, client, {"red_fox_03.png": png("brown")}, title="Names", from_names=True)
+    assert [p.caption for p in live_server.services.set(said["set"]).pictures()] == ["red fox"]
+
+
+def test_a_file_and_a_folder_of_one_name_both_arrive(client: httpx.Client, live_server) -> None:
+    said = drop(live_server, client, {"x.png": png("pink"), "x.png/y.png": png("tan")}, title="Both")
+    assert (said["accepted"], said["refused"]) == (2, 0)
 
 
 def test_a_second_drop_goes_into_the_same_set(client: httpx.Client, live_server) -> None:

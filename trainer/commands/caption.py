@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from trainer.home import Home
 from trainer.images import captioners
+from trainer.images.brought import of_name
 from trainer.images.captioners import CAPTIONERS, Ask
 from trainer.images.captioners.writing import describe, empty
 from trainer.images.captions import with_trigger
@@ -21,13 +22,17 @@ def main(argv: list[str]) -> int:
     words = argparse.ArgumentParser(prog="launch.py caption", description=t("commands.caption.about"))
     names = ", ".join(one.name for one in CAPTIONERS)
     words.add_argument("folder", metavar="FOLDER", type=Path, help=t("commands.caption.folder"))
-    words.add_argument("--with", dest="given", metavar="NAME", required=True, help=t("commands.caption.given", names=names))
+    way = words.add_mutually_exclusive_group(required=True)
+    way.add_argument("--with", dest="given", metavar="NAME", help=t("commands.caption.given", names=names))
+    way.add_argument("--from-names", action="store_true", help=t("commands.caption.from_names"))
     words.add_argument("--overwrite", action="store_true", help=t("commands.caption.overwrite"))
     words.add_argument("--prefix", metavar="TRIGGER", default="", help=t("commands.caption.prefix"))
     words.add_argument("--threshold", type=float, default=Ask.threshold, help=t("commands.caption.threshold"))
     words.add_argument("--kind", choices=KINDS, help=t("commands.caption.kind"))
     words.add_argument("--home", help=t("commands.home"))
     given = words.parse_args(argv)
+    if given.from_names:
+        return from_names(ImageSet(given.folder), given.overwrite, given.prefix)
     home = Home.find(given.home)
     captioner, folder = captioners.find(home, given.given)
     found = ImageSet(given.folder)
@@ -43,6 +48,21 @@ def main(argv: list[str]) -> int:
         count += len(ids)
         print(f"{picture.file.name}: {found.find(picture.id).caption}", flush=True)
     print(t("commands.caption.done", count=count, kept=len(every) - count), file=sys.stderr)
+    return 0
+
+
+def from_names(found: ImageSet, overwrite: bool, prefix: str) -> int:
+    """Write the words of each file name as its caption; the names without words are told."""
+    every = found.pictures()
+    texts = {p.id: of_name(PurePath(p.original).stem) for p in empty(every, overwrite)}
+    named = {id_: with_trigger(text, prefix) for id_, text in texts.items() if text}
+    _, ids = found.fill(named, {p.id: p.caption for p in every})
+    for picture in found.pictures():
+        if picture.id in ids:
+            print(f"{picture.file.name}: {picture.caption}")
+        elif not texts.get(picture.id, "-"):
+            print(t("intake.line", names=picture.original, why=t("intake.notices.name_without_words")), file=sys.stderr)
+    print(t("commands.caption.done", count=len(ids), kept=len(every) - len(ids)), file=sys.stderr)
     return 0
 
 

@@ -14,8 +14,8 @@ from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images import subsets
 from trainer.images.image_set import ImageSet
+from trainer.images.names import NAMED, natural
 from trainer.images.picture import Picture
-from trainer.images.sources import NAMED, natural
 from trainer.jobs.settle import last_end
 from trainer.problem import Problem
 from trainer.run_dir import RunDir

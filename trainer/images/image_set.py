@@ -20,8 +20,8 @@ from trainer import files
 from trainer.home import Home
 from trainer.images import acts, captions, masks, picture, rereading, staging
 from trainer.images.facts import Facts, stamp
+from trainer.images.names import NAMED, ignored, shown, split
 from trainer.images.picture import Picture, Unreadable
-from trainer.images.sources import NAMED, shown
 from trainer.problem import Problem
 
 KINDS = ("style", "character", "concept")
@@ -222,7 +222,7 @@ class ImageSet:
             if missing:
                 raise Problem("picture_missing", picture=shown(min(missing)))
             shared = {p.caption_file for p in found if p not in gone}
-            beside = [(p.file, p.caption_file, p.file.with_name(p.file.stem + staging.MASK),
+            beside = [(p.file, p.caption_file, masks.mask_file(p), *filter(None, [p.mask]),
                        staging.written_file(self.folder, p.id)) for p in gone]  # fmt: skip
             moved = [f for files_of in beside for f in files_of if f not in shared]
             said = staging.read_set(self.folder)
@@ -311,7 +311,11 @@ def list_sets(home: Home) -> list[ImageSet]:
     if not home.datasets.is_dir():
         return []
     folders = sorted(f for f in home.datasets.iterdir() if f.is_dir() and not f.name.startswith("."))
-    return [ImageSet(f) for f in folders if any(p.name == "set.json" or p.suffix.lower() in NAMED for p in f.iterdir())]
+    return [ImageSet(f) for f in folders if any(_of_set(p.name) for p in f.iterdir())]
+
+
+def _of_set(name: str) -> bool:
+    return name == "set.json" or (split(name)[1] in NAMED and not ignored(name))
 
 
 def restore_set(home: Home, place: Path) -> ImageSet:

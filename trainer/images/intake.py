@@ -21,30 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from trainer.home import Home
-from trainer.images import decode, encodings, rereading, staging
-from trainer.images.decode import WHITE, Colour, Refused
+from trainer.images import decode, gate, lines, rereading, staging
+from trainer.images.brought import Caption, CaptionReader, Earlier, Late, of_name
+from trainer.images.decode import HEAD_BYTES, READERS, WHITE, Colour, Refused
+from trainer.images.entry import Entry, Sent
 from trainer.images.facts import cache_folder
 from trainer.images.image_set import ImageSet
 from trainer.images.limits import LIMITS, MB, Limits
-from trainer.images.masks import alpha, partners
+from trainer.images.lines import Line
+from trainer.images.masks import alpha
 from trainer.images.measures import Measures, as_dict, measure_image
-from trainer.images.pairing import Caption, Pairing
+from trainer.images.names import shown
 from trainer.images.picture import Picture
-from trainer.images.sources import Entry, entries, looks_like_picture, shown
+from trainer.images.sources import entries
 from trainer.problem import Problem
-from trainer.texts import t
 
 Progress = Callable[[int, int, str], None]
 WORKERS = max(1, min(4, os.cpu_count() or 1))
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing to tell about one file: `code` under `intake.refused` or `intake.notices`, with `params`."""
-
-    name: str
-    code: str
-    params: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -57,23 +50,8 @@ class Intake:
 
     def sentences(self, language: str | None = None, names: int = 3) -> list[str]:
         """The lines for a person, one sentence for each reason, with the first few names."""
-        said = []
-        for table, lines in (("refused", self.refused), ("notices", self.notices)):
-            groups: dict[tuple[str, str], list[Line]] = {}
-            for line in lines:
-                why = t(f"intake.{table}.{line.code}", language=language, **_spoken(line.params, language))
-                groups.setdefault((line.code, why), []).append(line)
-            for (_, why), group in groups.items():
-                who = t("intake.comma", language=language).join(line.name for line in group[:names])
-                if len(group) > names:
-                    who = t("intake.and_more", language=language, names=who, count=len(group) - names)
-                said.append(t("intake.line", language=language, names=who, why=why))
-        return said
-
-
-def _spoken(params: dict[str, Any], language: str | None) -> dict[str, Any]:
-    """Parameters for a person: encodings by their names in `language`."""
-    return {key: encodings.label(value, language) if key in ("encoding", "other") else value for key, value in params.items()}
+        refused = lines.sentences("refused", self.refused, language, names)
+        return refused + lines.sentences("notices", self.notices, language, names)
 
 
 @dataclass
@@ -91,20 +69,22 @@ Outcome = tuple[_Prepared | Refused, int]
 
 
 def take_in(
-    sources: Iterable[Path],
+    sources: Iterable[Path | Sent],
     into: ImageSet,
     progress: Progress | None = None,
     *,
     limits: Limits = LIMITS,
     background: Colour = WHITE,
+    captions_from_names: bool = False,
 ) -> Intake:
     """Take in every picture found in `sources`; what is refused and why is in the result, the rest goes on.
 
-    `background` is what transparent parts are laid on. `progress(done, of, name)` is called after each file.
+    `background` is what transparent parts are laid on. With `captions_from_names`, a picture that comes without a caption
+    gets the words of its file name. `progress(done, of, name)` is called after each file.
     """
     try:
         with into.taking, entries(sources, limits) as found, staging.Staging(into.folder) as batch:
-            work = _Work(into, batch, limits, background)
+            work = _Work(into, batch, limits, background, captions_from_names)
             work.run(found, progress)
             with into.lock:
                 work.commit()
@@ -116,7 +96,8 @@ def take_in(
 
 
 def new_set(
-    home: Home, title: str, sources: Iterable[Path], kind: str = "style", progress: Progress | None = None
+    home: Home, title: str, sources: Iterable[Path | Sent], kind: str = "style", progress: Progress | None = None, *,
+    captions_from_names: bool = False,
 ) -> tuple[ImageSet | None, Intake]:
     """A new set from a drop: it appears when everything is in, and not at all where nothing could be taken."""
     home.create()
@@ -125,7 +106,7 @@ def new_set(
     hidden = home.datasets / f".new-{uuid.uuid4().hex}"
     hidden.mkdir()
     try:
-        result = take_in(sources, ImageSet(hidden), progress)
+        result = take_in(sources, ImageSet(hidden), progress, captions_from_names=captions_from_names)
         if not result.accepted:
             return None, result
         made = ImageSet.create(home, title, kind, contents=hidden)
@@ -139,8 +120,10 @@ def new_set(
 class _Work:
     """One intake under way."""
 
-    def __init__(self, into: ImageSet, batch: staging.Staging, limits: Limits, background: Colour) -> None:
-        self.into, self.batch, self.limits, self.background = into, batch, limits, background
+    def __init__(
+        self, into: ImageSet, batch: staging.Staging, limits: Limits, background: Colour, from_names: bool
+    ) -> None:
+        self.into, self.batch, self.limits, self.background, self.from_names = into, batch, limits, background, from_names
         self.result = Intake()
         self.before = into.pictures()
         self.known = dict(_contents(self.before))
@@ -148,31 +131,34 @@ class _Work:
         self.stored = sum(file.stat().st_size for file in into.folder.iterdir() if file.is_file())
         self.unpacked = 0
         self.learnt: dict[str, dict[str, Any]] = {}
-        self.late: dict[str, Caption] = {}
-        self.masks: dict[tuple[str, str], Entry] = {}
+        self.late: list[tuple[str, Caption, str]] = []
+        """(id, caption, name of its file) for pictures that are in the set already."""
+        self.came = gate.Sorted()
+        self.reader = CaptionReader((), limits, self.notice)
 
     def run(self, found: list[Entry], progress: Progress | None) -> None:
         """Prepare every picture, a few at a time, and stage it in order."""
         self.refuse_all(entry for entry in found if entry.kind == "refused")
-        pictures = [entry for entry in found if entry.kind == "picture"]
-        for entry in found:
-            if entry.kind == "other" and looks_like_picture(entry, self.limits):
-                pictures.append(entry)
-            elif entry.kind == "other":
-                self.notice(entry.name, "other_file")
-        self.masks = partners(pictures)
-        pictures = [entry for entry in pictures if entry not in self.masks.values()]
-        pairing = Pairing(found, pictures, self.limits, self.notice)
+        self.came = gate.sort(found, self.limits)
+        self.result.notices += self.came.lines
+        self.reader = CaptionReader((entry for entry in found if entry.kind == "caption"), self.limits, self.notice)
+        pictures = self.came.pictures
         for done, (entry, (outcome, taken)) in enumerate(_in_order(self.prepare, pictures), 1):
             self.unpacked += taken
             if isinstance(outcome, Refused):
-                self.refuse(entry.name, outcome)
+                self.leave(entry, outcome)
             else:
-                self.place(entry, outcome, pairing.of(entry))
+                self.place(entry, outcome)
             if progress:
                 progress(done, len(pictures), shown(entry.name))
-        self.late |= pairing.leftovers(self.before)
-        pairing.tell_encodings()
+        self.late += Late(self.earlier()).hand_out(self.came, self.reader, self.notice)
+        self.reader.tell_encodings()
+
+    def earlier(self) -> list[Earlier]:
+        """The pictures of the set before this intake, by their raw names."""
+        notes = staging.notes_of(staging.read_set(self.into.folder))
+        raw = {id_: note.get("raw") for id_, note in notes.items() if isinstance(note, dict)}
+        return [Earlier(p.id, name if isinstance(name := raw.get(p.id), str) else p.original) for p in self.before]
 
     def prepare(self, entry: Entry) -> Outcome:
         """One entry decoded and encoded again, and the bytes it took; runs in a worker thread."""
@@ -182,41 +168,60 @@ class _Work:
                 raise Refused("set_full", limit=self.limits.pictures)
             if max(self.stored, self.unpacked) >= self.limits.set_bytes:
                 raise Refused("set_too_big", limit=self.limits.set_bytes // MB)
-            data = entry.read(self.limits.file_bytes)
+            data = self.bytes_of(entry)
             taken = len(data)
             image, notices = decode.decode(io.BytesIO(data), self.limits, self.background)
             png, content = decode.as_png(image), decode.content_hash(image)
             mask = self.mask_of(entry, data, "transparent" in notices)
             return _Prepared(png, content, image.size, measure_image(image), notices, mask), taken
         except Refused as refusal:
+            entry.failed()
             return refusal, taken
         except MemoryError:
             return Refused("memory"), taken
 
+    def bytes_of(self, entry: Entry) -> bytes:
+        """All of a picture, or its first bytes alone where they say that it is none: those are enough for the reason."""
+        head = entry.head()
+        recognised = len(head) < HEAD_BYTES or decode.kind_of(head) in (*READERS, "HEIC")
+        return entry.read(self.limits.file_bytes) if recognised else head
+
     def mask_of(self, entry: Entry, data: bytes, transparent: bool) -> bytes | None:
         """The mask of a picture as PNG. A mask file that cannot be read refuses its picture, with the same reason."""
-        given = self.masks.get((entry.group, entry.stem))
+        given = self.came.masks.get(entry)
         if given is not None:
             grey = decode.decode(io.BytesIO(given.read(self.limits.file_bytes)), self.limits, (0, 0, 0))[0]
             return decode.as_png(grey.convert("L"))
         seen = alpha(io.BytesIO(data)) if transparent else None
         return decode.as_png(seen) if seen is not None else None
 
-    def place(self, entry: Entry, ready: _Prepared, caption: Caption) -> None:
+    def caption_of(self, entry: Entry) -> Caption:
+        """The caption beside a picture, else the words of its name where these are wanted."""
+        caption = self.reader.of(self.came.words.get(entry))
+        if self.from_names and not caption.text:
+            caption = Caption(of_name(entry.stem))
+            self.notice(entry.name, "caption_from_name" if caption.text else "name_without_words")
+        return caption
+
+    def place(self, entry: Entry, ready: _Prepared) -> None:
         """Stage a prepared picture, unless it is there already or no room is left."""
+        caption = self.caption_of(entry)
         twin = self.known.get(ready.content)
         if twin is not None:
             self.notice(entry.name, "duplicate", picture=twin)
             if caption.text:
-                self.late[twin] = caption
+                words = self.came.words.get(entry)
+                self.late.append((twin, caption, words.entry.name if words and words.text is None else entry.name))
             return
         if len(self.before) + len(self.batch.entries) >= self.limits.pictures:
-            return self.refuse(entry.name, Refused("set_full", limit=self.limits.pictures))
+            return self.leave(entry, Refused("set_full", limit=self.limits.pictures))
         if max(self.stored + len(ready.png), self.unpacked) > self.limits.set_bytes:
-            return self.refuse(entry.name, Refused("set_too_big", limit=self.limits.set_bytes // MB))
+            return self.leave(entry, Refused("set_too_big", limit=self.limits.set_bytes // MB))
         for code in ready.notices:
             self.notice(entry.name, code)
         note: dict[str, Any] = {"original": shown(entry.name), "added": _now()}
+        if note["original"] != entry.name:
+            note["raw"] = entry.name.encode("utf-8", "replace").decode()  # captions that come later go by it
         if entry.repeats:
             note["repeats"], word = entry.repeats
             self.notice_once(f"{note['repeats']}_{word}", "kohya_folder", repeats=note["repeats"], word=shown(word))
@@ -237,13 +242,22 @@ class _Work:
         for id_, learnt in self.learnt.items():
             self.into.facts.put(self.into.folder / f"{id_}.png", **learnt)
         self.into.facts.save()
-        for id_, caption in self.late.items():
-            if id_ in fresh and not fresh[id_].caption:
-                self.into.set_caption(id_, caption.text)
+        captions = {id_: picture.caption for id_, picture in fresh.items()}
+        for id_, caption, name in self.late:
+            if caption.text and not captions.get(id_, caption.text):
+                captions[id_] = self.into.set_caption(id_, caption.text)
                 if caption.written:
                     rereading.keep(self.into, id_, caption.written, caption.encoding)
                 self.notice(fresh[id_].original, "caption_added", picture=id_)
+            elif caption.text and captions.get(id_) != caption.text:
+                self.notice(name, "caption_kept", picture=fresh[id_].original if id_ in fresh else id_)
         self.result.accepted = [picture for picture in self.into.pictures() if picture.id in self.learnt]
+
+    def leave(self, entry: Entry, why: Refused) -> None:
+        """A picture is refused; its caption is named too."""
+        self.refuse(entry.name, why)
+        if (words := self.came.words.get(entry)) is not None:
+            self.notice_once(words.entry.name if words.text is None else entry.name, "caption_left")
 
     def refuse(self, name: str, why: Refused) -> None:
         self.result.refused.append(Line(shown(name), why.code, why.params))

@@ -19,7 +19,15 @@ class Limits:
     """One set on disk, and what one upload may unpack to."""
     zip_entries: int = 5000
     zip_ratio: int = 100
-    """How much an entry above one megabyte may grow when unpacked."""
+    """An entry above one megabyte that grows by more when unpacked must be a picture, and counts against the next two."""
+    zip_grown_bytes: int = 1024 * MB
+    """What all entries of one zip that grow so much may unpack to together."""
+    zip_grown_broken: int = 4
+    """So many of them that turn out to be no whole picture, and the rest is not opened."""
+    text_bytes: int = 64 * MB
+    """All caption files and tables of one drop together."""
+    table_bytes: int = 32 * MB
+    """One file with the captions of many pictures (`metadata.jsonl`, `meta.json`, CSV)."""
     pixels: int = 64_000_000
     side: int = 16_384
     smallest_side: int = 32

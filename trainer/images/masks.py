@@ -1,4 +1,4 @@
-"""Which part of a picture counts: `name.mask.png` beside it, or what is not transparent. Used by intake and the engine.
+"""Which part of a picture counts: its mask beside it, or what is not transparent. Used by intake and the engine.
 
 Pillow only; a mask file never counts as a picture of the set (trainer/images/picture.py passes over it).
 """
@@ -15,18 +15,22 @@ from PIL import Image
 from trainer import files
 from trainer.images import decode
 from trainer.images.picture import Picture
-from trainer.images.sources import Entry
 from trainer.images.staging import MASK
 from trainer.problem import Problem
 
 FILM, DENSITY = (214, 40, 40), 150
 """The colour of the film over what does not count, and how dense it is, of 255."""
-MASK_STEM = MASK.removesuffix(".png")
 
 
 def mask_file(picture: Picture) -> Path:
-    """Where the mask of a picture is, or would be."""
+    """Where our mask of a picture is, or would be."""
     return picture.file.with_name(picture.file.stem + MASK)
+
+
+def given(picture: Picture) -> Path | None:
+    """The mask file of a picture: ours, else one beside it in another program's manner; None where there is none."""
+    own = mask_file(picture)
+    return own if own.is_file() else picture.mask
 
 
 def brought(picture: Picture, made: str) -> bool:
@@ -34,10 +38,33 @@ def brought(picture: Picture, made: str) -> bool:
     file = mask_file(picture)
     if file.is_file():
         return files.sha256(file) != made
+    if picture.mask is not None:
+        return True
     try:
         return _from_alpha(picture.file) is not None
     except Problem:
         return False
+
+
+def any_of(pictures: Iterable[Picture]) -> bool:
+    """Whether at least one picture has a mask, in a file or as transparency. What was seen is remembered with the set."""
+    pictures = list(pictures)
+    found = any(given(picture) for picture in pictures) or any(_transparent(picture) for picture in pictures)
+    for facts in {id(picture.facts): picture.facts for picture in pictures}.values():
+        facts.save(soon=True)
+    return found
+
+
+def _transparent(picture: Picture) -> bool:
+    """Whether a picture has transparent parts; what cannot be read has none."""
+    known = picture.facts.get(picture.file, "transparent")
+    if not isinstance(known, bool):
+        try:
+            known = _from_alpha(picture.file) is not None
+        except Problem:
+            known = False
+        picture.facts.put(picture.file, transparent=known)
+    return known
 
 
 def overlay(picture: Picture, side: int) -> bytes | None:
@@ -58,8 +85,8 @@ def mask_of(picture: Picture) -> Image.Image | None:
 
     Raises Problem where the mask cannot be read, has another shape than the picture, or marks nothing.
     """
-    file = mask_file(picture)
-    mask = _from_file(file) if file.is_file() else _from_alpha(picture.file)
+    file = given(picture)
+    mask = _from_file(file) if file else _from_alpha(picture.file)
     if mask is None:
         return None
     shape = mask.width * picture.height / (mask.height * picture.width)
@@ -95,12 +122,3 @@ def alpha(handle: BinaryIO) -> Image.Image | None:
     decode.load(opened)
     opacity = decode.split(opened.image)[1]
     return None if opacity is None or opacity.getextrema() == (255, 255) else decode.upright(opacity, opened.image)
-
-
-def partners(pictures: Iterable[Entry]) -> dict[tuple[str, str], Entry]:
-    """The mask files of a drop by (group, stem) of the picture they belong to; one without a partner is a picture."""
-    pictures = list(pictures)
-    stems = {(entry.group, entry.stem) for entry in pictures}
-    owners = [((entry.group, entry.stem.removesuffix(MASK_STEM)), entry) for entry in pictures
-              if entry.stem.endswith(MASK_STEM)]
-    return {owner: entry for owner, entry in owners if owner in stems}

@@ -1,122 +1,96 @@
-"""Which caption belongs to which picture of a drop. Used by the intake alone."""
+"""Which file belongs to which picture, by raw names alone: captions, masks and per-picture JSON, on every way in.
+
+Equal names come first; names equal in NFC, and then those equal but for case, count only where nothing else could be meant.
+Whatever cannot be told apart is left to nobody and is named.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import PurePosixPath
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from trainer.images import captions, encodings
-from trainer.images.decode import Refused
-from trainer.images.limits import Limits
-from trainer.images.picture import Picture
-from trainer.images.sources import Entry, fold
-
-HELD_BYTES = 1 << 16
-"""So much of a caption file is read and kept: more than the longest caption in any encoding."""
+from trainer.images.names import composed, fold
 
 
-@dataclass(frozen=True)
-class Caption:
-    """A caption as one clean line. `written` is what the file held, where that might be read otherwise than in `encoding`."""
+class Named(Protocol):
+    """What pairs: a file in a folder. `file` is its name with the ending, `stem` without."""
 
-    text: str = ""
-    encoding: str = "utf-8"
-    written: bytes = b""
-
-
-NONE = Caption()
-
-
-class Pairing:
-    """Same folder, same stem, blind to case and NFC/NFD; `.txt` before `.caption`. Oddities go to `tell`."""
-
-    def __init__(self, found: list[Entry], pictures: list[Entry], limits: Limits, tell: Callable[..., None]) -> None:
-        self.limits, self.tell = limits, tell
-        ordered = sorted((e for e in found if e.kind == "caption"), key=lambda e: not e.name.lower().endswith(".txt"))
-        self.by_stem: dict[tuple[str, str], Entry] = {}
-        for entry in ordered:
-            self.by_stem.setdefault((entry.group, entry.stem), entry)
-        self.shared = Counter((entry.group, entry.stem) for entry in pictures)
-        self.used: set[tuple[str, str]] = set()
-        self.asked: list[Entry] = []
-
-    def of(self, entry: Entry) -> Caption:
-        """The caption of a picture, empty where there is none."""
-        for key in ((entry.group, entry.stem), (entry.group, entry.full)):
-            if key in self.by_stem:
-                if key not in self.used and self.shared[key] > 1:
-                    self.tell(self.by_stem[key].name, "caption_shared", count=self.shared[key])
-                self.used.add(key)
-                return self.text(self.by_stem[key])
-        return NONE
-
-    def text(self, entry: Entry) -> Caption:
-        """A caption file as one clean line; what was odd about it is told once."""
-        caption, odd = self._all[(entry.group, entry.name)]
-        if entry not in self.asked:
-            self.asked.append(entry)
-            for code, params in odd:
-                self.tell(entry.name, code, **params)
-        return caption
-
-    def leftovers(self, before: list[Picture]) -> dict[str, Caption]:
-        """Captions without a picture: for pictures taken in earlier under that name (by id), or told."""
-        originals = {fold(PurePosixPath(picture.original).stem): picture.id for picture in before}
-        late = {}
-        for key, entry in self.by_stem.items():
-            if key in self.used:
-                continue
-            if entry.stem in originals and (caption := self.text(entry)).text:
-                late[originals[entry.stem]] = caption
-            else:
-                self.tell(entry.name, "caption_alone")
-        return late
-
-    def tell_encodings(self) -> None:
-        """What the captions asked for were read as: the first words so, and in the next-best reading."""
-        read: dict[str, list[Entry]] = {}
-        for entry in self.asked:
-            caption = self._all[(entry.group, entry.name)][0]
-            if caption.encoding != "utf-8" and caption.text:
-                read.setdefault(caption.encoding, []).append(entry)
-        for encoding, entries in read.items():
-            captions_ = [self._all[(entry.group, entry.name)][0] for entry in entries]
-            told = {"encoding": encoding, "words": encodings.words(captions_[0].text)}
-            code, files = "caption_encoding", [caption.written for caption in captions_ if caption.written]
-            if other := encodings.next_best(files, encoding) if files else None:
-                words = encodings.words(captions.clean(encodings.decode(files[0], other)))
-                told |= {"other": other, "other_words": words}
-                code = "caption_encoding_other"
-            for entry in entries:
-                self.tell(entry.name, code, **told)
-
-    @cached_property
-    def _all(self) -> dict[tuple[str, str], tuple[Caption, list[tuple[str, dict[str, Any]]]]]:
-        """Every caption file of the drop, read together, with what is odd about each."""
-        done: dict[tuple[str, str], tuple[Caption, list[tuple[str, dict[str, Any]]]]] = {}
-        held: list[tuple[tuple[str, str], bytes]] = []
-        for entry in self.by_stem.values():
-            try:
-                held.append(((entry.group, entry.name), _head(entry.read(self.limits.caption_bytes))))
-            except Refused:
-                done[(entry.group, entry.name)] = NONE, [("caption_unread", {})]
-        for (key, data), reading in zip(held, encodings.read_all([data for _, data in held]), strict=True):
-            text, cut = captions.shorten(captions.clean(reading.text), self.limits.caption_chars)
-            odd: list[tuple[str, dict[str, Any]]] = [("caption_mended", {})] if reading.damaged else []
-            odd += [("caption_cut", {"limit": self.limits.caption_chars})] if cut else []
-            sure = encodings.certain(data)
-            guessed = sure is None or sure.encoding != reading.encoding
-            done[key] = Caption(text, reading.encoding, data if guessed else b""), odd
-        return done
+    @property
+    def file(self) -> str: ...
+    @property
+    def stem(self) -> str: ...
+    @property
+    def group(self) -> tuple[str, str]: ...
 
 
-def _head(data: bytes) -> bytes:
-    """As much of a caption file as counts, cut off behind a blank, comma or line break."""
-    if len(data) <= HELD_BYTES:
-        return data
-    cut = max(data.rfind(mark, HELD_BYTES // 2, HELD_BYTES) for mark in (b" ", b",", b"\n"))
-    return data[: (cut + 1 if cut > 0 else HELD_BYTES) & ~1]
+P = TypeVar("P", bound=Named)
+F = TypeVar("F")
+
+
+@dataclass
+class Pairs(Generic[P, F]):
+    """What came of it. A picture's files stand in the order in which they were asked for."""
+
+    of: dict[P, list[F]] = field(default_factory=lambda: defaultdict(list))
+    unclear: list[F] = field(default_factory=list)
+    """Files for which more than one picture could be meant, or that share one picture with others of the same right."""
+    alone: list[F] = field(default_factory=list)
+    """Files for which there is no picture."""
+
+
+Wanted = tuple[tuple[str, str], str]
+"""Where a file looks for its picture, and the name of it without ending (or with it: `a.png` of `a.png.txt`)."""
+
+
+class Pictures(Generic[P]):
+    """Pictures to be found by name."""
+
+    def __init__(self, pictures: Iterable[P]) -> None:
+        self.by: list[dict[Wanted, list[P]]] = [defaultdict(list) for _ in range(6)]
+        for picture in pictures:
+            for level, form in enumerate((str, composed, fold)):
+                self.by[2 * level][picture.group, form(picture.stem)].append(picture)
+                self.by[2 * level + 1][picture.group, form(picture.file)].append(picture)
+
+    def find(self, wanted: Wanted) -> tuple[int, list[P]]:
+        """The pictures of the first way of comparing that finds any, and which way that was: 0 and 1 are equal names."""
+        group, name = wanted
+        for level, form in enumerate((str, composed, fold)):
+            for place in (2 * level, 2 * level + 1):
+                if found := self.by[place].get((group, form(name))):
+                    return place, found
+        return 6, []
+
+
+def pair(
+    pictures: Iterable[P], files: Sequence[F], wanted: Callable[[F], Wanted], rank: Callable[[F], int] = lambda _: 0
+) -> Pairs[P, F]:
+    """Pair every file with its picture or pictures (`a.png` and `a.jpg` share `a.txt`). `rank` orders files of one picture,
+    which may be different on purpose (`a.txt` before `a.caption`); files of the same name and rank exclude each other."""
+    known, result = Pictures(pictures), Pairs()
+    claims: dict[tuple[P, int], list[tuple[F, int]]] = defaultdict(list)
+    for file in files:
+        level, found = known.find(wanted(file))
+        if not found:
+            result.alone.append(file)
+        elif level > 1 and len({picture.stem for picture in found}) > 1:
+            result.unclear.append(file)
+        else:
+            for picture in found:
+                claims[picture, rank(file)].append((file, level))
+    order: dict[P, list[tuple[int, int, int, F]]] = defaultdict(list)
+    for (picture, place), rivals in claims.items():
+        # An equal name is better than one that is equal but for its form or case, and the full name (`a.png.txt`) better
+        # than the stem; two of the same right are none's.
+        rights = sorted((level // 2, -(level % 2)) for _, level in rivals)
+        if len(rights) > 1 and rights[0] == rights[1]:
+            result.unclear += [file for file, _ in rivals]
+        else:
+            order[picture] += [(level // 2, -(level % 2), place, file) for file, level in rivals]
+    for picture, ranked in order.items():
+        result.of[picture] = [file for *_, file in sorted(ranked, key=lambda one: one[:3])]
+    taken = {id(file) for chosen in result.of.values() for file in chosen}
+    result.unclear = list({id(file): file for file in result.unclear if id(file) not in taken}.values())
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,10 +11,15 @@ from typing import Any
 
 from PIL import Image
 
-from trainer.images import captions, decode
+from trainer.images import captions, decode, gate
 from trainer.images.caption_files import NONE, CaptionFiles
+from trainer.images.encodings import Reading
+from trainer.images.entry import Entry
 from trainer.images.facts import Facts
-from trainer.images.sources import CAPTIONS, NAMED, fold, natural
+from trainer.images.limits import LIMITS
+from trainer.images.names import fold, ignored, natural
+from trainer.images.roles import MASK_FOLDERS
+from trainer.images.sources import on_disk
 from trainer.images.staging import MASK
 from trainer.problem import Problem
 
@@ -41,6 +47,8 @@ class Picture:
     facts: Facts = field(repr=False, compare=False)
     encoding: str = "utf-8"
     """What its caption file is written in, by Python's name."""
+    mask: Path | None = None
+    """The mask beside it in another program's manner (`name-masklabel.png`, `masks/name.png`); see masks.py."""
 
     @cached_property
     def content(self) -> str:
@@ -71,36 +79,56 @@ def scan(
 
     With `only`, just those that could be the picture of that id. `encoding` is what captions are read in that are not UTF-8.
     """
-    listing = sorted((f for f in folder.iterdir() if not f.name.startswith(".")), key=lambda file: natural(file.name))
-    texts = {fold(file.name): file for file in listing if file.suffix.lower() in CAPTIONS}
-    written = CaptionFiles(texts.values(), encoding)
+    came = sort_folder(folder)
+    texts = [words.entry.path for words in came.words.values() if words.text is None] + [entry.path for entry in came.alone]
+    written = CaptionFiles([path for path in dict.fromkeys(texts) if path], encoding)
     found: list[Picture] = []
     bad: list[Unreadable] = []
     ids: set[str] = set()
-    stems = {file.stem for file in listing}
-    for file in listing:
-        if file.name.endswith(MASK) and file.name.removesuffix(MASK) in stems:
-            continue
-        if file.suffix.lower() not in NAMED or only not in (None, file.stem, file.name) or not file.is_file():
+    for entry in sorted(came.pictures, key=lambda entry: natural(entry.file)):
+        file = folder / entry.file
+        if only is not None and only not in (entry.stem, entry.file) and Path(only).stem != entry.stem:
             continue
         try:
             width, height = _size(file, facts)
         except (decode.Refused, OSError) as error:
             bad.append((file, error if isinstance(error, decode.Refused) else decode.Refused("unreadable_file")))
             continue
-        id_ = file.name if file.stem in ids else file.stem
+        id_ = entry.file if entry.stem in ids else entry.stem
         ids.add(id_)
-        found.append(_picture(id_, file, (width, height), notes.get(id_), texts, written, facts))
+        words, mask = came.words.get(entry), came.masks.get(entry)
+        found.append(_picture(id_, file, (width, height), notes.get(id_), words, mask, written, facts))
     return found, bad
 
 
+def sort_folder(folder: Path) -> gate.Sorted:
+    """What lies in a folder that is used in place, by raw names: pictures with captions and masks, and what is to be told.
+
+    Folders below are not read, but for those with masks.
+    """
+    entries: list[Entry] = []
+    for one in os.scandir(folder):
+        if ignored(one.name):
+            continue
+        if one.is_file():
+            entries.append(on_disk(Path(one.path), one.name))
+        elif fold(one.name) in MASK_FOLDERS and one.is_dir():
+            inside = [below for below in os.scandir(one.path) if below.is_file() and not ignored(below.name)]
+            masks = [on_disk(Path(below.path), f"{one.name}/{below.name}") for below in inside]
+            entries += [mask for mask in masks if mask.kind == "picture"]
+    entries.sort(key=lambda entry: entry.name)
+    came = gate.sort(entries, LIMITS, probe=False)
+    came.pictures = [entry for entry in came.pictures if not entry.folder]
+    return came
+
+
 def _picture(
-    id_: str, file: Path, size: tuple[int, int], note: Any, texts: Mapping[str, Path], written: CaptionFiles, facts: Facts
+    id_: str, file: Path, size: tuple[int, int], note: Any, words: gate.Words | None, mask: Entry | None,
+    written: CaptionFiles, facts: Facts,
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
-    names = [fold(base) + ending for ending in CAPTIONS for base in (file.stem, file.name)]
-    text = next((texts[name] for name in names if name in texts), None)
-    reading = written.read(text) if text else NONE
+    text = words.entry.path if words and words.text is None else None
+    reading = written.read(text) if text else Reading(words.text, "utf-8") if words and words.text else NONE
     focus, repeats, weight = note.get("focus"), note.get("repeats"), note.get("weight")
     if not (isinstance(focus, list) and len(focus) == 2 and all(isinstance(part, int | float) for part in focus)):
         focus = None
@@ -118,6 +146,7 @@ def _picture(
         weight=float(weight) if isinstance(weight, int | float) and 0 < weight <= MAX_WEIGHT else 1.0,
         facts=facts,
         encoding=reading.encoding,
+        mask=mask.path if mask and mask.file != f"{file.stem}{MASK}" else None,
     )
 
 

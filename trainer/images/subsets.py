@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from trainer import files
 from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
+from trainer.images.names import repeats_of
 from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
-from trainer.images.sources import repeats_of
 from trainer.problem import Problem
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from tests.trainer.images.making import png, saved, scene, write
+from trainer import images
 from trainer.images import check, findings, measures
 from trainer.images.finding import KINDS, Finding
 from trainer.images.image_set import ImageSet
@@ -296,24 +298,22 @@ def test_every_finding_and_refusal_has_words_in_both_languages(language: str) ->
             assert not said.startswith("findings.") and "{" not in said
     for kind in KINDS:
         assert lookup(f"findings.kind.{kind}", language)
-    used = {code for module in ("decode", "sources", "intake", "pairing") for code in _codes(module)}
+    used = {code for module in ("decode", "entry", "sources", "zips", "intake") for code in _codes(module)}
     assert len(used) > 20
     for code in used:
         said = t(f"intake.refused.{code}", language=language, kind="ZIP", limit=20.0, width=1, height=2)
         assert not said.startswith("intake."), code
-    notices = "first_frame film transparent profile_broken duplicate kohya_folder other_file caption_shared caption_alone"
-    notices += " caption_unread caption_encoding caption_encoding_other caption_mended caption_cut caption_added"
-    params = {"count": 1, "limit": 2, "repeats": 3, "encoding": "cp932", "words": "w", "other": "o", "other_words": "x"}
-    for code in notices.split():
-        assert "{" not in t(f"intake.notices.{code}", language=language, **params)
-        assert lookup(f"intake.notices.{code}", language)
+    filled = dict(count=1, limit=2, repeats=3, encoding="cp932", words="w", other="o", other_words="x", names="n", picture="p")
+    notices = lookup("intake.notices", language)
+    assert isinstance(notices, dict)
+    for code in notices:
+        assert "{" not in t(f"intake.notices.{code}", language=language, **filled)
+    sources = "".join(file.read_text("utf-8") for file in Path(images.__file__).parent.glob("*.py"))
+    for code in re.findall(r'(?:tell|notice|notice_once)\([^()]*?, "(\w+)"', sources):
+        assert code in notices, code
 
 
 def _codes(module: str) -> set[str]:
-    import re
-
-    from trainer import images
-
     return set(re.findall(r'Refused\("(\w+)"', (Path(images.__file__).parent / f"{module}.py").read_text("utf-8")))
 
 

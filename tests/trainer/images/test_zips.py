@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageDraw
 
-from tests.trainer.images.making import claim_size, saved, scene, set_flag, zipped
+from tests.trainer.images.making import claim_size, png, saved, scene, set_flag, zipped
 from trainer.images.decode import Refused
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import take_in
@@ -79,6 +80,54 @@ def test_a_bomb_is_stopped_by_its_growth_at_once(empty: ImageSet, drop: Path) ->
     claim_size(path, 100)  # the directory lies
     assert refused(path, empty) == {"a.png": "zip_damaged"}
     assert time.monotonic() - start < 20
+
+
+def test_members_are_unpacked_only_as_far_as_they_must_be_recognised(empty: ImageSet, drop: Path, monkeypatch) -> None:
+    unpacked = 0
+    plain = zipfile.ZipExtFile.read
+
+    def counting(self: zipfile.ZipExtFile, n: int | None = -1) -> bytes:
+        nonlocal unpacked
+        data = plain(self, n)
+        unpacked += len(data)
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting)
+    zeros = {f"{number}.bin": bytes(1_000_000) for number in range(300)}
+    path = zipped(drop / "x.zip", {**zeros, "n.png": bytes(900_000), "a.png": A})
+    result = take_in([path], empty)
+    assert [p.original for p in result.accepted] == ["a.png"] and len(result.notices) == 300
+    assert {line.name: line.code for line in result.refused} == {"n.png": "not_a_picture"}
+    assert unpacked < 302 * 512 + 2 * len(A)
+
+
+def test_flat_drawings_that_shrink_three_hundred_times_are_taken(empty: ImageSet, drop: Path) -> None:
+    page = Image.new("RGB", (1600, 1200), "white")
+    ImageDraw.Draw(page).line((100, 100, 1500, 1100), fill="black", width=3)
+    drawings = {"a.bmp": saved(page, "BMP"), "b.png": saved(page.rotate(180), "PNG", compress_level=0)}
+    path = zipped(drop / "x.zip", drawings)
+    with zipfile.ZipFile(path) as archive:
+        assert all(info.file_size > 150 * info.compress_size for info in archive.infolist())
+    result = take_in([path], empty)
+    assert [p.original for p in result.accepted] == ["a.bmp", "b.png"] and result.refused == []
+
+
+def test_hollow_pictures_stop_after_a_few_and_growth_counts_together(empty: ImageSet, drop: Path) -> None:
+    hollow = png(1500, 1500, rows=bytes(6_000_000))
+    path = zipped(drop / "x.zip", {f"{number:03d}.png": hollow for number in range(60)})
+    found = refused(path, empty)
+    assert len(found) == 60 and list(found.values()).count("zip_bomb") >= 50
+    page = {f"{number}.bmp": saved(Image.new("RGB", (1200, 1200), (number, 0, 0)), "BMP") for number in range(4)}
+    found = refused(zipped(drop / "y.zip", page), empty, limits=Limits(zip_grown_bytes=9_000_000))
+    assert list(found.values()) == ["zip_bomb", "zip_bomb"]
+
+
+def test_captions_of_one_zip_are_read_up_to_a_sum(empty: ImageSet, drop: Path) -> None:
+    members = {f"{number}{ending}": data for number in range(4) for ending, data in
+               ((".png", saved(scene(number, (64, 64)))), (".txt", b"word " * 100))}  # fmt: skip
+    result = take_in([zipped(drop / "x.zip", members)], empty, limits=Limits(text_bytes=1200))
+    assert [bool(p.caption) for p in result.accepted] == [True, True, False, False]
+    assert [(line.name, line.code) for line in result.notices] == [("2.txt", "caption_unread"), ("3.txt", "caption_unread")]
 
 
 def test_members_that_share_their_bytes_are_a_bomb(empty: ImageSet, drop: Path) -> None:
@@ -168,7 +217,7 @@ def test_a_zip_with_any_bytes_flipped_gives_entries_or_a_reason(tmp_path: Path, 
     path.write_bytes(raw)
     with entries([path]) as found:
         for entry in found:
-            assert entry.kind in ("picture", "caption", "other", "refused")
+            assert entry.kind in ("picture", "caption", "table", "other", "refused")
             try:
                 assert len(entry.read(1000)) <= 1000
             except Refused as refusal:
