@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer import bases
 from trainer.config import load
 from trainer.home import Home
+from trainer.images import folder_tree, lines, subsets
 from trainer.problem import Problem
 from trainer.texts import t
 
@@ -55,6 +56,8 @@ def main(argv: list[str]) -> int:
     base = bases.find(home, str(next((name for name in named if name is not None), "mini")))
     kind = given.preset or load.get(file, "run.kind") or "style"
     said = from_set(Path(given.images)) if given.images else {}
+    if given.images:
+        said = load.merge(said, from_tree(Path(given.images), slider=kind == "slider"))
     if kind == "slider" and given.images:  # its pictures in place of drawn ones; its words are the slider's own
         said["captions"] = {}
         load.put(said, "slider.drawn", 0)
@@ -64,7 +67,8 @@ def main(argv: list[str]) -> int:
         raise Problem("name_missing", field="save.name")
     configs = [load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
                for ending, words in trials(given.sweep)]
-    _tell_encodings(plain.images.folder, plain.images.encoding)
+    for place in [plain.images.folder, *subsets.folders(plain.images)]:
+        _tell_encodings(str(place), plain.images.encoding)
     for number, config in enumerate(configs, 1):
         if len(configs) > 1:
             print(t("commands.train.trial", number=number, of=len(configs), name=config.save.name), flush=True)
@@ -111,3 +115,21 @@ def _tell_encodings(folder: str, encoding: str) -> None:
     if folder and Path(folder).is_dir():
         for sentence in sentences(ImageSet(folder, read_only=True, encoding=asked(encoding))):
             print(sentence, file=sys.stderr)
+
+
+def from_tree(folder: Path, slider: bool = False) -> load.Tree:
+    """The folders below a folder of pictures as other trainers lay them: those to learn from, and class pictures. What is
+    recognised and what is left is printed."""
+    found = folder_tree.look(folder)
+    tree: load.Tree = {}
+    if found.subsets:
+        load.put(tree, "images.subsets", found.subsets)
+    told = found.lines
+    if len(found.class_folders) == 1 and not slider:
+        load.put(tree, "preservation.folder", str(found.class_folders[0]))
+        if found.class_word:
+            load.put(tree, "preservation.caption", found.class_word)
+        told = [lines.Line(line.name, "class_used", line.params) if line.code == "class_pictures" else line for line in told]
+    for sentence in lines.sentences("notices", told):
+        print(sentence, file=sys.stderr)
+    return tree

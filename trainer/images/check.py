@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.home import Home
+from trainer.images import folder_tree, lines
 from trainer.images.encodings import asked
 from trainer.images.image_set import KINDS, ImageSet
 from trainer.images.report import Report, report
@@ -26,21 +28,32 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--trigger", help=t("findings.cli.trigger"))
     parser.add_argument("--further", metavar="DIR", type=Path, action="append", default=[], help=t("findings.cli.further"))
     parser.add_argument("--encoding", metavar="NAME", help=t("findings.cli.encoding"))
+    parser.add_argument("--home", help=t("commands.home"))
     given = parser.parse_args(argv)
+    folder = _in_home(given.folder, given.home)
     try:
         if not 64 <= given.resolution <= 2048:
             raise Problem("resolution_range", field="resolution", given=given.resolution, low=64, high=2048)
         encoding = asked(given.encoding)
-        further = [ImageSet(folder, read_only=True, encoding=encoding) for folder in given.further]
-        seen = ImageSet(given.folder, read_only=True, encoding=encoding)
+        seen = ImageSet(folder, read_only=True, encoding=encoding)
+        tree = folder_tree.look(folder)
+        places = [*tree.places[1:], *given.further]
+        further = [ImageSet(place, read_only=True, encoding=encoding) for place in places]
         made = report(seen, given.resolution, given.kind, given.trigger, further=further)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
-    for sentence in sentences(seen):
+    told = [sentence for one in (seen, *further) for sentence in sentences(one)]
+    for sentence in [*lines.sentences("notices", tree.lines), *told]:
         print(sentence, file=sys.stderr)
     print(json.dumps(made.as_json(), ensure_ascii=False, indent=2) if given.json else as_text(made))
     return 0
+
+
+def _in_home(folder: Path, home: str | None) -> Path:
+    """The folder itself, or the image set of that name in the home, where there is no such folder here."""
+    kept = Home.find(home).datasets / folder
+    return kept if not folder.is_dir() and kept.is_dir() else folder
 
 
 def as_text(made: Report, names: int = 5) -> str:

@@ -18,7 +18,7 @@ from trainer.config import slider
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
 from trainer.home import Home
-from trainer.images import subsets
+from trainer.images import masks, subsets
 from trainer.images.image_set import ImageSet
 from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
@@ -100,8 +100,11 @@ class Jobs:
             raise Problem("job_name_missing", field="save.name")
         slider.check(config)
         folder, drawn = Path(config.images.folder), slider.draws(config)
-        if not drawn and (not config.images.folder or not folder.is_dir() or not ImageSet(folder).pictures()):
+        pictures = subsets.pictures(config.images) if not drawn and config.images.folder and folder.is_dir() else []
+        if not drawn and not pictures:
             raise Problem("job_no_pictures", field="images.folder")
+        if not drawn and config.loss.masks and not masks.any_of(pictures):
+            raise Problem("masks_none", field="loss.masks")
         if not drawn and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         base = bases.find(self.home, config.model.base)

@@ -17,9 +17,11 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Use
 from trainer.commands.sample import lora_use, read_strengths
 from trainer.commands.sample import main as sample
+from trainer.commands.train import from_tree, trials
 from trainer.commands.train import main as train
-from trainer.commands.train import trials
+from trainer.config import load
 from trainer.home import PROJECT, Home
+from trainer.images import subsets
 from trainer.images.check import main as check
 from trainer.problem import Problem
 
@@ -69,6 +71,49 @@ def test_train_makes_a_lora_from_a_folder_one_for_each_value_of_a_sweep(tmp_path
     assert inspected["rank"] == 4 and inspected["trigger"] == "inkstamp style"
     layers = [key for key in bases.layers(bases.find(Home.find(home), "mini")) if key[0] == "text_encoder"]
     assert inspected["modules"]["text_encoder"] == len(layers) and inspected["modules"]["text_encoder_2"] == 0
+
+
+def kohya_project(folder: Path) -> Path:
+    for name, colour in (("img/10_sks girl/1.png", "red"), ("img/10_sks girl/2.png", "blue"), ("reg/1_girl/0.png", "green")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), colour).save(folder / name)
+    (folder / "img/10_sks girl/1.txt").write_text("sks girl")
+    return folder
+
+
+def test_a_kohya_project_is_trained_as_it_is_meant(tmp_path, capsys):
+    tree = from_tree(kohya_project(tmp_path / "proj"))
+    assert load.get(tree, "images.subsets") == ["img/10_sks girl = 1"]
+    assert load.get(tree, "preservation.folder") == str(tmp_path / "proj/reg/1_girl")
+    assert load.get(tree, "preservation.caption") == "girl"
+    told = capsys.readouterr().err
+    assert "10 times" in told and "1_girl" in told and "preservation.folder" in told
+    config = load.build(load.preset("style"), tree, {"images": {"folder": str(tmp_path / "proj")}})
+    assert [(p.caption, p.repeats) for p in subsets.pictures(config.images)] == [("sks girl", 10), ("", 10)]
+
+
+@pytest.mark.slow
+def test_train_takes_the_folder_above_those_called_10_name(tmp_path):
+    done = trainer(tmp_path / "home", "train", "--images", str(kohya_project(tmp_path / "proj")), "--name", "girl", "--rights",
+                   "run.steps=2", "samples.steps=1")
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_check_takes_a_home_and_a_set_of_it_and_the_folders_of_a_project(tmp_path):
+    home = tmp_path / "home"
+    kohya_project(home / "datasets" / "proj")
+    done = trainer(tmp_path / "other", "check", "proj", "--home", str(home), "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 2, done.stderr
+    assert "class pictures" in done.stderr
+    assert trainer(home, "check", str(home / "datasets" / "proj"), "--json").returncode == 0
+
+
+def test_captions_from_file_names_by_choice(tmp_path):
+    for name in ("red_fox (2).png", "IMG_0001.png"):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name)
+    done = trainer(tmp_path / "home", "caption", str(tmp_path), "--from-names", "--prefix", "xq")
+    assert done.returncode == 0 and (tmp_path / "red_fox (2).txt").read_text() == "xq, red fox\n"
+    assert not (tmp_path / "IMG_0001.txt").exists() and "IMG_0001.png" in done.stderr
 
 
 def test_two_sweeps_are_every_pair_and_none_is_one_training():

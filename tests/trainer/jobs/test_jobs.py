@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
 from trainer import events
@@ -45,6 +46,8 @@ def changed(config, section, **values):
     ("samples", {"prompts": ("a cat --s 0",)}, "steps_range", "samples.prompts"),
     ("samples", {"prompts": ("a cat <lora:ink:1>",)}, "prompt_lora_here", "samples.prompts"),
     ("model", {"base": "~no-such-account/x"}, "base_missing", "model.base"),
+    ("loss", {"masks": True}, "masks_none", "loss.masks"),
+    ("images", {"subsets": ("/no/such/folder = 1",)}, "folder_missing", "images.subsets"),
 ])
 def test_what_cannot_begin_is_refused_beside_its_field(jobs, config, section, values, code, field):
     with pytest.raises(Problem) as caught:
@@ -64,6 +67,29 @@ def test_a_file_that_cannot_be_gone_on_from_is_refused_before_anything_is_loaded
             jobs.submit(changed(config, "lora", start_from=str(given)))
         assert (caught.value.code, caught.value.field) == (code, "lora.start_from")
     assert jobs.rows() == []
+
+
+def test_one_mask_or_one_transparent_picture_is_enough_to_learn_by_masks(jobs, config, home):
+    for name, mask in (("file", True), ("clear", False)):
+        folder = home.datasets / name
+        folder.mkdir()
+        Image.new("RGB", (64, 64), "red").save(folder / "a.png")
+        other = Image.new("RGB" if mask else "RGBA", (64, 64), "blue")
+        if mask:
+            Image.new("L", (64, 64), 255).save(folder / "b-masklabel.png")
+        else:
+            other.putalpha(100)
+        other.save(folder / "b.png")
+        asked = changed(changed(config, "images", folder=str(folder)), "loss", masks=True)
+        assert jobs.check(asked) is None
+
+
+def test_folders_below_an_empty_one_are_enough(jobs, config, home):
+    folder = home.datasets / "project" / "10_cat"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(folder / "a.png")
+    asked = changed(config, "images", folder=str(folder.parent), subsets=("10_cat = 1",))
+    assert jobs.check(asked) is None
 
 
 def test_an_empty_folder_is_no_set(jobs, config, home):
