@@ -12,7 +12,7 @@ from trainer import bases, prompt_line
 from trainer.config import load, plan
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.slider import NEEDED, draws
-from trainer.images import captions, encodings, rereading, subsets
+from trainer.images import captions, encodings, masks, rereading, subsets
 from trainer.problem import Problem
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
     wrong: list[Problem] = []
     checks: tuple[Callable[[], object], ...] = (
         lambda: subsets.check(config),
+        lambda: _check_masks(config, found, tree),
         lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
         lambda: bases.find(services.home, config.model.base).check(config.model.prediction, config.model.vae),
         lambda: bases.find_vae(services.home, config.model.vae) if config.model.vae else None,
@@ -99,6 +100,14 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
         except Problem as problem:
             wrong.append(problem)
     return wrong
+
+
+def _check_masks(config: TrainConfig, found: ImageSet | None, tree: Tree) -> None:
+    """Problem where masks are wanted and no picture has one."""
+    if config.loss.masks and found and not drawn(tree):
+        pictures = subsets.pictures(config.images)
+        if pictures and not masks.any_of(pictures):
+            raise Problem("masks_none", field="loss.masks")
 
 
 def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:

@@ -78,6 +78,18 @@ def test_a_prediction_chosen_against_the_bases_own_word_is_said_beside_the_base(
     assert all("you chose" not in view.about_base(ui, base, said) for said in ("auto", "v_prediction"))
 
 
+def test_masks_that_are_wanted_and_nowhere_are_told_before_the_start(services: Services) -> None:
+    found = services.set("mine")
+    assert found is not None
+    tree = filled(services, found)
+    load.put(tree, "loss.masks", True)
+    (problem,) = start.problems(services, found, tree)
+    assert (problem.code, problem.field) == ("masks_none", "loss.masks")
+    picture = found.pictures()[0]
+    Image.new("L", (picture.width, picture.height), 255).save(found.folder / f"{picture.file.stem}.mask.png")
+    assert start.problems(services, found, tree) == []
+
+
 def test_a_double_click_makes_one_run_and_a_second_start_another(services: Services) -> None:
     found = services.set("mine")
     assert found is not None

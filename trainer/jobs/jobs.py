@@ -19,7 +19,6 @@ from trainer.config.load import build
 from trainer.config.train import TrainConfig
 from trainer.home import Home
 from trainer.images import masks, subsets
-from trainer.images.image_set import ImageSet
 from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
 from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
