@@ -104,7 +104,7 @@ def test_check_takes_a_home_and_a_set_of_it_and_the_folders_of_a_project(tmp_pat
     kohya_project(home / "datasets" / "proj")
     done = trainer(tmp_path / "other", "check", "proj", "--home", str(home), "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["pictures"] == 2, done.stderr
-    assert "class pictures" in done.stderr
+    assert "regularization images" in done.stderr
     assert trainer(home, "check", str(home / "datasets" / "proj"), "--json").returncode == 0
 
 
