@@ -45,6 +45,9 @@ DIFFERS = 40.0
 """By so many bits a file must be likelier in another encoding than in that of the set to be read in it."""
 SAMPLE = 200_000
 """Bytes of a set that are looked at; never less than 64 of a file."""
+MANY, LIKELY = 100, 3
+"""In a set of more files than this, encodings without a table of letters are judged on so many, and the likeliest go on."""
+_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _AMONG_UTF8 = 8.0
 """How much likelier a broken UTF-8 file is where the set has sound ones that are not plain ASCII."""
 
@@ -223,6 +226,10 @@ def _table(files: Sequence[bytes]) -> tuple[list[bytes], list[dict[str, float]]]
     length = min(4000, max(64, SAMPLE // len(files)))
     samples = [_sample(data, length) for data in files]
     priors = dict.fromkeys(_proposed(samples), UNLIKELY) | dict.fromkeys(NAMED, 0.0)
+    if len(samples) > MANY:  # what leads nowhere in a part of them is not tried on all
+        some = samples[:: len(samples) // MANY]
+        likely = _ranking([_costs(sample, priors) for sample in some])[:LIKELY]
+        priors = {name: prior for name, prior in priors.items() if name in likely or NAMED.get(name, "any") != "any"}
     return samples, [_costs(sample, priors) for sample in samples]
 
 
@@ -235,6 +242,9 @@ def _ranking(table: list[dict[str, float]]) -> list[str]:
 
 def _broken_utf8(sample: bytes, sound: bool) -> float:
     """What a file costs as UTF-8 with broken bytes; sound characters must be in it, or in other files of the set (`sound`)."""
+    sequences = sum(len(found) for found in _SEQUENCE.findall(sample))
+    if not sound and 3 * sequences < sum(byte > 0x7F for byte in sample):
+        return math.inf
     text = _partly(sample, "utf-8")
     if not sound and all(letter <= "\x7f" or letter == "\ufffd" for letter in text):
         return math.inf

@@ -124,6 +124,7 @@ def _letter(letter: str, script: Script) -> float:
     return _east_asian(letter, script)
 
 
+@functools.lru_cache(65536)
 def _of_no_table(letter: str) -> float:
     """Writing no table is for: its letters, or pictures such as emoji."""
     if unicodedata.category(letter) in ("Cc", "Co", "Cn", "Cs"):

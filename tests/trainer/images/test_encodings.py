@@ -246,3 +246,12 @@ def test_any_bytes_are_read(files: list[bytes]) -> None:
         assert encodings.decode(data, reading.encoding) == reading.text
     if files and any(certain(data) is None for data in files):
         next_best(files, "cp932")
+
+
+def test_a_large_set_is_read_like_a_small_one_and_its_strays_too() -> None:
+    texts = [f"{text} {number}" for number in range(60) for text in TEXTS["zh"]]
+    files = [text.encode("gbk") for text in texts]
+    strays = {1: ("ночная улица, дождь", "cp1251"), 250: ("黒い猫が座っている", "cp932"), 400: ("рыжая лиса", "utf-8")}
+    for at, (text, encoding) in strays.items():
+        texts[at], files[at] = text, text.encode(encoding)
+    assert [reading.text for reading in read_all(files)] == texts
