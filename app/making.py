@@ -11,6 +11,8 @@ from pathlib import Path
 
 from trainer import bases, files, workplace
 from trainer.adapters.fold import Use
+from trainer.adapters.reading import Note, silent
+from trainer.adapters.tools import bake as baking
 from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
 from trainer.base_facts import BaseFacts
@@ -23,11 +25,11 @@ Tell = Callable[[int, int], None]
 """`tell(done, of)` while a tool goes through a base's layers."""
 
 
-def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str) -> str:
+def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str, note: Note = silent) -> str:
     """Merge (several) or resize (one) into `name`, or the next free name like it; returns the name it got.
 
     `strengths` are numbers in the order of `names`, separated by commas; what is missing is 1. `rank` may be empty.
-    Problem for every mistake.
+    `note` is told how much of each file was read. Problem for every mistake.
     """
     cards = _cards(home, names)
     _named(name)
@@ -36,26 +38,29 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str)
     with workplace.temporary(home.cache / "making") as folder:
         target = _target(home, folder, name)
         if len(uses) == 1:
-            resize(uses[0].path, target, rank=size)
+            resize(uses[0].path, target, rank=size, note=note)
         else:
-            merge(uses, target, rank=size, base=_base_here(home, cards[0].base))
+            merge(uses, target, rank=size, base=_base_here(home, cards[0].base), note=note)
         return Library(home).add(target, target.stem)
 
 
-def extract(home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None) -> str:
+def extract(
+    home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None, note: Note = silent
+) -> str:
     """A LoRA of the difference between two bases, into the library; returns the name it got. Problem for every mistake."""
     _named(name)
     size = _rank(rank.strip())
     old, new = _here(home, base), _here(home, tuned)
     with workplace.temporary(home.cache / "making") as folder:
         target = _target(home, folder, name)
-        tools.extract(old, new, target, rank=size, tell=tell)
+        tools.extract(old, new, target, rank=size, tell=tell, note=note)
         return Library(home).add(target, target.stem)
 
 
 def bake(
-    home: Home, base: str, names: Sequence[str], strengths: str, name: str, tell: Tell = lambda done, of: None
-) -> str:
+    home: Home, base: str, names: Sequence[str], strengths: str, name: str, tell: Tell = lambda done, of: None,
+    note: Note = silent,
+) -> str:  # fmt: skip
     """A new base in the models folder with LoRAs of the library inside; returns the name it got. The old base is only read.
 
     Problem for every mistake, and where there is no room for another base.
@@ -68,7 +73,7 @@ def bake(
         raise Problem("job_disk_short", folder=str(home.models), needed=old.size_bytes >> 20)
     ending = ".safetensors" if old.layout == "file" else ""
     target = files.free_name(home.models, files.safe_name(name, "base"), ending)
-    tools.bake(old, uses, target, tell)
+    baking.bake(old, uses, target, tell, note=note)
     return target.stem if ending else target.name
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from trainer import base_detect, base_prediction, licences
 from trainer.adapters.hashes import legacy_file_hash
-from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.header import read_header
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.base_detect import PICKLE_SUFFIXES, SUPPORTED
 from trainer.files import read_json
@@ -147,7 +147,7 @@ def read_file(path: Path, name: str) -> BaseFacts:
     """The facts of a single .safetensors checkpoint, from its header."""
     if path.suffix.lower() != ".safetensors":
         raise Problem("base_not_a_model", field="model.base", base=path.name)
-    header = read_header(path, metadata_limit=MAX_HEADER)
+    header = read_header(path)
     family = base_detect.file_family(header, path.name)
     meta, predicts = header.metadata, base_prediction.of_file(path, header, family)
     licence = licences.find(meta.get("modelspec.license"))

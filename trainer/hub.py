@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import files, licences
-from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.header import read_header
 from trainer.base_facts import PROMPTS, BaseFacts, read_folder
 from trainer.home import Home
 from trainer.problem import Problem
@@ -122,7 +122,7 @@ def _folder_name(name: str, revision: str | None) -> str:
 def _is_base(folder: Path, name: str) -> None:
     """Problem where what was fetched is no base that can be read."""
     for file in folder.rglob("*.safetensors"):
-        read_header(file, metadata_limit=MAX_HEADER)
+        read_header(file)
     read_folder(folder, name)
 
 

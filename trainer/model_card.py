@@ -86,7 +86,7 @@ def common_words(card: Card) -> list[str]:
     """The commonest parts of the captions, where the file shares them; the trigger is said elsewhere."""
     try:
         tree = json.loads(read_header(card.file).metadata.get("ss_tag_frequency", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     counts: Counter[str] = Counter()
     for folder in tree.values() if isinstance(tree, dict) else ():

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainer import files
 from trainer.adapters import embedding
-from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.header import read_header
 from trainer.library import register
 from trainer.problem import Problem
 from trainer.run_dir import RunDir
@@ -88,7 +88,7 @@ class Publication:
 
     def _publish_words(self, step: int, lora: Path) -> None:
         """The trigger's own vectors in `outputs/loras/embeddings`, named as the word that calls them."""
-        header, folder = read_header(lora, metadata_limit=MAX_HEADER), self.loras / "embeddings"
+        header, folder = read_header(lora), self.loras / "embeddings"
         for word in embedding.noted(header):
             metadata = {key: value for key, value in header.metadata.items() if key in WORD_METADATA}
             folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ class Publication:
 def _is_of(lora: Path, run: str, step: int | None = None) -> bool:
     """Whether a file is there, whole, and this run's, of that step; what a tool made of it is another file."""
     try:
-        metadata = read_header(lora, metadata_limit=MAX_HEADER).metadata
+        metadata = read_header(lora).metadata
         own = json.loads(metadata.get("atelier.run", "{}"))
     except (Problem, OSError, ValueError):
         return False

@@ -78,6 +78,10 @@ def wire(ui: Ui, held: dict[str, Any], filters: list[Any], shown: list[Any], sho
         way: str, base: str | None, tuned: str | None, rank: str, loras: list[str], strengths: str, name: str, *f: str
     ) -> Iterator[list[Any]]:
         rest, far = [gr.skip()] * len(shown), [0, 1]
+        notes: list[str] = []
+
+        def note(code: str, params: dict[str, Any]) -> None:
+            notes.append(ui.t(f"notes.{code}", **params))
 
         def tell(done: int, of: int) -> None:
             far[:] = [done, of]
@@ -85,8 +89,8 @@ def wire(ui: Ui, held: dict[str, Any], filters: list[Any], shown: list[Any], sho
         def work() -> str:
             home = ui.services.home
             if way == "bake":
-                return making.bake(home, base or "", loras or [], strengths or "", name or "", tell)
-            return making.extract(home, base or "", tuned or "", rank or "", name or "", tell)
+                return making.bake(home, base or "", loras or [], strengths or "", name or "", tell, note)
+            return making.extract(home, base or "", tuned or "", rank or "", name or "", tell, note)
 
         with ThreadPoolExecutor(1) as pool:
             done: Future[str] = pool.submit(work)
@@ -98,7 +102,8 @@ def wire(ui: Ui, held: dict[str, Any], filters: list[Any], shown: list[Any], sho
             said = error.sentence(ui.lang) if isinstance(error, Problem) else ui.t("page.library.bases.failed", why=str(error))
             yield [*rest, problem(said), gr.update(interactive=True)]
             return
-        words = f'<p class="a-note" role="status">{esc(ui.t(f"page.library.bases.{way}_done", name=new))}</p>'
+        said = " ".join([ui.t(f"page.library.bases.{way}_done", name=new), *notes])
+        words = f'<p class="a-note" role="status">{esc(said)}</p>'
         yield [*(show(new, *f) if way == "extract" else rest), words, gr.update(interactive=True)]
 
     held["way"].change(

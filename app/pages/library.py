@@ -94,11 +94,13 @@ def build(ui: Ui) -> None:
         return [*show(name, words, kind, state), _quiet(t("page.library.imported", name=name))]
 
     def made(names: list[str], strengths: str, rank: str, new: str, *f: str) -> list[Any]:
+        notes: list[str] = []
         try:
-            name = make(ui.services.home, names or [], strengths or "", rank or "", new or "")
+            name = make(ui.services.home, names or [], strengths or "", rank or "", new or "",
+                        lambda code, params: notes.append(t(f"notes.{code}", **params)))
         except Problem as error:
             return [*[gr.skip()] * len(shown), "", problem(error.sentence(ui.lang))]
-        return [*show(name, *f), _quiet(t("page.library.imported", name=name)), ""]
+        return [*show(name, *f), _quiet(" ".join([t("page.library.imported", name=name), *notes])), ""]
 
     def offered() -> Any:
         return gr.update(choices=[card.name for card in ui.services.library.cards() if not card.broken])

@@ -18,6 +18,7 @@ from trainer.adapters.header import Header
 from trainer.adapters.invoke_base import base_of
 from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
 from trainer.adapters.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
+from trainer.adapters.layouts import comfy_names
 from trainer.adapters.multiplied import old_order
 from trainer.adapters.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
 from trainer.texts import t
@@ -161,7 +162,7 @@ def _key_map(program: str, family: str) -> dict[str, tuple[str, str]]:
             if program == "a1111" and family == "sd2":  # its fallback knows the names of SD 1.x alone
                 names = [kohya]
         if program in ("comfyui", "forge"):
-            names += _comfy(part, module)
+            names += _comfy(part, module) + comfy_names(part, module, family)[: 2 if program == "comfyui" else part == "unet"]
         if program == "diffusers":
             names += _diffusers_names(part, module)
         if program == "diffusers" and family != "sdxl":
@@ -284,7 +285,7 @@ def _alpha_factor(header: Header) -> float:
     """How much too strong a file in diffusers' layout gets where its alpha, kept in the metadata, is not read."""
     try:
         tree = json.loads(header.metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return 1.0
     for part in ("unet", "text_encoder"):
         alpha, rank = tree.get(f"{part}.lora_alpha"), tree.get(f"{part}.r")

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from trainer.adapters import file as lora_file
+from trainer.adapters.filing import ENTRY, filed, fitting, network
 from trainer.adapters.header import Header, read_header
 from trainer.adapters.kinds import locate
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import to_diffusers
+from trainer.adapters.reading import Note, silent
 from trainer.adapters.weights import LoraWeights, normalise
 from trainer.problem import Problem
 
@@ -30,21 +32,26 @@ Places = dict[tuple[str, str], Layer]
 _WORDS = {"F16": "fp16", "BF16": "bf16"}
 
 
-def export(path: Path, layout: str, out: Path) -> Path:
-    """Write `path` as `out` in `layout`; returns `out`. An existing file is never overwritten."""
+def export(path: Path, layout: str, out: Path, *, partial: bool = False, note: Note = silent) -> Path:
+    """Write `path` as `out` in `layout`; returns `out`. An existing file is never overwritten.
+
+    `note` is told how many layers were read. Problem where it is less than half, unless `partial` allows it.
+    """
     path, out = Path(path), Path(out)
     if layout not in LAYOUTS:
         raise Problem("export_layout", field="to", given=layout, layouts=", ".join(LAYOUTS))
-    weights = normalise(path)
+    weights = normalise(path, partial=partial)
     layers, types = unfolded(weights), number_formats(read_header(path))
     told = {k: v for k, v in weights.metadata.items() if k not in (ALPHAS, "lora_adapter_metadata", "format")}
+    told = network(filed(told, weights.family), layers)
     refuse_existing(out)
+    note(*weights.reading.note())
     if layout == "kohya":
         tensors = lora_file.kohya_tensors(layers, weights.family)
         formats = {key: types.get(locate(key) or ("", ""), "fp32") for key in tensors}
         if told.get("ss_network_module") == "networks.oft":  # whose alpha means another bound than the one written here
             told["ss_network_module"] = "lycoris.kohya"
-        return lora_file.write_tensors(out, tensors, told, formats)
+        return lora_file.write_tensors(out, tensors, fitting(told, len(tensors), note), formats)
     for layer in layers.values():
         if not layer.tensors.keys() <= {"down", "up", "dora"}:
             kind = layer.kind if layer.bias is None else f"{layer.kind} + diff_b"
@@ -52,7 +59,9 @@ def export(path: Path, layout: str, out: Path) -> Path:
         if layer.kind == "dora" and not _by_row(layer):
             raise Problem("export_dora", file=path.name)
     tensors, formats, folded = _diffusers(layers, types)
-    return lora_file.write_tensors(out, tensors, told | _metadata(layers, folded), formats)
+    own = _metadata(layers, folded)
+    told = fitting(told, len(tensors) + sum(map(len, own.values())) // ENTRY + 1, note)
+    return lora_file.write_tensors(out, tensors, told | own, formats)
 
 
 def unfolded(weights: LoraWeights) -> Places:
@@ -148,7 +157,7 @@ def _others(values: Mapping[str, Any], common: Any) -> dict[str, Any]:
 def _read_alphas(metadata: Mapping[str, str]) -> dict[str, float]:
     try:
         tree = json.loads(metadata.get(ALPHAS, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     pairs = tree.items() if isinstance(tree, dict) else ()
     return {key: float(value) for key, value in pairs if isinstance(value, int | float) and value >= 0}

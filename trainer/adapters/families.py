@@ -5,7 +5,9 @@ Plain data and arithmetic, verified against the real classes by a test. Used by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ class Module(NamedTuple):
     shape: tuple[int, ...]
 
 
+_WIDE = re.compile(r"(^conv_in|^conv_out|\.conv1|\.conv2|samplers\.0\.conv)$")
 Modules = dict[tuple[str, str], Module]
 """(part, path) -> Module; parts are `unet`, `text_encoder`, `text_encoder_2`. Text paths have no `text_model.`"""
 
@@ -107,6 +110,19 @@ def family_modules(family: str) -> Modules:
     """Every layer of a family at its real size. The dictionary is shared: do not change it."""
     facts = FAMILIES[family]
     return modules(facts.unet, facts.text_encoders)
+
+
+def inner_shape(place: tuple[str, str], family: str, whole: Sequence[int]) -> tuple[int, ...]:
+    """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
+    if len(whole) > 2:
+        return tuple(whole[1:])
+    rows, columns = whole[0], math.prod(whole[1:])
+    known = family_modules(family).get(place) if family in FAMILIES else None
+    if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
+        return tuple(known.shape[1:])
+    if _WIDE.search(place[1]) and columns % 9 == 0:
+        return (columns // 9, 3, 3)
+    return (columns,)
 
 
 def sd1_modules() -> Modules:

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainer import files
 from trainer.adapters.hashes import legacy_hash, model_hash
-from trainer.adapters.header import SIZES, Header, Tensor, encode_header, read_header
+from trainer.adapters.header import MAX_HEADER, SIZES, Header, Tensor, encode_header, read_header
 from trainer.adapters.layers import NORMS, SUFFIXES, Layer
 from trainer.adapters.names import to_kohya
 from trainer.adapters.weights import LoraWeights, normalise, read_tensors, to_float32
@@ -91,8 +91,16 @@ def write_tensors(
     facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, entries) + region)
     if any(key.startswith("modelspec.") for key in facts):
         facts["modelspec.hash_sha256"] = "0x" + facts["sshs_model_hash"]
-    files.write_bytes(Path(path), encode_header(facts, entries) + region)
+    files.write_bytes(Path(path), _encoded_header(facts, entries, path.name) + region)
     return Path(path)
+
+
+def _encoded_header(facts: dict[str, str], entries: dict[str, Tensor], name: str) -> bytes:
+    """The header's bytes; a Problem where it is too large to be read again."""
+    head = encode_header(facts, entries)
+    if len(head) - 8 > MAX_HEADER:
+        raise Problem("lora_header_large", file=name)
+    return head
 
 
 def _encode(key: str, array: Array, kind: str, name: str) -> tuple[str, bytes]:
@@ -139,7 +147,7 @@ def rewritten(path: Path, changes: Mapping[str, str]) -> bytes:
     if "sshs_legacy_hash" in facts:
         training = {key: value for key, value in facts.items() if key.startswith("ss_")}
         facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, header.tensors) + region)
-    return encode_header(facts, header.tensors) + region
+    return _encoded_header(facts, header.tensors, path.name) + region
 
 
 def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:

@@ -7,9 +7,9 @@ The pristine weights stay where they are: a changed layer gets another tensor, a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
+from trainer.adapters.reading import listed
 from trainer.adapters.weights import LoraWeights, normalise
 from trainer.problem import Problem
 
@@ -41,21 +42,26 @@ class Folder:
         self.parts = parts
         self._pristine: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._read: dict[tuple[Path, int], LoraWeights] = {}
+        self.left: dict[Path, tuple[str, ...]] = {}
+        """The layers of each file that had no effect when it was last applied, by its own or by diffusers' names."""
 
-    def apply(self, uses: Iterable[Use], scale: float = 1.0) -> list[tuple[Path, int, int]]:
+    def apply(self, uses: Iterable[Use], scale: float = 1.0, partial: bool = False) -> list[tuple[Path, int, int]]:
         """Leave exactly `uses`, each times `scale`, in the base. Strength 0 leaves the pristine tensor itself.
 
-        Returns (path, matched, total) by file. Problem where a file fits no layer or belongs to another family.
+        Returns (path, matched, total) by file; `left` has what did not fit. Problem where a file fits no layer or belongs to
+        another family, and where less than half of one is known or fits, unless `partial` allows it.
         """
         self.clear()
         matched = []
         changes: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
         for use in uses:
             weights = self.weights(use.path)
-            fits = 0
+            weights.reading.check(partial, "loras")
+            fits, unfit = 0, []
             for (part, module), adapter in weights.modules.items():
                 layer = self._layer(part, module)
                 if layer is None or not adapter.fits(layer.held.shape if hasattr(layer, "held") else tuple(layer.weight.shape)):
+                    unfit.append(f"{part}.{module}")
                     continue
                 fits += 1
                 strength = scale * (use.unet if part == "unet" else use.text_encoder)
@@ -63,7 +69,10 @@ class Folder:
                     changes.setdefault((part, module), []).append((adapter, strength))
             if not fits and weights.modules:
                 raise Problem("lora_no_match", name=use.path.stem)
-            matched.append((use.path, fits, len(weights.modules) + len(weights.unknown)))
+            total, self.left[use.path] = weights.reading.total, (*weights.reading.unread, *unfit)
+            if not partial and 2 * fits < total:
+                raise Problem("lora_half_fits", field="loras", name=use.path.stem, read=fits, total=total, layers=listed(unfit))
+            matched.append((use.path, fits, total))
         for (part, module), pieces in changes.items():
             layer = self._layer(part, module)
             few = hasattr(layer, "held")
@@ -72,7 +81,7 @@ class Folder:
             weights_on = [(adapter, strength) for adapter, strength in on if not adapter.bias_alone]
             if weights_on and few:  # in few bits a sum would be rounded away: made at each use
                 self._pristine[part, module, "added"] = (layer, None)
-                layer.added = partial(_folded, pieces=weights_on)
+                layer.added = functools.partial(_folded, pieces=weights_on)
             elif weights_on:
                 self._put(part, module, "weight", _folded(layer.weight.detach(), weights_on))
             own = layer.bias
@@ -100,7 +109,7 @@ class Folder:
         """The file's factors, kept until the file changes. Problem where it belongs to another family."""
         key = (path, path.stat().st_mtime_ns) if path.exists() else (path, 0)
         if key not in self._read:
-            found = normalise(path, words=True)
+            found = normalise(path, words=True, partial=True)
             if found.family != self.parts.family.name:
                 theirs = FAMILY_NAMES[found.family]
                 raise Problem("lora_other_family", name=path.stem, theirs=theirs, ours=self.parts.facts.title)

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, NamedTuple
 from trainer.problem import Problem
 
 MAX_HEADER = 8 * 2**20
-MAX_METADATA = 256 * 2**10
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 8
 
@@ -49,8 +48,11 @@ class Header:
     """Bytes of the whole file."""
 
 
-def read_header(path: Path | str, *, metadata_limit: int = MAX_METADATA) -> Header:
-    """The header of a .safetensors file, or a Problem that says what is wrong with the file."""
+def read_header(path: Path | str) -> Header:
+    """The header of a .safetensors file, or a Problem that says what is wrong with the file.
+
+    Metadata may fill the header: sd-scripts writes every tag of a large set into it, more than once.
+    """
     path = Path(path)
     if path.suffix.lower() in _PICKLES:
         raise Problem("lora_pickle", file=path.name)
@@ -59,14 +61,14 @@ def read_header(path: Path | str, *, metadata_limit: int = MAX_METADATA) -> Head
         if not path.is_file():
             raise Problem("lora_not_a_file", file=path.name)
         with open(path, "rb") as file:
-            return _read(file, path.name, size, metadata_limit)
+            return _read(file, path.name, size)
     except FileNotFoundError as error:
         raise Problem("lora_missing", file=path.name) from error
     except OSError as error:
         raise Problem("lora_unreadable", file=path.name, reason=error.strerror or str(error)) from error
 
 
-def _read(file: BinaryIO, name: str, size: int, metadata_limit: int) -> Header:
+def _read(file: BinaryIO, name: str, size: int) -> Header:
     start = file.read(16)
     if size == 0:
         raise Problem("lora_empty", file=name)
@@ -82,8 +84,6 @@ def _read(file: BinaryIO, name: str, size: int, metadata_limit: int) -> Header:
     file.seek(8)
     raw = file.read(length)
     metadata, entries = _parse(raw, name)
-    if sum(len(k.encode()) + len(v.encode()) for k, v in metadata.items()) > metadata_limit:
-        raise Problem("lora_metadata_large", file=name)
     tensors = {key: _tensor(key, entry, name) for key, entry in entries.items()}
     _check_layout(tensors, size - 8 - length, name)
     return Header(metadata, tensors, 8 + length, size)

@@ -8,30 +8,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from trainer.adapters.header import Header
-from trainer.adapters.names import bare, known_paths, norm_names, original_names, split_key, universe
+from trainer.adapters.layers import size
+from trainer.adapters.layouts import Layout, locate, read
+from trainer.adapters.names import split_key
 
 __all__ = ["FAMILY_NAMES", "Layout", "Seen", "locate", "look", "rank", "split_key"]
-
-Layout = Literal["kohya", "diffusers", "other"]
 
 FAMILY_NAMES = {
     "sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL",
     "sd3": "Stable Diffusion 3", "flux": "FLUX", "unknown": "?",
 }  # fmt: skip
 
-_SGM = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
+_SGM = re.compile(r"(^|[._])(input_blocks|middle_block|output_blocks)[._]")
 _FLUX = (
     "lora_unet_double_blocks_", "lora_unet_single_blocks_", "transformer.single_transformer_blocks", "double_blocks.",
+    "diffusion_model.double_blocks.", "diffusion_model.single_blocks.", "lycoris_single_transformer_blocks_",
 )  # fmt: skip
-_SD3 = ("lora_unet_joint_blocks_", "transformer.transformer_blocks", "lora_transformer_")
+_SD3 = ("lora_unet_joint_blocks_", "transformer.transformer_blocks", "lora_transformer_", "diffusion_model.joint_blocks.")
+_FOURTH = ("down_blocks.3.", "up_blocks.3.", "down_blocks.0.attentions.")
+"""Where only the families with four levels have anything."""
 _CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-_UNET_STARTS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in", "conv_out", "time_embedding.")
 _FAMILIES_OF_TENSORS = ("hada_", "lokr_", "oft_", "glora_")
-_PARTS = ("unet", "text_encoder_2", "text_encoder")
 
 
 @dataclass(frozen=True)
@@ -55,45 +55,22 @@ def look(header: Header) -> Seen:
     return Seen(_layout(header), _kind(header), _family(header), cross_width(header))
 
 
-def locate(key: str) -> tuple[str, str] | None:
-    """(part, bare module path) of any LoRA key of a Stable Diffusion shaped model, or None."""
-    split = split_key(key)
-    if split is None:
-        return None
-    known = universe().get(split.module) or original_names().get(split.module)
-    if not known and split.what in ("diff", "diff_b"):
-        known = norm_names().get(split.module)
-    if known:
-        return known
-    path = split.module.removeprefix("base_model.model.").replace(".processor.", ".")
-    for part in _PARTS:
-        if path.startswith(part + "."):
-            path = path.removeprefix(part + ".").removeprefix("base_model.model.")
-            break
-    else:
-        part = "unet" if path.startswith(_UNET_STARTS) else "text_encoder"
-    place = (part, bare(path))
-    return place if place in known_paths() else None
-
-
 def _layout(header: Header) -> Layout:
-    votes = {"kohya": 0, "diffusers": 0, "other": 0}
+    votes: Counter[Layout] = Counter()
     for key in header.tensors:
         split = split_key(key)
-        if split is None:
-            votes["other"] += 1
-        elif key.startswith(("lora_unet_", "lora_te")):
-            votes["kohya"] += 1
+        name = read(split.module) if split else None
+        if split and key.startswith(("lora_unet_", "lora_te")) and not (name and name.layout != "kohya"):
+            votes["kohya"] += 1  # of another family, too
         else:
-            votes["diffusers" if locate(key) else "other"] += 1
-    winner = max(votes, key=lambda name: votes[name])
-    return winner if votes[winner] else "other"  # type: ignore[return-value]
+            votes[name.layout if name else "other"] += 1
+    return votes.most_common(1)[0][0] if votes else "other"
 
 
 def _kind(header: Header) -> str:
     whats = {split.what.partition("_")[0] if split.what.startswith(_FAMILIES_OF_TENSORS) else split.what
              for split in map(split_key, header.tensors) if split}
-    if any(key.startswith(_CHECKPOINT) for key in header.tensors):
+    if any(key.startswith(_CHECKPOINT) for key in header.tensors) and not whats & {"down", "hada", "lokr", "diff"}:
         return "checkpoint"
     for what, kind in (("dora", "dora"), ("magnitude", "dora"), ("hada", "loha"), ("lokr", "lokr")):
         if what in whats:
@@ -109,7 +86,7 @@ def _kind(header: Header) -> str:
     if {"emb_params", "clip_l", "clip_g", "string_to_param"} & set(header.tensors):
         return "embedding"
     for kind in ("glora", "ia3"):
-        if kind in whats and any(key.startswith("lora_") for key in header.tensors):
+        if kind in whats and any(key.startswith(("lora_", "lycoris_")) for key in header.tensors):
             return kind
     if header.tensors and all(key.startswith("bundle_emb.") for key in header.tensors):
         return "words"
@@ -129,41 +106,67 @@ def rank(header: Header) -> int | None:
 
 
 def cross_width(header: Header) -> int | None:
-    """The input width of the first `attn2` key or value projection with a down factor."""
-    for key, tensor in header.tensors.items():
-        if re.search(r"attn2[._](processor\.)?to_[kv]", key) and len(tensor.shape) >= 2:
-            split = split_key(key)
-            if split and split.what in ("down", "hada_w1_b", "diff"):
-                return tensor.shape[1]
-    return None
+    """The input width of the first `attn2` key or value projection whose tensors show it."""
+    return _width(header, re.compile(r"attn2\.to_[kv]$"))
 
 
 def text_width(header: Header) -> int | None:
-    """The input width of the first text encoder self-attention projection with a down factor."""
+    """The input width of the first text encoder's first self-attention projection whose tensors show it."""
+    return _width(header, re.compile(r"self_attn\.[qkv]_proj$"))
+
+
+def _width(header: Header, path: re.Pattern[str]) -> int | None:
+    """The columns of the first layer of such a path, the second text encoder's left out; of a GLoRA or an OFT nobody knows."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, tensor in header.tensors.items():
-        if re.search(r"(?<!\d_)(lora_te1?_|text_encoder\.|^).*self_attn[._][kqv]_proj", key) and len(tensor.shape) >= 2:
-            split = split_key(key)
-            if split and split.what in ("down", "hada_w1_b", "diff"):
-                return tensor.shape[1]
-    return None
+        split = split_key(key)
+        name = read(split.module) if split else None
+        if split and name and name.part != "text_encoder_2" and path.search(name.path):
+            shapes.setdefault(split.module, {})[split.what] = tensor.shape
+    return next((found[1] for layer in shapes.values() if (found := _size(layer))), None)
+
+
+def _size(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int] | None:
+    shapes = {what: shape for what, shape in shapes.items() if what not in ("alpha", "dora", "magnitude", "diff_b")}
+    return size(shapes) if shapes else None
 
 
 def _family(header: Header) -> str:
     keys = list(header.tensors)
-    for starts, family in ((_SGM, "sdxl"), (_FLUX, "flux"), (_SD3, "sd3")):
+    for starts, family in ((_FLUX, "flux"), (_SD3, "sd3")):
         if any(key.startswith(starts) for key in keys):
             return family
-    if any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in keys):
+    places = {place for key in keys if (place := locate(key))}
+    if any(part == "text_encoder_2" for part, _ in places):
         return "sdxl"
-    by_shape = _BY_WIDTH.get(cross_width(header) or 0)
-    if by_shape:
-        return by_shape
+    cross = cross_width(header)
+    if cross in _BY_WIDTH:
+        return _BY_WIDTH[cross]
     said = header.metadata.get("ss_base_model_version", "")
     for start, family in (("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd_v1", "sd1")):
         if said.startswith(start):
             return family
-    if any("transformer_blocks_1_" in key or "transformer_blocks.1." in key for key in keys):
+    if not places:
+        return "unknown"
+    return _by_structure(header, {path for part, path in places if part == "unet"}, cross is not None)
+
+
+def _by_structure(header: Header, unet: set[str], own_size: bool) -> str:
+    """The family by which blocks there are, where no width tells it; `own_size` where a width shows, but no family's."""
+    if any(re.search(r"transformer_blocks\.[1-9]", path) or path.startswith("add_embedding.") for path in unet):
         return "sdxl"
-    if any(locate(key) for key in keys):
-        return _BY_WIDTH.get(text_width(header) or 0, "sd1")
-    return "unknown"
+    four = any(path.startswith(_FOURTH) for path in unet)
+    original = any(re.search(_SGM, key) and locate(key) for key in header.tensors)
+    if original and not four and not own_size:
+        return "sdxl"  # as sd-scripts names that family's layers alone
+    by_text = _BY_WIDTH.get(text_width(header) or 0)
+    return by_text or ("sd2" if four and not own_size and _flat_in(header) else "sd1")
+
+
+def _flat_in(header: Header) -> bool:
+    """Whether a transformer begins with a linear layer, as in SD 2.x, and not with a convolution."""
+    for key, tensor in header.tensors.items():
+        split, place = split_key(key), locate(key)
+        if split and place and place[1].endswith(".proj_in") and split.what == "down":
+            return len(tensor.shape) == 2
+    return False

@@ -124,7 +124,7 @@ class Layer:
         if "diff" in self.tensors:
             return tuple(self.tensors["diff"].shape)
         rows, columns = self.size or (0, 0)
-        if "down" in self.tensors and self.down.ndim == 4:
+        if "down" in self.tensors and (self.down.ndim == 4 or "mid" in self.tensors):
             kernel = self.tensors.get("mid", self.down).shape[2:]
             return (rows, int(self.down.shape[1]), *map(int, kernel))
         return (rows, columns)
@@ -178,10 +178,10 @@ def _size(shapes: Shapes) -> tuple[int, int] | None:
     if "down" in shapes or "up" in shapes:
         down, up = shapes["down"], shapes["up"]
         r, mid = down[0], shapes.get("mid")
-        flat = len(up) == 2 or up[2:] == (1, 1)
-        if not flat or len(up) not in (2, 4) or len(down) != len(up) or up[1] != (mid[0] if mid else r):
+        flat = up[2:] in ((), (1, 1)) and len(down) in (2, 4)  # DyLoRA keeps one or both of a convolution's flat
+        if not flat or len(up) < 2 or up[1] != (mid[0] if mid else r):
             return None
-        if mid and (len(mid) != 4 or mid[1] != r or down[2:] != (1, 1)):
+        if mid and (len(mid) != 4 or mid[1] != r or down[2:] not in ((), (1, 1))):
             return None
         return up[0], math.prod(down[1:]) * (math.prod(mid[2:]) if mid else 1)
     if "hada_w1_a" in shapes:

@@ -12,31 +12,35 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from trainer.adapters.families import FAMILIES, TextEncoder, UNet, family_modules, modules, sd1_modules
+from trainer.adapters.families import FAMILIES, TextEncoder, UNet, modules, sd1_modules
 
 __all__ = [
-    "Key", "bare", "from_kohya", "key_map", "known_paths", "norm_names", "original_names", "sd1_modules", "split_key",
+    "Key", "bare", "from_kohya", "key_map", "norm_names", "sd1_modules", "spelled", "split_key",
     "to_diffusers", "to_kohya", "to_sgm", "universe",
 ]  # fmt: skip
 
 TEXT = "text_model."
+PROJECTION = "text_projection"
 
 _SUFFIXES = {
     "lora_down.weight": "down", "lora_up.weight": "up", "lora_mid.weight": "mid", "alpha": "alpha",
     "dora_scale": "dora", "diff": "diff", "diff_b": "diff_b", "w_norm": "diff", "b_norm": "diff_b",
-    "lora_A.weight": "down", "lora_B.weight": "up", "lora_A.default.weight": "down", "lora_B.default.weight": "up",
     "lora.down.weight": "down", "lora.up.weight": "up", "lora_linear_layer.down.weight": "down",
-    "lora_linear_layer.up.weight": "up", "lora_magnitude_vector": "magnitude",
-    "lora_magnitude_vector.weight": "magnitude",
+    "lora_linear_layer.up.weight": "up",
 }  # fmt: skip
 """How the end of a key tells what the tensor is. LoHa's and LoKr's keep their names; all others follow below."""
 
+_PEFT = re.compile(r"^(?P<module>.+)\.lora_(?P<what>A|B|magnitude_vector)(?P<adapter>\.[^.]+)??(?P<weight>\.weight)?$")
+"""PEFT puts the adapter's name in front of `weight`, or writes neither."""
+_PEFT_WHATS = {"A": "down", "B": "up", "magnitude_vector": "magnitude"}
 _OTHER = re.compile(
     r"^(?P<module>.+?)\.(?P<end>hada_[wt]\w+|lokr_[wt]\w+|oft_\w+|rescale|a1|a2|b1|b2|weight|on_input)(\.weight)?$"
 )
 _REST = {"weight": "ia3", "on_input": "ia3_in"} | {name: f"glora_{name}" for name in ("a1", "a2", "b1", "b2")}
-_PROCESSOR = re.compile(r"\.processor\.(to_(?:q|k|v|out))_lora\.(down|up)\.weight$")
-_OLD_TEXT = re.compile(r"\.self_attn\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
+_OLD = re.compile(r"_lora\.(down|up)\.weight$")
+_HOLDERS = re.compile(r"(?<=\.to_[qkv])_lora$|(?<=\.to_out)_lora$|\.lora(_linear_layer)?$")
+"""What old diffusers put between a layer and its factors, as it is left in front of `.alpha`."""
+_OLD_TEXT = re.compile(r"\.self_attn\.to_(q|k|v|out)$")
 
 
 class Key(NamedTuple):
@@ -49,24 +53,32 @@ class Key(NamedTuple):
 @lru_cache(maxsize=2**16)
 def split_key(key: str) -> Key | None:
     """`Key` of a tensor name, or None where it is no adapter's."""
-    old = _PROCESSOR.search(key)
+    old = _OLD.search(key)
     if old:  # diffusers before 0.22
-        name = "to_out.0" if old[1] == "to_out" else old[1]
-        return Key(f"{key[: old.start()]}.{name}", old[2])
-    old = _OLD_TEXT.search(key)
-    if old:
-        return Key(f"{key[: old.start()]}.self_attn.{old[1]}_proj", old[2])
+        return Key(_plain(f"{key[: old.start()]}_lora"), old[1])
     parts = key.split(".")
     for size in (3, 2, 1):
         if len(parts) > size:
             what = _SUFFIXES.get(".".join(parts[-size:]))
             if what:
-                return Key(".".join(parts[:-size]), what)
+                return Key(_plain(".".join(parts[:-size])), what)
+    peft = _PEFT.match(key)
+    if peft and (peft["weight"] or not peft["adapter"] or peft["what"] == "magnitude_vector"):
+        return Key(_plain(peft["module"]), _PEFT_WHATS[peft["what"]])
     other = _OTHER.match(key)
     if other:
         end = other["end"]
-        return Key(other["module"], _REST.get(end, end))
+        return Key(_plain(other["module"]), _REST.get(end, end))
     return None
+
+
+def _plain(module: str) -> str:
+    """The layer itself, without what old diffusers named beside it: attention processors, and text projections of theirs."""
+    if ".processor.to_" in module or ".to_" in module or ".lora" in module:
+        module = _HOLDERS.sub("", module.replace(".processor.to_", ".to_"))
+        module = _OLD_TEXT.sub(lambda found: f".self_attn.{found[1]}_proj", module)
+        return f"{module}.0" if module.endswith(".to_out") else module
+    return module
 
 
 def bare(module: str) -> str:
@@ -76,19 +88,22 @@ def bare(module: str) -> str:
 
 def to_kohya(part: str, module: str, family: str = "sd1") -> str:
     """The kohya module name. `part` is `unet`, `text_encoder` or `text_encoder_2`."""
-    prefix = FAMILIES[family].prefixes[part]
-    path = module if part == "unet" else TEXT + bare(module)
-    return prefix + path.replace(".", "_")
+    return FAMILIES[family].prefixes[part] + spelled(part, module).replace(".", "_")
 
 
 def to_diffusers(part: str, module: str) -> str:
     """The module name in diffusers' own layout, as `load_lora_weights` takes it."""
-    return f"{part}.{module if part == 'unet' else TEXT + bare(module)}"
+    return f"{part}.{spelled(part, module)}"
+
+
+def spelled(part: str, module: str) -> str:
+    """The path as files spell it: text encoders' behind `text_model.`, but for the projection beside it."""
+    return module if part == "unet" or module == PROJECTION else TEXT + bare(module)
 
 
 _RESNET = {
     "conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
+    "conv_shortcut": "skip_connection", "norm1": "in_layers.0", "norm2": "out_layers.0",
 }  # fmt: skip
 
 
@@ -99,7 +114,8 @@ def to_sgm(module: str, family: str = "sd1") -> str:
     sits behind the attention where its level has one.
     """
     fixed = {"conv_in": "input_blocks.0.0", "conv_out": "out.2", "time_embedding.linear_1": "time_embed.0",
-             "time_embedding.linear_2": "time_embed.2"}  # fmt: skip
+             "time_embedding.linear_2": "time_embed.2", "add_embedding.linear_1": "label_emb.0.0",
+             "add_embedding.linear_2": "label_emb.0.2", "conv_norm_out": "out.0"}  # fmt: skip
     if module in fixed:
         return fixed[module]
     found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)|mid_block\.(\w+)\.(\d+)\.(.+)", module)
@@ -162,13 +178,6 @@ def universe() -> dict[str, tuple[str, str]]:
 
 
 @cache
-def original_names() -> dict[str, tuple[str, str]]:
-    """kohya module names in the original code's spelling, as sd-scripts writes SDXL -> (part, module)."""
-    return {"lora_unet_" + to_sgm(module, "sdxl").replace(".", "_"): (part, module)
-            for part, module in family_modules("sdxl") if part == "unet"}
-
-
-@cache
 def norm_names() -> dict[str, tuple[str, str]]:
     """kohya module name -> (part, module) of the norms beside the layers of `universe`, which full differences may change."""
     beside = {
@@ -184,9 +193,3 @@ def norm_names() -> dict[str, tuple[str, str]]:
     for prefix, part in (("lora_te_", "text_encoder"), ("lora_te1_", "text_encoder"), ("lora_te2_", "text_encoder_2")):
         found[f"{prefix}text_model_final_layer_norm"] = (part, "final_layer_norm")
     return found
-
-
-@cache
-def known_paths() -> frozenset[tuple[str, str]]:
-    """Every (part, module) of `universe`, for reading files in diffusers' layout."""
-    return frozenset(universe().values())

@@ -1,4 +1,4 @@
-"""From any LoRA file of Stable Diffusion, in kohya's or diffusers' layout, to the adapter of every layer.
+"""From any LoRA file of Stable Diffusion, whichever program wrote it, to the adapter of every layer.
 
 Called by the preview (fold), by inspect, by the exports and the tools. LoRA, LoCon, Tucker, DoRA, LoHa, LoKr, OFT, (IA)³,
 BOFT, GLoRA and full differences with those of biases and norms; kinds beyond these are named and refused.
@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 
 from trainer.adapters import multiplied
-from trainer.adapters.families import FAMILIES
+from trainer.adapters.families import FAMILIES, inner_shape
 from trainer.adapters.header import SIZES, Header, Tensor, read_header
-from trainer.adapters.kinds import Layout, Seen, locate, look, split_key
-from trainer.adapters.layers import SUFFIXES, Layer
+from trainer.adapters.kinds import Layout, Seen, look
+from trainer.adapters.layers import Layer
+from trainer.adapters.reading import Reading, sort_keys
 from trainer.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096
 KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "boft", "ia3", "glora", "full")
 """The kinds that are read, by the words of kinds.look."""
-_KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff", "diff_b", "oft_blocks", "rescale")
 _CARRIERS = (
     ("down", "up"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), ("diff",), ("diff_b",),
     ("oft_blocks",), ("ia3", "ia3_in"), tuple(f"glora_{name}" for name in ("a1", "a2", "b1", "b2")),
@@ -46,6 +46,8 @@ class LoraWeights:
     metadata: dict[str, str]
     unknown: tuple[str, ...] = field(default=())
     """Keys no layer of the family answers to; they have no effect."""
+    reading: Reading = field(default=Reading("", 0))
+    """How many of the file's layers are in `modules`, and what it calls the others."""
 
 
 def to_float32(data: bytes, dtype: str) -> Array:
@@ -78,43 +80,59 @@ def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Ar
     return array
 
 
-def normalise(path: Path | str, *, words: bool = False) -> LoraWeights:
+def normalise(path: Path | str, *, words: bool = False, partial: bool = False, field: str | None = None) -> LoraWeights:
     """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in. With `words`, a file that
-    brings nothing but a word's own vectors (embedding.py) has no layers and is none the worse."""
+    brings nothing but a word's own vectors (embedding.py) has no layers and is none the worse.
+
+    A Problem (of `field`) where less than half of the file's layers are known, unless `partial` allows it.
+    """
     path = Path(path)
     header = read_header(path)
     seen = _usable(header, path.name)
+    keys = sort_keys(header.tensors)
+    if not keys.layers and not (words and seen.kind == "words"):
+        raise Problem("lora_no_adapter", file=path.name)
+    reading = keys.reading(path.stem)
+    reading.check(partial, field)
     tensors = read_tensors(path, header)
-    groups: dict[tuple[str, str], dict[str, Array]] = {}
-    unknown: list[str] = []
-    for key, array in tensors.items():
-        if key.startswith("bundle_emb."):
-            continue
-        split = split_key(key)
-        place = locate(key)
-        if split is None or place is None or not (split.what in _KNOWN or split.what.startswith(("hada_", "lokr_"))):
-            unknown.append(key)
-        else:
-            groups.setdefault(place, {})[split.what] = array
     alphas = _diffusers_alphas(header.metadata)
     modules: dict[tuple[str, str], Layer] = {}
-    for (part, module), found in groups.items():
+    for (part, module), named in keys.layers.items():
+        found = {what: tensors[key] for what, key in named.items()}
         alpha = found.pop("alpha", None)
-        layer = _layer(found, path.name, f"{part}.{module}")
+        layer = _evened(_layer(found, path.name, f"{part}.{module}"), (part, module), seen.family)
         if layer.kind == "oft":
             stated = _constraint(alpha, layer, tensors)
         else:
             stated = _alpha(alpha, alphas, part, module, layer.rank or 1)
         modules[part, module] = Layer(layer.tensors, stated)
-    if not modules and not (words and seen.kind == "words"):
-        raise Problem("lora_no_adapter", file=path.name)
-    return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(unknown))
+    return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(keys.unknown), reading)
 
 
-def check_made_for(path: Path, family: str | None, base: str, field: str | None = None) -> None:
-    """From the header alone, before a base is loaded: a Problem where `path` is no LoRA for `base`, of `family` if known."""
+def _evened(layer: Layer, place: tuple[str, str], family: str) -> Layer:
+    """A convolution's factors with a convolution's axes, and a linear layer's flat, where a file has one of them flat (DyLoRA)
+    or both though the kernel is wide (ComfyUI's trainer)."""
+    if "down" not in layer.tensors or "mid" in layer.tensors or not layer.size:
+        return layer
+    down, up, (rows, columns) = layer.down, layer.up, layer.size
+    wide = down.shape[2:] not in ((), (1, 1))
+    inside = tuple(down.shape[1:]) if wide else inner_shape(place, family, (rows, columns))
+    if down.ndim == up.ndim and (down.ndim == 4 or inside[1:] in ((), (1, 1))):
+        return layer
+    ones = (1, 1) if len(inside) > 1 else ()
+    tensors = {"down": down.reshape(-1, *inside), "up": up.reshape(rows, -1, *ones)}
+    return Layer(layer.tensors | tensors, layer.alpha)
+
+
+def check_made_for(
+    path: Path, family: str | None, base: str, field: str | None = None, partial: bool = False
+) -> None:  # fmt: skip
+    """From the header alone, before a base is loaded: a Problem where `path` is no LoRA for `base`, of `family` if known, or
+    where less than half of it is understood, unless `partial` allows that."""
     try:
-        seen = _usable(read_header(path), path.name)
+        header = read_header(path)
+        seen = _usable(header, path.name)
+        sort_keys(header.tensors).reading(path.stem).check(partial)
     except Problem as problem:
         raise Problem(problem.code, field=field, **problem.params) from problem
     if family not in (None, seen.family):
@@ -192,7 +210,7 @@ def _diffusers_alphas(metadata: dict[str, str]) -> dict[str, float]:
     """`lora_adapter_metadata`: alpha by part, and by layer where a pattern names it."""
     try:
         tree = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     found: dict[str, float] = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from trainer import bases
 from trainer.adapters import export as layouts
@@ -19,7 +20,8 @@ def export(argv: list[str]) -> int:
     words.add_argument("file", help=t("commands.lora_files.file"))
     words.add_argument("--to", required=True, help=t("commands.lora_files.to"))
     given = words.parse_args(argv)
-    return _done(layouts.export(lora_use(given.file, Home.find(given.home)).path, given.to, given.out))
+    file = lora_use(given.file, Home.find(given.home)).path
+    return _done(layouts.export(file, given.to, given.out, partial=given.partial, note=_note))
 
 
 def merge(argv: list[str]) -> int:
@@ -33,7 +35,8 @@ def merge(argv: list[str]) -> int:
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
     base = bases.find(home, given.base) if given.base is not None else None
-    return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
+    return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base,
+                      partial=given.partial, note=_note))
 
 
 def resize(argv: list[str]) -> int:
@@ -47,7 +50,8 @@ def resize(argv: list[str]) -> int:
     home = Home.find(given.home)
     path = lora_use(given.file, home).path
     base = bases.find(home, given.base) if given.base is not None else None
-    return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base))
+    return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base,
+                      partial=given.partial, note=_note))
 
 
 def extract(argv: list[str]) -> int:
@@ -63,12 +67,12 @@ def extract(argv: list[str]) -> int:
     home = Home.find(given.home)
     base, tuned = bases.find(home, given.base), bases.find(home, given.tuned)
     return _done(make(base, tuned, given.out, rank=given.rank, energy=given.energy, targets=given.targets,
-                      dtype=given.dtype, tell=_tell))
+                      dtype=given.dtype, tell=_tell, partial=given.partial, note=_note))
 
 
 def bake(argv: list[str]) -> int:
     """`bake BASE LORA[:unet[:te]] … --out NEW`."""
-    from trainer.adapters.tools.extract import bake as make
+    from trainer.adapters.tools.bake import bake as make
 
     words = _parser("bake")
     words.add_argument("base", help=t("commands.lora_files.base"))
@@ -76,12 +80,13 @@ def bake(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
-    return _done(make(bases.find(home, given.base), uses, given.out, _tell))
+    return _done(make(bases.find(home, given.base), uses, given.out, _tell, partial=given.partial, note=_note))
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(prog=f"launch.py {name}", description=t(f"commands.lora_files.{name}"))
     words.add_argument("--out", type=Path, required=True, help=t("commands.lora_files.out"))
+    words.add_argument("--partial", action="store_true", help=t("commands.partial"))
     words.add_argument("--home", help=t("commands.home"))
     return words
 
@@ -96,6 +101,10 @@ def _sized(words: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _tell(done: int, of: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{done}/{of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+
+def _note(code: str, params: dict[str, Any]) -> None:
+    print(t(f"notes.{code}", **params), file=sys.stderr)
 
 
 def _done(path: Path) -> int:

@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--base", help=t("commands.sample.base"))
     words.add_argument("--out", type=Path, help=t("commands.sample.out"))
     words.add_argument("--device", default="auto", help=t("commands.sample.device"))
+    words.add_argument("--partial", action="store_true", help=t("commands.partial"))
     words.add_argument("--home", help=t("commands.home"))
     return words
 
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
     named = {use.path: use for _, own in lines for use in own}
     facts = bases.find(home, _base_of(tuple(named.values())) or "mini" if given.base is None else given.base)
     for path in named:
-        check_made_for(path, facts.family, facts.title)
+        check_made_for(path, facts.family, facts.title, partial=given.partial)
 
     from trainer.engine import device
     from trainer.engine.sampling import DrawRequest, Studio
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
     for line, own in lines:
         plain = DrawRequest(
             line.prompt, given.negative, given.seed, facts.steps, facts.guidance, facts.resolution, facts.resolution, own,
-            strengths, given.weights, given.sampler,
+            strengths, given.weights, given.sampler, given.partial,
         )
         chosen = {name: value for name in ("steps", "guidance", "width", "height")
                   if (value := getattr(given, name)) is not None}
@@ -76,7 +77,9 @@ def main(argv: list[str]) -> int:
             strength = 1.0 if drawn.strength is None else drawn.strength
             name = f"p{index}_s{strength:.2f}.png" if request.loras else f"p{index}_base.png"
             print(drawn.save(given.out / name), flush=True)
-        for code, params in studio.notes:
+        whole = [("layers_read", {"name": path.stem, "read": matched, "total": total})
+                 for path, matched, total in studio.fits if index == 0 and matched == total]
+        for code, params in whole + studio.notes:
             print(t(f"notes.{code}", **params), file=sys.stderr)
     return 0
 

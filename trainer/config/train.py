@@ -109,6 +109,8 @@ class Lora(Section):
     start_from: str = ""
     """Go on from an existing LoRA: a .safetensors file, or a name of your library. It must be of the same kind and base;
     a smaller rank is widened, and a LoKr or OFT of other factors or blocks keeps its own. Left empty, it starts anew."""
+    partial: bool = False
+    """Also go on from a file of which less than half of the layers are known here. What is unknown is lost then."""
     lokr_factor: int = Field(default=0, ge=0, le=512)
     """How LoKr splits a layer: into a small part of about this size and a large one. 0 splits as evenly as possible and
     makes the smallest file; 4 to 16 holds more."""

@@ -16,6 +16,7 @@ from trainer.adapters.families import Modules, TextEncoder, UNet
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
+from trainer.adapters.reading import Reading
 from trainer.adapters.weights import normalise
 from trainer.config.train import TrainConfig
 from trainer.engine import words
@@ -39,6 +40,10 @@ class Adapter:
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
         self.taken = Taken(0, 0)
         """What became of `start_from`."""
+        self.going_on: Reading | None = None
+        """How much of `start_from` is understood."""
+        self.left: tuple[str, ...] = ()
+        """The layers of `start_from` that are not trained here, or whose bias is not."""
         self.word = None
         """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
         if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
@@ -187,12 +192,17 @@ class Adapter:
     @torch.no_grad()
     def _go_on_from(self, path: Path) -> None:
         """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
-        what is not trained here is left behind and counted in `taken`."""
-        theirs = normalise(path)
+        what is not trained here is left behind, counted in `taken` and named in `left`. Problem where less than half of
+        the file is known, unless `lora.partial` allows it."""
+        theirs = normalise(path, partial=self.config.partial, field="lora.start_from")
         if theirs.family != self.parts.family.name:
             raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=FAMILY_NAMES[theirs.family],
                           ours=self.parts.facts.title)
         self.taken = GoingOn(path, self.kind, self.config).take(self.layers, theirs)
+        learning = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
+        self.going_on = theirs.reading
+        self.left = tuple(".".join(place) for place, layer in theirs.modules.items()
+                          if place not in learning or layer.bias is not None)
         own = self.word
         for given_word in words.of_files(self.parts, [path]):
             if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too

@@ -20,6 +20,7 @@ from trainer import editing, files, prompt_line
 from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
+from trainer.adapters.reading import listed
 from trainer.engine import noise, text
 from trainer.engine import words as words_own
 from trainer.engine.vae import decode
@@ -52,6 +53,8 @@ class DrawRequest:
     """Read (a word:1.2) and the like as weights, also where no LoRA's training did."""
     sampler: str = "base"
     """One of strategies/samplers.py; `base` is the base's own."""
+    partial: bool = False
+    """Also use a LoRA of which less than half is known here or fits the base."""
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> DrawRequest:
@@ -163,6 +166,8 @@ class Studio:
         self._vae: tuple[Path | None, Any] = (None, None)
         self.folder = Folder(parts)
         self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.fits: list[tuple[Path, int, int]] = []
+        """(file, layers used, layers in it) of each LoRA of the last request."""
         """(code, params) of what a person should know of the last drawing: text keys `notes.<code>`."""
         self.pipe = parts.family.pipeline(parts)
 
@@ -184,7 +189,7 @@ class Studio:
         request.checked()
         strengths: tuple[float | None, ...] = request.strengths if request.strengths and request.loras else (None,)
         of = request.steps * len(strengths)
-        self.notes = []
+        self.notes, self.fits = [], []
         as_trained, vae = self._manner(request)
         if vae is None and self.parts.vae is None:
             self.parts.facts.check(self.parts.facts.prediction, "")
@@ -206,9 +211,11 @@ class Studio:
         facts |= {"clip_skip": skip} if skip > 1 else {}
         try:
             for index, strength in enumerate(strengths):
-                fits = self.folder.apply(request.loras, 1.0 if strength is None else strength)
+                fits = self.folder.apply(request.loras, 1.0 if strength is None else strength, request.partial)
                 if index == 0:
-                    self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total})
+                    self.fits = fits
+                    self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total,
+                                                     "layers": listed(self.folder.left[path])})
                                    for path, matched, total in fits if matched < total]
                 off = strength == 0 or not any(use.unet or use.text_encoder for use in request.loras)
                 with words_own.lent(self.parts, [] if off else brought):

@@ -12,6 +12,7 @@ import torch
 
 from trainer import bases, events, files, memory, provenance
 from trainer.adapters.families import FAMILIES, UNet
+from trainer.adapters.reading import listed
 from trainer.config.slider import check, is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, slider, text, validation
@@ -91,6 +92,11 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     for code, count in zip(("start_left", "start_shaped"), adapter.taken, strict=True):
         if count and step == 0:
             tell(events.Note(code=code, params={"count": count}))
+    if adapter.left and step == 0:
+        tell(events.Note(code="start_left_layers", params={"layers": listed(adapter.left)}))
+    if adapter.going_on is not None and step == 0:
+        code, params = adapter.going_on.note()
+        tell(events.Note(code=code, params=params))
     if config.lora.kind == "full" and step == 0:
         tell(events.Note(code="full_size", params=sizes(adapter, config)))
     saver.first_samples(step)

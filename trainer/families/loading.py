@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trainer.adapters.header import MAX_HEADER, read_header
+from trainer.adapters.header import read_header
 from trainer.adapters.names import bare
 from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
 from trainer.problem import Problem
@@ -79,7 +79,7 @@ def _read_vae(family: Family, path: Path) -> Any:
     told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
     if path.is_dir():
         return AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **told)
-    read_header(path, metadata_limit=MAX_HEADER)
+    read_header(path)
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         inside = [name for name in names if name.startswith("first_stage_model.")] or names
@@ -121,7 +121,7 @@ def _bare_text_encoder(family: Family, path: Path, dtype: torch.dtype) -> dict[s
     from transformers import CLIPTextConfig, CLIPTextModel
 
     start = CLIP_NAMES.get(family.name)
-    names = read_header(path, metadata_limit=MAX_HEADER).tensors
+    names = read_header(path).tensors
     if start is None or not any(name.startswith(f"{start}encoder.") for name in names):
         return {}
     model: Any = CLIPTextModel(CLIPTextConfig.from_pretrained(family.assets / "text_encoder"))

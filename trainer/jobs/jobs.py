@@ -115,7 +115,8 @@ class Jobs:
         if given := config.lora.start_from:
             if not self.home.lora(given).is_file():
                 raise Problem("file_missing", field="lora.start_from", file=given)
-            check_made_for(self.home.lora(given), base.family if base.path else None, base.title, field="lora.start_from")
+            check_made_for(self.home.lora(given), base.family if base.path else None, base.title, "lora.start_from",
+                           config.lora.partial)
         if shutil.disk_usage(self.home.outputs).free < ROOM:
             raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
 

@@ -94,10 +94,9 @@ def test_a_huge_header_is_refused_without_being_read(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
 
 
-def test_too_much_text_is_refused(tmp_path: Path) -> None:
-    path = header_only(tmp_path / "lora.safetensors", {"__metadata__": {"x": "y" * 300_000}})
-    assert _refused(path) == "lora_metadata_large"
-    assert read_header(path, metadata_limit=MAX_HEADER).metadata["x"].startswith("yy")
+def test_long_text_is_read_up_to_the_limit_of_a_header(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "lora.safetensors", {"__metadata__": {"x": "y" * (MAX_HEADER - 100)}})
+    assert read_header(path).metadata["x"].startswith("yy")
     path = header_only(tmp_path / "lora.safetensors", {"__metadata__": {"x": "y" * 20 * 2**20}})
     assert _refused(path) == "lora_header_large"
 
@@ -159,7 +158,7 @@ def test_nan_weights_are_refused_and_named(tmp_path: Path) -> None:
     [
         ((0, 1280, 1, 1), (1280, 0, 1, 1)),
         ((4, 1280), (1280, 5)),
-        ((4, 1280), (1280, 4, 1, 1)),
+        ((4, 1280), (1280, 4, 2, 2)),
         ((4,), (4,)),
         ((4, 1280, 1, 1), (1280, 4, 3, 3)),
         ((5000, 2), (2, 5000)),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors
+from tests.trainer.adapters.making import factors, raw
 from trainer import bases
 from trainer.__main__ import main
 from trainer.adapters import file as lora_file
+from trainer.adapters.export import export
 from trainer.home import Home
 from trainer.texts import set_language
 
@@ -18,7 +21,8 @@ from trainer.texts import set_language
 def lora(tmp_path: Path) -> Path:
     set_language("en")
     layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
-    return lora_file.write(tmp_path / "fox.safetensors", factors(layers, 2), {"ss_output_name": "fox"}, "fp16")
+    bare = lora_file.write(tmp_path / "bare.safetensors", factors(layers, 2), {"ss_output_name": "fox"}, "fp16")
+    return export(bare, "kohya", tmp_path / "fox.safetensors")
 
 
 def test_the_five_commands_make_files_and_print_their_names(lora: Path, tmp_path: Path, capsys) -> None:
@@ -33,7 +37,9 @@ def test_the_five_commands_make_files_and_print_their_names(lora: Path, tmp_path
     ):
         (tmp_path / "models").mkdir(exist_ok=True)
         assert main([*words, "--home", str(tmp_path)]) == 0, words
-        assert capsys.readouterr().out.strip() == words[words.index("--out") + 1]
+        said = capsys.readouterr()
+        assert said.out.strip() == words[words.index("--out") + 1]
+        assert re.search(r"\b([1-9]\d*) of \1 layers", said.err), said.err  # how much was read, in every tool
     assert (tmp_path / "back.safetensors").read_bytes() == lora.read_bytes()
     assert {layer.rank for layer in lora_file.normalise(tmp_path / "both.safetensors").modules.values()} == {4}
     assert len(lora_file.normalise(tmp_path / "again.safetensors").modules) == len(lora_file.normalise(lora).modules)
@@ -56,3 +62,44 @@ def test_a_mistake_is_one_sentence_and_status_2(lora: Path, tmp_path: Path, caps
     said = capsys.readouterr()
     assert sentence in said.err and said.err.count("\n") == 1 and not said.out
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_file_mostly_unknown_is_refused_with_names_unless_asked(lora: Path, tmp_path: Path, capsys) -> None:
+    named = {"lora_unet_": "unet.elsewhere."}
+    tensors = lora_file.read_tensors(lora)
+    strange = {next((new + key.removeprefix(old) for old, new in named.items() if key.startswith(old)), key): array
+               for key, array in tensors.items()}  # fmt: skip
+    path = raw(tmp_path / "half.safetensors", strange)
+    (tmp_path / "models").mkdir()
+    known = len([place for place in lora_file.normalise(lora).modules if place[0] != "unet"])
+    total = len(lora_file.normalise(lora).modules)
+    for words in (
+        ["export", str(path), "--to", "kohya", "--out", str(tmp_path / "e.safetensors")],
+        ["merge", str(path), str(lora), "--rank", "2", "--out", str(tmp_path / "m.safetensors")],
+        ["resize", str(path), "--rank", "1", "--out", str(tmp_path / "r.safetensors")],
+        ["bake", "mini", str(path), "--out", str(tmp_path / "models" / "b")],
+        ["sample", str(path), "--base", "mini", "--steps", "2", "--out", str(tmp_path / "pictures")],
+    ):
+        out = Path(words[words.index("--out") + 1])
+        assert main([*words, "--home", str(tmp_path)]) == 2, words
+        said = capsys.readouterr().err
+        assert f"Only {known} of {total} layers of half" in said and "unet.elsewhere." in said and "--partial" in said
+        assert not out.exists()
+        assert main([*words, "--partial", "--home", str(tmp_path)]) == 0, words
+        said = capsys.readouterr().err
+        assert f"half: {known} of {total} layers" in said and "unet.elsewhere." in said and out.exists()
+
+
+def test_a_bake_that_changes_nothing_is_refused_and_leaves_nothing(lora: Path, tmp_path: Path, capsys) -> None:
+    still = {place: (down, up * 0, alpha) for place, (down, up, alpha) in _factors(lora).items()}
+    path = lora_file.write(tmp_path / "still.safetensors", still, {}, "fp16")
+    (tmp_path / "models").mkdir()
+    for words in ([str(path)], [f"{lora}:0"]):
+        assert main(["bake", "mini", *words, "--out", str(tmp_path / "models" / "b"), "--home", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.strip()
+        assert not list((tmp_path / "models").iterdir())
+
+
+def _factors(path: Path) -> dict:
+    return {place: (np.asarray(layer.down), np.asarray(layer.up), layer.alpha)
+            for place, layer in lora_file.normalise(path).modules.items()}  # fmt: skip

@@ -180,6 +180,29 @@ def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layo
         assert np.allclose(second.factors()[key].delta(weight), layer.delta(weight), atol=1e-6)
 
 
+def test_going_on_says_how_much_of_the_file_is_used_and_refuses_one_mostly_unknown(loaded, tmp_path):
+    from tests.trainer.adapters.making import raw
+
+    def make(path, *words: str) -> Adapter:
+        return Adapter(deepcopy(loaded), load.build({}, overrides=["lora.rank=4", *words]), path)
+
+    first = make(None)
+    path = lora_file.write(tmp_path / "a.safetensors", first.factors(), {}, "fp32")
+    total = len(first.layers)
+    same = make(path)
+    assert same.going_on.note() == ("layers_read", {"name": "a", "read": total, "total": total}) and not same.left
+    text = sum(part != "unet" for part, _ in first.layers)
+    less = make(path, "lora.text_encoder=false")
+    assert len(less.left) == less.taken.left == text and "text_encoder.encoder.layers.0.self_attn.q_proj" in less.left
+    tensors = {key.replace("lora_unet_", "unet.elsewhere."): array for key, array in lora_file.read_tensors(path).items()}
+    half = raw(tmp_path / "half.safetensors", tensors)
+    with pytest.raises(Problem) as told:
+        make(half)
+    assert (told.value.code, told.value.field) == ("lora_half_read", "lora.start_from") and "unet.elsewhere." in str(told.value)
+    code, params = make(half, "lora.partial=true").going_on.note()
+    assert (code, params["read"], params["total"]) == ("layers_unread", text, total) and "elsewhere" in params["layers"]
+
+
 def test_a_file_that_does_not_fit_the_training_is_refused_with_the_reason(loaded, tmp_path):
     def make(*words: str) -> Adapter:
         return Adapter(deepcopy(loaded), load.build({}, overrides=words))

@@ -259,6 +259,7 @@ def test_long_prompts_and_layers_that_do_not_fit_are_mentioned(studio, lora, tmp
     list(studio.draw(request(Use(mixed), prompt="blob " * 900)))
     total = len(modules)
     assert studio.notes == [("prompt_cut", {"limit": 750}),
-                            ("lora_partial", {"name": "mixed", "matched": total - 1, "total": total})]
+                            ("lora_partial", {"name": "mixed", "matched": total - 1, "total": total,
+                                              "layers": "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"})]
     list(studio.draw(request(Use(lora))))
     assert studio.notes == []

@@ -21,18 +21,22 @@ _OPENCLIP = {
     "sd2": ("text_encoder", "cond_stage_model.model.transformer.resblocks"),
     "sdxl": ("text_encoder_2", "conditioner.embedders.1.model.transformer.resblocks"),
 }
-_INNER = {"self_attn.out_proj": "attn.out_proj.weight", "mlp.fc1": "mlp.c_fc.weight", "mlp.fc2": "mlp.c_proj.weight"}
+_INNER = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj", "layer_norm1": "ln_1",
+          "layer_norm2": "ln_2"}  # fmt: skip
 _FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-LIMIT = 2**20
-"""A base's own description may be longer than a LoRA's."""
 
 
 class Spot(NamedTuple):
-    """A layer's weight: a tensor of a file, or the third of it that OpenCLIP's fused q, k and v give it."""
+    """A layer's weight or bias: a tensor of a file, or the third of it that OpenCLIP's fused q, k and v give it."""
 
     file: Path
     key: str
     third: int | None = None
+
+    @property
+    def turned(self) -> bool:
+        """Whether the file keeps the matrix input first, as OpenCLIP does its projection."""
+        return self.key.endswith("text_projection")
 
 
 class BaseWeights:
@@ -41,47 +45,59 @@ class BaseWeights:
     def __init__(self, facts: BaseFacts) -> None:
         if facts.path is None:
             raise Problem("base_parts", field="base", base=facts.title, detail="it is not on this disk")
-        self.facts, self.headers = facts, {file: read_header(file, metadata_limit=LIMIT) for file in _files(facts)}
+        self.facts, self.headers = facts, {file: read_header(file) for file in _files(facts)}
         self.modules = layers(facts)
         self.spots = {place: spot for place in self.modules if (spot := self._spot(*place)) is not None}
         if not self.spots:
             raise Problem("base_parts", field="base", base=facts.title, detail="no weights of a known name")
 
+    def spot(self, place: tuple[str, str], what: str = "weight") -> Spot | None:
+        """Where the weight (or the bias) of any layer lies, of norms and projections too; None where the base has none."""
+        return self._spot(*place, what)
+
     def read(self, place: tuple[str, str]) -> np.ndarray[Any, np.dtype[Any]]:
         """The weight in float32."""
-        spot = self.spots[place]
+        return self.at(self.spots[place])
+
+    def at(self, spot: Spot) -> np.ndarray[Any, np.dtype[Any]]:
+        """The numbers at a spot in float32, output first."""
         header = self.headers[spot.file]
         tensor = header.tensors[spot.key]
         with open(spot.file, "rb") as file:
             file.seek(header.offset + tensor.start)
             array = to_float32(file.read(tensor.end - tensor.start), tensor.dtype).reshape(tensor.shape)
+        array = array.T if spot.turned else array
         return array if spot.third is None else np.split(array, 3)[spot.third]
 
-    def _spot(self, part: str, module: str) -> Spot | None:
+    def _spot(self, part: str, module: str, what: str = "weight") -> Spot | None:
         for file, header in self.headers.items():
-            for key, third in self._keys(part, module, file):
+            for key, third in self._keys(part, module, file, what):
                 if key in header.tensors:
                     return Spot(file, key, third)
         return None
 
-    def _keys(self, part: str, module: str, file: Path) -> list[tuple[str, int | None]]:
-        """The names a weight may have in `file`, likeliest first."""
+    def _keys(self, part: str, module: str, file: Path, what: str) -> list[tuple[str, int | None]]:
+        """The names a weight or bias may have in `file`, likeliest first."""
         if self.facts.layout != "file":
             if file.parent.name != part:
                 return []
-            return [(f"{module}.weight", None), (f"text_model.{module}.weight", None)]
+            return [(f"{module}.{what}", None), (f"text_model.{module}.{what}", None)]
         if part == "unet":
-            return [(f"model.diffusion_model.{to_sgm(module, self.facts.family)}.weight", None)]
+            return [(f"model.diffusion_model.{to_sgm(module, self.facts.family)}.{what}", None)]
         names: list[tuple[str, int | None]] = []
         own, start = _OPENCLIP.get(self.facts.family, ("", ""))
         found = re.match(r"encoder\.layers\.(\d+)\.(.+)", module)
         if part == own and found:
             block = f"{start}.{found[1]}"
             if found[2] in _FUSED:
-                names.append((f"{block}.attn.in_proj_weight", _FUSED.index(found[2])))
-            names += [(f"{block}.{_INNER[found[2]]}", None)] if found[2] in _INNER else []
+                names.append((f"{block}.attn.in_proj_{what}", _FUSED.index(found[2])))
+            names += [(f"{block}.{inner}.{what}", None) for inner in (_INNER.get(found[2]),) if inner]
+        elif part == own:
+            model = start.removesuffix(".transformer.resblocks")
+            names += [(f"{model}.ln_final.{what}", None)] if module == "final_layer_norm" else []
+            names += [(f"{model}.text_projection", None)] if (module, what) == ("text_projection", "weight") else []
         if part == "text_encoder":
-            names += [(f"{clip}{module}.weight", None) for clip in _CLIP]
+            names += [(f"{clip}{module}.{what}", None) for clip in _CLIP]
         return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing, unfolded
+from trainer.adapters.filing import fitting
 from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
+from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
 from trainer.adapters.tools.reduce import check_size, reduced
@@ -24,23 +27,25 @@ Place = tuple[str, str]
 
 def merge(
     uses: Sequence[Use], out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
-    base: BaseFacts | None = None,
+    base: BaseFacts | None = None, partial: bool = False, note: Note = silent,
 ) -> Path:
     """One LoRA that does what `uses` do together at strength 1; returns `out`.
 
     Without `rank` and `energy` plain LoRAs are put side by side, which is exact: the ranks add up. With one, the sum is
     cut down by singular values. LoHa, LoKr and full differences have no factors to put side by side and need one. What
     DoRA, OFT, (IA)³ and GLoRA change follows from the base's weights: they need `base` too, and hold on that base alone.
+    `note` is told how many layers of each were read. Problem where it is less than half, unless `partial` allows it.
     """
     if len(uses) < 2:
         raise Problem("merge_few", field="loras")
     check_size(rank, energy)
     refuse_existing(out)
-    read = [(use, _plain(use.path, base)) for use in uses]
+    read = [(use, _plain(use.path, base, partial)) for use in uses]
     family = read[0][1].family
     for use, weights in read:
         if weights.family != family:
             raise Problem("merge_family", field="loras", name=use.path.stem, other=uses[0].path.stem)
+        note(*weights.reading.note())
     gathered: dict[Place, list[tuple[Layer, float]]] = {}
     for use, weights in read:
         for place, layer in weights.modules.items():
@@ -58,51 +63,54 @@ def merge(
             raise Problem("merge_needs_rank", field="rank", name=uses[0].path.stem)
         else:
             merged[place] = together
-    told = told_by("merge", [(use, weights.metadata) for use, weights in read], merged, out.stem)
-    return _write(out, merged, told, dtype, family, [use.path for use in uses])
+    told = told_by("merge", [(use, weights.metadata) for use, weights in read], merged, out.stem, family)
+    return _write(out, merged, told, dtype, family, [use.path for use in uses], note)
 
 
 def resize(
     path: Path, out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
-    base: BaseFacts | None = None,
+    base: BaseFacts | None = None, partial: bool = False, note: Note = silent,
 ) -> Path:
     """A plain LoRA of at most `rank`, or keeping the share `energy` of every layer's change; returns `out`.
 
     A DoRA stays one without `base`: its low-rank part is cut down and every magnitude stays, for it is the very norm of
-    the taught weight. With `base` DoRA, OFT, (IA)³ and GLoRA become plain LoRAs for that base.
+    the taught weight. With `base` DoRA, OFT, (IA)³ and GLoRA become plain LoRAs for that base. `note` is told how many
+    layers were read. Problem where it is less than half, unless `partial` allows it.
     """
     if rank is None and energy is None:
         raise Problem("resize_how", field="rank")
     check_size(rank, energy)
     refuse_existing(out)
-    weights = _plain(path, base, keep_dora=True)
+    weights = _plain(path, base, partial, keep_dora=True)
+    note(*weights.reading.note())
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
-    told = told_by("resize", [(Use(path), weights.metadata)], small, out.stem)
-    return _write(out, small, told, dtype, weights.family, [path])
+    told = told_by("resize", [(Use(path), weights.metadata)], small, out.stem, weights.family)
+    return _write(out, small, told, dtype, weights.family, [path], note)
 
 
 def _write(
-    out: Path, layers: dict[Place, Layer], told: dict[str, str], dtype: str, family: str, sources: Sequence[Path]
+    out: Path, layers: dict[Place, Layer], told: dict[str, str], dtype: str, family: str, sources: Sequence[Path], note: Note
 ) -> Path:
     """The new file, with the words of their own that its sources bring along (textual inversion)."""
     noted, bundled = embedding.together(sources)
     told = {key: value for key, value in told.items() if key != embedding.KEY} | noted
-    return lora_file.write_tensors(out, lora_file.kohya_tensors(layers, family) | bundled, told, dtype)
+    tensors = lora_file.kohya_tensors(layers, family) | bundled
+    return lora_file.write_tensors(out, tensors, fitting(told, len(tensors), note), dtype)
 
 
-def _plain(path: Path, base: BaseFacts | None, keep_dora: bool = False) -> LoraWeights:
+def _plain(path: Path, base: BaseFacts | None, partial: bool, keep_dora: bool = False) -> LoraWeights:
     """The file's layers, alphas as they were; those that multiply the base's weights as the difference they make there."""
-    weights = normalise(path)
+    weights = normalise(path, partial=partial)
     layers = unfolded(weights)
     if base is None:
         strange = next((one for one in layers.values() if one.needs_weight and not (keep_dora and one.kind == "dora")), None)
         if strange:
             raise Problem("tool_needs_base", field="base", name=Path(path).stem, kind=strange.kind)
     elif any(layer.needs_weight for layer in layers.values()):
-        check_made_for(path, base.family, base.title, field="base")
+        check_made_for(path, base.family, base.title, field="base", partial=partial)
         held = BaseWeights(base)
         layers = {place: _on(held, place, layer, path) for place, layer in layers.items()}
-    return LoraWeights(layers, weights.family, weights.layout, weights.metadata, weights.unknown)
+    return replace(weights, modules=layers)
 
 
 def _on(held: BaseWeights, place: Place, layer: Layer, path: Path) -> Layer:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer import files
+from trainer.adapters.filing import filed
 from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
+from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.base_facts import BaseFacts
 from trainer.licences import UNKNOWN
 
@@ -24,13 +26,17 @@ _OWN_RECIPE = ("sshs_", "atelier.alphas", "lora_adapter_metadata", "format")
 Given = Sequence[tuple[Use, Mapping[str, str]]]
 
 
-def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
-    """The metadata of a new file. One made of a single LoRA keeps what that one says; of several, what they share."""
+def told_by(
+    tool: str, given: Given, layers: Mapping[Any, Layer], name: str, family: str, prediction: str = ""
+) -> dict[str, str]:
+    """The metadata of a new file. One made of a single LoRA keeps what that one says; of several, what they share. What
+    programs file it under is always there.
+    """
     first = dict(given[0][1])
     if tool == "resize":
         told = {key: value for key, value in first.items() if not key.startswith(_OWN_RECIPE)}
     else:
-        told = {key: first[key] for key in _BASE if first.get(key)}
+        told = {key: value for key in _BASE if (value := _shared(given, key))}
     ranks = Counter(layer.rank for layer in layers.values())
     dim = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
     sources = _sources(given)
@@ -48,7 +54,13 @@ def told_by(tool: str, given: Given, layers: Mapping[Any, Layer], name: str) -> 
             "modelspec.trigger_phrase": _joined(given, "modelspec.trigger_phrase", ", "),
             "modelspec.license": _joined(given, "modelspec.license", "; "),
         }
-    return {key: value for key, value in told.items() if value != ""}
+    return filed({key: value for key, value in told.items() if value != ""}, family, prediction)
+
+
+def _shared(given: Given, key: str) -> str:
+    """What all that say something say alike; empty where they differ."""
+    values = {said[key] for _, said in given if said.get(key)}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _sources(given: Given) -> list[dict[str, Any]]:
@@ -66,16 +78,10 @@ def _joined(given: Given, key: str, sign: str) -> str:
     return sign.join(dict.fromkeys(said[key] for _, said in given if said.get(key)))
 
 
-def made_of_bases(base: Path, tuned: Path, family: str, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
+def made_of_bases(base: BaseFacts, tuned: Path, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
     """The metadata of a LoRA extracted from two checkpoints."""
-    versions = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-    architectures = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2-512", "sdxl": "stable-diffusion-xl-v1-base"}
-    said = {
-        "ss_v2": str(family == "sd2"), "ss_base_model_version": versions[family], "ss_sd_model_name": base.name,
-        "modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": f"{architectures[family]}/lora",
-        "modelspec.implementation": "diffusers",
-    }  # fmt: skip
-    return told_by("extract", [(Use(tuned), said)], layers, name)
+    said = {"ss_sd_model_name": base.path.name} if base.path else {}
+    return told_by("extract", [(Use(tuned), said)], layers, name, base.family, base.prediction)
 
 
 def baked(base: BaseFacts, given: Given, name: str) -> dict[str, Any]:
@@ -96,6 +102,9 @@ def baked_file(base: BaseFacts, old: Mapping[str, str], given: Given, name: str)
     kept, facts = without_hashes(old), baked(base, given, name)
     if base.licence_facts is not UNKNOWN:  # a file's name may be all that told its licence, and the name is new
         kept["modelspec.license"] = base.licence
+    if not kept.get("modelspec.architecture"):
+        kept |= {"modelspec.sai_model_spec": "1.0.1", "modelspec.architecture": ARCHITECTURES[base.family, base.prediction]}
+        kept.setdefault("modelspec.implementation", IMPLEMENTATIONS["sdxl"])
     return kept | {
         "modelspec.title": name, "modelspec.date": facts["date"],
         "modelspec.merged_from": ", ".join([base.id, *(use.path.stem for use, _ in given)]),

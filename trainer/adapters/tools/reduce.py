@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from trainer.adapters.families import FAMILIES, family_modules
+from trainer.adapters.families import inner_shape
 from trainer.adapters.layers import Layer
 from trainer.problem import Problem
 
-_WIDE = re.compile(r"(^conv_in|^conv_out|\.conv1|\.conv2|samplers\.0\.conv)$")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -73,16 +69,3 @@ def singular(matrix: Array) -> tuple[Array, Array, Array]:
     order = np.argsort(squares)[::-1]
     sigma, u = np.sqrt(np.clip(squares[order], 0, None)), u[:, order]
     return u, sigma, (u.T @ matrix) / np.maximum(sigma, 1e-300)[:, None]
-
-
-def inner_shape(place: tuple[str, str], family: str, whole: Sequence[int]) -> tuple[int, ...]:
-    """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
-    if len(whole) > 2:
-        return tuple(whole[1:])
-    rows, columns = whole[0], math.prod(whole[1:])
-    known = family_modules(family).get(place) if family in FAMILIES else None
-    if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
-        return tuple(known.shape[1:])
-    if _WIDE.search(place[1]) and columns % 9 == 0:
-        return (columns // 9, 3, 3)
-    return (columns,)
