@@ -1,11 +1,14 @@
 """What a person has chosen for a set and not started yet, kept on disk: a reload or another day finds it again.
 
 Only what differs from the preset is kept, so that choosing another kind or base changes everything else. One JSON file
-a set under `outputs/drafts`. Used by the Train page through services.
+a set under `outputs/drafts`, with a version by which a tab knows that another one has written since (app/seen.py). Used by the
+Train page through services.
 """
 
 from __future__ import annotations
 
+import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +24,41 @@ ALWAYS = ("run.kind", "model.base")
 """What decides the preset is kept even where it is the preset's own."""
 
 
+_MARK = "draft"
+"""Beside the sections of a draft: `version` and the `tab` that wrote it. Drafts of earlier versions have none."""
+
+
 class Drafts:
     """The drafts of one home."""
 
     def __init__(self, home: Home) -> None:
         self.folder = home.outputs / "drafts"
+        self.lock = threading.RLock()
+        """Held by whoever reads a draft in order to write it."""
 
     def load(self, name: str | None) -> Tree:
         """What was kept for the set `name`; an empty tree where nothing was."""
-        kept = read_json(self._file(name), {})
-        return kept if isinstance(kept, dict) else {}
+        return {section: values for section, values in self._read(name).items() if section != _MARK}
 
-    def save(self, name: str | None, tree: Tree) -> None:
-        """Keep `tree` for the set `name`."""
-        write_json(self._file(name), tree)
+    def version(self, name: str | None) -> tuple[str, str]:
+        """(version, the tab that wrote it); empty where there is no draft, or one of an earlier version."""
+        mark = self._read(name).get(_MARK)
+        mark = mark if isinstance(mark, dict) else {}
+        return str(mark.get("version", "")), str(mark.get("tab", ""))
+
+    def save(self, name: str | None, tree: Tree, tab: str = "") -> str:
+        """Keep `tree` for the set `name`, as written by `tab`; its version."""
+        version = uuid.uuid4().hex
+        write_json(self._file(name), {**tree, _MARK: {"version": version, "tab": tab}})
+        return version
 
     def drop(self, name: str | None) -> None:
         """Forget what was kept: it became a run, or moved to a set."""
         self._file(name).unlink(missing_ok=True)
+
+    def _read(self, name: str | None) -> Tree:
+        kept = read_json(self._file(name), {})
+        return kept if isinstance(kept, dict) else {}
 
     def _file(self, name: str | None) -> Path:
         return self.folder / f"{safe_name(name or NEW, limit=100)}.json"
@@ -51,7 +71,7 @@ def own(values: Tree, below: Tree) -> Tree:
         if known.variants and load.get(values, f"{known.section}.name") not in known.variants:
             continue
         value = load.get(values, known.name)
-        if known.name in ALWAYS or not _same(value, load.get(below, known.name)):
+        if known.name in ALWAYS or not same(value, load.get(below, known.name)):
             load.put(kept, known.name, value)
     return kept
 
@@ -66,7 +86,8 @@ def filled(tree: Tree) -> Tree:
     return load.merge(defaults, tree)
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of an option mean the same: no text is an empty text, a list a tuple."""
     one, other = (list(v) if isinstance(v, tuple) else v for v in (one, other))
     return (one or None) == (other or None) if isinstance(one, str | list) or one is None else one == other
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.drafts import drawn, filled, own, slides
+from app.seen import Seen, differing, flat, merge
 from app.services import Services, Ui
 from trainer import bases, prompt_line
 from trainer.config import load, plan
@@ -62,14 +63,55 @@ def changed(services: Services, before: Tree, now: Tree) -> Tree:
     return load.merge(below(services, mine), mine)
 
 
-def keep(services: Services, found: ImageSet | None, tree: Tree) -> None:
-    """Write the draft: what differs from the preset; and tell the set what it now is."""
-    services.drafts.save(found.folder.name if found else None, own(filled(tree), filled(below(services, tree))))
+def complete(services: Services, values: Tree) -> Tree:
+    """The whole tree of what differs from the preset."""
+    return load.merge(below(services, values), values)
+
+
+def own_values(services: Services, tree: Tree) -> Tree:
+    """What differs from the preset in a whole tree: what a draft keeps."""
+    return own(filled(tree), filled(below(services, tree)))
+
+
+def seen_now(services: Services, found: ImageSet | None, tree: Tree, tab: str) -> Seen:
+    """What a tab that is filled with `tree` has seen."""
+    version, _ = services.drafts.version(found.folder.name if found else None)
+    return Seen(tab, version, own_values(services, tree))
+
+
+def keep(
+    services: Services, found: ImageSet | None, tree: Tree, seen: Seen | None = None, *, whole: bool = False
+) -> tuple[Tree, Seen, list[str]]:
+    """Write the draft: what differs from the preset; and tell the set what it now is.
+
+    Where another tab has written since this one saw the draft, only what this tab changed is added to that. With `whole` the
+    tree is one a person chose as a whole. Returns the tree as it is now, what the tab has seen with it, and the options it
+    takes over from the other tab.
+    """
+    drafts, name, seen = services.drafts, found.folder.name if found else None, seen or Seen()
+    with drafts.lock:
+        mine, taken = own_values(services, tree), []
+        version, writer = drafts.version(name)
+        if seen.tab and not whole and version and version != seen.version:
+            mine, taken = merge(seen.tree, mine, drafts.load(name), last_was_mine=writer == seen.tab)
+            tree = complete(services, mine) if taken else tree
+        version = drafts.save(name, mine, seen.tab)
     if found and not slides(tree) and not services.is_example(found):
         meta = found.meta
         kind, trigger = load.get(tree, "run.kind") or meta.kind, load.get(tree, "captions.trigger") or ""
         if (kind, trigger) != (meta.kind, meta.trigger):
             found.update(kind=kind, trigger=trigger)
+    return tree, Seen(seen.tab, version, mine), taken
+
+
+def newer(services: Services, found: ImageSet | None, seen: Seen) -> tuple[Tree, Seen, list[str]] | None:
+    """The tree, what is seen with it and the options that changed, where another tab has written since; else None."""
+    version, writer = services.drafts.version(found.folder.name if found else None)
+    if not seen.tab or not version or version == seen.version or writer == seen.tab:
+        return None
+    tree = opened(services, found)
+    now = seen_now(services, found, tree, seen.tab)
+    return tree, now, differing(flat(seen.tree), flat(now.tree))
 
 
 def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainConfig:
@@ -124,10 +166,10 @@ def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:
     return lacks
 
 
-def start(services: Services, found: ImageSet | None, tree: Tree, key: str) -> str:
+def start(services: Services, found: ImageSet | None, tree: Tree, key: str, seen: Seen | None = None) -> str:
     """Hand the training over to the ledger; the same key twice is one run. Returns the run's id."""
     config = config_of(services, found, tree)
-    keep(services, found, tree)
+    keep(services, found, tree, seen)
     return services.jobs.submit(config, key)
 
 

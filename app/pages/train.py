@@ -16,6 +16,7 @@ from app import form, start
 from app.drafts import drawn
 from app.pages.address import asked
 from app.parts import PRIVATE, leave, markup, on_load, remembered, signal
+from app.seen import Seen
 from app.services import Ui
 from app.views import sets
 from app.views import train as view
@@ -30,6 +31,8 @@ from trainer.problem import Problem
 WHERE = {"images.folder": "field-images", "save.name": "train-name"}
 REFILL = ("run.kind", "model.base", "optimizer.name", "schedule.name")
 """Choices after which other fields hold other values."""
+SAID = 2
+"""The place of what is said to a person among the parts of the left side."""
 POLL = 3
 """Seconds between two looks at the forecast."""
 
@@ -96,37 +99,51 @@ def build(ui: Ui) -> None:
             go = gr.Button(t("page.train.start"), variant="primary", elem_id="train-start")
         beside, gone = markup(), markup()
         dropped, choose, fix, toml = signal("dropped"), signal("choose"), signal("fix"), signal("toml")
-        smaller = signal("smaller")
+        smaller, draft, written = signal("smaller"), signal("draft"), signal("written")
         current, key = remembered(), gr.State("")
         timer = gr.Timer(POLL)
 
     names, fields = list(held), list(held.values())
     about = [head, drop, said, sheet, found]
 
-    def show(name: str | None, note: str = "", *, fill: bool = True) -> list[Any]:
-        """Everything about a set, and the form filled from its draft."""
+    def show(name: str | None, note: str = "", *, tab: str | None) -> list[Any]:
+        """Everything about a set, and the form of `tab` filled from its draft; with None the form stays as it is."""
         here = ui.services.set(name)
         tree = start.opened(ui.services, here)
-        filling = form.shown(names, tree) if fill else [gr.skip()] * len(names)
+        filling, seen = [gr.skip()] * len(names), gr.skip()
+        if tab is not None:
+            filling, seen = form.shown(names, tree), start.seen_now(ui.services, here, tree, tab).text()
         name = here.folder.name if here else ""
-        return [name, *view.about(ui, here, tree, note), *filling, *view.lines(ui, here, tree)]
+        return [name, seen, *view.about(ui, here, tree, note), *filling, *view.lines(ui, here, tree)]
+
+    def taken_over(tree: dict[str, Any], taken: list[str]) -> list[Any]:
+        """The fields whose values another tab changed, and all that depend on an optimiser or a schedule it chose."""
+        sections = {name.partition(".")[0] for name in taken} & set(load.UNIONS)
+        updates = dict(zip(names, form.shown(names, tree), strict=True))
+        return [updates[name] if name in taken or name.partition(".")[0] in sections else gr.skip() for name in names]
+
+    def elsewhere(taken: list[str]) -> str:
+        """What another tab changed, in words."""
+        fields = t("page.train.other_tab_between").join(label(option(name), ui.lang) for name in taken)
+        return f"<p class='t-said' role='status'>{esc(t('page.train.other_tab', fields=fields))}</p>"
 
     lines = [licence, rate, save_as, cost, fits]
-    shown = [current, *about, *fields, *lines]
+    shown = [current, draft, *about, *fields, *lines]
 
-    def restore(name: str, request: gr.Request) -> list[Any]:
+    def restore(name: str, request: gr.Request, tab: str) -> list[Any]:
         lora = asked(request, "again")
         if lora:
             try:
                 here, tree = start.again(ui.services, lora)
             except Problem as problem:
-                return show(name, problem.sentence(ui.lang))
+                return show(name, problem.sentence(ui.lang), tab=tab)
             start.keep(ui.services, here, tree)
-            return show(here.folder.name if here else "", "" if here or drawn(tree) else t("page.train.again_without"))
-        return show(asked(request, "set") or name)
+            note = "" if here or drawn(tree) else t("page.train.again_without")
+            return show(here.folder.name if here else "", note, tab=tab)
+        return show(asked(request, "set") or name, tab=tab)
 
     def entered(name: str, request: gr.Request) -> list[Any]:
-        return [uuid.uuid4().hex, *restore(name, request)]
+        return [uuid.uuid4().hex, *restore(name, request, Seen.new_tab().tab)]
 
     def look(name: str) -> str:
         here = ui.services.set(name)
@@ -134,11 +151,11 @@ def build(ui: Ui) -> None:
             return ""
         return sets.report(ui, here, start.report(ui.services, here))
 
-    def arrived(name: str, heard: str, *values: Any) -> list[Any]:
-        said = _heard(heard)
+    def arrived(name: str, heard: str, seen: str, *values: Any) -> list[Any]:
+        said, tab = _heard(heard), Seen.read(seen).tab
         before = ui.services.set(name)
         if not said.get("set"):
-            return show(name, " ".join(said.get("sentences", [])))
+            return show(name, " ".join(said.get("sentences", [])), tab=tab)
         here = ui.services.set(said["set"])
         if here and (before is None or before.folder != here.folder):
             tree = form.values(dict(zip(names, values, strict=True)))
@@ -146,29 +163,47 @@ def build(ui: Ui) -> None:
                 load.put(tree, "captions.trigger", here.meta.trigger)
             start.keep(ui.services, here, tree)
             ui.services.drafts.drop(None)
-        return show(said["set"], view.told(ui, said))
+        return show(said["set"], view.told(ui, said), tab=tab)
 
-    def chosen(heard: str) -> list[Any]:
-        return show(_heard(heard).get("set"))
+    def chosen(heard: str, seen: str) -> list[Any]:
+        return show(_heard(heard).get("set"), tab=Seen.read(seen).tab)
 
     def mend(name: str, heard: str) -> list[Any]:
         here = ui.services.set(name)
-        return show(name, start.mend(ui, here, _heard(heard)) if here else "", fill=False)
+        return show(name, start.mend(ui, here, _heard(heard)) if here else "", tab=None)
 
-    def kept(name: str, *values: Any) -> list[Any]:
+    def kept(name: str, seen: str, *values: Any) -> list[Any]:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
         before = start.opened(ui.services, here)
-        start.keep(ui.services, here, tree)
+        tree, now, taken = start.keep(ui.services, here, tree, Seen.read(seen))
         wrong = start.problems(ui.services, here, tree)
-        return [form.beside(ui, wrong, where=WHERE), *view.lines(ui, here, tree), *turned(here, before, tree)]
+        left = turned(here, before, tree)
+        left[SAID] = elsewhere(taken) if taken else left[SAID]
+        filling = taken_over(tree, taken)
+        return [form.beside(ui, wrong, where=WHERE), *view.lines(ui, here, tree), *left, now.text(), *filling]
 
-    def refilled(name: str, *values: Any) -> list[Any]:
-        here = ui.services.set(name)
+    def refilled(name: str, seen: str, *values: Any) -> list[Any]:
+        here, last = ui.services.set(name), Seen.read(seen)
         now = form.values(dict(zip(names, values, strict=True)))
-        before = start.opened(ui.services, here)
-        tree = start.changed(ui.services, before, now)
-        start.keep(ui.services, here, tree)
-        return [*form.shown(names, tree), "", *view.lines(ui, here, tree), *turned(here, before, tree)]
+        before = start.complete(ui.services, last.tree) if last.tab else start.opened(ui.services, here)
+        tree, kept_now, taken = start.keep(ui.services, here, start.changed(ui.services, before, now), last)
+        left = turned(here, before, tree)
+        left[SAID] = elsewhere(taken) if taken else left[SAID]
+        return [*form.shown(names, tree), "", *view.lines(ui, here, tree), *left, kept_now.text()]
+
+    def follows(name: str, seen: str) -> Any:
+        """The version another tab has written since; one small answer where there is none."""
+        found = start.newer(ui.services, ui.services.set(name), Seen.read(seen))
+        return found[1].version if found else gr.skip()
+
+    def follow(name: str, seen: str) -> list[Any]:
+        """What another tab has written since, into this one that was idle."""
+        here = ui.services.set(name)
+        found = start.newer(ui.services, here, Seen.read(seen))
+        if found is None:
+            return [gr.skip()] * (2 + len(names))
+        tree, now, taken = found
+        return [now.text(), elsewhere(taken) if taken else gr.skip(), *taken_over(tree, taken)]
 
     def turned(here: ImageSet | None, before: dict[str, Any], now: dict[str, Any]) -> list[Any]:
         """The left side where it changes between pictures and a slider's words."""
@@ -179,7 +214,7 @@ def build(ui: Ui) -> None:
             return [*shown, ""]
         return [*shown, sets.report(ui, here, start.report(ui.services, here))]
 
-    def opened(name: str, heard: str) -> list[Any]:
+    def opened(name: str, heard: str, seen: str) -> list[Any]:
         here = ui.services.set(name)
         try:
             tree = load.dump(load.build(tomllib.loads(_heard(heard).get("text", ""))))
@@ -188,6 +223,7 @@ def build(ui: Ui) -> None:
                 *[gr.skip()] * len(names),
                 form.beside(ui, wrong.problems, lead=True, where=WHERE),
                 *view.lines(ui, here, {}),
+                gr.skip(),
             ]
         except tomllib.TOMLDecodeError as error:
             sentence = Problem("toml_broken", file=_heard(heard).get("name", ""), detail=str(error)).sentence(ui.lang)
@@ -195,21 +231,28 @@ def build(ui: Ui) -> None:
                 *[gr.skip()] * len(names),
                 form.beside(ui, [("toml", sentence)], where={"toml": "train-toml"}),
                 *view.lines(ui, here, {}),
+                gr.skip(),
             ]
-        start.keep(ui.services, here, tree)
-        return [*form.shown(names, tree), "", *view.lines(ui, here, tree)]
+        _, now, _ = start.keep(ui.services, here, tree, Seen.read(seen), whole=True)
+        return [*form.shown(names, tree), "", *view.lines(ui, here, tree), now.text()]
 
-    def shrunk(name: str, heard: str) -> list[Any]:
+    def shrunk(name: str, heard: str, seen: str) -> list[Any]:
         here = ui.services.set(name)
         tree = start.opened(ui.services, here)
         for wanted, value in _heard(heard).get("options", {}).items():
             if wanted in names:
                 load.put(tree, wanted, value)
-        start.keep(ui.services, here, tree)
-        return [*form.shown(names, tree), "", *view.lines(ui, here, tree)]
+        _, now, _ = start.keep(ui.services, here, tree, Seen.read(seen), whole=True)
+        return [*form.shown(names, tree), "", *view.lines(ui, here, tree), now.text()]
 
-    def begin(name: str, once: str, *values: Any) -> list[Any]:
+    def begin(name: str, once: str, seen: str, *values: Any) -> list[Any]:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
+        tree, now, taken = start.keep(ui.services, here, tree, Seen.read(seen))
+        if taken:  # what would begin is not what this tab showed when Start was pressed
+            return ["", gr.skip(), once, "", now.text(), elsewhere(taken), *taken_over(tree, taken)]
+        return [*_begin(here, tree, once, now), now.text(), gr.skip(), *[gr.skip()] * len(names)]
+
+    def _begin(here: ImageSet | None, tree: dict[str, Any], once: str, seen: Seen) -> list[Any]:
         lacks = [(at, t(why)) for at, why in start.missing(here, tree)]
         wrong = [*lacks, *start.problems(ui.services, here, tree)]
         if wrong:
@@ -221,22 +264,24 @@ def build(ui: Ui) -> None:
                 "",
             ]
         try:
-            run = start.start(ui.services, here, tree, once)
+            run = start.start(ui.services, here, tree, once, seen)
         except Problem as problem:
             return [form.beside(ui, [problem], lead=True, where=WHERE), gr.skip(), once, ""]
         return ["", gr.skip(), uuid.uuid4().hex, leave(ui.href("runs", run=run))]
 
     on_load(entered, [current], [key, *shown]).then(look, [current], [found], **PRIVATE)
-    dropped.input(arrived, [current, dropped, *fields], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
-    choose.input(chosen, [choose], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
+    dropped.input(arrived, [current, dropped, draft, *fields], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
+    choose.input(chosen, [choose, draft], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
     fix.input(mend, [current, fix], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
-    toml.input(opened, [current, toml], [*fields, beside, *lines], **IN_TURN)
-    smaller.input(shrunk, [current, smaller], [*fields, beside, *lines], **IN_TURN)
-    gr.on([held[name].input for name in names if name not in REFILL], kept, [current, *fields], [beside, *lines, *about],
-          trigger_mode="always_last", **IN_TURN)  # fmt: skip
-    gr.on([held[name].input for name in REFILL], refilled, [current, *fields], [*fields, beside, *lines, *about],
-          **IN_TURN)  # fmt: skip
-    go.click(begin, [current, key, *fields], [beside, more, key, gone], **IN_TURN)
+    toml.input(opened, [current, toml, draft], [*fields, beside, *lines, draft], **IN_TURN)
+    smaller.input(shrunk, [current, smaller, draft], [*fields, beside, *lines, draft], **IN_TURN)
+    gr.on([held[name].input for name in names if name not in REFILL], kept, [current, draft, *fields],
+          [beside, *lines, *about, draft, *fields], trigger_mode="always_last", **IN_TURN)  # fmt: skip
+    gr.on([held[name].input for name in REFILL], refilled, [current, draft, *fields],
+          [*fields, beside, *lines, *about, draft], **IN_TURN)  # fmt: skip
+    go.click(begin, [current, key, draft, *fields], [beside, more, key, gone, draft, said, *fields], **IN_TURN)
+    timer.tick(follows, [current, draft], [written], **PRIVATE)
+    written.change(follow, [current, draft], [draft, said, *fields], **IN_TURN)
     timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
 
 

@@ -151,11 +151,12 @@ def test_the_newer_of_two_changes_is_kept_when_the_older_is_slow(page: Page, liv
     begun: list[str] = []
     kept: list[tuple[str, str]] = []
 
-    def slow(services, found, tree) -> None:
+    def slow(services, found, tree, *more):
         begun.append(tree["run"]["kind"])
         time.sleep(1.5 if len(begun) == 1 else 0)
-        keep(services, found, tree)
+        answer = keep(services, found, tree, *more)
         kept.append((tree["save"]["name"], tree["run"]["kind"]))
+        return answer
 
     keep = start.keep
     visit(page, f"{live_server.url}/en/train?set=-")
