@@ -78,6 +78,9 @@ def run(command: str, rest: list[str]) -> int:
         return go_on(venv, [str(PROJECT / "launch.py"), "ui", *rest])
     if command == "test":
         ensure(venv, TEST)
+        if "--chaos" in rest:
+            os.chdir(PROJECT)
+            return go_on(venv, ["-m", "tests.chaos", *(word for word in rest if word != "--chaos")])
         arguments = suite.pytest_arguments(rest)
         os.chdir(PROJECT)
         return go_on(venv, ["-m", "pytest", *arguments])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ OPERATIONS = frozenset({"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmd
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
 
-def install(at: int, below: Sequence[str], kill: Callable[[], object] | None = None) -> None:
-    """From now on: before operation number `at` (from 1 on) under one of the folders `below`, this process is killed."""
+def install(at: int, below: Sequence[str], kill: Callable[[], object] | None = None) -> Callable[[], int]:
+    """From now on: before operation number `at` (from 1 on) under one of the folders `below`, this process is killed. Returns
+    what says how many there were."""
     places, count = tuple(os.path.realpath(place) + os.sep for place in below), 0
     kill = kill or (lambda: os.kill(os.getpid(), signal.SIGKILL))
 
@@ -37,6 +39,7 @@ def install(at: int, below: Sequence[str], kill: Callable[[], object] | None = N
                 kill()
 
     sys.addaudithook(hook)
+    return lambda: count
 
 
 def killed_at(at: int, below: Sequence[str], act: Callable[[], object]) -> bool:
@@ -48,6 +51,8 @@ def killed_at(at: int, below: Sequence[str], act: Callable[[], object]) -> bool:
             install(at, below)
             act()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
