@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import files
+from trainer.locks import lock
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 _FACTS = "drawing.json"
@@ -57,16 +58,12 @@ class Drawings:
     def begin(self, name: str, form: dict[str, Any]) -> Drawing:
         """The drawing `name`, made where it is new; its form and time become those of now."""
         known = self.get(name)
-        drawing = Drawing(self.folder / name, form, known.frames if known else {}, time.time())
-        self._write(drawing)
-        return drawing
+        return self._write(Drawing(self.folder / name, form, known.frames if known else {}, time.time()))
 
     def add(self, drawing: Drawing, strength: float, picture: Path) -> Drawing:
         """The drawing with one picture more, written down."""
         frames = {**drawing.frames, round(strength, 2): drawing.folder / picture.name}
-        drawing = Drawing(drawing.folder, drawing.form, frames, drawing.time)
-        self._write(drawing)
-        return drawing
+        return self._write(Drawing(drawing.folder, drawing.form, frames, drawing.time))
 
     def get(self, name: str | None) -> Drawing | None:
         """The drawing of that name with the pictures that still exist, or None."""
@@ -93,6 +90,11 @@ class Drawings:
         found = (self.get(name) for _, name in newest[: limit * 3])
         return [drawing for drawing in found if drawing and drawing.frames][:limit]
 
-    def _write(self, drawing: Drawing) -> None:
-        frames = {f"{s:g}": path.name for s, path in sorted(drawing.frames.items())}
-        files.write_json(drawing.folder / _FACTS, {"time": drawing.time, "form": drawing.form, "frames": frames})
+    def _write(self, drawing: Drawing) -> Drawing:
+        """Write a drawing down, with the pictures another page or program drew for it meanwhile; returns it."""
+        with lock(self.folder / ".lock"):
+            known = self.get(drawing.key)
+            frames = dict(sorted({**(known.frames if known else {}), **drawing.frames}.items()))
+            names = {f"{s:g}": path.name for s, path in frames.items()}
+            files.write_json(drawing.folder / _FACTS, {"time": drawing.time, "form": drawing.form, "frames": names})
+        return Drawing(drawing.folder, drawing.form, frames, drawing.time)

@@ -44,7 +44,10 @@ def router(services: Services) -> APIRouter:
         made = services.thumbnail(name, picture, min(SIDES, key=lambda known: abs(known - side)))
         if made is None:
             raise HTTPException(404)
-        return FileResponse(made, headers={"Cache-Control": "private, max-age=31536000, immutable"})
+        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        if isinstance(made, bytes):
+            return Response(made, media_type="image/jpeg", headers=headers)
+        return FileResponse(made, headers=headers)
 
     @routes.get("/films/{name}/{picture}")
     def film(name: str, picture: str, side: int = 320) -> Response:

@@ -19,6 +19,7 @@ from trainer.base_facts import BaseFacts
 from trainer.cards import Card
 from trainer.home import Home
 from trainer.library import Library
+from trainer.locks import lock
 from trainer.problem import Problem
 
 Tell = Callable[[int, int], None]
@@ -72,8 +73,9 @@ def bake(
     if free < old.size_bytes:
         raise Problem("job_disk_short", folder=str(home.models), needed=old.size_bytes >> 20)
     ending = ".safetensors" if old.layout == "file" else ""
-    target = files.free_name(home.models, files.safe_name(name, "base"), ending)
-    baking.bake(old, uses, target, tell, note=note)
+    with lock(home.cache / "locks" / "bake.lock"):  # two at once would choose the same free name
+        target = files.free_name(home.models, files.safe_name(name, "base"), ending)
+        baking.bake(old, uses, target, tell, note=note)
     return target.stem if ending else target.name
 
 

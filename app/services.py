@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from app.shared import Shared
+from trainer.files import StorageProblem, is_name
 from trainer.home import Home
 from trainer.problem import Problem
 from trainer.texts import t
@@ -98,15 +99,20 @@ class Services:
             self._card_free, self._card_asked = (cards[0]["free"] if cards else 0), time.monotonic()
         return self._card_free
 
-    def thumbnail(self, name: str, picture: str, side: int) -> Path | None:
-        """The small picture of one picture of the set `name`, made when first asked for; None where there is none."""
-        from trainer.images.image_set import thumbnail
+    def thumbnail(self, name: str, picture: str, side: int) -> Path | bytes | None:
+        """The small picture of one picture of the set `name`, made when first asked for; None where there is none. Its bytes
+        where the disk is full."""
+        from trainer.images.thumbnail import small, thumbnail
 
         found = self.set(name)
         if found is None:
             return None
         try:
-            return thumbnail(found.find(picture), side)
+            p = found.find(picture)
+            try:
+                return thumbnail(p, side)
+            except StorageProblem:
+                return small(p, side)
         except Problem:
             return None
 
@@ -134,9 +140,9 @@ class Services:
         """The image set in the folder `name`, or None."""
         from trainer.images.image_set import ImageSet
 
-        if not name or name != Path(name).name or name.startswith(".") or "\\" in name:
+        if not is_name(name):
             return None
-        folder = self.home.datasets / name
+        folder = self.home.datasets / str(name)
         return ImageSet(folder) if folder.is_dir() else None
 
     def refuse_if_used(self, path: Path) -> None:

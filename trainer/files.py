@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+import sys
 import time
 import unicodedata
 import uuid
@@ -101,9 +102,9 @@ def write_durably(path: Path, data: bytes) -> None:
 def sweep_temporaries(folder: Path, older: float = STALE_SECONDS) -> None:
     """Remove what a killed `write_bytes` left in `folder`, once nobody has written to it for an hour (`older` seconds)."""
     with contextlib.suppress(OSError):
-        for file in list(folder.iterdir()):
-            if TEMPORARY.fullmatch(file.name) and time.time() - file.stat().st_mtime > older:
-                file.unlink(missing_ok=True)
+        for name in os.listdir(folder):
+            if TEMPORARY.fullmatch(name) and time.time() - (folder / name).stat().st_mtime > older:
+                (folder / name).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -125,7 +126,7 @@ def read_json(path: Path, default: Any = None) -> Any:
     """The JSON in `path`, or `default` where the file is missing or not JSON."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return default
 
 
@@ -166,6 +167,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def complain(text: str) -> None:
+    """Print to standard error, which may lead to a file on a disk that is full: then there is nobody to tell."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def sha256(path: Path) -> str:
     """Hex SHA-256 of a file, read in pieces."""
     with open(path, "rb") as file:
@@ -185,6 +192,16 @@ def safe_name(name: str, fallback: str = "untitled", limit: int = 180) -> str:
     if not name or name.lower().split(".")[0] in _RESERVED:
         name = f"{fallback}_{name}".strip("_")
     return name
+
+
+def is_name(name: object) -> bool:
+    """Whether `name` can be the name of one visible file or folder here: no path, nothing hidden, not too long."""
+    if not isinstance(name, str) or not name or name.startswith(".") or any(c in name for c in "/\\\0"):
+        return False
+    try:
+        return len(name.encode("utf-8")) <= 255 and name == Path(name).name
+    except UnicodeEncodeError:  # lone surrogates
+        return False
 
 
 def free_name(folder: Path, stem: str, suffix: str = "") -> Path:

@@ -6,13 +6,12 @@ address of the hub is HF_ENDPOINT where it is set.
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from trainer import files, licences
 from trainer.adapters.header import read_header
 from trainer.base_facts import PROMPTS, BaseFacts, read_folder
 from trainer.home import Home
+from trainer.locks import lock
 from trainer.problem import Problem
 from trainer.texts import LANGUAGES
 
@@ -135,21 +135,43 @@ def _bring(
     with _told(name, revision, token, field):
         commit, wanted = choose(name, revision, token)
         total = sum(size for size, _ in wanted.values())
-        _room(into, total, name, field)
-        _fetch(name, commit, wanted, half, token, progress, total)
-        wrong = _wrong(half, wanted)
-        if wrong:  # a broken download: once more, from nothing
-            for file in wrong:
-                (half / file).unlink(missing_ok=True)
+    with _alone(half.with_name(f"{half.name}.lock")):  # one program at a time fetches it
+        target = into / _folder_name(name, revision)
+        if _is_there(target, name, commit, wanted):  # another one did while this one waited
+            return target
+        with _told(name, revision, token, field):
+            _room(into, total, name, field)
             _fetch(name, commit, wanted, half, token, progress, total)
-            if _wrong(half, wanted):
-                raise Problem("hub_hash", field=field, base=name, file=wrong[0])
-    check(half)
-    shutil.rmtree(half / ".cache", ignore_errors=True)
-    files.write_json(half / STAMP, {"id": name, "revision": commit, "asked": revision})
-    target = files.free_name(into, _folder_name(name, revision))
-    os.replace(half, target)
+            wrong = _wrong(half, wanted)
+            if wrong:  # a broken download: once more, from nothing
+                for file in wrong:
+                    (half / file).unlink(missing_ok=True)
+                _fetch(name, commit, wanted, half, token, progress, total)
+                if _wrong(half, wanted):
+                    raise Problem("hub_hash", field=field, base=name, file=wrong[0])
+        check(half)
+        shutil.rmtree(half / ".cache", ignore_errors=True)
+        files.write_json(half / STAMP, {"id": name, "revision": commit, "asked": revision})
+        target = files.free_name(into, _folder_name(name, revision))
+        os.replace(half, target)
     return target
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock on `path`; the file goes at the end, so that the folder of bases stays tidy."""
+    with lock(path):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _is_there(folder: Path, name: str, commit: str, wanted: Sizes) -> bool:
+    """Whether `folder` holds that commit of `name`, whole."""
+    kept = stamp(folder)
+    return kept.get("id") == name and kept.get("revision") == commit and not _wrong(folder, wanted)
 
 
 def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
@@ -259,6 +281,6 @@ def _told(name: str, revision: str | None, token: str | None, field: str | None)
         status = getattr(error.response, "status_code", 0)
         raise Problem("hub_gated" if status in (401, 403) else "hub_answer", status=status, **told) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in files.FULL:
             raise Problem("hub_room", needed="?", **told) from error
         raise Problem("hub_broken", detail=type(error).__name__, **told) from error

@@ -22,11 +22,15 @@ OWNER = ".owner.json"
 
 
 def create(place: Path, name: str = "") -> Path:
-    """A new folder below `place` that belongs to this process."""
+    """A new folder below `place` that belongs to this process. StorageProblem where there is no room for one."""
     folder = place / (name or uuid.uuid4().hex)
-    folder.mkdir(parents=True)
     pid, born, boot = process.me()
-    files.write_json(folder / OWNER, {"pid": pid, "born": born, "boot": boot})
+    try:
+        folder.mkdir(parents=True)
+        files.write_json(folder / OWNER, {"pid": pid, "born": born, "boot": boot})
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise files.StorageProblem(error, place) from error
     return folder
 
 
@@ -34,8 +38,7 @@ def create(place: Path, name: str = "") -> Path:
 def temporary(place: Path) -> Iterator[Path]:
     """A folder for the length of the block. What killed processes left below `place` goes first."""
     sweep(place)
-    with files.writing(place):
-        folder = create(place)
+    folder = create(place)
     try:
         yield folder
     finally:

@@ -6,6 +6,8 @@ import os
 
 from app import imports
 from trainer.home import Home
+from trainer.images import captions
+from trainer.images.image_set import ImageSet, restore_set
 from trainer.library import Library
 
 BATCH = "a" * 32
@@ -34,3 +36,31 @@ def keep_notes(home: Home) -> None:
 
 def take_in(home: Home) -> None:
     imports.take_in(home, Library(home), BATCH)
+
+
+def edit_captions(home: Home) -> None:
+    ImageSet(home.datasets / "Foxes").edit(captions.adding("inkfox", front=True))
+
+
+def undo_edit(home: Home) -> None:
+    ImageSet(home.datasets / "Edited").undo()
+
+
+def delete_pictures(home: Home) -> None:
+    ImageSet(home.datasets / "Foxes").delete(["0001", "0002"])
+
+
+def undo_delete(home: Home) -> None:
+    ImageSet(home.datasets / "Thinned").undo()
+
+
+def discard_set(home: Home) -> None:
+    ImageSet(home.datasets / "Foxes").discard(home)
+
+
+def restore(home: Home) -> None:
+    restore_set(home, home.trash / "sets" / "Gone")
+
+
+def create_set(home: Home) -> None:
+    ImageSet.create(home, "New")

@@ -1,4 +1,4 @@
-"""An act of the library that is killed before any of its file operations is whole afterwards: done, or not begun."""
+"""An act of the library or of an image set, killed before any of its file operations, is done afterwards or not begun."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import pytest
 from app import imports
 from tests.app import studio
 from tests.trainer import killed_acts
+from trainer import files
 from trainer.home import PROJECT, Home
+from trainer.images import captions
+from trainer.images.image_set import ImageSet
 from trainer.library import Library, register
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks children and kills them")
@@ -128,3 +131,54 @@ def test_an_upload_is_taken_in_whole_and_gone_from_the_cache(home: Home) -> None
     assert imports.take_in(home, Library(home), killed_acts.BATCH) == "Sent"
     assert not (home.cache / "uploads" / killed_acts.BATCH).exists()
     assert (home.loras / "Sent.json").exists() and (home.loras / "Sent.safetensors").stat().st_nlink == 1
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Home:
+    """Four sets: as they were, with captions edited, with pictures deleted, and in the trash."""
+    home = Home(tmp_path / "template").create()
+    for title in ("Foxes", "Edited", "Thinned", "Gone"):
+        one = ImageSet.create(home, title)
+        for number in (1, 2, 3):
+            studio.picture(one.folder / f"{number:04d}.png", 40 * number)
+            (one.folder / f"{number:04d}.txt").write_text(f"fox {number}\n")
+        one.set_picture("0001", repeats=3, focus=(0.25, 0.75))
+        if title == "Edited":
+            one.edit(captions.adding("inkfox", front=True))
+        if title == "Thinned":
+            one.delete(["0001", "0003"])
+        if title == "Gone":
+            one.discard(home)
+    return home
+
+
+def content(home: Home) -> dict[str, object]:
+    """Every set by name and place: its pictures with captions and notes, what can be taken back, and its other files."""
+    found: dict[str, object] = {}
+    for folder in sorted([*home.datasets.glob("[!.]*"), *(home.trash / "sets").glob("*")]):
+        one = ImageSet(folder)
+        pictures = [(p.id, p.caption, p.repeats, p.focus) for p in one.pictures()]
+        act = one.undoable()
+        rest = {path.name for path in folder.iterdir()} - {p.file.name for p in one.pictures()}
+        left = sorted(name for name in rest - {".trash"} if not files.TEMPORARY.fullmatch(name))  # swept after an hour
+        found[folder.relative_to(home.root).as_posix()] = [pictures, (act.what, act.count) if act else None, left]
+    return found
+
+
+SETS = (killed_acts.edit_captions, killed_acts.undo_edit, killed_acts.delete_pictures, killed_acts.undo_delete,
+        killed_acts.discard_set, killed_acts.restore, killed_acts.create_set)  # fmt: skip
+
+
+@pytest.mark.parametrize("act", SETS, ids=lambda act: act.__name__)
+def test_a_set_is_as_before_or_after_whenever_the_act_was_killed(
+    act: Callable[[Home], object], sets: Home, tmp_path: Path
+) -> None:
+    *killed, whole = kill_each(act, sets, tmp_path)
+    before, after = content(sets), content(whole)
+    assert before != after and killed
+    for one in killed:
+        state = content(one)
+        assert state in (before, after), f"killed before operation {one.root.name}"
+        if state == before:
+            act(one)
+            assert content(one) == after

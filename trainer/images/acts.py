@@ -1,6 +1,7 @@
 """What can be taken back in an image set: deletions, bulk edits of captions, masks by machine; each a folder in `.trash`.
 
-A deletion moves the files there, so nothing is lost before the trash is emptied; it survives a restart.
+A deletion moves the files there, so nothing is lost before the trash is emptied; it survives a restart. What is decided
+is written to `.trash/intent.json` first: killed in the middle, it is finished when the set is opened next.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer import files
+from trainer.images import staging
 from trainer.images.limits import LIMITS
+
+INTENT = "intent.json"
 
 
 @dataclass
@@ -34,31 +38,15 @@ class Act:
         return len(self.captions) or len(self.entries) or len(self.after)
 
 
-def record_captions(
+def of_captions(
     folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None
-) -> str:
-    """Remember captions before they are changed; with a `token` that is still known, as more of the same act."""
+) -> Act:
+    """The act that remembers captions before they are changed; with a `token` that is still known, as more of the same."""
     known = next((act for act in all_acts(folder) if act.token == token), None)
     act = known or Act(_token(folder, "captions"), "captions", _now())
     act.captions.update({id_: text for id_, text in before.items() if id_ not in act.captions})
     act.after.update(after or {})
-    files.write_json(folder / ".trash" / act.token / "act.json", asdict(act))
-    for old in [a for a in all_acts(folder) if a.what == "captions"][: -LIMITS.acts]:
-        shutil.rmtree(folder / ".trash" / old.token)
-    return act.token
-
-
-def record_delete(folder: Path, gone: list[Path], entries: dict[str, dict[str, Any]]) -> str:
-    """Move files into the trash. The note is written first, so a kill in between loses nothing."""
-    act = Act(_token(folder, "delete"), "delete", _now(), entries=entries)
-    place = folder / ".trash" / act.token
-    files.write_json(place / "act.json", asdict(act))
-    for file in gone:
-        if file.exists():
-            target = place / file.relative_to(folder)
-            target.parent.mkdir(exist_ok=True)
-            os.replace(file, target)
-    return act.token
+    return act
 
 
 def record_reading(
@@ -74,6 +62,62 @@ def record_reading(
             shutil.copyfile(file, place / file.name)
     files.write_json(place / "act.json", asdict(act))
     return act.token
+
+
+def of_deletion(folder: Path, entries: dict[str, dict[str, Any]]) -> Act:
+    """The act that remembers the notes of pictures before they go."""
+    return Act(_token(folder, "delete"), "delete", _now(), entries=entries)
+
+
+@dataclass
+class Intent:
+    """What was decided and is being done, all of it by names below the set's folder."""
+
+    token: str
+    act: dict[str, Any] | None = None
+    """The act to keep, so that it can be taken back; None where an act is being taken back."""
+    captions: dict[str, str] = field(default_factory=dict)
+    """File name of a caption -> its text."""
+    moves: list[list[str]] = field(default_factory=list)
+    """[from, to] of files."""
+    notes: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    """Picture -> its note in set.json, None where that goes."""
+
+
+def carry_out(folder: Path, intent: Intent) -> None:
+    """Write down what was decided, then do it. Raises StorageProblem where even the first cannot be written."""
+    files.write_json(folder / ".trash" / INTENT, asdict(intent))
+    finish(folder)
+
+
+def finish(folder: Path) -> None:
+    """Do what was decided and is not done yet; doing it twice does no harm."""
+    note = folder / ".trash" / INTENT
+    intent = _read(note)
+    if intent is None:
+        return
+    with files.writing(folder):
+        place = folder / ".trash" / intent.token
+        if intent.act is not None:
+            files.write_json(place / "act.json", intent.act)
+        for name, text in intent.captions.items():
+            files.write_text(folder / name, f"{text}\n" if text else "")
+        for old, new in intent.moves:
+            if (folder / old).is_file():
+                (folder / new).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / old, folder / new)
+        if intent.notes:
+            content = staging.read_set(folder)
+            notes = staging.notes_of(content)
+            for id_, entry in intent.notes.items():
+                notes.pop(id_, None) if entry is None else notes.update({id_: entry})
+            staging.write_set(folder, content)
+        if intent.act is None:
+            shutil.rmtree(place, ignore_errors=True)
+        for old_act in [a for a in all_acts(folder) if a.what == "captions"][: -LIMITS.acts]:
+            shutil.rmtree(folder / ".trash" / old_act.token, ignore_errors=True)
+        note.unlink(missing_ok=True)
+        files.sync_folder(note.parent)
 
 
 def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], made: str, token: str | None) -> str:
@@ -93,20 +137,28 @@ def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], made: 
     return act.token
 
 
-def take_back(folder: Path, token: str | None) -> Act | None:
-    """Undo the file moves of one act (default: the newest) and forget it; the caller puts texts and entries back."""
-    known = all_acts(folder)
-    act = next((a for a in known if a.token == token), None) if token else (known[-1] if known else None)
-    if act is None:
+def _read(note: Path) -> Intent | None:
+    """What stands in `intent.json`; None where there is none, or one that leads out of the set."""
+    content = files.read_json(note)
+    try:
+        intent = Intent(**content)
+        names = [intent.token, *intent.captions, *(name for move in intent.moves for name in move)]
+        safe = all(name and ".." not in Path(name).parts and not Path(name).is_absolute() for name in names)
+        return intent if safe and all(len(move) == 2 for move in intent.moves) else None
+    except (TypeError, AttributeError):
         return None
+
+
+def moves_back(folder: Path, act: Act) -> list[list[str]]:
+    """[from, to] of every file an act put away; where a file of that name is there meanwhile, to a free name."""
     place = folder / ".trash" / act.token
+    found = []
     for file in sorted(file for file in place.rglob("*") if file.is_file()):
         if file.name != "act.json":
             target = folder / file.relative_to(place)
-            target.parent.mkdir(exist_ok=True)
-            os.replace(file, target if not target.exists() else files.free_name(target.parent, file.stem, file.suffix))
-    shutil.rmtree(place)
-    return act
+            target = files.free_name(target.parent, file.stem, file.suffix) if target.exists() else target
+            found.append([file.relative_to(folder).as_posix(), target.relative_to(folder).as_posix()])
+    return found
 
 
 def newest(folder: Path) -> Act | None:

@@ -74,3 +74,8 @@ def cache_folder(folder: Path) -> Path:
     if folder.parent == home.datasets and home.outputs.is_dir():
         return home.cache / "sets" / folder.name
     return Home.find().cache / "sets" / hashlib.sha256(str(folder).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def locks_of(folder: Path) -> Path:
+    """Where the locks of a set lie: in the same cache, but not in the folder of the set there, which may move."""
+    return cache_folder(folder).parent.parent / "locks"

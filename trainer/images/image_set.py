@@ -5,29 +5,30 @@ Used by the page, the report, the trainer and the command line. A person may edi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import os
+import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
-
-from trainer import files
+from trainer import files, workplace
 from trainer.home import Home
 from trainer.images import acts, captions, masks, picture, rereading, staging
-from trainer.images.facts import Facts, stamp
+from trainer.images.facts import Facts, locks_of
 from trainer.images.names import NAMED, ignored, shown, split
 from trainer.images.picture import Picture, Unreadable
+from trainer.locks import Lock, lock
 from trainer.problem import Problem
 
 KINDS = ("style", "character", "concept")
 FIELDS = ("title", "kind", "trigger", "licence", "origin", "rights")
-_locks: dict[str, tuple[threading.RLock, threading.Lock]] = {}
-_naming = threading.Lock()
+_taking: dict[str, threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ class ImageSet:
         if not self.folder.is_dir():
             raise Problem("folder_missing", folder=str(self.folder))
         self.facts = Facts(self.folder, keep=not read_only)
-        # One writer of set.json at a time, and one intake at a time, for every ImageSet of this folder.
-        self.lock, self.taking = _locks.setdefault(str(self.folder.resolve()), (threading.RLock(), threading.Lock()))
+        # One writer of set.json at a time among all programs, and one intake at a time in this one.
+        name, hidden = self.facts.place.name, self.folder.name.startswith(".")  # one being made is nobody else's yet
+        self.lock = threading.RLock() if hidden else lock(locks_of(self.folder) / f"{name}.lock")
+        self.taking = _taking.setdefault(str(self.folder.resolve()), threading.Lock())
         if not read_only:
-            with self.lock:
+            with self.lock, contextlib.suppress(OSError):  # a full disk: what was decided is done at a later opening
                 staging.recover(self.folder)
+                acts.finish(self.folder)
 
     @classmethod
     def create(cls, home: Home, title: str, kind: str = "style", contents: Path | None = None) -> ImageSet:
@@ -68,16 +72,19 @@ class ImageSet:
         """
         title = captions.clean(title)[:120] or "untitled"
         home.create()
-        with _naming:
+        place = contents or home.datasets / f".new-{uuid.uuid4().hex}"
+        with files.writing(home.datasets), naming(home):
             folder = files.free_name(home.datasets, files.safe_name(title, fallback="set", limit=60))
-            told = {"name": folder.name, "title": title, "kind": kind if kind in KINDS else "style", "created": _now()}
-            place = contents or folder
-            place.mkdir(exist_ok=True)
-            said = staging.read_set(place)
-            staging.write_set(place, told | {"pictures": staging.notes_of(said)})
-            if contents:
-                os.replace(contents, folder)
-                Facts(contents).move(folder)
+            meta = {"name": folder.name, "title": title, "kind": kind if kind in KINDS else "style", "created": _now()}
+            try:
+                place.mkdir(exist_ok=True)
+                staging.write_set(place, meta | {"pictures": staging.notes_of(staging.read_set(place))})
+                (place / workplace.OWNER).unlink(missing_ok=True)
+                os.replace(place, folder)
+            finally:
+                if contents is None:
+                    shutil.rmtree(place, ignore_errors=True)
+            Facts(place).move(folder)
         return cls(folder)
 
     @property
@@ -159,9 +166,9 @@ class ImageSet:
             lines = self.preview(change, ids)
             if not lines:
                 return None
-            token = acts.record_captions(self.folder, {id_: before for id_, before, _ in lines})
-            self._write_captions({id_: after for id_, _, after in lines})
-            return token
+            act = acts.of_captions(self.folder, {id_: before for id_, before, _ in lines})
+            self._change(act.token, act, {id_: after for id_, _, after in lines})
+            return act.token
 
     def fill(self, texts: Mapping[str, str], seen: Mapping[str, str], token: str | None = None) -> tuple[str | None, list[str]]:
         """Write a captioner's texts, each only where the caption still is the one it was `seen` with: what a person types
@@ -170,8 +177,9 @@ class ImageSet:
             now = {p.id: p.caption for p in self.pictures() if p.id in texts and p.caption == seen.get(p.id)}
             new = {id_: text for id_ in now if (text := _fit(texts[id_])) not in ("", now[id_])}
             if new:
-                token = acts.record_captions(self.folder, {id_: now[id_] for id_ in new}, new, token)
-                self._write_captions(new)
+                act = acts.of_captions(self.folder, {id_: now[id_] for id_ in new}, new, token)
+                token = act.token
+                self._change(token, act, new)
             return token, list(new)
 
     def put_mask(self, id_: str, mask: bytes, token: str | None = None) -> str | None:
@@ -224,31 +232,33 @@ class ImageSet:
             shared = {p.caption_file for p in found if p not in gone}
             beside = [(p.file, p.caption_file, masks.mask_file(p), *filter(None, [p.mask]),
                        staging.written_file(self.folder, p.id)) for p in gone]  # fmt: skip
-            moved = [f for files_of in beside for f in files_of if f not in shared]
-            said = staging.read_set(self.folder)
-            notes = staging.notes_of(said)
-            entries = {id_: notes.pop(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}
-            token = acts.record_delete(self.folder, moved + broken, entries)
-            staging.write_set(self.folder, said)
-            return token
+            moved = [f for files_of in beside for f in files_of if f not in shared] + broken
+            notes = staging.notes_of(staging.read_set(self.folder))
+            entries = {id_: notes.get(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}
+            act = acts.of_deletion(self.folder, entries)
+            names = dict.fromkeys(f.relative_to(self.folder).as_posix() for f in moved if f.exists())
+            moves = [[name, f".trash/{act.token}/{name}"] for name in names]
+            intent = acts.Intent(act.token, asdict(act), moves=moves, notes=dict.fromkeys(entries))
+            acts.carry_out(self.folder, intent)
+            return act.token
 
     def undo(self, token: str | None = None) -> acts.Act | None:
         """Take back one bulk edit or deletion (default: the newest); None where there is nothing to take back."""
         with self.lock:
             known = [act for act in acts.all_acts(self.folder) if token in (None, act.token)]
-            if known and known[-1].what == "masks":
-                return self._undo_masks(known[-1])
-            if known and known[-1].what == "reading":
-                return rereading.undo(self, known[-1])
-            act = acts.take_back(self.folder, token)
-            if act and act.what == "captions":
+            if not known:
+                return None
+            act = known[-1]
+            if act.what == "reading":
+                return rereading.undo(self, act)
+            if act.what == "captions":
                 typed = {p.id for p in self.pictures() if p.id in act.after and p.caption != act.after[p.id]}
                 act.captions = {id_: text for id_, text in act.captions.items() if id_ not in typed}
-                self._write_captions(act.captions)
-            elif act:
-                said = staging.read_set(self.folder)
-                staging.notes_of(said).update({id_: note for id_, note in act.entries.items() if note})
-                staging.write_set(self.folder, said)
+                self._change(act.token, None, act.captions)
+                return act
+            kept: dict[str, dict[str, Any] | None] = {id_: note for id_, note in act.entries.items() if note}
+            notes = self._undo_masks(act) if act.what == "masks" else kept
+            acts.carry_out(self.folder, acts.Intent(act.token, moves=acts.moves_back(self.folder, act), notes=notes))
             return act
 
     def undoable(self) -> acts.Act | None:
@@ -262,17 +272,17 @@ class ImageSet:
 
     def discard(self, home: Home) -> Path:
         """Move the whole set to `outputs/trash/sets`; returns where it lies, for `restore_set`."""
-        (home.trash / "sets").mkdir(parents=True, exist_ok=True)
-        place = files.free_name(home.trash / "sets", self.folder.name)
-        with self.lock:
+        with files.writing(home.trash), naming(home), self.lock:
+            (home.trash / "sets").mkdir(parents=True, exist_ok=True)
+            place = files.free_name(home.trash / "sets", self.folder.name)
             os.replace(self.folder, place)
         return place
 
-    def _undo_masks(self, act: acts.Act) -> acts.Act | None:
-        """Put the masks from before an act back, except where a person changed what it made."""
+    def _undo_masks(self, act: acts.Act) -> dict[str, dict[str, Any] | None]:
+        """Take the masks an act made away, except where a person changed them; the notes of their pictures from before."""
         place = self.folder / ".trash" / act.token
-        said = staging.read_set(self.folder)
-        notes = staging.notes_of(said)
+        notes = staging.notes_of(staging.read_set(self.folder))
+        before: dict[str, dict[str, Any] | None] = {}
         for p in self.pictures():
             if p.id not in act.after:
                 continue
@@ -281,29 +291,16 @@ class ImageSet:
                 (place / file.name).unlink(missing_ok=True)
                 continue
             file.unlink(missing_ok=True)
-            notes.setdefault(p.id, {}).pop("masked", None)
-            if made := (act.entries.get(p.id) or {}).get("masked"):
-                notes[p.id]["masked"] = made
-        staging.write_set(self.folder, said)
-        return acts.take_back(self.folder, act.token)
+            note = {key: value for key, value in (notes.get(p.id) or {}).items() if key != "masked"}
+            made = (act.entries.get(p.id) or {}).get("masked")
+            before[p.id] = note | ({"masked": made} if made else {})
+        return before
 
-    def _write_captions(self, texts: dict[str, str]) -> None:
-        for p in self.pictures():
-            if p.id in texts:
-                _write_caption(p, texts[p.id])
-
-
-def thumbnail(p: Picture, side: int = 320) -> Path:
-    """A JPEG of at most `side` pixels, made once; another file under the same name gets another thumbnail."""
-    name = f"{p.file.name}:{stamp(p.file)}:{side}"
-    path = p.facts.place / "thumbs" / f"{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:20]}.jpg"
-    if not path.is_file():
-        image = p.load()
-        image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=85)
-        files.write_bytes(path, buffer.getvalue())
-    return path
+    def _change(self, token: str, act: acts.Act | None, texts: dict[str, str]) -> None:
+        """Change captions as one act to keep; None while the act `token` is taken back."""
+        chosen = [(p.caption_file.relative_to(self.folder).as_posix(), p.id) for p in self.pictures() if p.id in texts]
+        captions_ = {name: _fit(texts[id_]) for name, id_ in chosen}
+        acts.carry_out(self.folder, acts.Intent(token, asdict(act) if act else None, captions_))
 
 
 def list_sets(home: Home) -> list[ImageSet]:
@@ -320,9 +317,15 @@ def _of_set(name: str) -> bool:
 
 def restore_set(home: Home, place: Path) -> ImageSet:
     """Bring a discarded set back; a name taken in the meantime gets `_v2`."""
-    target = files.free_name(home.datasets, place.name)
-    os.replace(place, target)
+    with files.writing(home.datasets), naming(home):
+        target = files.free_name(home.datasets, place.name)
+        os.replace(place, target)
     return ImageSet(target)
+
+
+def naming(home: Home) -> Lock:
+    """Held while a set gets a name or gives it up: two programs never choose the same one."""
+    return lock(home.cache / "locks" / "sets.lock")
 
 
 def _fit(text: str) -> str:

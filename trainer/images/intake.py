@@ -7,7 +7,6 @@ Called by the page's drop zone and by `train --images`. Nothing of the drop is b
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import shutil
@@ -20,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from trainer import files, workplace
 from trainer.home import Home
 from trainer.images import decode, gate, lines, rereading, staging
 from trainer.images.brought import Caption, CaptionReader, Earlier, Late, of_name
@@ -89,7 +89,7 @@ def take_in(
             with into.lock:
                 work.commit()
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in files.FULL:
             raise Problem("disk_full", needed=limits.file_bytes // MB, folder=str(into.folder)) from error
         raise
     return work.result
@@ -103,8 +103,7 @@ def new_set(
     home.create()
     for old in home.datasets.glob(".new-*"):
         staging.sweep(old)
-    hidden = home.datasets / f".new-{uuid.uuid4().hex}"
-    hidden.mkdir()
+    hidden = workplace.create(home.datasets, f".new-{uuid.uuid4().hex}")
     try:
         result = take_in(sources, ImageSet(hidden), progress, captions_from_names=captions_from_names)
         if not result.accepted:

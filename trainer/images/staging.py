@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from trainer import files
+from trainer import files, workplace
 
 STALE_SECONDS = 3600.0
 MASK = ".mask.png"
@@ -37,7 +37,7 @@ class Staging:
         self.entries: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Staging:
-        self.place.mkdir()
+        workplace.create(self.folder, self.place.name)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,10 +52,10 @@ class Staging:
         if written:
             _write(self.place / f"{id_}{WRITTEN}", written)
         if mask:
-            _write(self.place / f"{id_}{MASK}", mask)
+            files.write_durably(self.place / f"{id_}{MASK}", mask)
         if caption:
-            _write(self.place / f"{id_}.txt", f"{caption}\n".encode("utf-8", "replace"))
-        _write(self.place / f"{id_}.png", picture)
+            files.write_durably(self.place / f"{id_}.txt", f"{caption}\n".encode("utf-8", "replace"))
+        files.write_durably(self.place / f"{id_}.png", picture)
         self.entries[id_] = note
 
     def commit(self) -> None:
@@ -73,12 +73,13 @@ def recover(folder: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)
         else:
             sweep(place)
+    files.sweep_temporaries(folder)
 
 
 def sweep(place: Path) -> None:
-    """Remove a temporary folder that nobody has written to for an hour."""
+    """Remove a temporary folder that nobody has written to for an hour and whose process is gone."""
     try:
-        if time.time() - place.stat().st_mtime > STALE_SECONDS:
+        if time.time() - place.stat().st_mtime > STALE_SECONDS and not workplace.owned(place):
             shutil.rmtree(place, ignore_errors=True)
     except FileNotFoundError:
         return
@@ -125,10 +126,3 @@ def _finish(place: Path) -> None:
     notes_of(said).update({names.get(id_, id_): note for id_, note in entries.items()})
     write_set(folder, said)
     (place / "commit.json").unlink(missing_ok=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -9,8 +9,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trainer import files
+from trainer import files, workplace
 from trainer.config.load import dump
 from trainer.config.slider import is_slider
 from trainer.config.train import TrainConfig
@@ -150,8 +148,8 @@ class Forecaster:
             elif not halt.is_set():
                 self._failed[key] = time.monotonic(), told
         except (OSError, Problem) as error:
-            print(f"No forecast: {error}", file=sys.stderr)
             self._failed[key] = time.monotonic(), NoForecast()
+            files.complain(f"No forecast: {error}")
         finally:
             lock.release()
             with self._lock:
@@ -160,8 +158,8 @@ class Forecaster:
 
     def _run(self, config: TrainConfig, halt: threading.Event) -> Forecast | NoForecast:
         limit = time.monotonic() + LIMIT
-        with tempfile.TemporaryDirectory(dir=self.home.cache) as folder:
-            given, output = Path(folder) / "config.json", Path(folder) / "out"
+        with workplace.temporary(self.home.cache / "forecasting") as folder:
+            given, output = folder / "config.json", folder / "out"
             files.write_json(given, dump(config))
             with open(output, "wb") as out, open(self.home.outputs / "forecast.log", "wb") as log:
                 child = self._child = subprocess.Popen(

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.trainer.images.making import saved, scene, write
 from trainer.home import Home
 from trainer.images import captions, image_set
-from trainer.images.image_set import ImageSet, list_sets, thumbnail
+from trainer.images.image_set import ImageSet, list_sets
+from trainer.images.thumbnail import thumbnail
 from trainer.problem import Problem
 
 
