@@ -62,6 +62,7 @@ def navigation(lang: str, page: str) -> str:
         f'<a class="a-skip" href="#a-main">{escape(t("nav.skip", language=lang))}</a>'
         f'<header class="a-top"><a class="a-name" href="/{lang}/train">{escape(t("app.name", language=lang))}</a>'
         f'<nav aria-label="{escape(t("nav.label", language=lang))}">{links}</nav>{others}</header>'
+        f'<p class="a-storage" role="alert" hidden></p>'
         f'<div class="a-waiting" role="status">{escape(t("app.opening", language=lang))}</div>'
         f'<p class="a-late" role="alert" hidden>{escape(t("app.late", language=lang))} '
         f'<a data-keep-query href="/{lang}/{page}">{escape(t("app.again", language=lang))}</a></p>'

@@ -19,11 +19,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from app import document, files, news, uploads
+from app import document, files, news, storage, uploads
 from app.in_order import InOrder
 from app.pages import PAGES
+from app.refusals import Refusals
 from app.security import SMALL_BODY, Guard
 from app.services import Services, Ui
+from trainer import workplace
 from trainer.home import Home
 from trainer.texts import LANGUAGES, set_language, t
 
@@ -76,6 +78,7 @@ def _create(home: Path, lang: str | None) -> FastAPI:
     app.include_router(files.router(services))
     app.include_router(uploads.router(services))
     app.include_router(news.router(services))
+    app.include_router(storage.router(services))
     app.mount("/static", Static(directory=document.STATIC), name="static")
     for language in LANGUAGES:
         blocks = build(services, language)
@@ -99,6 +102,7 @@ def _create(home: Path, lang: str | None) -> FastAPI:
             )
     app.add_middleware(document.Dress)
     app.add_middleware(InOrder)
+    app.add_middleware(Refusals, home=services.home)
     app.add_middleware(Guard)
     return app
 
@@ -114,11 +118,11 @@ class Static(StaticFiles):
 
 def build(services: Services, lang: str):
     """All pages in one language: one Blocks, an address each."""
-    import gradio as gr
+    from app.events import Pages
 
     ui = Ui.of(services, lang)
-    blocks = gr.Blocks(title=t("app.name", language=lang), analytics_enabled=False, fill_width=True,
-                       delete_cache=(3600, 86400))  # fmt: skip
+    blocks = Pages.of(services.home, lang, title=t("app.name", language=lang), analytics_enabled=False, fill_width=True,
+                      delete_cache=(3600, 86400))  # fmt: skip
     with blocks:
         pass  # `/en` leads to the first page; Gradio wants a root all the same
     for name in PAGES:
@@ -138,10 +142,20 @@ def _gradio(home: Home):
         GRADIO_ANALYTICS_ENABLED="False", GRADIO_SSR_MODE="False", GRADIO_SHARE="False", GRADIO_MCP_SERVER="False",
         GRADIO_RUN_HISTORY="False", HF_HUB_DISABLE_TELEMETRY="1",
     )  # fmt: skip
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(home.cache / "gradio"))
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        os.environ["GRADIO_TEMP_DIR"] = str(_own_folder(home.cache / "gradio"))
     import gradio
 
     return gradio
+
+
+def _own_folder(place: Path) -> Path:
+    """A folder of this server alone below `place`: Gradio deletes in it by age. `place` itself where none can be made."""
+    workplace.sweep(place)
+    try:
+        return workplace.create(place)
+    except OSError:
+        return place
 
 
 def _theme():

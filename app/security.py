@@ -20,6 +20,13 @@ from trainer.texts import t
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 SMALL_BODY = 4 * 1024 * 1024
 """What any request may carry; only the upload of a picture or a zip may be larger and counts its bytes itself."""
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+|::1)(?::[0-9]{1,5})?")
+CLOSED = re.compile(
+    r"/(?:en|ja)?/*(?:gradio_api/+(?:openapi\.json|mcp|api|call|deep_link|runs|run-history|vibe-[a-z-]+|process_recording|dev"
+    r"|profiling|stream|custom_component)|monitoring)(?:/|$)",
+    re.IGNORECASE,
+)
+"""What Gradio offers to programs and to its own makers. This studio's pages use none of it."""
 EMPTY_NAME = re.compile(rb'filename\*?=(?:""|UTF-8\'\'\s*[;\r\n])', re.IGNORECASE)
 _MODULES = ("accelerometer", "camera", "geolocation", "gyroscope", "microphone", "payment", "usb")
 
@@ -87,6 +94,8 @@ class Guard:
         elif _for_another_page(headers) or (origin is not None and not _own(origin, headers)):
             return 403, "origin"
         path = unquote(scope["path"])
+        if CLOSED.match(path):
+            return 404, "file"
         if re.search(
             r"/gradio_api/(?:file[=/]|proxy=|stream/).*(?:https?:|//)", path.replace("/gradio_api//", "/gradio_api/")
         ):
@@ -118,7 +127,10 @@ class Guard:
 
 
 def _own(origin: str, headers: Headers) -> bool:
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    try:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    except ValueError:  # no address at all, such as `http://[`
+        return False
 
 
 def _for_another_page(headers: Headers) -> bool:
@@ -142,11 +154,9 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _host(value: str) -> str:
-    """The name in a Host header, without its port."""
-    value = value.strip().lower()
-    if value.startswith("["):
-        return value.partition("]")[0] + "]"
-    return value.partition(":")[0] if value.count(":") == 1 else value
+    """The name in a Host header, without its port; empty where what follows is no port."""
+    match = _HOST.fullmatch(value.strip().lower())
+    return match[1] if match else ""
 
 
 def _dress(headers: MutableHeaders, nonce: str) -> None:

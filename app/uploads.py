@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from app.services import Services
 from trainer import workplace
-from trainer.files import free_name, safe_name, writing
+from trainer.files import free_name, safe_name
 from trainer.images.entry import Sent
 from trainer.images.limits import LIMITS, MB
 from trainer.problem import Problem
@@ -70,8 +70,7 @@ def router(services: Services) -> APIRouter:
     def begin() -> JSONResponse:
         sweep(place, batches)
         name = uuid.uuid4().hex
-        with writing(place):
-            batches[name] = Batch(workplace.create(place, name))
+        batches[name] = Batch(workplace.create(place, name))
         return JSONResponse({"id": name})
 
     @routes.put("/{name}/file")

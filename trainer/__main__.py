@@ -4,9 +4,11 @@ person's mistake, told in one sentence."""
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from importlib import import_module
 
+from trainer.files import problem_of
 from trainer.problem import Problem
 from trainer.texts import set_language
 
@@ -44,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     _wait_politely()
     set_language(_language(words))
     command = words.pop(0) if words else ""
+    ours = command in INTERNAL
     try:
         module = COMMANDS.get(command) or INTERNAL.get(command)
         if module is None:
@@ -56,6 +59,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except (OSError, sqlite3.Error) as error:  # a full or read-only disk is nobody's mistake and needs no trace
+        if ours:
+            raise
+        print(problem_of(error), file=sys.stderr)
+        return 2
 
 
 def _wait_politely() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from trainer import files
 from trainer.problem import Problem
 
+PRIVATE = 0o700
+"""The mode of the folders of a home: its owner's alone."""
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -71,7 +74,23 @@ class Home:
             return self.loras / f"{files.safe_name(given, 'lora')}.safetensors"
 
     def create(self) -> Home:
-        """Make the folders that are missing; returns self."""
-        for folder in (self.datasets, self.models, self.runs, self.loras, self.previews, self.trash, self.cache):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders that are missing; returns self. Raises StorageProblem where that is impossible."""
+        with files.writing(self.root):
+            for folder in (self.root, self.datasets, self.models, self.outputs):
+                folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            for folder in (self.runs, self.loras, self.previews, self.trash, self.cache):
+                folder.mkdir(exist_ok=True)
+        self._close()
         return self
+
+    def _close(self) -> None:
+        """Once a home, take pictures and results from the other accounts of the machine. Whoever opens them again by
+        hand is not overruled; links, and folders of another owner, stay as they are."""
+        note = self.outputs / ".private"
+        with contextlib.suppress(OSError):
+            if os.name == "nt" or note.exists():
+                return
+            for folder in (self.datasets, self.outputs):
+                if not folder.is_symlink():
+                    folder.chmod(folder.stat().st_mode & 0o7700)
+            note.touch()

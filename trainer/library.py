@@ -245,8 +245,8 @@ class Library:
 
     def _path(self, name: str) -> Path:
         path = self.home.loras / f"{name}.safetensors"
-        if not name or any(c in name for c in '/\\:\0') or not path.is_file():
-            raise Problem("lora_unknown", name=name[:80])
+        if not files.is_name(path.name) or ":" in path.name or not name or not path.is_file():
+            raise Problem("lora_unknown", name=str(name)[:80])
         return path
 
     @staticmethod

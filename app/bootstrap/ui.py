@@ -19,12 +19,12 @@ import urllib.error
 import urllib.request
 import webbrowser
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from app.bootstrap.environment import SETTINGS
 from app.bootstrap.say import Stop, say
 from app.bootstrap.waiting import SIGN, Waiting
+from trainer.files import FULL
 from trainer.home import Home
 from trainer.problem import Problem
 from trainer.texts import LANGUAGES, t
@@ -157,7 +157,7 @@ def serve(options: Options) -> int:
     """Serve the page until Ctrl-C. Prints its address on one line once the real page answers."""
     os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
     home = Home.find(options.home)
-    os.environ["GRADIO_TEMP_DIR"] = str(make_folder(home.outputs / "tmp"))
+    make_home(home)
     sock = take_port(options, home)
     if sock is None:
         return 0
@@ -181,13 +181,17 @@ def serve(options: Options) -> int:
     return 0
 
 
-def make_folder(folder: Path) -> Path:
-    """`folder`, made if missing; a home that cannot be written to is refused before anything else."""
+def make_home(home: Home) -> None:
+    """The folders of the home; one that may not be written to is refused before anything else. A full disk is not, where
+    the folders are there: the page opens and says so."""
+    probe = home.outputs / f".{os.getpid()}.probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        home.create()
+        probe.touch()
+        probe.unlink()
     except OSError as error:
-        raise Stop("home_not_writable", status=2, folder=str(folder), detail=error.strerror or str(error)) from error
-    return folder
+        if error.errno not in FULL or not home.cache.is_dir():
+            raise Stop("home_not_writable", status=2, folder=str(home.outputs), detail=error.strerror or str(error)) from error
 
 
 def run_studio(home: Home, options: Options, sock: socket.socket, waiting: Waiting, url: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -23,6 +22,7 @@ from app.views import images, sets
 from app.views import train as view
 from app.words import esc
 from trainer.config import load
+from trainer.files import is_name
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
 from trainer.images.masks import mask_file
@@ -330,7 +330,7 @@ def _saved(ui: Ui) -> str:
 def _restored(ui: Ui, place: str) -> tuple[str | None, str, int, str]:
     """Bring a set back from the trash: what to show then."""
     lies = ui.services.home.trash / "sets" / place
-    if place != Path(place).name or place.startswith(".") or not lies.is_dir():
+    if not is_name(place) or not lies.is_dir():
         return None, "", 0, ui.t("page.images.not_in_trash")
     return restore_set(ui.services.home, lies).folder.name, "", 0, ui.t("page.images.restored")
 

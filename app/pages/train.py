@@ -6,7 +6,6 @@ Layout and wiring only: values and rules are in app/start.py, fields in app/form
 from __future__ import annotations
 
 import json
-import tomllib
 import uuid
 from typing import Any
 
@@ -217,7 +216,8 @@ def build(ui: Ui) -> None:
     def opened(name: str, heard: str, seen: str) -> list[Any]:
         here = ui.services.set(name)
         try:
-            tree = load.dump(load.build(tomllib.loads(_heard(heard).get("text", ""))))
+            text, file = (str(_heard(heard).get(key, "")) for key in ("text", "name"))
+            tree = load.dump(load.build(load.parse_toml(text, file)))
         except ConfigProblems as wrong:
             return [
                 *[gr.skip()] * len(names),
@@ -225,8 +225,8 @@ def build(ui: Ui) -> None:
                 *view.lines(ui, here, {}),
                 gr.skip(),
             ]
-        except tomllib.TOMLDecodeError as error:
-            sentence = Problem("toml_broken", file=_heard(heard).get("name", ""), detail=str(error)).sentence(ui.lang)
+        except Problem as error:
+            sentence = error.sentence(ui.lang)
             return [
                 *[gr.skip()] * len(names),
                 form.beside(ui, [("toml", sentence)], where={"toml": "train-toml"}),

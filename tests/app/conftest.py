@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from playwright.sync_api import Browser, Page
     from starlette.types import ASGIApp
 
@@ -26,6 +27,7 @@ class LiveServer:
     url: str
     home: Path
     services: Services
+    app: FastAPI
 
 
 def visit(page: Page, address: str) -> None:
@@ -58,7 +60,7 @@ def serve(home: Path, lang: str | None = None, network: Callable[[ASGIApp], ASGI
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.02)
-    yield LiveServer(f"http://127.0.0.1:{sock.getsockname()[1]}", home, app.state.services)
+    yield LiveServer(f"http://127.0.0.1:{sock.getsockname()[1]}", home, app.state.services, app)
     server.should_exit = True
     thread.join(20)
     sock.close()

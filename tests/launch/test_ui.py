@@ -42,7 +42,7 @@ def create_app(home, lang):
     @app.get("/")
     def root():
         hub = os.environ["HF_HUB_DISABLE_TELEMETRY"] in ("1", "True")
-        return {"home": str(home), "lang": lang, "temp": os.environ["GRADIO_TEMP_DIR"],
+        return {"home": str(home), "lang": lang,
                 "analytics": os.environ["GRADIO_ANALYTICS_ENABLED"], "hub": hub}
     return app
 """
@@ -128,7 +128,6 @@ def test_the_page_answers_at_once_becomes_the_studio_and_ends_cleanly(
     assert real == {
         "home": str(home),
         "lang": None,
-        "temp": str(home / "outputs" / "tmp"),
         "analytics": "False",
         "hub": True,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,10 @@ from trainer.problem import Problem
 
 PRESETS = Path(__file__).parent / "presets"
 UNIONS = ("optimizer", "schedule")
+MAX_DOTS = 100
+_STRING = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'", re.DOTALL)
+_COMMENT = re.compile(r"#[^\n]*")
+_BETWEEN_KEYS = re.compile(r"[=,{}\[\]\n]")
 Tree = dict[str, Any]
 _ZERO = {
     "lora.alpha": "zero_alpha", "lora.conv_alpha": "zero_alpha", "lora.conv_rank": "zero_conv_rank",
@@ -97,11 +102,27 @@ def dump(config: TrainConfig) -> Tree:
 def read_toml(path: Path) -> Tree:
     """A TOML file as a tree; a clear Problem where it is not one."""
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return parse_toml(path.read_text("utf-8-sig"), path.name)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise Problem("file_missing", file=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise Problem("toml_broken", file=path.name, detail=str(error)) from None
+
+
+def parse_toml(text: str, name: str) -> Tree:
+    """TOML as a tree; a Problem that names the file `name` where it is not, or is nested too deeply."""
+    try:
+        if _too_deep(text):
+            raise RecursionError("nested too deeply")
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Problem("toml_broken", file=name, detail=str(error)) from None
+
+
+def _too_deep(text: str) -> bool:
+    """Whether a key has more dots than any of ours: tomllib keeps every prefix of a key, memory by the square of its parts."""
+    bare = _COMMENT.sub("", _STRING.sub("s", text))
+    return any(part.count(".") > MAX_DOTS for part in _BETWEEN_KEYS.split(bare))
 
 
 def write_toml(config: TrainConfig) -> str:

@@ -50,7 +50,7 @@ class Staging:
         """Put one picture with its caption and mask down, flushed to the disk; `written` are the caption's bytes as they came,
         kept where they might be read otherwise."""
         if written:
-            _write(self.place / f"{id_}{WRITTEN}", written)
+            files.write_durably(self.place / f"{id_}{WRITTEN}", written)
         if mask:
             files.write_durably(self.place / f"{id_}{MASK}", mask)
         if caption:

@@ -82,14 +82,14 @@ def open_ledger(path: Path, damaged: bool = False) -> tuple[sqlite3.Connection, 
             return _open(path, damaged)
     except Timeout:
         raise Problem("job_ledger_locked", file=str(path)) from None
-    except PermissionError:
-        raise Problem("job_ledger_readonly", file=str(path)) from None
     except sqlite3.DatabaseError as error:
         raise translated(error, path) from error
     except OSError as error:
         if files.is_full(error):
             raise Problem("job_disk_short", needed="?", folder=str(path.parent)) from error
-        raise
+        if error.errno in files.LOCKED:
+            raise Problem("job_ledger_readonly", file=str(path)) from None
+        raise files.StorageProblem(error, path) from error
 
 
 def _open(path: Path, damaged: bool) -> tuple[sqlite3.Connection, str | None]:

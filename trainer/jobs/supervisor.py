@@ -6,7 +6,6 @@ It owns no run: trainers live on without it, and the next supervisor finds every
 from __future__ import annotations
 
 import sqlite3
-import sys
 import threading
 import time
 import traceback
@@ -107,7 +106,7 @@ class Supervisor:
                 process.reap()
             except (Problem, sqlite3.Error, OSError):
                 # A locked ledger, a full disk: told where the operator looks, tried again at the next look.
-                traceback.print_exc(file=sys.stderr)
+                files.complain(traceback.format_exc())
             if self._halt.wait(self.patience.tick):
                 break
         if ours:
