@@ -13,8 +13,11 @@ import pytest
 from PIL import Image
 
 from app import uploads
+from tests.app.conftest import visit
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
     from tests.app.conftest import LiveServer
 
 
@@ -78,6 +81,19 @@ def test_captions_and_pictures_meet_by_the_names_they_had_not_by_those_on_the_di
 def test_file_names_become_captions_where_the_box_is_ticked(client: httpx.Client, live_server) -> None:
     said = drop(live_server, client, {"red_fox_03.png": png("brown")}, title="Names", from_names=True)
     assert [p.caption for p in live_server.services.set(said["set"]).pictures()] == ["red fox"]
+
+
+def test_the_box_for_file_names_stands_at_the_drop_zone_of_the_images_page(page: Page, live_server, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    (tmp_path / "red_fox_03.png").write_bytes(png("maroon"))
+    visit(page, f"{live_server.url}/en/images")
+    page.get_by_label("Use file names as captions").check()
+    page.locator("atelier-drop input.d-files").set_input_files(tmp_path / "red_fox_03.png")
+    expect(page.locator("#images-caption textarea")).to_have_value("red fox", timeout=60_000)
+    expect(page.locator("#images-note")).to_contain_text("the words of the file name became the caption")
+    visit(page, f"{live_server.url}/en/train")
+    expect(page.locator("atelier-drop .d-names")).to_be_hidden()
 
 
 def test_a_file_and_a_folder_of_one_name_both_arrive(client: httpx.Client, live_server) -> None:

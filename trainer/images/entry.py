@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO, Literal
 
 from trainer.images.decode import Refused
@@ -29,7 +29,7 @@ class Entry:
     failed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Called when what was read turned out to be no picture; a zip with too many of these is opened no further."""
     refusal: Refused | None = None
-    path: Path | None = None
+    place: str | Path | None = None
     """Where it lies on the disk, for a file that is used in place."""
 
     def __post_init__(self) -> None:
@@ -39,9 +39,14 @@ class Entry:
         self.stem, self.ending = split(self.file)
 
     @property
+    def path(self) -> Path | None:
+        """`place` as a path."""
+        return None if self.place is None else Path(self.place)
+
+    @property
     def repeats(self) -> tuple[int, str] | None:
         """(10, "name") where the folder is called `10_name`, as kohya's trainer wants it."""
-        return repeats_of(PurePosixPath(self.name).parent.name)
+        return repeats_of(self.folder.rpartition("/")[2])
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,8 @@ def _captions(result: Sorted, files: list[Entry]) -> None:
 
 def _tables(result: Sorted, files: list[Entry], limits: Limits) -> None:
     """Captions out of JSON and CSV, for pictures that have no caption file."""
+    if not files:
+        return
     finder, room = captions_table.Finder(result.pictures), limits.text_bytes
     beside = pair(result.pictures, [file for file in files if file.ending == ".json"], lambda file: (file.group, file.stem))
     owners: dict[Entry, list[Entry]] = defaultdict(list)

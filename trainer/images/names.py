@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 from trainer.images.limits import LIMITS
 
@@ -33,13 +32,14 @@ def ignored(name: str) -> bool:
 
 def parts(name: str) -> tuple[str, ...]:
     """The folders of a name and the file itself."""
-    return PurePosixPath(name).parts
+    return tuple(part for part in name.split("/") if part not in ("", "."))
 
 
 def split(name: str) -> tuple[str, str]:
     """The stem and the ending of a file name; the ending in small letters, with its dot."""
-    path = PurePosixPath(name)
-    return path.stem, path.suffix.lower()
+    file = name.rpartition("/")[2]
+    at = file.rfind(".")
+    return (file[:at], file[at:].lower()) if 0 < at < len(file) - 1 else (file, "")
 
 
 def repeats_of(folder: str) -> tuple[int, str] | None:
@@ -50,12 +50,12 @@ def repeats_of(folder: str) -> tuple[int, str] | None:
 
 def composed(name: str) -> str:
     """A name in NFC: Macs write `が` as two characters, other systems as one."""
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def fold(name: str) -> str:
     """A name for comparing, blind to case and to NFC/NFD. Different names may share it: see pairing.py."""
-    return unicodedata.normalize("NFC", composed(name).casefold()).strip()
+    return name.lower().strip() if name.isascii() else composed(composed(name).casefold()).strip()
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

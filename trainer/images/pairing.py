@@ -48,18 +48,23 @@ class Pictures(Generic[P]):
     """Pictures to be found by name."""
 
     def __init__(self, pictures: Iterable[P]) -> None:
-        self.by: list[dict[Wanted, list[P]]] = [defaultdict(list) for _ in range(6)]
-        for picture in pictures:
-            for level, form in enumerate((str, composed, fold)):
-                self.by[2 * level][picture.group, form(picture.stem)].append(picture)
-                self.by[2 * level + 1][picture.group, form(picture.file)].append(picture)
+        self.pictures = list(pictures)
+        self.by: dict[int, dict[Wanted, list[P]]] = {}
+
+    def _table(self, place: int, form: Callable[[str], str]) -> dict[Wanted, list[P]]:
+        """The pictures by stem or file name in one form; made when first asked for: equal names are the rule."""
+        if place not in self.by:
+            table = self.by[place] = defaultdict(list)
+            for picture in self.pictures:
+                table[picture.group, form(picture.file if place % 2 else picture.stem)].append(picture)
+        return self.by[place]
 
     def find(self, wanted: Wanted) -> tuple[int, list[P]]:
         """The pictures of the first way of comparing that finds any, and which way that was: 0 and 1 are equal names."""
         group, name = wanted
         for level, form in enumerate((str, composed, fold)):
             for place in (2 * level, 2 * level + 1):
-                if found := self.by[place].get((group, form(name))):
+                if found := self._table(place, form).get((group, form(name))):
                     return place, found
         return 6, []
 

@@ -85,10 +85,11 @@ def scan(
     found: list[Picture] = []
     bad: list[Unreadable] = []
     ids: set[str] = set()
+    wanted = (only, Path(only).stem) if only else ()
     for entry in sorted(came.pictures, key=lambda entry: natural(entry.file)):
-        file = folder / entry.file
-        if only is not None and only not in (entry.stem, entry.file) and Path(only).stem != entry.stem:
+        if only is not None and entry.stem not in wanted:
             continue
+        file = folder / entry.file
         try:
             width, height = _size(file, facts)
         except (decode.Refused, OSError) as error:
@@ -111,10 +112,10 @@ def sort_folder(folder: Path) -> gate.Sorted:
         if ignored(one.name):
             continue
         if one.is_file():
-            entries.append(on_disk(Path(one.path), one.name))
+            entries.append(on_disk(one.path, one.name))
         elif fold(one.name) in MASK_FOLDERS and one.is_dir():
             inside = [below for below in os.scandir(one.path) if below.is_file() and not ignored(below.name)]
-            masks = [on_disk(Path(below.path), f"{one.name}/{below.name}") for below in inside]
+            masks = [on_disk(below.path, f"{one.name}/{below.name}") for below in inside]
             entries += [mask for mask in masks if mask.kind == "picture"]
     entries.sort(key=lambda entry: entry.name)
     came = gate.sort(entries, LIMITS, probe=False)

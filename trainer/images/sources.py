@@ -69,7 +69,7 @@ def folder(top: Path, source: str = "") -> list[Entry]:
     return found
 
 
-def on_disk(path: Path, name: str, kind: Kind | None = None, source: str = "") -> Entry:
+def on_disk(path: Path | str, name: str, kind: Kind | None = None, source: str = "") -> Entry:
     """The entry of a file on the disk."""
 
     def read(limit: int) -> bytes:
@@ -80,11 +80,11 @@ def on_disk(path: Path, name: str, kind: Kind | None = None, source: str = "") -
         with _opened(path) as file:
             return file.read(HEAD_BYTES)
 
-    return Entry(name, kind or kind_by_name(name), source, read, head, path=path)
+    return Entry(name, kind or kind_by_name(name), source, read, head, place=path)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path | str) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb") as file:
             yield file
