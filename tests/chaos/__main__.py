@@ -39,11 +39,11 @@ LIBRARY, ACTS = "library acts", 10
 class Campaign:
     """Runs episodes until enough was killed; keeps one line a kind."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, web: bool = True) -> None:
         self.seed, self.folder = seed, folder
         self.rng, self.lines, self.said = random.Random(seed), {}, []
         self.began = time.monotonic()
-        self.stage = Stage(folder)
+        self.stage = Stage(folder, web)
         self.known = kinds.straight(self.stage, folder / "straight")
 
     @property
@@ -93,7 +93,8 @@ class Campaign:
     def result(self) -> dict[str, Any]:
         """The table as data."""
         return {
-            "seed": self.seed, "seconds": round(time.monotonic() - self.began), "machine": machine(), "kills": self.kills,
+            "seed": self.seed, "seconds": round(time.monotonic() - self.began), "machine": machine(),
+            "straight": round(self.known.seconds, 1), "kills": self.kills,
             "lines": {name: {key: line[key] for key in ("episodes", "kills", "faults", *COLUMNS)}
                       for name, line in self.lines.items()},
             "said": self.said,
@@ -114,7 +115,7 @@ def table(result: dict[str, Any]) -> str:
         rows.append((name, *line.values()))
     rows.append(("all", *(total[key] for key in ("episodes", "kills", "faults", *COLUMNS))))
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, ("---",) * len(head), *rows)]
-    where = f"{result['machine']}; seed {result['seed']}; {result['seconds']} s"
+    where = f"{result['machine']}; seed {result['seed']}; {result['seconds']} s, an undisturbed run {result['straight']} s"
     return "\n".join([*lines, "", where, *(f"- {text}" for text in result["said"])])
 
 

