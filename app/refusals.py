@@ -7,6 +7,7 @@ trace goes into `outputs/page.log` under that number. `Refusals` is for requests
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 import uuid
@@ -28,10 +29,16 @@ MALFORMED = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, AssertionError
 )  # fmt: skip
 """What our own code and Gradio's raise for data of the wrong kind."""
+NO_SUCH_NAME = frozenset(
+    {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EILSEQ}
+)
+"""A file that cannot be there under such a name."""
 
 
 def refusal(error: BaseException, home: Home, language: str) -> tuple[int, str]:
     """(HTTP status, sentence) for an exception; the trace of one without a sentence of its own is kept."""
+    if isinstance(error, OSError) and error.errno in NO_SUCH_NAME and not isinstance(error, files.StorageProblem):
+        return 404, t("app.refused.file", language=language)
     problem = files.problem_of(error)
     if problem is not None:
         full = isinstance(problem, files.StorageProblem)

@@ -69,6 +69,7 @@ async def ask(pages: Any, state: SessionState, fn: Any, data: list[Any]) -> str 
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_event_answers_hostile_data_with_an_exception(
     services: Services,
