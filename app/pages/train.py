@@ -249,8 +249,9 @@ def build(ui: Ui) -> None:
         here, tree = ui.services.set(name), form.values(dict(zip(names, values, strict=True)))
         tree, now, taken = start.keep(ui.services, here, tree, Seen.read(seen))
         if taken:  # what would begin is not what this tab showed when Start was pressed
-            return ["", gr.skip(), once, "", now.text(), elsewhere(taken), *taken_over(tree, taken)]
-        return [*_begin(here, tree, once, now), now.text(), gr.skip(), *[gr.skip()] * len(names)]
+            return ["", gr.skip(), once, now.text(), elsewhere(taken), *taken_over(tree, taken), ""]
+        *answer, leaving = _begin(here, tree, once, now)
+        return [*answer, now.text(), gr.skip(), *[gr.skip()] * len(names), leaving]
 
     def _begin(here: ImageSet | None, tree: dict[str, Any], once: str, seen: Seen) -> list[Any]:
         lacks = [(at, t(why)) for at, why in start.missing(here, tree)]
@@ -279,7 +280,7 @@ def build(ui: Ui) -> None:
           [beside, *lines, *about, draft, *fields], trigger_mode="always_last", **IN_TURN)  # fmt: skip
     gr.on([held[name].input for name in REFILL], refilled, [current, draft, *fields],
           [*fields, beside, *lines, *about, draft], **IN_TURN)  # fmt: skip
-    go.click(begin, [current, key, draft, *fields], [beside, more, key, gone, draft, said, *fields], **IN_TURN)
+    go.click(begin, [current, key, draft, *fields], [beside, more, key, draft, said, *fields, gone], **IN_TURN)
     timer.tick(follows, [current, draft], [written], **PRIVATE)
     written.change(follow, [current, draft], [draft, said, *fields], **IN_TURN)
     timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
