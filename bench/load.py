@@ -29,6 +29,7 @@ from PIL import Image
 
 from trainer.config import load as config_tree
 from trainer.home import PROJECT, Home
+from trainer.jobs import process
 from trainer.jobs.jobs import Jobs
 
 INTERVAL = 2.0
@@ -109,10 +110,10 @@ async def preview(page: Page, until: float, counts: dict[str, int]) -> None:
         counts["drawn"] += 1
 
 
-async def watch(process: psutil.Process, sizes: list[int], until: float) -> None:
+async def watch(server: psutil.Process, sizes: list[int], until: float) -> None:
     """The server's resident memory every ten seconds."""
     while time.monotonic() < until:
-        sizes.append(process.memory_info().rss)
+        sizes.append(server.memory_info().rss)
         await asyncio.sleep(10)
 
 
@@ -141,8 +142,7 @@ async def measure(url: str, server: psutil.Process, home: Path, options: argpars
         work += [preview(Page(client, config), until, counts) for _ in range(options.previews)]
         await asyncio.gather(*work)
         jobs = Jobs(Home.find(home))
-        row = jobs.row(run)
-        jobs.stop(run)
+        steps = jobs.row(run).step
         jobs.close()
     minutes = [sizes[i] for i in range(0, len(sizes), 6)]
     return {
@@ -151,7 +151,7 @@ async def measure(url: str, server: psutil.Process, home: Path, options: argpars
         "median": percentile(times, 0.5), "p95": percentile(times, 0.95), "most": max(times),
         "ratio": percentile(times, 0.95) / percentile(idle, 0.95), "server_megabytes_by_minute": [n >> 20 for n in minutes],
         "growth_after_third_minute": sizes[-1] / sizes[18] - 1 if len(sizes) > 24 else None,
-        "trained_steps": row.step, **counts,
+        "trained_steps": steps, **counts,
     }  # fmt: skip
 
 
@@ -190,7 +190,17 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             server.terminate()
             server.wait(30)
+            end_trainings(home)
     return 0
+
+
+def end_trainings(home: Path) -> None:
+    """End what was trained: it outlives its server, and nobody wants it."""
+    jobs = Jobs(Home.find(home))
+    for row in jobs.rows():
+        if row.pid and row.born:
+            process.end(row.pid, row.born)
+    jobs.close()
 
 
 def wait_for(url: str, server: subprocess.Popen[Any]) -> None:
