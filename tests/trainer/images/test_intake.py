@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.images.making import film, png, saved, scene, write, zipped
+from trainer import files
 from trainer.home import Home
 from trainer.images import image_set, intake, masks, staging
 from trainer.images.image_set import ImageSet
@@ -325,7 +326,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(empty: ImageSet, drop: Path, mon
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(staging, "_write", full)
+    monkeypatch.setattr(files, "write_durably", full)
     with pytest.raises(Problem) as problem:
         take_in([drop], empty)
     assert problem.value.code == "disk_full" and sorted(os.listdir(empty.folder)) == ["set.json"]
