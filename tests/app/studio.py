@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image, ImageDraw
 
@@ -19,7 +22,14 @@ from trainer.jobs.store import Store
 from trainer.library import register
 from trainer.run_dir import RunDir
 
+T = TypeVar("T")
 PROMPTS = ("a fox, inkstamp", "a <b>red</b> apple")
+
+
+def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of `coroutine`, from a loop in a thread of its own: a browser's own loop may be running in the test's."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def picture(path: Path, shade: int, words: str = "") -> Path:

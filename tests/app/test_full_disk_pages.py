@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +78,7 @@ def test_what_every_page_asks_for_when_it_opens_is_answered(full_server: LiveSer
                 wrong.append(f"{fn.page} {fn.name}: {error.message}")
         return wrong
 
-    assert len(loads) >= len(PAGES) - 1 and asyncio.run(every()) == []
+    assert len(loads) >= len(PAGES) - 1 and studio.run_async(every()) == []
 
 
 def test_a_caption_that_could_not_be_kept_is_told_beside_it(full_server: LiveServer) -> None:
@@ -93,6 +92,6 @@ def test_a_caption_that_could_not_be_kept_is_told_beside_it(full_server: LiveSer
             data = ["Foxes", None, "a fox", 0]
             return await pages.process_api(typed, data, state, gr.Request(headers={}, query_params={}))
 
-    answer = asyncio.run(type_it())
+    answer = studio.run_async(type_it())
     file: Path = full_server.services.home.datasets / "Foxes" / "0001.txt"
     assert t("problems.storage_full", language="ja", file=str(file)) in str(answer["data"][0]) and not file.exists()

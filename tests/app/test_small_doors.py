@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
@@ -93,7 +92,7 @@ def test_no_event_answers_hostile_data_with_an_exception(
                 assert sentence is None or (sentence and not RAW.search(sentence)), f"{fn.name} {data!r}: {sentence}"
         return asked
 
-    assert asyncio.run(every(2 if language == "en" else 1)) > 150 and "Traceback" not in capfd.readouterr().err
+    assert studio.run_async(every(2 if language == "en" else 1)) > 150 and "Traceback" not in capfd.readouterr().err
     assert not list((services.home.cache / "gradio").rglob("passwd")), "a file of the machine was copied"
     assert [card.name for card in services.library.cards()]  # and nothing it did harmed what is there
 
@@ -101,7 +100,7 @@ def test_no_event_answers_hostile_data_with_an_exception(
 def test_what_broke_is_in_the_log_under_the_number_that_was_shown(services: Services, blocks: dict[str, Any]) -> None:
     pages = blocks["en"]
     fn = next(fn for fn in pages.fns.values() if len(fn.inputs) > 1)
-    sentence = asyncio.run(ask(pages, SessionState(pages), fn, [])) or ""
+    sentence = studio.run_async(ask(pages, SessionState(pages), fn, [])) or ""
     number = re.search(r"[0-9a-f]{8}", sentence)
     assert number and LOG in sentence
     log = (services.home.outputs / LOG).read_text("utf-8")
@@ -113,7 +112,7 @@ def test_an_event_cannot_name_a_file_of_the_machine(services: Services, blocks: 
     pages, state = blocks["en"], SessionState(blocks["en"])
     named = {"path": str(tmp_path / "secret.txt"), "meta": {"_type": "gradio.FileData"}}
     for fn in [fn for fn in pages.fns.values() if fn.inputs and callable(fn.fn)][:10]:
-        asyncio.run(ask(pages, state, fn, [named] * len(fn.inputs)))
+        studio.run_async(ask(pages, state, fn, [named] * len(fn.inputs)))
     assert not list(services.home.root.rglob("secret.txt"))
 
 
