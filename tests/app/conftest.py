@@ -44,6 +44,15 @@ def settled(page: Page) -> None:
     expect(page.locator("atelier-wait")).to_have_count(0)
 
 
+def eventually(page: Page, true: Callable[[], bool]) -> None:
+    """Wait until `true()` holds, for as long as a browser test may wait for anything; the page goes on meanwhile."""
+    for _ in range(300):
+        if true():
+            return
+        page.wait_for_timeout(100)
+    assert true()
+
+
 def serve(home: Path, lang: str | None = None, network: Callable[[ASGIApp], ASGIApp] | None = None) -> Iterator[LiveServer]:
     """Run the page for `home` in a thread on a free port until the generator is closed. `network` stands between the page
     and the browser."""
@@ -75,10 +84,12 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 
 @pytest.fixture
 def page(chromium: Browser, live_server: LiveServer) -> Iterator[Page]:
-    """A fresh page that records what must not happen: errors in the console, requests that leave this machine."""
+    """A fresh page that records what must not happen: errors in the console, requests that leave this machine. What another
+    test began on the Train page is gone."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=30_000)
+    live_server.services.drafts.drop(None)
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, locale="en-US")
     opened = context.new_page()
     opened.set_default_timeout(30_000)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import start
-from tests.app.conftest import settled, visit
+from tests.app.conftest import eventually, settled, visit
 from trainer.home import PROJECT
 from trainer.texts import t
 
@@ -31,11 +31,7 @@ def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def until(page: Page, true: str) -> None:
     """Wait until an expression holds; our content security policy forbids Playwright's own way, which uses eval."""
-    for _ in range(100):
-        if page.evaluate(true):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never came true: {true}")
+    eventually(page, lambda: bool(page.evaluate(true)))
 
 
 def drop(page: Page, live_server, lang: str, zipped: Path) -> None:
@@ -50,11 +46,7 @@ def test_a_dropped_zip_is_shown_with_its_findings(page: Page, live_server, zippe
     assert page.locator(".s-sheet li").count() == 16
     page.locator(".s-findings li, .s-fine").first.wait_for()
     drawn = "[...document.querySelectorAll('.s-sheet img')].every(i => i.complete && i.naturalWidth > 50)"
-    for _ in range(150):  # not wait_for_function: it evaluates a string in the page, which the page forbids
-        if page.evaluate(drawn):
-            break
-        page.wait_for_timeout(100)
-    assert page.evaluate(drawn)
+    eventually(page, lambda: page.evaluate(drawn))  # not wait_for_function: it evaluates a string, which the page forbids
     assert page.locator("html").get_attribute("lang") == lang
     assert page.title() == f"{t('nav.train', language=lang)} · LoRA Atelier"
 
@@ -78,10 +70,8 @@ def test_a_page_takes_nothing_typed_before_its_fields_are_filled(page: Page, liv
     until(page, "!document.querySelector('.a-page').inert")
     page.locator("#train-name :is(input, textarea)").click()
     page.keyboard.type("kept")
-    page.wait_for_timeout(1500)
+    eventually(page, lambda: live_server.services.drafts.load(None).get("save") == {"name": "kept"})
     assert page.locator("#train-name :is(input, textarea)").input_value() == "kept"
-    assert live_server.services.drafts.load(None)["save"] == {"name": "kept"}
-    live_server.services.drafts.drop(None)
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
@@ -162,14 +152,10 @@ def test_the_newer_of_two_changes_is_kept_when_the_older_is_slow(page: Page, liv
     visit(page, f"{live_server.url}/en/train?set=-")
     monkeypatch.setattr(start, "keep", slow)
     page.locator("#train-name :is(input, textarea)").fill("Owl")
-    page.wait_for_timeout(500)
+    eventually(page, lambda: bool(begun))
     page.get_by_label(t("choices.run.kind.character", language="en")).check(force=True)
-    for _ in range(100):
-        if len(kept) > 1:
-            break
-        page.wait_for_timeout(100)
+    eventually(page, lambda: len(kept) > 1)
     assert kept[0] == ("Owl", "style") and kept[-1] == ("Owl", "character")
-    live_server.services.drafts.drop(None)
 
 
 def test_gradios_own_words_follow_the_page_not_the_browser(chromium, live_server) -> None:
