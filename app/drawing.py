@@ -100,9 +100,7 @@ class _Line:
         """New words for an answer, or None where it is too early to change them again."""
         event, now = answer["event"], time.monotonic()
         if event == "queued":
-            self.said = (
-                f'<p class="a-note" role="status">{esc(self.t("page.preview.queued", n=answer["position"]))}</p>'
-            )
+            self.said = f'<p class="a-note" role="status">{esc(self.t("page.preview.queued", n=answer["position"]))}</p>'
             return self.said
         if event == "waiting":
             self._waits = True

@@ -23,9 +23,7 @@ _WORDS = ("import", "import_help", "import_type", "import_going", "import_broken
 def element(ui: Ui) -> str:
     """The place to drop a file on, or to choose one."""
     words = {name: ui.t(f"page.library.{name}") for name in _WORDS}
-    return (
-        f'<atelier-add data-lang="{ui.lang}" data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-add>'
-    )
+    return f'<atelier-add data-lang="{ui.lang}" data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-add>'
 
 
 def take_in(home: Home, library: Library, batch: str | None) -> str:

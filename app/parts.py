@@ -27,9 +27,7 @@ def plain(value: str = "", **options: Any) -> gr.HTML:
 
 def title(ui: Ui, page: str) -> gr.HTML:
     """The heading of a page and the sentence under it: `page.<page>.title` and `.lead`."""
-    return markup(
-        f"<h1>{escape(ui.t(f'page.{page}.title'))}</h1><p class='a-lead'>{escape(ui.t(f'page.{page}.lead'))}</p>"
-    )
+    return markup(f"<h1>{escape(ui.t(f'page.{page}.title'))}</h1><p class='a-lead'>{escape(ui.t(f'page.{page}.lead'))}</p>")
 
 
 def problem(sentence: str | None) -> str:

@@ -96,9 +96,7 @@ class Guard:
         path = unquote(scope["path"])
         if CLOSED.match(path):
             return 404, "file"
-        if re.search(
-            r"/gradio_api/(?:file[=/]|proxy=|stream/).*(?:https?:|//)", path.replace("/gradio_api//", "/gradio_api/")
-        ):
+        if re.search(r"/gradio_api/(?:file[=/]|proxy=|stream/).*(?:https?:|//)", path.replace("/gradio_api//", "/gradio_api/")):
             return 403, "file"
         return None
 

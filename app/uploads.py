@@ -144,9 +144,7 @@ def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[
         result = intake.take_in(batch.sent, known, tell, captions_from_names=said.from_names)
     else:
         title = said.title.strip() or _title(batch.sent) or t("page.train.drop.untitled", language=lang)
-        known, result = intake.new_set(
-            services.home, title, batch.sent, said.kind, tell, captions_from_names=said.from_names
-        )
+        known, result = intake.new_set(services.home, title, batch.sent, said.kind, tell, captions_from_names=said.from_names)
     return {
         "set": known.folder.name if known else "",
         "accepted": len(result.accepted),

@@ -103,9 +103,16 @@ def machine(wanted: Case) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if wanted.device == "cuda" else _processor()
     process = psutil.Process()
     usable = len(process.cpu_affinity() or ()) if hasattr(process, "cpu_affinity") else psutil.cpu_count()
-    return {"device": name, "cores": psutil.cpu_count(), "cores_usable": usable,
-            "memory_gb": round(psutil.virtual_memory().total / 2**30), "system": platform.system(),
-            "torch": torch.__version__, "threads": torch.get_num_threads(), "load_at_end": round(psutil.getloadavg()[0], 1)}
+    return {
+        "device": name,
+        "cores": psutil.cpu_count(),
+        "cores_usable": usable,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.system(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "load_at_end": round(psutil.getloadavg()[0], 1),
+    }
 
 
 def _processor() -> str:
@@ -120,19 +127,37 @@ def _processor() -> str:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The figures as Markdown. `–` where a figure does not apply."""
-    head = ("case", "ours", "reference", "unit", "ratio", "share of the limit", "peak MB", "process MB", "first step s",
-            "same losses")
+    head = (
+        "case",
+        "ours",
+        "reference",
+        "unit",
+        "ratio",
+        "share of the limit",
+        "peak MB",
+        "process MB",
+        "first step s",
+        "same losses",
+    )
     rows = [head, ("---",) * len(head)]
     for r in results:
         if "skipped" in r:
             rows.append((r["case"], f"**not measured**: {r['skipped']}", *[""] * (len(head) - 2)))
             continue
-        rows.append((
-            r["case"], _figure(r["ours"]), _figure(r["reference"]), r["unit"], _or_dash(r["ratio"], "{:.2f}"),
-            _or_dash(r["share_of_limit"], "{:.0%}"), f"{r['peak_bytes'] / 2**20:.0f}",
-            _or_dash(r.get("peak_process_bytes") and r["peak_process_bytes"] / 2**20, "{:.0f}"),
-            _or_dash(r.get("first_step_seconds"), "{:.1f}"), _or_dash(r.get("losses_equal"), "{}"),
-        ))
+        rows.append(
+            (
+                r["case"],
+                _figure(r["ours"]),
+                _figure(r["reference"]),
+                r["unit"],
+                _or_dash(r["ratio"], "{:.2f}"),
+                _or_dash(r["share_of_limit"], "{:.0%}"),
+                f"{r['peak_bytes'] / 2**20:.0f}",
+                _or_dash(r.get("peak_process_bytes") and r["peak_process_bytes"] / 2**20, "{:.0f}"),
+                _or_dash(r.get("first_step_seconds"), "{:.1f}"),
+                _or_dash(r.get("losses_equal"), "{}"),
+            )
+        )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

@@ -47,8 +47,17 @@ NAMES = {"sd1": "sd15", "sdxl": "sdxl"}
 
 def _gpu(base: Literal["sd1", "sdxl"], batch: int, checkpointing: bool) -> Case:
     name = f"{NAMES[base]}-gpu-b{batch}{'-checkpointing' if checkpointing else ''}"
-    return Case(name, base=base, device="cuda", dtype="bf16", batch=batch, resolution=SIDES[base], checkpointing=checkpointing,
-                text_encoder=base == "sd1", steps=20)
+    return Case(
+        name,
+        base=base,
+        device="cuda",
+        dtype="bf16",
+        batch=batch,
+        resolution=SIDES[base],
+        checkpointing=checkpointing,
+        text_encoder=base == "sd1",
+        steps=20,
+    )
 
 
 def _rungs(base: Literal["sd1", "sdxl"], reads: bool) -> list[Case]:
@@ -56,10 +65,28 @@ def _rungs(base: Literal["sd1", "sdxl"], reads: bool) -> list[Case]:
     found = [(r.checkpointing, r.precision, r.offload) for r in memory.ladder(base, SIDES[base], Lora(text_encoder=reads))]
     cases = []
     for checkpointing, precision, share in dict.fromkeys([*found, (True, "full", 0.5), (True, "full", 1.0)]):
-        words = ["checkpointing" if checkpointing else "plain", *([precision] if precision != "full" else []),
-                 *([f"away{share * 100:.0f}"] if share else []), *(["text"] if reads else [])]
-        cases.append(Case(f"{NAMES[base]}-rung-{'-'.join(words)}", "rung", base, "cuda", "bf16", 1, SIDES[base], checkpointing,
-                          precision, share, reads, steps=10))
+        words = [
+            "checkpointing" if checkpointing else "plain",
+            *([precision] if precision != "full" else []),
+            *([f"away{share * 100:.0f}"] if share else []),
+            *(["text"] if reads else []),
+        ]
+        cases.append(
+            Case(
+                f"{NAMES[base]}-rung-{'-'.join(words)}",
+                "rung",
+                base,
+                "cuda",
+                "bf16",
+                1,
+                SIDES[base],
+                checkpointing,
+                precision,
+                share,
+                reads,
+                steps=10,
+            )
+        )
     return cases
 
 
@@ -76,17 +103,17 @@ CASES = (
     Case("steady", kind="steady", base="tiny", resolution=64, steps=10_000),
     *(_gpu("sd1", batch, checkpointing) for batch in (1, 4, 16) for checkpointing in (False, True)),
     *(_gpu("sdxl", batch, checkpointing) for batch in (1, 4) for checkpointing in (False, True)),
-    *_rungs("sd1", True), *_rungs("sd1", False), *_rungs("sdxl", True), *_rungs("sdxl", False),
+    *_rungs("sd1", True),
+    *_rungs("sd1", False),
+    *_rungs("sdxl", True),
+    *_rungs("sdxl", False),
     Case("start-up-gpu", kind="startup", device="cuda", dtype="bf16", rounds=3),
     Case("preview-gpu", kind="preview", device="cuda", dtype="bf16", rounds=15),
     Case("prepare-gpu", kind="prepare", device="cuda", dtype="bf16", pictures=1000),
     Case("growth-gpu", kind="growth", base="tiny", device="cuda", dtype="bf16", resolution=64, rounds=20),
     Case("steady-gpu", kind="steady", base="tiny", device="cuda", dtype="bf16", resolution=64, steps=10_000),
 )
-HERE = tuple(
-    case.name for case in CASES
-    if case.device == "cpu" and not case.large and max(case.steps, case.pictures) < 1000
-)
+HERE = tuple(case.name for case in CASES if case.device == "cpu" and not case.large and max(case.steps, case.pictures) < 1000)
 """What runs where nothing is asked for."""
 ON_GPU = tuple(case.name for case in CASES if case.device == "cuda")
 """What `--gpu` runs."""

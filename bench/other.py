@@ -38,8 +38,19 @@ def preview(case: Case) -> dict[str, Any]:
         adapter = Adapter(parts, config)
         for parameter in adapter.parameters():
             parameter.data += 0.01
-        told = metadata.build(config, parts.facts, steps=1, total_steps=1, items=[], loss=None, started=0, finished=0,
-                              name="bench", run_id="bench", cover=None)
+        told = metadata.build(
+            config,
+            parts.facts,
+            steps=1,
+            total_steps=1,
+            items=[],
+            loss=None,
+            started=0,
+            finished=0,
+            name="bench",
+            run_id="bench",
+            cover=None,
+        )
         path = lora_file.write(Path(folder) / "bench.safetensors", adapter.factors(), told, "fp16", parts.family.name)
         studio = Studio(setting.load_parts(case))
         asked = DrawRequest("a fox", steps=3, guidance=3.0, width=case.resolution, height=case.resolution)
@@ -166,8 +177,11 @@ def steady(case: Case) -> dict[str, Any]:
             if case.device == "cuda":
                 card.append(torch.cuda.memory_allocated())
     told = _facts(case, 1 / sizes[-1], 1 / sizes[0], "1/bytes")
-    return told | {"steps": case.steps, "resident_megabytes_by_tenth": _megabytes(sizes),
-                   "card_megabytes_by_tenth": _megabytes(card)}
+    return told | {
+        "steps": case.steps,
+        "resident_megabytes_by_tenth": _megabytes(sizes),
+        "card_megabytes_by_tenth": _megabytes(card),
+    }
 
 
 def _megabytes(sizes: list[int]) -> list[float]:
@@ -176,5 +190,13 @@ def _megabytes(sizes: list[int]) -> list[float]:
 
 def _facts(case: Case, ours: float, reference: float, unit: str) -> dict[str, Any]:
     peak = device.peak_memory(torch.device(case.device))
-    return {"case": case.name, "ours": ours, "reference": reference, "unit": unit, "ratio": ours / reference,
-            "share_of_limit": None, "peak_bytes": peak, "peak_process_bytes": psutil.Process().memory_info().rss}
+    return {
+        "case": case.name,
+        "ours": ours,
+        "reference": reference,
+        "unit": unit,
+        "ratio": ours / reference,
+        "share_of_limit": None,
+        "peak_bytes": peak,
+        "peak_process_bytes": psutil.Process().memory_info().rss,
+    }

@@ -38,8 +38,7 @@ class Reference:
         for part in self.trained:
             wanted = [name for where, name in start if where == part]
             lora = self.config.lora
-            parts.module(part).add_adapter(
-                LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=wanted))
+            parts.module(part).add_adapter(LoraConfig(r=lora.rank, lora_alpha=int(lora.alpha), target_modules=wanted))
             parts.module(part).train()
         for (part, name), sides in start.items():
             mine = parts.module(part).get_submodule(name)
@@ -51,8 +50,13 @@ class Reference:
             for encoder in parts.text_encoders.values():
                 encoder.gradient_checkpointing_enable()
         rule = self.config.optimizer
-        groups = [{"params": [p for p in parts.module(part).parameters() if p.requires_grad],
-                   "lr": getattr(rule, "lr" if part == "unet" else "text_encoder_lr", 1e-4)} for part in sorted(self.trained)]
+        groups = [
+            {
+                "params": [p for p in parts.module(part).parameters() if p.requires_grad],
+                "lr": getattr(rule, "lr" if part == "unet" else "text_encoder_lr", 1e-4),
+            }
+            for part in sorted(self.trained)
+        ]
         self.parameters = [p for group in groups for p in group["params"]]
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.config.schedule.factor(step, 1000))
@@ -129,5 +133,7 @@ class Reference:
 def _start(case: Case, config: TrainConfig) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
     """The tensors ours begins with, {(part, module): {lora_A, lora_B}}; the base they were made in goes again."""
     layers = Adapter(setting.load_parts(case), config).layers
-    return {key: {side: getattr(layer, side)["default"].weight.data.float().clone() for side in ("lora_A", "lora_B")}
-            for key, layer in layers.items()}
+    return {
+        key: {side: getattr(layer, side)["default"].weight.data.float().clone() for side in ("lora_A", "lora_B")}
+        for key, layer in layers.items()
+    }

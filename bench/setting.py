@@ -30,12 +30,22 @@ ASSETS = Path(base.__file__).parent / "assets"
 def config_of(case: Case) -> TrainConfig:
     """The style preset, as a person would start it, at the case's size."""
     facts = bases.find(Home(PROJECT), "mini")
-    memory = {"dtype": case.dtype, "gradient_checkpointing": case.checkpointing, "base_precision": case.precision,
-              "offload": case.offload, "graphs": "off" if case.kind == "rung" else "auto"}
+    memory = {
+        "dtype": case.dtype,
+        "gradient_checkpointing": case.checkpointing,
+        "base_precision": case.precision,
+        "offload": case.offload,
+        "graphs": "off" if case.kind == "rung" else "auto",
+    }
     return load.build(
-        load.preset("style", facts), {"images": {"folder": str(SET), "resolution": case.resolution}},
-        {"memory": memory, "lora": {"text_encoder": case.text_encoder}, "captions": {"trigger": "stylex"},
-         "run": {"batch_size": case.batch, "device": case.device}},
+        load.preset("style", facts),
+        {"images": {"folder": str(SET), "resolution": case.resolution}},
+        {
+            "memory": memory,
+            "lora": {"text_encoder": case.text_encoder},
+            "captions": {"trigger": "stylex"},
+            "run": {"batch_size": case.batch, "device": case.device},
+        },
     )
 
 
@@ -57,9 +67,15 @@ def _tiny(parts: Parts) -> Parts:
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(32, 64), norm_num_groups=8, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=parts.unet.config.cross_attention_dim, in_channels=parts.unet.config.in_channels,
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        norm_num_groups=8,
+        attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=parts.unet.config.cross_attention_dim,
+        in_channels=parts.unet.config.in_channels,
         out_channels=parts.unet.config.out_channels,
     )
     return replace(parts, unet=unet.requires_grad_(False).eval().to(parts.device, parts.dtype))

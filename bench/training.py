@@ -85,13 +85,27 @@ def figures(
     apart = max(abs(a - b) / abs(b) for a, b in pairs)
     peaks = {f"{name}{'_reference' if side == 'reference' else ''}": told[side][name] for side in told for name in PEAKS}
     return {
-        "case": case.name, "ours": 1 / each["ours"], "reference": 1 / each["reference"],
-        "unit": "steps/s", "ratio": median(ratios), "ratio_by_round": [round(ratio, 3) for ratio in ratios],
-        "pictures_per_second": case.batch / each["ours"], "flops_per_step": flops, "matrix_rate": rate,
-        "share_of_limit": flops / rate / each["ours"], "share_of_limit_reference": flops / rate / each["reference"],
-        **peaks, "first_step_seconds": first["ours"], "first_step_seconds_reference": first["reference"],
-        "losses_equal": apart <= TOLERANCE[case.dtype], "losses_apart": apart, "tolerance": TOLERANCE[case.dtype],
-        "steps_compared": len(pairs), "dtype": case.dtype, "batch": case.batch, "resolution": case.resolution,
+        "case": case.name,
+        "ours": 1 / each["ours"],
+        "reference": 1 / each["reference"],
+        "unit": "steps/s",
+        "ratio": median(ratios),
+        "ratio_by_round": [round(ratio, 3) for ratio in ratios],
+        "pictures_per_second": case.batch / each["ours"],
+        "flops_per_step": flops,
+        "matrix_rate": rate,
+        "share_of_limit": flops / rate / each["ours"],
+        "share_of_limit_reference": flops / rate / each["reference"],
+        **peaks,
+        "first_step_seconds": first["ours"],
+        "first_step_seconds_reference": first["reference"],
+        "losses_equal": apart <= TOLERANCE[case.dtype],
+        "losses_apart": apart,
+        "tolerance": TOLERANCE[case.dtype],
+        "steps_compared": len(pairs),
+        "dtype": case.dtype,
+        "batch": case.batch,
+        "resolution": case.resolution,
     }
 
 
@@ -121,10 +135,23 @@ def beside_computed(case: Case, seconds: float, first: float, told: dict[str, in
     stands = memory.Rung(case.batch, 1, case.checkpointing, case.precision, case.offload, case.text_encoder)
     computed = memory.needed(case.base, case.resolution, stands, memory.numbers_of(case.base, lora))
     return {
-        "case": case.name, "ours": 1 / seconds, "reference": None, "unit": "steps/s", "ratio": computed / told["card_bytes"],
-        "share_of_limit": None, "first_step_seconds": first, "computed_bytes": computed, **told,
-        "rung": {"precision": case.precision, "offload": case.offload, "checkpointing": case.checkpointing,
-                 "text_encoder": case.text_encoder}, "batch": case.batch, "resolution": case.resolution,
+        "case": case.name,
+        "ours": 1 / seconds,
+        "reference": None,
+        "unit": "steps/s",
+        "ratio": computed / told["card_bytes"],
+        "share_of_limit": None,
+        "first_step_seconds": first,
+        "computed_bytes": computed,
+        **told,
+        "rung": {
+            "precision": case.precision,
+            "offload": case.offload,
+            "checkpointing": case.checkpointing,
+            "text_encoder": case.text_encoder,
+        },
+        "batch": case.batch,
+        "resolution": case.resolution,
     }
 
 
@@ -141,5 +168,13 @@ def startup(case: Case) -> dict[str, Any]:
                 told = side.ask("most")
             side.end()
     each = {name: median(values) for name, values in times.items()}
-    return {"case": case.name, "ours": 1 / each["ours"], "reference": 1 / each["reference"], "unit": "starts/s",
-            "ratio": each["reference"] / each["ours"], "share_of_limit": None, "first_step_seconds": each["ours"], **told}
+    return {
+        "case": case.name,
+        "ours": 1 / each["ours"],
+        "reference": 1 / each["reference"],
+        "unit": "starts/s",
+        "ratio": each["reference"] / each["ours"],
+        "share_of_limit": None,
+        "first_step_seconds": each["ours"],
+        **told,
+    }

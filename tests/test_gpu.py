@@ -30,7 +30,9 @@ def main_job(home: Home, attention: str, name: str):
     """Train 60 steps with a stop at 25; returns the LoRA and what was told."""
     base = bases.find(home, "mini")
     config = load.build(
-        load.preset("style", base), from_set(SET), {"rights": {"pictures_ok": True}, "save": {"name": name}},
+        load.preset("style", base),
+        from_set(SET),
+        {"rights": {"pictures_ok": True}, "save": {"name": name}},
         {"images": {"folder": str(SET)}, "samples": {"steps": 8}},
         overrides=["run.steps=60", f"memory.attention={attention}", "run.device=cuda"],
     )
@@ -74,7 +76,8 @@ def test_the_gpu_follows_the_cpu(tmp_path):
     for where in ("cpu", "cuda"):
         home = Home(tmp_path / where).create()
         config = load.build(
-            load.preset("style", bases.find(home, "mini")), {"images": {"folder": str(SET)}, "save": {"name": where}},
+            load.preset("style", bases.find(home, "mini")),
+            {"images": {"folder": str(SET)}, "save": {"name": where}},
             overrides=["run.steps=3", f"run.device={where}", "memory.dtype=fp32", "samples.steps=1", "memory.attention=sdpa"],
         )
         run = RunDir(home.runs / where)
@@ -86,11 +89,21 @@ def test_the_gpu_follows_the_cpu(tmp_path):
 
 
 def test_the_preview_worker_draws_on_the_gpu(tmp_path):
-    asked = {"id": "1", "do": "draw", "base": "mini", "out": str(tmp_path / "out"),
-             "request": {"prompt": "a castle", "steps": 4, "guidance": 3.0, "width": 128, "height": 128}}
+    asked = {
+        "id": "1",
+        "do": "draw",
+        "base": "mini",
+        "out": str(tmp_path / "out"),
+        "request": {"prompt": "a castle", "steps": 4, "guidance": 3.0, "width": 128, "height": 128},
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "trainer", "preview-worker", "--home", str(tmp_path)], cwd=PROJECT, text=True,
-        input=json.dumps(asked) + "\n", capture_output=True, timeout=300, check=True,
+        [sys.executable, "-m", "trainer", "preview-worker", "--home", str(tmp_path)],
+        cwd=PROJECT,
+        text=True,
+        input=json.dumps(asked) + "\n",
+        capture_output=True,
+        timeout=300,
+        check=True,
     )
     told = [json.loads(line)["event"] for line in done.stdout.splitlines()]
     assert told[0] == "ready" and "picture" in told and told[-1] == "done"

@@ -74,12 +74,18 @@ def test_its_sets_bases_runs_and_loras_are_listed_as_they_were(old, jobs):
     assert "tiny" in [facts.id for facts in bases.list_bases(old.home)]
     rows = {row.id: row for row in jobs.rows()}
     assert {old.ids[name]: rows[old.ids[name]].state for name in ("done", "stopped", "interrupted")} == {
-        old.ids["done"]: "succeeded", old.ids["stopped"]: "stopped", old.ids["interrupted"]: "interrupted"}
+        old.ids["done"]: "succeeded",
+        old.ids["stopped"]: "stopped",
+        old.ids["interrupted"]: "interrupted",
+    }
     assert rows[old.ids["interrupted"]].reason("en") and old.ids["deleted"] not in rows
     view = jobs.follow(old.ids["done"])
     assert [step for step, _, _ in view.losses] == list(range(1, 13)) and view.note_texts("ja") is not None
     assert [(sample.step, (view.folder / sample.file).is_file()) for sample in view.samples] == [
-        (0, True), (6, True), (12, True)]
+        (0, True),
+        (6, True),
+        (12, True),
+    ]
 
     cards = {card.name: card for card in Library(old.home).cards()}
     assert all(card.broken is None for card in cards.values()) and len(cards) == 2
@@ -130,8 +136,12 @@ def test_its_interrupted_run_goes_on_to_the_numbers_its_own_version_came_to(old,
     folder = jobs.run_dir(id_)
     start, end, recorded = (
         dict(read_tensors(file))
-        for file in (folder.checkpoint(6) / "adapter.safetensors", folder.checkpoint(12) / "adapter.safetensors",
-                     old.expected / "adapter.safetensors"))
+        for file in (
+            folder.checkpoint(6) / "adapter.safetensors",
+            folder.checkpoint(12) / "adapter.safetensors",
+            old.expected / "adapter.safetensors",
+        )
+    )
     assert set(end) == set(recorded)
     if old.same_machine:
         assert steps == wanted
@@ -146,8 +156,10 @@ def test_its_interrupted_run_goes_on_to_the_numbers_its_own_version_came_to(old,
 def test_a_picture_is_drawn_with_its_lora(old, tmp_path):
     words = [old.facts["lora"], "--prompt", old.facts["prompt"], "--base", "tiny", "--steps", "2", "--seed", "1"]
     assert main(["sample", *words, "--out", str(tmp_path / "drawn"), "--home", str(old.home.root)]) == 0
-    pictures = [np.asarray(Image.open(file).convert("RGB"), np.float32)
-                for file in (next((tmp_path / "drawn").glob("*.png")), old.expected / "drawn.png")]
+    pictures = [
+        np.asarray(Image.open(file).convert("RGB"), np.float32)
+        for file in (next((tmp_path / "drawn").glob("*.png")), old.expected / "drawn.png")
+    ]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
@@ -178,8 +190,11 @@ def told(jobs: Jobs, id_: str) -> list[events.Step]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but those of SQLite's and our own locks."""
     passing = (".lock", "-wal", "-shm")
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*")
-            if file.is_file() and not file.name.endswith(passing)}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.endswith(passing)
+    }
 
 
 def test_opening_an_old_set_changes_nothing_in_it(old):

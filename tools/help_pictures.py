@@ -32,7 +32,8 @@ def main(demo: Path) -> None:
     drawn = demo / "pictures"
     row([drawn / f"p{k}_s{s}.png" for k in (2, 1) for s in ("0.00", "1.00")]).save(OUT / "what.png", optimize=True)
     row([drawn / f"p0_s{s}.png" for s in ("0.00", "0.25", "0.50", "0.75", "1.00", "1.50")]).save(
-        OUT / "strength.png", optimize=True)
+        OUT / "strength.png", optimize=True
+    )
 
 
 if __name__ == "__main__":

@@ -40,9 +40,7 @@ def server(home: Path) -> Iterator[str]:
     from app.main import create_app
 
     sock = socket.create_server(("127.0.0.1", 0))
-    running = uvicorn.Server(
-        uvicorn.Config(create_app(home), log_level="warning", ws="none", timeout_graceful_shutdown=2)
-    )
+    running = uvicorn.Server(uvicorn.Config(create_app(home), log_level="warning", ws="none", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     while not running.started:

@@ -61,9 +61,7 @@ def _environment(facts: dict[str, Any], lang: str | None) -> list[Check]:
 def _python(facts: dict[str, Any], lang: str | None) -> list[Check]:
     version = tuple(map(int, re.findall(r"\d+", facts["python"])[:2]))
     good = (3, 11) <= version <= (3, 13) and facts["bits"] == 64
-    return [
-        _check("python", good, lang, "detail", "" if good else "remedy", python=facts["python"], bits=facts["bits"])
-    ]
+    return [_check("python", good, lang, "detail", "" if good else "remedy", python=facts["python"], bits=facts["bits"])]
 
 
 def _computer(facts: dict[str, Any], lang: str | None) -> list[Check]:
@@ -156,8 +154,16 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
         lora = Lora(text_encoder=family != "sdxl")
         rung, fits = memory.propose(family, known["side"], free, lora)
         words = rung_words(rung, lang) if fits else t("memory.none", language=lang)
-        lines.append(t("memory.line", language=lang, family=t(f"memory.{family}", language=lang), side=known["side"],
-                       rung=words, size=f"{rung.bytes / 1e9:.1f}"))
+        lines.append(
+            t(
+                "memory.line",
+                language=lang,
+                family=t(f"memory.{family}", language=lang),
+                side=known["side"],
+                rung=words,
+                size=f"{rung.bytes / 1e9:.1f}",
+            )
+        )
     return [_check("ladder", None, lang, "detail", free=f"{free / 1e9:.1f}", lines="; ".join(lines))]
 
 

@@ -98,7 +98,8 @@ def nvidia_cards(limit: float = 10.0) -> list[dict[str, Any]]:
     rows = [[part.strip() for part in row.rsplit(",", 4)] for row in done.stdout.splitlines()]
     named = [
         {"name": row[0], "driver": row[1], "capability": row[2], "total": _mebibytes(row[3]), "free": _mebibytes(row[4])}
-        for row in rows if len(row) == 5
+        for row in rows
+        if len(row) == 5
     ]
     return named if done.returncode == 0 else []
 

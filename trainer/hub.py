@@ -38,7 +38,8 @@ _SMALL = re.compile(
 _WHOLE = re.compile(r"^\w+/(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors$")
 _HALF = re.compile(r"^\w+/(diffusion_pytorch_model|model)\.fp16(-\d+-of-\d+)?\.safetensors$")
 _EXPECTED = (
-    ("sdxl", 1024, re.compile(r"xl|illustrious|pony|noob", re.I)), ("sd2", 768, re.compile(r"stable-diffusion-2|sd-?2", re.I)),
+    ("sdxl", 1024, re.compile(r"xl|illustrious|pony|noob", re.I)),
+    ("sd2", 768, re.compile(r"stable-diffusion-2|sd-?2", re.I)),
 )
 """(family, side, what an id contains): only what the presets expect of a base before it is here and says so itself."""
 
@@ -127,8 +128,14 @@ def _is_base(folder: Path, name: str) -> None:
 
 
 def _bring(
-    name: str, revision: str | None, into: Path, choose: Chooser, token: str | None, progress: Progress | None,
-    field: str | None, check: Callable[[Path], None],
+    name: str,
+    revision: str | None,
+    into: Path,
+    choose: Chooser,
+    token: str | None,
+    progress: Progress | None,
+    field: str | None,
+    check: Callable[[Path], None],
 ) -> Path:
     """Fetch what `choose` names into a new folder below `into`; it appears whole, checked and stamped, or not at all."""
     half = into / f".{_folder_name(name, revision)}.partial"

@@ -54,6 +54,7 @@ def write(card: Card, folder: Path, language: str | None = None) -> Path:
 
 def text(card: Card, language: str | None = None, picture: str | None = None) -> str:
     """README.md: YAML facts for the hub, then the same in words. `picture` stands beside it."""
+
     def say(key: str, **params: object) -> str:
         return t(f"model_card.{key}", language=language, **params)
 

@@ -141,13 +141,20 @@ def set_changes(kept: Kept, now: Kept) -> list[Change]:
     arrived = [name for name in added if not (there[now[name]["content"]] and _take(there, now[name]["content"]))]
     both = [name for name in kept if name in now]
     found = {
-        "gone": [name for name in gone if name not in moved], "added": arrived, "renamed": moved,
+        "gone": [name for name in gone if name not in moved],
+        "added": arrived,
+        "renamed": moved,
         "changed": [name for name in both if kept[name]["content"] != now[name]["content"]],
-        **{f"{what}s": [name for name in both if kept[name].get(what) != now[name].get(what)]
-           for what in ("caption", "mask", "use")},
+        **{
+            f"{what}s": [name for name in both if kept[name].get(what) != now[name].get(what)]
+            for what in ("caption", "mask", "use")
+        },
     }
-    return [[f"set_changes.{what}", {"count": len(names), "names": ", ".join(names[:SHOWN]) + ("…" if names[SHOWN:] else "")}]
-            for what, names in found.items() if names]
+    return [
+        [f"set_changes.{what}", {"count": len(names), "names": ", ".join(names[:SHOWN]) + ("…" if names[SHOWN:] else "")}]
+        for what, names in found.items()
+        if names
+    ]
 
 
 def _take(counts: Counter[str], content: str) -> bool:
@@ -196,8 +203,10 @@ def _pictures(config: TrainConfig) -> Iterator[tuple[str, Kept]]:
     if draws(config):
         return
     main = Path(config.images.folder)
-    found = [(p.file.name if p.file.parent == main else f"{p.file.parent.name}/{p.file.name}", p)
-             for p in subsets.pictures(config.images)]
+    found = [
+        (p.file.name if p.file.parent == main else f"{p.file.parent.name}/{p.file.name}", p)
+        for p in subsets.pictures(config.images)
+    ]
     if folder := config.preservation.folder:
         alone = config.images.model_copy(update={"folder": folder, "subsets": ()})
         found += [(f"{Path(folder).name}/{p.file.name}", p) for p in subsets.pictures(alone)]
@@ -215,8 +224,10 @@ def _picture(picture: Picture) -> Kept:
     mask = masks.mask_file(picture)
     focus = list(picture.focus) if picture.focus else None
     return {
-        "content": content, "caption": _hash("\n".join(read_lines(picture.caption_file, picture.encoding)).encode()),
-        "mask": files.sha256(mask)[:32] if mask.is_file() else "", "use": [picture.repeats, picture.weight, focus],
+        "content": content,
+        "caption": _hash("\n".join(read_lines(picture.caption_file, picture.encoding)).encode()),
+        "mask": files.sha256(mask)[:32] if mask.is_file() else "",
+        "use": [picture.repeats, picture.weight, focus],
     }
 
 

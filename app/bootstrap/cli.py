@@ -17,8 +17,24 @@ from app.bootstrap.say import Stop, choose_language, line, say
 from trainer.home import PROJECT
 from trainer.texts import t
 
-TRAINER = ("demo", "train", "sample", "check", "caption", "inspect", "export", "merge", "resize", "extract", "bake", "card",
-           "bench", "queue", "resume", "notify")
+TRAINER = (
+    "demo",
+    "train",
+    "sample",
+    "check",
+    "caption",
+    "inspect",
+    "export",
+    "merge",
+    "resize",
+    "extract",
+    "bake",
+    "card",
+    "bench",
+    "queue",
+    "resume",
+    "notify",
+)
 COMMANDS = ("ui", *TRAINER, "doctor", "test")
 GLOBAL = {"--lang": "ATELIER_LANG", "--home": "ATELIER_HOME"}
 

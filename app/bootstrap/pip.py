@@ -20,9 +20,7 @@ from app.bootstrap.environment import MISLEADING
 from app.bootstrap.say import Stop, line, span
 from trainer.texts import t
 
-FETCHING = re.compile(
-    r"^\s*(?:Downloading|Using cached) (?:\S*/)?(?P<file>[^/\s]+\.(?:whl|tar\.gz)) \((?P<size>[^)]+)\)"
-)
+FETCHING = re.compile(r"^\s*(?:Downloading|Using cached) (?:\S*/)?(?P<file>[^/\s]+\.(?:whl|tar\.gz)) \((?P<size>[^)]+)\)")
 COLLECTING = re.compile(r"^\s*Collecting (?P<name>[A-Za-z0-9._-]+)")
 LOCAL = re.compile(r"^\s*Processing (?:\S*/)?(?P<file>[^/\s]+\.whl)")
 INSTALLING = re.compile(r"^Installing collected packages: (?P<names>.+)$")

@@ -112,9 +112,7 @@ def wire(ui: Ui, held: dict[str, Any], filters: list[Any], shown: list[Any], sho
     choices = [held[name] for name in ("base", "tuned", "loras")]
     for part in choices:
         part.focus(offered, [], choices, **PRIVATE)
-    held["go"].click(
-        made, [*asked, *filters], [*shown, held["line"], held["go"]], trigger_mode="once", **PRIVATE
-    )
+    held["go"].click(made, [*asked, *filters], [*shown, held["line"], held["go"]], trigger_mode="once", **PRIVATE)
 
 
 def _known(ui: Ui) -> list[tuple[str, str]]:

@@ -96,8 +96,14 @@ def build(ui: Ui) -> None:
     def made(names: list[str], strengths: str, rank: str, new: str, *f: str) -> list[Any]:
         notes: list[str] = []
         try:
-            name = make(ui.services.home, names or [], strengths or "", rank or "", new or "",
-                        lambda code, params: notes.append(t(f"notes.{code}", **params)))
+            name = make(
+                ui.services.home,
+                names or [],
+                strengths or "",
+                rank or "",
+                new or "",
+                lambda code, params: notes.append(t(f"notes.{code}", **params)),
+            )
         except Problem as error:
             return [*[gr.skip()] * len(shown), "", problem(error.sentence(ui.lang))]
         return [*show(name, *f), _quiet(" ".join([t("page.library.imported", name=name), *notes])), ""]

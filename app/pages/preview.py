@@ -60,9 +60,7 @@ def build(ui: Ui) -> None:
             with gr.Column(elem_classes="v-table"):
                 strip = plain(view.strip(None, ui.file, t, empty=t("page.preview.empty")), elem_id="preview-table")
                 with gr.Row(elem_classes="v-small"):
-                    one = gr.Button(
-                        t("page.preview.draw_one"), size="sm", elem_id="preview-one", elem_classes="a-small"
-                    )
+                    one = gr.Button(t("page.preview.draw_one"), size="sm", elem_id="preview-one", elem_classes="a-small")
                     keep = gr.Button(
                         t("page.preview.keep"), size="sm", elem_id="preview-keep", elem_classes="a-small", visible=False
                     )
@@ -71,9 +69,7 @@ def build(ui: Ui) -> None:
         recent = plain(elem_id="preview-recent")
         with gr.Row(elem_classes="a-action"):
             progress = plain(elem_id="preview-progress")
-            cancel = gr.Button(
-                t("page.preview.cancel"), visible=False, elem_id="preview-cancel", elem_classes="v-cancel"
-            )
+            cancel = gr.Button(t("page.preview.cancel"), visible=False, elem_id="preview-cancel", elem_classes="v-cancel")
             go = gr.Button(t("page.preview.draw"), variant="primary", elem_id="preview-draw")
     strength, pick, count = signal("strength"), signal("drawing"), gr.State(1)
 
@@ -152,9 +148,7 @@ def build(ui: Ui) -> None:
     dice.click(lambda: random.randint(0, draw_form.SEEDS), None, [held["seed"]], **PRIVATE)
     keep.click(lambda said, *values: _keep(ui, form_of(values), said), [strength, *every], [kept], **PRIVATE)
     sizes = [held[name] for name in SIZES]
-    held["base"].input(
-        lambda base: [fields.defaults(ui, base)[name] for name in SIZES], [held["base"]], sizes, **PRIVATE
-    )
+    held["base"].input(lambda base: [fields.defaults(ui, base)[name] for name in SIZES], [held["base"]], sizes, **PRIVATE)
 
 
 def _shown(ui: Ui, form: dict[str, Any], last: Drawing | None) -> list[Any]:
@@ -177,6 +171,4 @@ def _keep(ui: Ui, form: dict[str, Any], said: str) -> str:
         ui.services.library.set(row["name"], recommended=best)
     except Problem as error:
         return problem(error.sentence(ui.lang))
-    return (
-        f'<p class="a-note" role="status">{esc(ui.t("page.preview.kept", name=row["name"], strength=f"{best:g}"))}</p>'
-    )
+    return f'<p class="a-note" role="status">{esc(ui.t("page.preview.kept", name=row["name"], strength=f"{best:g}"))}</p>'

@@ -42,9 +42,7 @@ def build(ui: Ui) -> None:
                 head = plain(elem_id="run-head")
                 with gr.Row(elem_classes="r-buttons"):
                     buttons = {
-                        what: gr.Button(
-                            t(f"page.runs.{what}"), visible=False, elem_id=f"run-{what}", size="md", scale=0
-                        )
+                        what: gr.Button(t(f"page.runs.{what}"), visible=False, elem_id=f"run-{what}", size="md", scale=0)
                         for what in WORKED
                     }
                     undo = gr.Button(t("page.runs.undo"), visible=False, elem_id="run-undo", size="md", scale=0)
@@ -148,9 +146,7 @@ def _look(ui: Ui, wanted: str | None, before: dict[str, str]) -> list[Any]:
         values += [gr.skip()] * (len(WORKED) + 1)
     else:
         for what in WORKED:
-            words = ui.t(
-                "page.runs.take_out" if what == "stop" and row and row.state == "queued" else f"page.runs.{what}"
-            )
+            words = ui.t("page.runs.take_out" if what == "stop" and row and row.state == "queued" else f"page.runs.{what}")
             values.append(gr.update(visible=what in offered, value=words))
         values.append(gr.update(visible=row is not None))
     return [*values, row.id if row else None, now if now != before else gr.skip()]
@@ -183,9 +179,7 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
     def file(name: str) -> str | None:
         return ui.file(view.folder / name)
 
-    result = (
-        ui.href("preview", lora=Path(row.lora).stem) if row.lora and row.state in ("succeeded", "stopped") else None
-    )
+    result = ui.href("preview", lora=Path(row.lora).stem) if row.lora and row.state in ("succeeded", "stopped") else None
     return {
         "head": _notice(ui) + runs.head(row, t, ui.lang, ahead=_ahead(rows, row), result=result),
         "pictures": runs.timeline(view.samples, file, t) if view.samples or row.state in ACTIVE else "",
@@ -239,7 +233,7 @@ def _ask(ui: Ui, what: str, run_id: str) -> str | None:
     if what in ("first", "up", "down"):
         jobs.reorder(run_id, what)
         return None
-    {"pause": jobs.pause, "resume": jobs.resume, "stop": jobs.stop, "save": jobs.save_now, "sample": jobs.sample_now}[
-        what
-    ](run_id)
+    {"pause": jobs.pause, "resume": jobs.resume, "stop": jobs.stop, "save": jobs.save_now, "sample": jobs.sample_now}[what](
+        run_id
+    )
     return None

@@ -51,9 +51,7 @@ def build(ui: Ui) -> None:
 
     on_load(lambda: look(False), [], [health, timer])
     again.click(lambda: look(True), None, [health, timer], **PRIVATE)
-    timer.tick(
-        lambda: [_health(ui, doctor.checks(ui)), gr.Timer(active=doctor.busy())], None, [health, timer], **PRIVATE
-    )
+    timer.tick(lambda: [_health(ui, doctor.checks(ui)), gr.Timer(active=doctor.busy())], None, [health, timer], **PRIVATE)
 
 
 def _messages(ui: Ui) -> None:
@@ -181,9 +179,7 @@ def _limits(ui: Ui) -> str:
         (ui.t("page.settings.limit.side"), ui.t("page.settings.limit.side_value", side=f"{LIMITS.side:,}")),
         (
             ui.t("page.settings.limit.ratio"),
-            ui.t(
-                "page.settings.limit.ratio_value", told=f"{LIMITS.ratio_finding:g}", refused=f"{LIMITS.ratio_refused:g}"
-            ),
+            ui.t("page.settings.limit.ratio_value", told=f"{LIMITS.ratio_finding:g}", refused=f"{LIMITS.ratio_refused:g}"),
         ),
         (ui.t("page.settings.limit.tokens"), ui.t("page.settings.limit.tokens_value", count=LIMITS.caption_tokens)),
     ]

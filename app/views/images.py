@@ -40,15 +40,14 @@ def _pager(ui: Ui, page: int, pages: int) -> str:
     for to, key in ((page - 1, "earlier"), (page + 1, "later")):
         off = "" if 0 <= to < pages else " disabled"
         words = esc(ui.t(f"page.images.{key}"))
-        ways.append(
-            f'<button type="button" class="a-small"{off} {tell("leaf", page=to)}>{words}</button>'
-        )
+        ways.append(f'<button type="button" class="a-small"{off} {tell("leaf", page=to)}>{words}</button>')
     place = esc(ui.t("page.images.leaf", page=page + 1, pages=pages))
     return f'<nav class="i-pager">{ways[0]}<span class="a-quiet">{place}</span>{ways[1]}</nav>'
 
 
-def large(ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool,
-          formats: tuple[float, bool] = (2.0, True)) -> str:
+def large(
+    ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool, formats: tuple[float, bool] = (2.0, True)
+) -> str:
     """The picture with exactly the part that training sees; a click or the arrow keys move it."""
     step = buckets.step_for(resolution, step)
     size = buckets.assign(p.width, p.height, buckets.buckets(resolution, step, *formats), upscale=upscale, step=step)

@@ -22,8 +22,7 @@ def picture(address: str | None, alt: str, *, group: str = "", caption: str = ""
     if not group:
         return f'<span class="p-picture">{image}</span>'
     return (
-        f'<a class="p-picture" href="{esc(address)}" data-large="{esc(group)}" data-caption="{esc(caption or alt)}">'
-        f"{image}</a>"
+        f'<a class="p-picture" href="{esc(address)}" data-large="{esc(group)}" data-caption="{esc(caption or alt)}">{image}</a>'
     )
 
 

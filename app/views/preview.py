@@ -74,9 +74,7 @@ def progress(
     tail = t("page.preview.left", span=duration(left, t)) if left is not None and left >= 1 else ""
     wait = ""
     if training_waits:
-        wait = (
-            t("page.preview.training_waits", span=duration(left, t)) if left else t("page.preview.training_waits_some")
-        )
+        wait = t("page.preview.training_waits", span=duration(left, t)) if left else t("page.preview.training_waits_some")
     line = " · ".join(part for part in (words, tail, wait) if part)
     return f'<div class="v-progress">{parts.bar(step, of or 1, words)}<p role="status">{esc(line)}</p></div>'
 
@@ -85,9 +83,7 @@ def done(t: Say, seconds: float | None, count: int) -> str:
     """One quiet line when all is drawn."""
     if seconds is None or count == 0:
         return f'<p class="v-done a-note" role="status">{esc(t("page.preview.had"))}</p>'
-    return (
-        f'<p class="v-done a-note" role="status">{esc(t("page.preview.done", n=count, span=duration(seconds, t)))}</p>'
-    )
+    return f'<p class="v-done a-note" role="status">{esc(t("page.preview.done", n=count, span=duration(seconds, t)))}</p>'
 
 
 def downloads(drawing: Drawing | None, file: File, t: Say) -> str:
@@ -95,9 +91,7 @@ def downloads(drawing: Drawing | None, file: File, t: Say) -> str:
     if drawing is None or not drawing.frames:
         return ""
     links = "".join(
-        f'<a href="{esc(file(path))}?download" download>{s:g}</a>'
-        for s, path in sorted(drawing.frames.items())
-        if file(path)
+        f'<a href="{esc(file(path))}?download" download>{s:g}</a>' for s, path in sorted(drawing.frames.items()) if file(path)
     )
     return f'<p class="v-save"><span>{esc(t("page.preview.save"))}</span> {links}</p>'
 
@@ -130,10 +124,7 @@ def hints(cards: Sequence[Any], t: Say) -> str:
 
 def no_lora(link: str, t: Say) -> str:
     """The library is empty: the base draws all the same, and this is how one makes a LoRA."""
-    return (
-        f'<p class="a-note">{esc(t("page.preview.no_lora"))} '
-        f'<a href="{esc(link)}">{esc(t("page.preview.make_one"))}</a></p>'
-    )
+    return f'<p class="a-note">{esc(t("page.preview.no_lora"))} <a href="{esc(link)}">{esc(t("page.preview.make_one"))}</a></p>'
 
 
 def seconds_a_picture(begun: float, now: float, step: int, steps: int) -> float | None:

@@ -51,9 +51,7 @@ def bell(t: Say) -> str:
     return f'<atelier-bell data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-bell>'
 
 
-def listing(
-    rows: Sequence[Any], chosen: str | None, thumbs: dict[str, str | None], t: Say, href: Callable[..., str]
-) -> str:
+def listing(rows: Sequence[Any], chosen: str | None, thumbs: dict[str, str | None], t: Say, href: Callable[..., str]) -> str:
     """All runs, newest first, as buttons; the chosen one is marked. Their clicks are heard by the page's own script."""
     items = []
     for row in sorted(rows, key=lambda row: row.created or 0, reverse=True):
@@ -166,9 +164,7 @@ def timeline(samples: Sequence[Any], file: File, t: Say) -> str:
 
 def _cell(sample: Any, index: int, file: File, t: Say) -> str:
     said = t("page.runs.at_start") if sample.step == 0 else t("page.runs.at_step", step=f"{sample.step:,}")
-    shown = parts.picture(
-        file(sample.file), f"{sample.prompt}, {said}", group=f"p{index}", caption=f"{said} · {sample.prompt}"
-    )
+    shown = parts.picture(file(sample.file), f"{sample.prompt}, {said}", group=f"p{index}", caption=f"{said} · {sample.prompt}")
     return f"<figure>{shown}<figcaption>{esc(said)}</figcaption></figure>"
 
 

@@ -83,9 +83,7 @@ def _finding(ui: Ui, found: ImageSet, number: int, finding: Finding) -> str:
     if finding.action:
         words = esc(ui.t(f"findings.action.{finding.action}"))
         if finding.action in DOES:
-            said = tell(
-                "fix", action=finding.action, targets=list(finding.targets), word=finding.params.get("word", "")
-            )
+            said = tell("fix", action=finding.action, targets=list(finding.targets), word=finding.params.get("word", ""))
             button = f'<button type="button" class="a-small" {said}>{words}</button>'
         elif finding.action == "set_trigger":
             button = f'<button type="button" class="a-small" data-focus="field-captions-trigger">{words}</button>'

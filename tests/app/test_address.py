@@ -26,9 +26,7 @@ def _request(query: str = "", referer: str = "") -> gr.Request:
         ("", "", None),
     ],
 )
-def test_the_address_of_the_page_is_found_wherever_gradio_leaves_it(
-    query: str, referer: str, found: str | None
-) -> None:
+def test_the_address_of_the_page_is_found_wherever_gradio_leaves_it(query: str, referer: str, found: str | None) -> None:
     assert asked(_request(query, referer), "run") == found
 
 

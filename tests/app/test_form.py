@@ -20,11 +20,7 @@ def other(known: Option) -> Any:
     if known.kind == "bool":
         return not known.default
     if known.kind == "choice":
-        return (
-            next(choice for choice in known.choices if choice != known.default)
-            if len(known.choices) > 1
-            else known.default
-        )
+        return next(choice for choice in known.choices if choice != known.default) if len(known.choices) > 1 else known.default
     if known.kind == "list":
         lists = {
             "lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"],
@@ -37,11 +33,7 @@ def other(known: Option) -> Any:
         return {"run.device": "cpu", "images.encoding": "gbk"}.get(known.name, "word")
     step = known.step or (1 if known.kind == "int" else 0.125)
     low = known.low if known.low is not None else 0
-    return (
-        type(step)(low + step)
-        if known.kind == "int"
-        else float(low + step * (1 if (known.high or 9) > low + step else 0.5))
-    )
+    return type(step)(low + step) if known.kind == "int" else float(low + step * (1 if (known.high or 9) > low + step else 0.5))
 
 
 def tree_with(known: Option, value: Any) -> load.Tree:

@@ -110,9 +110,7 @@ def test_the_base_lies_beside_the_lora_under_a_slider(page: Page, live_server: A
     assert near(colour(stage), 200)
 
 
-def test_the_strength_found_is_kept_on_the_card(
-    page: Page, live_server: Any, drawn: drawings.Drawing, ink: Path
-) -> None:
+def test_the_strength_found_is_kept_on_the_card(page: Page, live_server: Any, drawn: drawings.Drawing, ink: Path) -> None:
     visit(page, f"{live_server.url}/en/preview")
     page.locator("atelier-strip[data-shown='1']").wait_for()
     page.locator("atelier-strip .strength").fill("0.5")

@@ -26,12 +26,20 @@ RECORD = """
 """Headless Chromium shows no notifications and grants none: what the page would show is written down instead."""
 
 
-@pytest.mark.parametrize(("state", "columns", "said"), [
-    ("succeeded", {}, "Ink is finished"), ("failed", {"why": "job_memory"}, "Ink failed"),
-    ("interrupted", {"why": "killed"}, "Ink was cut off"), ("paused", {"why": "disk"}, "Ink: the disk is full"),
-    ("running", {"silent": "no_step"}, "Ink does not answer"),
-    ("paused", {}, None), ("stopped", {}, None), ("running", {}, None), ("queued", {}, None),
-])
+@pytest.mark.parametrize(
+    ("state", "columns", "said"),
+    [
+        ("succeeded", {}, "Ink is finished"),
+        ("failed", {"why": "job_memory"}, "Ink failed"),
+        ("interrupted", {"why": "killed"}, "Ink was cut off"),
+        ("paused", {"why": "disk"}, "Ink: the disk is full"),
+        ("running", {"silent": "no_step"}, "Ink does not answer"),
+        ("paused", {}, None),
+        ("stopped", {}, None),
+        ("running", {}, None),
+        ("queued", {}, None),
+    ],
+)
 def test_what_is_news_of_a_run(tmp_path, state, columns, said) -> None:
     home = Home(tmp_path).create()
     store = Store(home.database)

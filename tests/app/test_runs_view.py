@@ -41,9 +41,7 @@ def test_every_state_has_words_a_colour_and_only_buttons_that_can_work(state: st
 
 
 def test_a_running_training_says_how_far_how_long_and_how_fast(home: Home) -> None:
-    id_ = studio.run(
-        home, "Ink", "running", 20, 40, eta_low=190.0, eta_high=290.0, stage="sampling", stage_done=1, stage_of=2
-    )
+    id_ = studio.run(home, "Ink", "running", 20, 40, eta_low=190.0, eta_high=290.0, stage="sampling", stage_done=1, stage_of=2)
     said = runs.head(Jobs(home).row(id_), en, "en")
     for words in ("20 of 40", "about 3–5 min left", "2.0 steps a second", "900 MB", "Drawing test pictures, 1 of 2"):
         assert words in said

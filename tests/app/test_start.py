@@ -48,14 +48,20 @@ def test_what_is_missing_is_named_field_by_field(services: Services) -> None:
     assert start.missing(found, filled(services, found)) == []
 
 
-@pytest.mark.parametrize(("name", "value", "code"), [
-    ("preservation.folder", "/no/such/folder", "folder_missing"),
-    ("preservation.folder", str(Path(__file__).parent), "no_pictures"),
-    ("samples.prompts", ["a cat --ar 16"], "prompt_switch"), ("samples.prompts", ["<lora:ink:1> a cat"], "prompt_lora_here"),
-    ("model.base", "~no-such-account/x", "base_missing"), ("model.vae", "gone", "vae_not_here"),
-    ("lora.alpha", 0, "zero_alpha"),
-    ("optimizer.text_encoder_lr", 0, "zero_text_lr"), ("images.subsets", ["gone = 1"], "folder_missing"),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("preservation.folder", "/no/such/folder", "folder_missing"),
+        ("preservation.folder", str(Path(__file__).parent), "no_pictures"),
+        ("samples.prompts", ["a cat --ar 16"], "prompt_switch"),
+        ("samples.prompts", ["<lora:ink:1> a cat"], "prompt_lora_here"),
+        ("model.base", "~no-such-account/x", "base_missing"),
+        ("model.vae", "gone", "vae_not_here"),
+        ("lora.alpha", 0, "zero_alpha"),
+        ("optimizer.text_encoder_lr", 0, "zero_text_lr"),
+        ("images.subsets", ["gone = 1"], "folder_missing"),
+    ],
+)
 def test_what_would_be_found_only_later_is_answered_at_its_field(
     services: Services, name: str, value: object, code: str
 ) -> None:
@@ -131,9 +137,7 @@ def test_steps_follow_from_pictures_repeats_and_batch(services: Services) -> Non
 def test_a_findings_button_does_what_it_says_and_can_be_taken_back(services: Services) -> None:
     ui, found = Ui.of(services, "ja"), services.set("mine")
     assert found is not None
-    assert start.mend(ui, found, {"action": "remove", "targets": ["0001", "0002"]}) == ui.t(
-        "page.train.removed", count=2
-    )
+    assert start.mend(ui, found, {"action": "remove", "targets": ["0001", "0002"]}) == ui.t("page.train.removed", count=2)
     assert len(found.pictures()) == 14
     start.mend(ui, found, {"action": "undo"})
     assert len(found.pictures()) == 16
@@ -141,9 +145,7 @@ def test_a_findings_button_does_what_it_says_and_can_be_taken_back(services: Ser
     assert start.mend(ui, found, {"action": "rm -rf"}) == ""
 
 
-@pytest.mark.parametrize(
-    "name", ["..", "../home", "mine/..", "/etc", ".hidden", "a\\b", "", None, "nothing", "mine/0001.png"]
-)
+@pytest.mark.parametrize("name", ["..", "../home", "mine/..", "/etc", ".hidden", "a\\b", "", None, "nothing", "mine/0001.png"])
 def test_only_a_set_of_this_home_is_a_set(services: Services, name: str | None) -> None:
     assert services.set(name) is None
 

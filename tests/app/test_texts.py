@@ -70,8 +70,7 @@ def test_every_text_the_pages_ask_for_is_there() -> None:
                 assert key.value in known, f"{path.name}: {key.value}"
             elif isinstance(key, ast.JoinedStr):
                 parts = [
-                    re.escape(part.value) if isinstance(part, ast.Constant) else "[^.]+(?:[.][^.]+)*"
-                    for part in key.values
+                    re.escape(part.value) if isinstance(part, ast.Constant) else "[^.]+(?:[.][^.]+)*" for part in key.values
                 ]
                 pattern = re.compile("".join(parts))
                 assert any(pattern.fullmatch(one) for one in known), f"{path.name}: {ast.unparse(key)}"

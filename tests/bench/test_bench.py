@@ -103,9 +103,18 @@ def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_
     def measure(wanted):
         if wanted.name == "preview":
             raise MemoryError
-        return {"case": wanted.name, "ours": 1.0, "reference": None, "unit": "1/s", "ratio": None, "share_of_limit": None,
-                "peak_bytes": 0, "steps": 1000, "resident_megabytes_by_tenth": [200.0] * 9 + [250.0],
-                "step_milliseconds_by_pictures": {"10": 20.0, "10000": 10.0}}
+        return {
+            "case": wanted.name,
+            "ours": 1.0,
+            "reference": None,
+            "unit": "1/s",
+            "ratio": None,
+            "share_of_limit": None,
+            "peak_bytes": 0,
+            "steps": 1000,
+            "resident_megabytes_by_tenth": [200.0] * 9 + [250.0],
+            "step_milliseconds_by_pictures": {"10": 20.0, "10000": 10.0},
+        }
 
     monkeypatch.setattr(command, "_measure", measure)
     with pytest.raises(MemoryError):

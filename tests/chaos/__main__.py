@@ -26,10 +26,15 @@ from tests.chaos.library_acts import library
 from tests.chaos.scene import COLUMNS, Scene, Stage, clear
 
 EPISODES = {
-    "trainer, before an operation": (kinds.operation, 5, 4), "trainer, at an instant": (kinds.moment, 5, 4),
-    "trainer, while publishing": (kinds.publishing, 3, 3), "supervisor": (kinds.supervisor, 4, 4),
-    "web server": (kinds.web, 1, 3), "preview worker": (kinds.preview, 2, 4), "held by SIGSTOP": (kinds.held, 1, 2),
-    "no room for the trainer": (kinds.disk, 2, 3), "no room for anybody": (kinds.full, 2, 3),
+    "trainer, before an operation": (kinds.operation, 5, 4),
+    "trainer, at an instant": (kinds.moment, 5, 4),
+    "trainer, while publishing": (kinds.publishing, 3, 3),
+    "supervisor": (kinds.supervisor, 4, 4),
+    "web server": (kinds.web, 1, 3),
+    "preview worker": (kinds.preview, 2, 4),
+    "held by SIGSTOP": (kinds.held, 1, 2),
+    "no room for the trainer": (kinds.disk, 2, 3),
+    "no room for anybody": (kinds.full, 2, 3),
     "ledger spoilt or locked": (kinds.ledger, 3, 3),
 }
 """Kind: (attack, how often among the others, kills an episode)."""
@@ -93,10 +98,14 @@ class Campaign:
     def result(self) -> dict[str, Any]:
         """The table as data."""
         return {
-            "seed": self.seed, "seconds": round(time.monotonic() - self.began), "machine": machine(),
-            "straight": round(self.known.seconds, 1), "kills": self.kills,
-            "lines": {name: {key: line[key] for key in ("episodes", "kills", "faults", *COLUMNS)}
-                      for name, line in self.lines.items()},
+            "seed": self.seed,
+            "seconds": round(time.monotonic() - self.began),
+            "machine": machine(),
+            "straight": round(self.known.seconds, 1),
+            "kills": self.kills,
+            "lines": {
+                name: {key: line[key] for key in ("episodes", "kills", "faults", *COLUMNS)} for name, line in self.lines.items()
+            },
             "said": self.said,
         }
 

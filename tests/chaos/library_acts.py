@@ -19,8 +19,11 @@ LAYER = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 
 def make(path: Path, number: int) -> Path:
     """A small LoRA that can be told from others by what it holds."""
-    tensors = {f"{LAYER}.lora_down.weight": np.full((2, 8), number, np.float32),
-               f"{LAYER}.lora_up.weight": np.ones((8, 2), np.float32), f"{LAYER}.alpha": np.float32(2)}
+    tensors = {
+        f"{LAYER}.lora_down.weight": np.full((2, 8), number, np.float32),
+        f"{LAYER}.lora_up.weight": np.ones((8, 2), np.float32),
+        f"{LAYER}.alpha": np.float32(2),
+    }
     return lora_file.write_tensors(path, tensors, {"atelier.version": "1", "ss_output_name": path.stem, "mark": str(number)})
 
 
@@ -51,8 +54,12 @@ def library(scene: Scene, rng: random.Random, kills: int) -> None:
             taken += act == "import"
             continue
         scene.kills += 1
-        judge(scene, act, set(numbers) | {100 + number for number in range(3, taken + 1)},
-              {100 + taken} if act == "import" else set())
+        judge(
+            scene,
+            act,
+            set(numbers) | {100 + number for number in range(3, taken + 1)},
+            {100 + taken} if act == "import" else set(),
+        )
         taken = max(taken, _imported(scene) - 100 + 1)
 
 
@@ -80,8 +87,11 @@ def judge(scene: Scene, act: str, known: set[int], perhaps: set[int]) -> None:
         if int(read_header(path).metadata["mark"]) < 100 and not path.with_suffix(".png").exists():
             scene.count("acts broken", f"{act}: {path.name} without its picture")
     stems = {path.stem for path in scene.home.loras.glob("*.safetensors")}
-    strays = [path.name for path in scene.home.loras.iterdir()
-              if path.is_file() and not path.name.startswith(".") and path.stem not in stems]
+    strays = [
+        path.name
+        for path in scene.home.loras.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.stem not in stems
+    ]
     if strays:
         scene.count("acts broken", f"{act}: orphans {strays}")
     if any(path.suffix == ".json" and files.read_json(path) is None for path in scene.home.loras.iterdir()):

@@ -24,9 +24,17 @@ ADDRESS = "CHAOS_ZYGOTE"
 
 def load() -> None:
     """Import what takes long, once."""
-    for name in ("torch", "diffusers", "transformers", "trainer.engine.train", "trainer.engine.preview_worker",
-                 "trainer.engine.sampling", "trainer.jobs.child", "trainer.families.sd1",
-                 *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ())):
+    for name in (
+        "torch",
+        "diffusers",
+        "transformers",
+        "trainer.engine.train",
+        "trainer.engine.preview_worker",
+        "trainer.engine.sampling",
+        "trainer.jobs.child",
+        "trainer.families.sd1",
+        *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
+    ):
         importlib.import_module(name)
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -90,8 +98,9 @@ def _spawn_by_zygote(folder: Path) -> None:
         (folder / "faults.tmp").write_text(json.dumps(faults))
         os.replace(folder / "faults.tmp", folder / "faults.json")
         words = argv[argv.index("run") + 1 :]
-        pid, connection = ask(os.environ[ADDRESS], {
-            "what": "run", "argv": words, "log": str(log), "fault": fault, "folder": str(folder)})
+        pid, connection = ask(
+            os.environ[ADDRESS], {"what": "run", "argv": words, "log": str(log), "fault": fault, "folder": str(folder)}
+        )
         connection.close()
         with open(folder / "started", "a") as started:
             started.write(json.dumps({"pid": pid, "fault": fault}) + "\n")
@@ -167,8 +176,13 @@ def _act(argv: list[str], folder: Path) -> int:
     act, name, new = argv
     try:
         library = Library(Home(folder / "home"))
-        acts = {"rename": lambda: library.rename(name, new), "trash": lambda: library.trash(name), "undo": library.undo,
-                "set": lambda: library.set(name, notes=new), "import": lambda: library.add(Path(new), "incoming")}
+        acts = {
+            "rename": lambda: library.rename(name, new),
+            "trash": lambda: library.trash(name),
+            "undo": library.undo,
+            "set": lambda: library.set(name, notes=new),
+            "import": lambda: library.add(Path(new), "incoming"),
+        }
         acts[act]()
     except Problem:
         pass  # said in a sentence
@@ -179,6 +193,11 @@ def _act(argv: list[str], folder: Path) -> int:
 
 
 PROGRAMS = {
-    "library": _act, "base": _make_base, "run": _train, "supervisor": _supervise, "web": _serve, "page": _draw,
+    "library": _act,
+    "base": _make_base,
+    "run": _train,
+    "supervisor": _supervise,
+    "web": _serve,
+    "page": _draw,
     "preview-worker": _work,
 }

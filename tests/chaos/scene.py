@@ -41,16 +41,23 @@ class Stage:
     def __init__(self, folder: Path, web: bool = True) -> None:
         self.folder, self.address = folder, str(folder / "zygote")
         self.base, self.pictures = folder / "tiny", folder / "set"
-        variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
-                     "CHAOS_ZYGOTE": self.address, "CUDA_VISIBLE_DEVICES": ""}
+        variables = {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "CHAOS_ZYGOTE": self.address,
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         variables |= {"CHAOS_WEB": "1"} if web else {}
         words = [sys.executable, str(Path(zygote.__file__)), self.address]
         with open(folder / "zygote.log", "wb") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                                            env={**os.environ, **variables})
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, **variables}
+            )
         assert self.process.stdout and self.process.stdout.readline() == "ready\n", (folder / "zygote.log").read_text()
-        _, connection = zygote.ask(self.address, {
-            "what": "base", "argv": [str(self.base)], "log": str(folder / "base.log"), "folder": str(folder)})
+        _, connection = zygote.ask(
+            self.address, {"what": "base", "argv": [str(self.base)], "log": str(folder / "base.log"), "folder": str(folder)}
+        )
         with connection:
             connection.recv(1)
         assert (self.base / "atelier.json").exists(), (folder / "base.log").read_text()
@@ -92,18 +99,32 @@ class Scene:
 
     def start(self, what: str, *argv: str, fault: dict[str, Any] | None = None) -> int:
         """Start one of the studio's programs; its process number."""
-        pid, connection = zygote.ask(self.stage.address, {
-            "what": what, "argv": list(argv), "log": str(self.folder / f"{what}.log"), "fault": fault or {},
-            "folder": str(self.folder)})
+        pid, connection = zygote.ask(
+            self.stage.address,
+            {
+                "what": what,
+                "argv": list(argv),
+                "log": str(self.folder / f"{what}.log"),
+                "fault": fault or {},
+                "folder": str(self.folder),
+            },
+        )
         connection.close()
         self.started.append(pid)
         return pid
 
     def wait(self, what: str, *argv: str, fault: dict[str, Any] | None = None) -> None:
         """Have a program run to its end."""
-        _, connection = zygote.ask(self.stage.address, {
-            "what": what, "argv": list(argv), "log": str(self.folder / f"{what}.log"), "fault": fault or {},
-            "folder": str(self.folder)})
+        _, connection = zygote.ask(
+            self.stage.address,
+            {
+                "what": what,
+                "argv": list(argv),
+                "log": str(self.folder / f"{what}.log"),
+                "fault": fault or {},
+                "folder": str(self.folder),
+            },
+        )
         with connection:
             connection.recv(1)
 
@@ -136,10 +157,15 @@ class Scene:
     def submit(self, name: str = "red") -> str:
         """Press Start."""
         tree = {
-            "model": {"base": str(self.stage.base)}, "images": {"folder": str(self.stage.pictures), "resolution": 64},
-            "run": {"steps": STEPS, "batch_size": 1, "seed": 3}, "lora": {"rank": 2}, "memory": {"dtype": "fp32"},
+            "model": {"base": str(self.stage.base)},
+            "images": {"folder": str(self.stage.pictures), "resolution": 64},
+            "run": {"steps": STEPS, "batch_size": 1, "seed": 3},
+            "lora": {"rank": 2},
+            "memory": {"dtype": "fp32"},
             "samples": {"steps": 1, "every": EVERY, "prompts": ["a house", "a red blob"]},
-            "save": {"name": name, "every": EVERY}, "rights": {"pictures_ok": True}, "captions": {"trigger": "blobby"},
+            "save": {"name": name, "every": EVERY},
+            "rights": {"pictures_ok": True},
+            "captions": {"trigger": "blobby"},
             "optimizer": {"lr": 1e-2},
         }
         return self.patiently(lambda: self.jobs.submit(load.build(tree), f"press of {name}"))

@@ -22,10 +22,17 @@ def campaign(tmp_path_factory):
     made.close()
 
 
-@pytest.mark.parametrize(("name", "kills"), [
-    ("trainer, before an operation", 5), ("trainer, at an instant", 4), ("trainer, while publishing", 3), ("supervisor", 3),
-    ("ledger spoilt or locked", 1), ("library acts", 20),
-])
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [
+        ("trainer, before an operation", 5),
+        ("trainer, at an instant", 4),
+        ("trainer, while publishing", 3),
+        ("supervisor", 3),
+        ("ledger spoilt or locked", 1),
+        ("library acts", 20),
+    ],
+)
 def test_nothing_is_lost_or_doubled_whatever_is_killed(campaign, name, kills):
     said = len(campaign.said)
     campaign.episode(name, kills, most=kills)

@@ -39,25 +39,54 @@ def base(folder: Path) -> None:
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=4, cross_attention_dim=16,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         attention_head_dim=4,
     )
     vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=4, sample_size=64,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=64,
     )
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=4096, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=77, bos_token_id=4094, eos_token_id=4095, pad_token_id=4095,
-    ))
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=4096,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            bos_token_id=4094,
+            eos_token_id=4095,
+            pad_token_id=4095,
+        )
+    )
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
         timestep_spacing="trailing",
     )
     StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(PROJECT / "models" / "mini" / "tokenizer"),
-        unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=vae,
+        text_encoder=text,
+        tokenizer=CLIPTokenizer.from_pretrained(PROJECT / "models" / "mini" / "tokenizer"),
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     ).to(dtype=torch.float16).save_pretrained(folder)
     said = {"native_resolution": 64, "licence": "CC0-1.0", "steps": 4, "title": {"en": "Tiny", "ja": "タイニー"}}
     (folder / "atelier.json").write_text(json.dumps(said, ensure_ascii=False), "utf-8")
@@ -188,8 +217,13 @@ def expected(archive: Path, place: Path, ids: dict[str, str], target: Path) -> N
     words = [lora, "--prompt", PROMPT, "--base", "tiny", "--steps", "2", "--seed", "1", "--out", str(place / "drawn")]
     assert sample.main([*words, "--home", str(home.root)]) == 0
     shutil.copy(next((place / "drawn").glob("*.png")), target / "drawn.png")
-    facts = {"machine": machine(), "ids": ids, "lora": lora, "losses": {event.step: event.loss for event in steps},
-             "prompt": PROMPT}
+    facts = {
+        "machine": machine(),
+        "ids": ids,
+        "lora": lora,
+        "losses": {event.step: event.loss for event in steps},
+        "prompt": PROMPT,
+    }
     (target / "facts.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), "utf-8")
 
 

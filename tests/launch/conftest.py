@@ -85,9 +85,7 @@ class serving:
                 links = [p for p in it.wheels if p.startswith(path) and path.endswith("/")]
                 body = (
                     it.wheels.get(path)
-                    or "".join(
-                        f'<a href="{p.replace("+", "%2B")}">{p.rsplit("/", 1)[1]}</a><br>' for p in links
-                    ).encode()
+                    or "".join(f'<a href="{p.replace("+", "%2B")}">{p.rsplit("/", 1)[1]}</a><br>' for p in links).encode()
                 )
                 self.send_response(200 if body else 404)
                 self.send_header("Content-Type", "application/octet-stream" if path in it.wheels else "text/html")
@@ -134,9 +132,7 @@ class Project:
 
     def environment(self, index: Index | None, **more: str) -> dict[str, str]:
         """Nothing of this machine's pip settings; torch's own index is the loopback's `whl` (or a closed port)."""
-        kept = {
-            k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "ATELIER_", "PYTHON", "GRADIO_", "LC_"))
-        }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "ATELIER_", "PYTHON", "GRADIO_", "LC_"))}
         here = index.url if index else f"http://127.0.0.1:{closed_port()}"
         return kept | {
             "PIP_CONFIG_FILE": os.devnull,

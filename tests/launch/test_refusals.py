@@ -27,9 +27,7 @@ def one_sentence(text: str) -> str:
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 6, 15), (3, 10, 13), (3, 14, 0)])
-@pytest.mark.parametrize(
-    ("language", "expected"), [("en_US.UTF-8", "needs Python 3.11"), ("ja_JP.UTF-8", "が必要です")]
-)
+@pytest.mark.parametrize(("language", "expected"), [("en_US.UTF-8", "needs Python 3.11"), ("ja_JP.UTF-8", "が必要です")])
 def test_a_python_that_does_not_fit_is_told_which_one_does(
     version: tuple[int, ...],
     language: str,

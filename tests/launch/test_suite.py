@@ -23,9 +23,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_without_a_browser_its_tests_are_left_out_and_that_is_said(
-    bare: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_browser_its_tests_are_left_out_and_that_is_said(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert suite.pytest_arguments(["tests/app", "-q"]) == ["tests/app", "-q", "-m", "not browser"]
     assert "the browser tests are left out" in capsys.readouterr().err
     assert suite.pytest_arguments(["-m", "slow"]) == ["-m", "slow"]  # a person's own choice stays

@@ -183,9 +183,7 @@ def test_a_second_start_shows_the_studio_that_is_open_already(
     assert json.loads(get(other.stdout.readline().strip())[1])["home"] == str(tmp_path / "other")
 
 
-def test_a_port_that_another_program_uses_is_left_to_it(
-    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> None:
+def test_a_port_that_another_program_uses_is_left_to_it(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     server.RequestHandlerClass = type("Quiet", (http.server.BaseHTTPRequestHandler,), {"log_message": lambda *_: None})
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))

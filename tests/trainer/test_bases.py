@@ -100,12 +100,7 @@ def test_the_embedded_base_is_found_wherever_the_home_is(home: Home) -> None:
     assert [found.id for found in bases.list_bases(home)] == ["mini"]
     assert facts.path is not None and not facts.path.is_relative_to(home.root)
     assert (facts.layout, facts.family, facts.version, facts.licence) == ("folder", "sd1", "sd_v1", "Apache-2.0")
-    assert (
-        facts.resolution == 128
-        and facts.prediction == "v_prediction"
-        and facts.zero_snr
-        and len(facts.sample_prompts) >= 2
-    )
+    assert facts.resolution == 128 and facts.prediction == "v_prediction" and facts.zero_snr and len(facts.sample_prompts) >= 2
     assert facts.title_in("ja") != facts.title_in("en") and facts.size_bytes > 10 * 2**20
     assert facts.licence_summary("en") and facts.licence_summary("ja") != facts.licence_summary("en")
     assert {part for part, _ in bases.layers(facts)} == {"unet", "text_encoder"} and len(bases.layers(facts)) > 100
@@ -348,7 +343,7 @@ def test_a_rectified_flow_file_is_refused_by_name(home: Home, said: dict) -> Non
         assert _code(home, str(_single(home.root / "marked.safetensors", **XL_FILE, **mark))) == "base_flow"
     saved = {"workflow": "true", "prompt": '{"1": "flow"}'}
     assert bases.find(home, str(_single(home.root / "saved.safetensors", said=saved, **XL_FILE))).prediction == "epsilon"
-    (name, problem), = bases.refused_bases(home)
+    ((name, problem),) = bases.refused_bases(home)
     assert name == "x.safetensors" and "rectified" in problem.sentence("en") and "rectified" in problem.sentence("ja")
 
 
@@ -361,23 +356,31 @@ def test_a_rectified_flow_file_that_says_nothing_is_known_by_its_name_unless_it_
     assert bases.find(home, str(_single(home.models / "overflowing.safetensors", **XL_FILE))).prediction == "epsilon"
 
 
-@pytest.mark.parametrize("words", [
-    {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}},
-    {"scheduler": {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}},
-    {"scheduler": {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}},
-    {"index": {"scheduler": ["diffusers", "FlowMatchHeunDiscreteScheduler"]}},
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler"}},
+        {"scheduler": {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction"}},
+        {"scheduler": {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}},
+        {"index": {"scheduler": ["diffusers", "FlowMatchHeunDiscreteScheduler"]}},
+    ],
+)
 def test_a_rectified_flow_folder_is_refused_by_name(home: Home, words: dict) -> None:
     _folder(home.models / "other", **words)
     assert _code(home, "other") == "base_flow"
 
 
-@pytest.mark.parametrize(("key", "kind"), [
-    ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
-    ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"), ("double_blocks.0.img_attn.qkv.weight", "Flux"),
-    ("transformer_blocks.0.img_mod.1.weight", "Qwen-Image"), ("noise_refiner.0.attention.qkv.weight", "Lumina 2, Z-Image"),
-    ("model.diffusion_model.double_layers.0.attn.w1q.weight", "AuraFlow"),
-])
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3"),
+        ("model.diffusion_model.double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("double_blocks.0.img_attn.qkv.weight", "Flux"),
+        ("transformer_blocks.0.img_mod.1.weight", "Qwen-Image"),
+        ("noise_refiner.0.attention.qkv.weight", "Lumina 2, Z-Image"),
+        ("model.diffusion_model.double_layers.0.attn.w1q.weight", "AuraFlow"),
+    ],
+)
 def test_another_architecture_is_called_by_its_name(home: Home, key: str, kind: str) -> None:
     raw(home.models / "x.safetensors", {key: np.zeros((4, 4), np.float16)})
     with pytest.raises(Problem) as told:
@@ -385,13 +388,23 @@ def test_another_architecture_is_called_by_its_name(home: Home, key: str, kind: 
     assert told.value.code == "base_other_kind" and kind in told.value.sentence("en")
 
 
-@pytest.mark.parametrize(("words", "kind", "said"), [
-    ({"said": {"modelspec.prediction_type": "epsilon"}, "v_pred": (0,)}, "v_prediction", "v_pred ≠ modelspec.prediction_type"),
-    ({"ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
-    ({"said": {"modelspec.prediction_type": "epsilon"}, "ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
-    ({"said": {"modelspec.prediction_type": "eps", "modelspec.architecture": "stable-diffusion-v2-768-v"}}, "epsilon",
-     "modelspec.prediction_type: eps ≠ modelspec.architecture"),
-])
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (
+            {"said": {"modelspec.prediction_type": "epsilon"}, "v_pred": (0,)},
+            "v_prediction",
+            "v_pred ≠ modelspec.prediction_type",
+        ),
+        ({"ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
+        ({"said": {"modelspec.prediction_type": "epsilon"}, "ztsnr": (0,)}, "epsilon", "ztsnr ≠ epsilon"),
+        (
+            {"said": {"modelspec.prediction_type": "eps", "modelspec.architecture": "stable-diffusion-v2-768-v"}},
+            "epsilon",
+            "modelspec.prediction_type: eps ≠ modelspec.architecture",
+        ),
+    ],
+)
 def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
     home: Home, words: dict, kind: str, said: str
 ) -> None:

@@ -153,7 +153,7 @@ def test_a_card_is_read_from_the_drivers_own_tool(monkeypatch: pytest.MonkeyPatc
     assert doctor_facts.nvidia_cards() == [
         {"name": "NVIDIA H100 80GB HBM3", "driver": "570.86.15", "capability": "9.0", "total": 81559 * 2**20, "free": 0}
     ]
-    tool.write_text("#!/bin/sh\necho \"$3, 570.86.15, 9.0, 81559, 5\"\n")
+    tool.write_text('#!/bin/sh\necho "$3, 570.86.15, 9.0, 81559, 5"\n')
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert [card["name"] for card in doctor_facts.nvidia_cards()] == ["--id=1"]  # the tool itself does not look there
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
@@ -167,9 +167,7 @@ def test_a_card_is_read_from_the_drivers_own_tool(monkeypatch: pytest.MonkeyPatc
 
 def test_the_whole_diagnosis_as_json(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trainer", "doctor", "--json", "--home", str(tmp_path), "--lang", "ja"]
-    done = subprocess.run(
-        command, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120
-    )
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert found["environment"]["ok"] is True and found["python"]["ok"] is True

@@ -22,9 +22,16 @@ def test_any_text_becomes_a_name_any_system_takes(text):
     assert name.split(".")[0].lower() not in {"con", "nul", "com1"}
 
 
-@pytest.mark.parametrize(("text", "name"), [
-    ("水彩 の 絵", "水彩_の_絵"), ("../../etc", "etc"), ("CON", "thing_CON"), ("a/b\\c", "a_b_c"), ("", "thing"),
-])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("水彩 の 絵", "水彩_の_絵"),
+        ("../../etc", "etc"),
+        ("CON", "thing_CON"),
+        ("a/b\\c", "a_b_c"),
+        ("", "thing"),
+    ],
+)
 def test_names_stay_readable(text, name):
     assert files.safe_name(text, "thing") == name
 

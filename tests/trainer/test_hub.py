@@ -80,9 +80,7 @@ class _Answer(BaseHTTPRequestHandler):
             return self._send(200, json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": siblings}).encode())
         name = path.removeprefix(f"/owner/name/resolve/{COMMIT}/")
         if name not in hub_.files:
-            return self._send(
-                404, b"{}", {"X-Error-Code": "RepoNotFound" if path.startswith("/api") else "EntryNotFound"}
-            )
+            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound" if path.startswith("/api") else "EntryNotFound"})
         data = hub_.files[name]
         etag = hashlib.sha256(data).hexdigest()
         if self.command == "GET" and hub_.corrupt.get(name, 0) > 0:
@@ -175,9 +173,7 @@ def test_a_base_is_fetched_checked_and_found_again(server: Hub, home: Home) -> N
     seen: list[tuple[int, int]] = []
     path = bases.download(bases.find(home, "owner/name"), home, progress=lambda done, total: seen.append((done, total)))
     fetched = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    kept = {
-        name for name in server.files if not name.endswith((".bin", ".ckpt", ".py")) and not name.startswith("safety")
-    }
+    kept = {name for name in server.files if not name.endswith((".bin", ".ckpt", ".py")) and not name.startswith("safety")}
     assert fetched == kept | {hub.STAMP}
     assert all((path / name).read_bytes() == server.files[name] for name in kept)
     assert seen and seen[-1][0] == seen[-1][1] == sum(len(server.files[name]) for name in kept)
@@ -188,9 +184,7 @@ def test_a_base_is_fetched_checked_and_found_again(server: Hub, home: Home) -> N
     before = len(server.asked)
     assert bases.download(facts, home) == path and bases.find(home, "owner/name", COMMIT[:8]).path == path
     assert len(server.asked) == before
-    assert not any(
-        name in asked for asked in server.asked for name in (".ckpt", ".bin", "pipeline.py", "safety_checker")
-    )
+    assert not any(name in asked for asked in server.asked for name in (".ckpt", ".bin", "pipeline.py", "safety_checker"))
 
 
 def test_half_precision_is_taken_where_there_is_nothing_else(server: Hub, home: Home) -> None:

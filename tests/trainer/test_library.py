@@ -139,9 +139,7 @@ def test_files_from_elsewhere_and_broken_ones_are_shown(home: Home) -> None:
         tensors,
         {"ss_sd_model_name": "v1-5-pruned.safetensors", "ss_steps": "x", "ss_output_name": "Wild"},
     )
-    (home.loras / "wild.json").write_text(
-        '{"activation text": "wild one", "preferred weight": 0.6, "notes": "n"}', "utf-8"
-    )
+    (home.loras / "wild.json").write_text('{"activation text": "wild one", "preferred weight": 0.6, "notes": "n"}', "utf-8")
     (home.loras / "broken.safetensors").write_bytes(b"PK\x03\x04")
     raw(home.loras / "base.safetensors", {"model.diffusion_model.x": np.ones(3, np.float32)})
     (home.loras / "readme.md").write_text("x", "utf-8")
@@ -241,9 +239,7 @@ def test_renaming_overwrites_nothing(home: Home) -> None:
     kept = two.read_bytes()
     with pytest.raises(Problem) as told:
         Library(home).rename("one", "two")
-    assert (
-        told.value.code == "lora_name_taken" and two.read_bytes() == kept and (home.loras / "one.safetensors").exists()
-    )
+    assert told.value.code == "lora_name_taken" and two.read_bytes() == kept and (home.loras / "one.safetensors").exists()
     (home.loras / "three.png").write_bytes(b"mine")
     with pytest.raises(Problem):
         Library(home).rename("one", "three")
@@ -291,9 +287,7 @@ def test_train_again_fills_the_form_from_the_run_and_else_from_the_file(home: Ho
     assert config.images.folder == "" and config.rights.pictures_ok is False  # a file ticks nothing for a person
     run = home.runs / "20261123-ink"
     run.mkdir(parents=True)
-    own = TrainConfig.model_validate({"images": {"folder": "datasets/foxes"}, "lora": {"rank": 8}}).model_dump(
-        mode="json"
-    )
+    own = TrainConfig.model_validate({"images": {"folder": "datasets/foxes"}, "lora": {"rank": 8}}).model_dump(mode="json")
     (run / "config.json").write_text(json.dumps(own | {"from_the_future": {}}), "utf-8")
     tree = library.again("Ink_fox")
     assert TrainConfig.model_validate(tree).images.folder == "datasets/foxes" and tree["lora"]["rank"] == 8
@@ -331,9 +325,7 @@ def test_five_hundred_files_stay_quick_and_changes_are_seen(home: Home) -> None:
         assert len(reader.cards()) == 500
         assert time.perf_counter() - start < 10
     library.set("copy007", notes="seen")
-    lora_file.rewrite(
-        home.loras / "copy008.safetensors", home.loras / "copy008.safetensors", {"modelspec.title": "new"}
-    )
+    lora_file.rewrite(home.loras / "copy008.safetensors", home.loras / "copy008.safetensors", {"modelspec.title": "new"})
     (home.loras / "copy009.safetensors").unlink()
     (home.loras / "copy010.png").write_bytes(b"png")
     found = {card.name: card for card in library.cards()}

@@ -63,8 +63,6 @@ def test_well_known_bases_are_known(base: str, key: str) -> None:
 
 def test_no_two_licences_share_a_name() -> None:
     names = [
-        name
-        for item in licences.LICENCES
-        for name in {licences._plain(n) for n in (item.key, item.title, *item.aliases) if n}
+        name for item in licences.LICENCES for name in {licences._plain(n) for n in (item.key, item.title, *item.aliases) if n}
     ]
     assert len(names) == len(set(names))

@@ -32,8 +32,15 @@ def test_a_target_means_these_layers(family: str, targets: str, counts: dict) ->
 
 
 def test_filters_ranks_by_block_and_the_convolutions_own() -> None:
-    seats = _chosen("sd1", "lora.targets=all", "lora.only=mid_block|up_blocks.1|text", "lora.skip=time_emb", "lora.conv_rank=4",
-                    "lora.conv_alpha=1", "lora.block_ranks=mid_block = 32\nmid_block.attentions = 2\ntext_encoder = 0")
+    seats = _chosen(
+        "sd1",
+        "lora.targets=all",
+        "lora.only=mid_block|up_blocks.1|text",
+        "lora.skip=time_emb",
+        "lora.conv_rank=4",
+        "lora.conv_alpha=1",
+        "lora.block_ranks=mid_block = 32\nmid_block.attentions = 2\ntext_encoder = 0",
+    )
     assert not any(part == "text_encoder" or "time_emb" in name or "down_blocks" in name for part, name in seats)
     q = "attentions.0.transformer_blocks.0.attn1.to_q"
     assert seats["unet", f"mid_block.{q}"] == (2, 1.0) and seats["unet", f"up_blocks.1.{q}"] == (16, 8.0)

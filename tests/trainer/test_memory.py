@@ -33,8 +33,12 @@ def test_small_cards_get_the_rungs_they_can_hold():
     """The sizes the project aims at: SD 1.5 at 512 px in 4 and 3 GB, SDXL at 1024 px in 12 and 8 GB; computed, not measured."""
     still = Lora(text_encoder=False)
     for family, side, free, precision, share in (
-        ("sd1", 512, 4 * GB, "full", 0), ("sd1", 512, 3 * GB, "int8", 0), ("sd1", 512, 2.2 * GB, "int8", 1),
-        ("sdxl", 1024, 12 * GB, "full", 0), ("sdxl", 1024, 8 * GB, "int8", 0), ("sdxl", 1024, 4 * GB, "int8", 0.5),
+        ("sd1", 512, 4 * GB, "full", 0),
+        ("sd1", 512, 3 * GB, "int8", 0),
+        ("sd1", 512, 2.2 * GB, "int8", 1),
+        ("sdxl", 1024, 12 * GB, "full", 0),
+        ("sdxl", 1024, 8 * GB, "int8", 0),
+        ("sdxl", 1024, 4 * GB, "int8", 0.5),
     ):
         rung, fits = memory.propose(family, side, round(free), still)
         assert fits and (rung.precision, rung.offload) == (precision, share) and rung.bytes <= free
@@ -45,8 +49,10 @@ def test_what_waits_in_main_memory_is_not_on_the_card():
     """All blocks but two: what is left of SDXL's 5.1 GB is what no block holds, and two of the largest."""
     weights = memory.counted()["sdxl"]["weights"]["full"]
     lora = Lora(text_encoder=False)
-    whole, away = (memory.needed("sdxl", 1024, memory.Rung(1, 1, True, offload=share), memory.numbers_of("sdxl", lora))
-                   for share in (0.0, 1.0))
+    whole, away = (
+        memory.needed("sdxl", 1024, memory.Rung(1, 1, True, offload=share), memory.numbers_of("sdxl", lora))
+        for share in (0.0, 1.0)
+    )
     assert weights["blocks"] > 0.9 * weights["unet"] and weights["largest"] < 0.03 * weights["unet"]
     assert whole - away == pytest.approx(1.1 * (weights["blocks"] - 2 * weights["largest"]), rel=0.25)
     assert away < 3.2 * GB
@@ -64,8 +70,10 @@ def test_the_gradients_of_a_lora_are_small_beside_the_base():
 
 def test_text_encoders_stay_where_they_learn_or_read_new_words_at_every_look():
     text = memory.counted()["sdxl"]["weights"]["full"]["text"]
-    told, endless = (memory.of_config(load.build({}, overrides=["lora.text_encoder=false", *more]), "sdxl", 1024)
-                     for more in ((), ("captions.shuffle=true",)))
+    told, endless = (
+        memory.of_config(load.build({}, overrides=["lora.text_encoder=false", *more]), "sdxl", 1024)
+        for more in ((), ("captions.shuffle=true",))
+    )
     assert endless.bytes - told.bytes == pytest.approx(1.1 * text, rel=1e-6)
     away = load.build({}, overrides=["lora.text_encoder=false", "captions.shuffle=true", "memory.offload=1"])
     assert memory.of_config(away, "sdxl", 1024).bytes < told.bytes
@@ -74,8 +82,17 @@ def test_text_encoders_stay_where_they_learn_or_read_new_words_at_every_look():
 def test_the_page_of_figures_says_what_is_computed_and_that_nothing_is_measured():
     lines = (PROJECT / "docs" / "performance.md").read_text("utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.endswith("| open |")]
-    settings = ((False, "full", 0), (True, "full", 0), (True, "int8", 0), (True, "int8", 0.5), (True, "int8", 1),
-                (True, "int4", 1), (True, "int4", 0), (True, "full", 0.5), (True, "full", 1))
+    settings = (
+        (False, "full", 0),
+        (True, "full", 0),
+        (True, "int8", 0),
+        (True, "int8", 0.5),
+        (True, "int8", 1),
+        (True, "int4", 1),
+        (True, "int4", 0),
+        (True, "full", 0.5),
+        (True, "full", 1),
+    )
     for row, (checkpointing, precision, share) in zip(rows, settings, strict=True):
         found = []
         for family, known in memory.counted().items():
@@ -111,6 +128,8 @@ def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
 
 
 def test_asking_needs_no_torch():
-    code = "import sys; from trainer import memory; from trainer.config.train import Lora; " \
-           "memory.propose('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from trainer import memory; from trainer.config.train import Lora; "
+        "memory.propose('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=60)

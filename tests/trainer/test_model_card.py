@@ -39,8 +39,19 @@ def test_it_says_base_licence_trigger_strength_date_pictures_and_conditions(home
     text = model_card.text(made(home), "en", "Ink_fox.png")
     top = facts(text)
     assert top["license"] == "cc-by-4.0" and json.loads(top["instance_prompt"]) == "inkfox" and "base_model" not in top
-    for words in ("# Ink", "Ink foxes", "`inkfox`", "drawn by me", "CreativeML OpenRAIL-M", "CC-BY-4.0", "120", "2023-11-14",
-                  "![Ink_fox](<Ink_fox.png>)", "lora, 4", "a fox"):
+    for words in (
+        "# Ink",
+        "Ink foxes",
+        "`inkfox`",
+        "drawn by me",
+        "CreativeML OpenRAIL-M",
+        "CC-BY-4.0",
+        "120",
+        "2023-11-14",
+        "![Ink_fox](<Ink_fox.png>)",
+        "lora, 4",
+        "a fox",
+    ):
         assert words in text
     assert "トリガーワード: `inkfox`" in model_card.text(made(home), "ja")
 

@@ -10,31 +10,48 @@ from trainer.problem import Problem
 from trainer.prompt_line import Line, check, read, words
 
 
-@pytest.mark.parametrize(("text", "line"), [
-    ("a cat", Line("a cat")),
-    ("a cat, red --n blurry, low quality --w 768 --h 512 --d 7 --l 5.5 --s 28",
-     Line("a cat, red", "blurry, low quality", 768, 512, 7, 5.5, 28)),
-    ("a cat --N bad --S 4", Line("a cat", negative="bad", steps=4)),
-    ("a cat --d 0 --l 0", Line("a cat", seed=0, guidance=0.0)),
-    ("a cat --n", Line("a cat", negative="")),
-    ("--n blurry", Line("", negative="blurry")),
-    ("a cat --ss k_euler_a --s 9", Line("a cat", steps=9, sampler="euler_a")),
-    ("a cat --w 64 --w 128", Line("a cat", width=128)),
-    ("a cat -- by the sea", Line("a cat -- by the sea")), ("a well--lit cat", Line("a well--lit cat")),
-    ("a cat --n 512 --", Line("a cat", negative="512 --")), ("犬 --n ぼやけ --s 3", Line("犬", negative="ぼやけ", steps=3)),
-])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a cat", Line("a cat")),
+        (
+            "a cat, red --n blurry, low quality --w 768 --h 512 --d 7 --l 5.5 --s 28",
+            Line("a cat, red", "blurry, low quality", 768, 512, 7, 5.5, 28),
+        ),
+        ("a cat --N bad --S 4", Line("a cat", negative="bad", steps=4)),
+        ("a cat --d 0 --l 0", Line("a cat", seed=0, guidance=0.0)),
+        ("a cat --n", Line("a cat", negative="")),
+        ("--n blurry", Line("", negative="blurry")),
+        ("a cat --ss k_euler_a --s 9", Line("a cat", steps=9, sampler="euler_a")),
+        ("a cat --w 64 --w 128", Line("a cat", width=128)),
+        ("a cat -- by the sea", Line("a cat -- by the sea")),
+        ("a well--lit cat", Line("a well--lit cat")),
+        ("a cat --n 512 --", Line("a cat", negative="512 --")),
+        ("犬 --n ぼやけ --s 3", Line("犬", negative="ぼやけ", steps=3)),
+    ],
+)
 def test_switches_are_taken_from_the_prompt(text: str, line: Line) -> None:
     assert read(text) == line and words(text) == line.prompt
 
 
-@pytest.mark.parametrize(("text", "code", "part"), [
-    ("a cat --ar 16", "prompt_switch", "--ar"), ("a cat --g 3", "prompt_switch", "--g"),
-    ("a cat --cn x.png", "prompt_switch", "--cn"),
-    ("a cat --s many", "prompt_switch_value", "--s many"), ("a cat --w", "prompt_switch_value", "--w"),
-    ("a cat --s 0", "steps_range", "0"), ("a cat --s 5000", "steps_range", "5000"), ("a cat --l nan", "guidance_range", "nan"),
-    ("a cat --l -1", "guidance_range", "-1"), ("a cat --d -1", "seed_range", "-1"), ("a cat --w 500", "size_bad", "2048"),
-    ("a cat --h 0", "size_bad", "64"), ("a cat --ss lms", "sampler_unknown", "lms"),
-])
+@pytest.mark.parametrize(
+    ("text", "code", "part"),
+    [
+        ("a cat --ar 16", "prompt_switch", "--ar"),
+        ("a cat --g 3", "prompt_switch", "--g"),
+        ("a cat --cn x.png", "prompt_switch", "--cn"),
+        ("a cat --s many", "prompt_switch_value", "--s many"),
+        ("a cat --w", "prompt_switch_value", "--w"),
+        ("a cat --s 0", "steps_range", "0"),
+        ("a cat --s 5000", "steps_range", "5000"),
+        ("a cat --l nan", "guidance_range", "nan"),
+        ("a cat --l -1", "guidance_range", "-1"),
+        ("a cat --d -1", "seed_range", "-1"),
+        ("a cat --w 500", "size_bad", "2048"),
+        ("a cat --h 0", "size_bad", "64"),
+        ("a cat --ss lms", "sampler_unknown", "lms"),
+    ],
+)
 def test_what_cannot_be_drawn_so_is_said(text: str, code: str, part: str) -> None:
     with pytest.raises(Problem) as told:
         read(text, "samples.prompts")

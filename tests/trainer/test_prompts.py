@@ -113,13 +113,17 @@ def test_an_unknown_name_comes_with_the_nearest_one():
     assert found.tags == () and found.unknown == (("ikn_wash", "ink_wash"), ("zzz", None))
 
 
-@pytest.mark.parametrize(("tag", "names", "found"), [
-    ("<lora:foo:1:0.8>", ["foo:1"], Tag("foo:1", 0.8, 0.8)), ("<lora:foo:1>", ["foo:1", "bar"], Tag("foo:1")),
-    ("<lora:FOO:1:0.2:0.8>", ["foo:1"], Tag("FOO:1", unet=0.8, text_encoder=0.2)),
-    ("<lora:a:b:c:te=0.5>", ["a:b:c"], Tag("a:b:c", text_encoder=0.5)),
-    ("<lora:a:b:0.5>", ["a:b", "a:b:c"], Tag("a:b", 0.5, 0.5)),
-    ("<lora:foo:0.8>", ["foo", "bar:1"], Tag("foo", 0.8, 0.8)),
-])
+@pytest.mark.parametrize(
+    ("tag", "names", "found"),
+    [
+        ("<lora:foo:1:0.8>", ["foo:1"], Tag("foo:1", 0.8, 0.8)),
+        ("<lora:foo:1>", ["foo:1", "bar"], Tag("foo:1")),
+        ("<lora:FOO:1:0.2:0.8>", ["foo:1"], Tag("FOO:1", unet=0.8, text_encoder=0.2)),
+        ("<lora:a:b:c:te=0.5>", ["a:b:c"], Tag("a:b:c", text_encoder=0.5)),
+        ("<lora:a:b:0.5>", ["a:b", "a:b:c"], Tag("a:b", 0.5, 0.5)),
+        ("<lora:foo:0.8>", ["foo", "bar:1"], Tag("foo", 0.8, 0.8)),
+    ],
+)
 def test_a_name_with_a_colon_is_known_by_the_library(tag, names, found):
     parsed = parse(f"a cat {tag}", names)
     assert (parsed.prompt, parsed.tags, parsed.broken) == ("a cat", (found,), ())

@@ -50,8 +50,10 @@ def sources(home: Home, **sections: dict) -> Sources:
 
 def changes(home: Home, kept: provenance.Kept) -> dict[str, str]:
     """{kind: names} of what changed since `kept`."""
-    return {key.partition(".")[2]: params["names"] for key, params in
-            provenance.set_changes(kept["pictures"], sources(home).pictures)}
+    return {
+        key.partition(".")[2]: params["names"]
+        for key, params in provenance.set_changes(kept["pictures"], sources(home).pictures)
+    }
 
 
 @pytest.fixture
@@ -122,8 +124,13 @@ def test_each_change_of_the_set_is_named_by_its_kind(home, kept):
     found.set_picture("0004", weight=0.5)
     Image.new("L", (64, 64), 255).save(folder / "0004.mask.png")
     assert changes(home, kept) == {
-        "gone": "0001.png", "added": "0009.png", "captions": "0002.png", "changed": "0003.png",
-        "uses": "0004.png", "masks": "0004.png"}
+        "gone": "0001.png",
+        "added": "0009.png",
+        "captions": "0002.png",
+        "changed": "0003.png",
+        "uses": "0004.png",
+        "masks": "0004.png",
+    }
 
 
 def test_a_renamed_picture_is_neither_gone_nor_new(home, kept):

@@ -46,8 +46,12 @@ def writer(run, step, word=None):
     }
 
     def write(path, stem):
-        metadata = {"ss_steps": str(step), "atelier.run": json.dumps({"id": run.id}), "atelier.version": "1",
-                    "ss_output_name": stem}
+        metadata = {
+            "ss_steps": str(step),
+            "atelier.run": json.dumps({"id": run.id}),
+            "atelier.version": "1",
+            "ss_output_name": stem,
+        }
         if word:
             metadata |= embedding.note(embedding.Embedding(word, {"text_encoder": np.ones((2, 4), np.float32)}))
         lora_file.write_tensors(path, tensors, metadata)

@@ -129,9 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.mini_base", description=__doc__)
     stages = ["data", "tokenizer", "vae", "judge", "ldm", "export", "all", "evaluate", "lora", "examples"]
     parser.add_argument("stage", choices=[*stages, "sitting", "carry-out", "carry-in", "take-up"])
-    parser.add_argument(
-        "--work", type=Path, default=ROOT / "outputs" / "mini_base", help="where what is half-made lies"
-    )
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "mini_base", help="where what is half-made lies")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "mini", help="the finished model")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "carry", help="folder of carry.000 …")
     parser.add_argument("--hand-back", type=Path, help="sitting: write carry.000 … here instead of --out")

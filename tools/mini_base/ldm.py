@@ -279,18 +279,14 @@ def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
     return pipe
 
 
-def draw(
-    pipe: Any, prompts: list[str], *, seed: int = 1, steps: int = 20, guidance: float = 3.0, together: int = 16
-) -> list:
+def draw(pipe: Any, prompts: list[str], *, seed: int = 1, steps: int = 20, guidance: float = 3.0, together: int = 16) -> list:
     """One picture per prompt; the seed of prompt k is `seed + k`, its noise made on the CPU."""
     pictures: list = []
     for start in range(0, len(prompts), together):
         part = prompts[start : start + together]
         chances = [torch.Generator().manual_seed(seed + start + k) for k in range(len(part))]
         side = pipe.unet.config.sample_size * 8
-        drawn = pipe(
-            part, num_inference_steps=steps, guidance_scale=guidance, height=side, width=side, generator=chances
-        )
+        drawn = pipe(part, num_inference_steps=steps, guidance_scale=guidance, height=side, width=side, generator=chances)
         pictures += drawn.images
     return pictures
 

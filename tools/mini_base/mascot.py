@@ -105,8 +105,7 @@ def _arm(x: float, y: float, angle: float, hand: bool = False) -> str:
     hand_x, hand_y = _hand(x, y, angle)
     fist = f'<circle cx="{hand_x:.1f}" cy="{hand_y:.1f}" r="6.5" fill="{BODY}"/>' if hand else ""
     return (
-        f'<path d="M{x} {y} L{hand_x:.1f} {hand_y:.1f}" stroke="{BODY_DARK}" stroke-width="11" '
-        f'stroke-linecap="round"/>{fist}'
+        f'<path d="M{x} {y} L{hand_x:.1f} {hand_y:.1f}" stroke="{BODY_DARK}" stroke-width="11" stroke-linecap="round"/>{fist}'
     )
 
 

@@ -86,12 +86,8 @@ EXAMPLE_POSES = (
         background="white",
         action="reading",
     ),
-    Pose(
-        left_arm=-45, right_arm=10, prop="cup", eye="half", x=-6, scale=0.9, background="gray", action="looking tired"
-    ),
-    Pose(
-        left_arm=-65, right_arm=-65, mouth="sad", look=(0, 6), background="blue", backdrop="spots", action="looking sad"
-    ),
+    Pose(left_arm=-45, right_arm=10, prop="cup", eye="half", x=-6, scale=0.9, background="gray", action="looking tired"),
+    Pose(left_arm=-65, right_arm=-65, mouth="sad", look=(0, 6), background="blue", backdrop="spots", action="looking sad"),
     Pose(left_arm=55, right_arm=55, mouth="oh", look=(0, -5), background="purple", action="looking surprised"),
     Pose(scale=0.62, y=16, left_arm=10, right_arm=10, background="white", backdrop="floor", action="far away"),
     Pose(scale=1.42, y=26, left_arm=-20, right_arm=-20, look=(-4, 0), background="red", action="close up"),

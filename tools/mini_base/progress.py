@@ -187,9 +187,7 @@ def _decay(share: float) -> float:
     return 1.0 if share < 0.3 else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (share - 0.3) / 0.7))
 
 
-def grid(
-    pictures: Sequence[Image.Image], columns: int, file: Path, labels: Sequence[str] = (), side: int = 128
-) -> None:
+def grid(pictures: Sequence[Image.Image], columns: int, file: Path, labels: Sequence[str] = (), side: int = 128) -> None:
     """A contact sheet, with a small line of text above each picture where labels are given."""
     head = 14 if labels else 0
     rows = math.ceil(len(pictures) / columns)

@@ -114,9 +114,7 @@ def encode_means(vae: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reconstruction_psnr(
-    vae: torch.nn.Module, views: Views, places: list[int]
-) -> tuple[float, torch.Tensor, torch.Tensor]:
+def reconstruction_psnr(vae: torch.nn.Module, views: Views, places: list[int]) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Mean PSNR in dB over drawings seen straight on, half of them on white; with the pictures and their copies."""
     chance = torch.Generator(views.device).manual_seed(1)
     ground = views.colours[views.backgrounds(len(places), chance, white=0.5)]

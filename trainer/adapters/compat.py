@@ -259,9 +259,7 @@ def _invoke_refuses(header: Header, seen: Seen, total: int) -> Verdict | None:
     return Verdict(False, 0, total, "strange_keys", {"layer": strange[:60]}) if strange else None
 
 
-def _diffusers(
-    header: Header, seen: Seen, layers: dict[str, Any], named: dict[str, Any], matched: int
-) -> Verdict:
+def _diffusers(header: Header, seen: Seen, layers: dict[str, Any], named: dict[str, Any], matched: int) -> Verdict:
     """diffusers takes a base of any size; in kohya's layout one strange key defeats the whole file."""
     total = len(layers)
     strange = next((key for key in header.tensors if not key.startswith(_KOHYA)), None)
@@ -292,4 +290,3 @@ def _alpha_factor(header: Header) -> float:
         if isinstance(alpha, int | float) and isinstance(rank, int | float) and alpha > 0:
             return rank / alpha
     return 1.0
-

@@ -174,4 +174,3 @@ def encode_header(metadata: dict[str, str], tensors: dict[str, Tensor]) -> bytes
     data = json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     data += b" " * (-len(data) % 8)
     return struct.pack("<Q", len(data)) + data
-

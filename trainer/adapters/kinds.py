@@ -68,8 +68,11 @@ def _layout(header: Header) -> Layout:
 
 
 def _kind(header: Header) -> str:
-    whats = {split.what.partition("_")[0] if split.what.startswith(_FAMILIES_OF_TENSORS) else split.what
-             for split in map(split_key, header.tensors) if split}
+    whats = {
+        split.what.partition("_")[0] if split.what.startswith(_FAMILIES_OF_TENSORS) else split.what
+        for split in map(split_key, header.tensors)
+        if split
+    }
     if any(key.startswith(_CHECKPOINT) for key in header.tensors) and not whats & {"down", "hada", "lokr", "diff"}:
         return "checkpoint"
     for what, kind in (("dora", "dora"), ("magnitude", "dora"), ("hada", "loha"), ("lokr", "lokr")):

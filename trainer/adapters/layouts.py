@@ -75,7 +75,7 @@ def read(module: str) -> Name | None:
     for prefix, parts, layout in _PREFIXES:
         if not inner.startswith(prefix):
             continue
-        flat = inner[len(prefix):].removeprefix(_PEFT).replace(".", "_")
+        flat = inner[len(prefix) :].removeprefix(_PEFT).replace(".", "_")
         for part in parts:
             path = _unet_paths().get(flat) if part == "unet" else _text_paths().get(flat)
             if path:

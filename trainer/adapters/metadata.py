@@ -37,8 +37,7 @@ ARCHITECTURES = {
 IMPLEMENTATIONS = {"sdxl": "https://github.com/Stability-AI/generative-models"}
 LOSSES = {"mse": "l2", "huber": "huber", "smooth_l1": "smooth_l1"}
 """Our names of losses as kohya's programs write them."""
-STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1),
-             "slider": (-2.0, 1.0, 2.0)}
+STRENGTHS = {"style": (0.5, 0.8, 1.0), "character": (0.7, 1.0, 1.1), "concept": (0.7, 1.0, 1.1), "slider": (-2.0, 1.0, 2.0)}
 """Kind -> (lowest, best, highest) strength to recommend until somebody has looked and says otherwise."""
 
 Item = tuple[str, tuple[int, int], int]
@@ -223,8 +222,15 @@ def network(lora: Lora) -> dict[str, Any]:
     if lora.targets == "all":
         conv = lora.conv_rank or lora.rank
         words = {"conv_dim": conv * double, "conv_alpha": lora.conv_alpha or lora.alpha / lora.rank * conv * double}
-    words |= {key: value for key, value in (("rank_dropout", lora.rank_dropout), ("module_dropout", lora.module_dropout),
-                                             ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0)) if value}
+    words |= {
+        key: value
+        for key, value in (
+            ("rank_dropout", lora.rank_dropout),
+            ("module_dropout", lora.module_dropout),
+            ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0),
+        )
+        if value
+    }
     plain = lora.kind in ("lora", "rslora")
     if not plain:
         words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.kind, lora.kind)}
@@ -271,9 +277,7 @@ def _buckets(items: Sequence[Item]) -> str:
     count: Counter[tuple[int, int]] = Counter()
     for _, size, repeats in items:
         count[size] += repeats
-    found = {
-        str(index): {"resolution": list(size), "count": count[size]} for index, size in enumerate(sorted(count))
-    }
+    found = {str(index): {"resolution": list(size), "count": count[size]} for index, size in enumerate(sorted(count))}
     return _json({"buckets": found, "mean_img_ar_error": 0.0})
 
 

@@ -139,9 +139,7 @@ def key_map(names: Iterable[tuple[str, str]], family: str = "sd1") -> dict[str, 
     return {to_kohya(part, module, family): (part, module) for part, module in names}
 
 
-def from_kohya(
-    key: str, names: Mapping[str, Iterable[str]] | Iterable[str], family: str = "sd1"
-) -> tuple[str, str] | None:
+def from_kohya(key: str, names: Mapping[str, Iterable[str]] | Iterable[str], family: str = "sd1") -> tuple[str, str] | None:
     """(part, module) of a kohya key, with or without `.lora_down.weight` at its end; None where no module is so called.
 
     `names` holds the paths by part; a bare list of paths is taken as the UNet's. The path comes back as given there.

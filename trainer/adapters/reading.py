@@ -42,8 +42,9 @@ class Reading:
     def check(self, partial: bool, field: str | None = None) -> None:
         """A Problem where less than half is understood, unless `partial` allows it."""
         if not partial and 2 * self.read < self.total:
-            raise Problem("lora_half_read", field=field, name=self.name, read=self.read, total=self.total,
-                          layers=listed(self.unread))
+            raise Problem(
+                "lora_half_read", field=field, name=self.name, read=self.read, total=self.total, layers=listed(self.unread)
+            )
 
 
 @dataclass

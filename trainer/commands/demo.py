@@ -41,8 +41,11 @@ def main(argv: list[str]) -> int:
         work = Home(Path(folder)).create()
         base = bases.find(work, "mini")
         config = load.build(
-            load.preset("style", base), from_set(SET), {"rights": {"pictures_ok": True}, "save": {"name": "demo"}},
-            {"images": {"folder": str(SET)}, "samples": {"every": 1_000_00, "steps": 4}}, overrides=given.overrides,
+            load.preset("style", base),
+            from_set(SET),
+            {"rights": {"pictures_ok": True}, "save": {"name": "demo"}},
+            {"images": {"folder": str(SET)}, "samples": {"every": 1_000_00, "steps": 4}},
+            overrides=given.overrides,
         )
         lora, steps = _train(work, config)
         shutil.copyfile(lora, out / "lora.safetensors")
@@ -51,8 +54,13 @@ def main(argv: list[str]) -> int:
     prompts = [f"{thing}, {trigger}, white background" for thing in THINGS]
     differences = _draw(base, out, prompts)
     result = {
-        "seconds": round(time.monotonic() - began, 1), "training_seconds": round(trained, 1), "steps": steps, "base": base.id,
-        "strengths": list(STRENGTHS), "prompts": prompts, "mean_abs_diff_to_base": differences,
+        "seconds": round(time.monotonic() - began, 1),
+        "training_seconds": round(trained, 1),
+        "steps": steps,
+        "base": base.id,
+        "strengths": list(STRENGTHS),
+        "prompts": prompts,
+        "mean_abs_diff_to_base": differences,
     }
     files.write_json(out / "result.json", result)
     _say("done", out=out, seconds=round(result["seconds"]))
@@ -90,8 +98,9 @@ def _draw(base: Any, out: Path, prompts: list[str]) -> dict[str, float]:
     differences: dict[str, list[float]] = {f"{s:.2f}": [] for s in STRENGTHS}
     for index, prompt in enumerate(prompts):
         _say("drawing", done=index + 1, of=len(prompts))
-        request = DrawRequest(prompt, seed=SEED + index, steps=base.steps, guidance=base.guidance, width=base.resolution,
-                              height=base.resolution)
+        request = DrawRequest(
+            prompt, seed=SEED + index, steps=base.steps, guidance=base.guidance, width=base.resolution, height=base.resolution
+        )
         bare = np.asarray(next(iter(studio.draw(request))).image, np.float64)
         loras = (Use(out / "lora.safetensors"),)
         row = []

@@ -35,8 +35,18 @@ def merge(argv: list[str]) -> int:
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
     base = bases.find(home, given.base) if given.base is not None else None
-    return _done(make(uses, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base,
-                      partial=given.partial, note=_note))
+    return _done(
+        make(
+            uses,
+            given.out,
+            rank=given.rank,
+            energy=given.energy,
+            dtype=given.dtype,
+            base=base,
+            partial=given.partial,
+            note=_note,
+        )
+    )
 
 
 def resize(argv: list[str]) -> int:
@@ -50,8 +60,18 @@ def resize(argv: list[str]) -> int:
     home = Home.find(given.home)
     path = lora_use(given.file, home).path
     base = bases.find(home, given.base) if given.base is not None else None
-    return _done(make(path, given.out, rank=given.rank, energy=given.energy, dtype=given.dtype, base=base,
-                      partial=given.partial, note=_note))
+    return _done(
+        make(
+            path,
+            given.out,
+            rank=given.rank,
+            energy=given.energy,
+            dtype=given.dtype,
+            base=base,
+            partial=given.partial,
+            note=_note,
+        )
+    )
 
 
 def extract(argv: list[str]) -> int:
@@ -66,8 +86,20 @@ def extract(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     base, tuned = bases.find(home, given.base), bases.find(home, given.tuned)
-    return _done(make(base, tuned, given.out, rank=given.rank, energy=given.energy, targets=given.targets,
-                      dtype=given.dtype, tell=_tell, partial=given.partial, note=_note))
+    return _done(
+        make(
+            base,
+            tuned,
+            given.out,
+            rank=given.rank,
+            energy=given.energy,
+            targets=given.targets,
+            dtype=given.dtype,
+            tell=_tell,
+            partial=given.partial,
+            note=_note,
+        )
+    )
 
 
 def bake(argv: list[str]) -> int:

@@ -29,6 +29,9 @@ def main(argv: list[str]) -> int:
         if not address:
             raise Problem("webhook_none", field="webhook")
         webhook.send(address, webhook.trial())
-    print(t("commands.notify.sent" if given.trial else "commands.notify.now", address=address) if address
-          else t("commands.notify.nowhere"))
+    print(
+        t("commands.notify.sent" if given.trial else "commands.notify.now", address=address)
+        if address
+        else t("commands.notify.nowhere")
+    )
     return 0

@@ -62,11 +62,22 @@ def main(argv: list[str]) -> int:
     requests = []
     for line, own in lines:
         plain = DrawRequest(
-            line.prompt, given.negative, given.seed, facts.steps, facts.guidance, facts.resolution, facts.resolution, own,
-            strengths, given.weights, given.sampler, given.partial,
+            line.prompt,
+            given.negative,
+            given.seed,
+            facts.steps,
+            facts.guidance,
+            facts.resolution,
+            facts.resolution,
+            own,
+            strengths,
+            given.weights,
+            given.sampler,
+            given.partial,
         )
-        chosen = {name: value for name in ("steps", "guidance", "width", "height")
-                  if (value := getattr(given, name)) is not None}
+        chosen = {
+            name: value for name in ("steps", "guidance", "width", "height") if (value := getattr(given, name)) is not None
+        }
         chosen |= {name: value for name, value in vars(line).items() if value is not None}
         requests.append(replace(plain, **chosen).checked())
     device.quiet()
@@ -77,8 +88,11 @@ def main(argv: list[str]) -> int:
             strength = 1.0 if drawn.strength is None else drawn.strength
             name = f"p{index}_s{strength:.2f}.png" if request.loras else f"p{index}_base.png"
             print(drawn.save(given.out / name), flush=True)
-        whole = [("layers_read", {"name": path.stem, "read": matched, "total": total})
-                 for path, matched, total in studio.fits if index == 0 and matched == total]
+        whole = [
+            ("layers_read", {"name": path.stem, "read": matched, "total": total})
+            for path, matched, total in studio.fits
+            if index == 0 and matched == total
+        ]
         for code, params in whole + studio.notes:
             print(t(f"notes.{code}", **params), file=sys.stderr)
     return 0

@@ -46,9 +46,12 @@ def main(argv: list[str]) -> int:
     file = load.read_toml(Path(given.run)) if given.run else {}
     asked: load.Tree = {}
     for name, value in (
-        ("images.folder", str(Path(given.images).resolve()) if given.images else None), ("save.name", given.name),
-        ("model.base", given.base), ("captions.trigger", given.trigger),
-        ("images.encoding", given.encoding), ("rights.pictures_ok", given.rights or None),
+        ("images.folder", str(Path(given.images).resolve()) if given.images else None),
+        ("save.name", given.name),
+        ("model.base", given.base),
+        ("captions.trigger", given.trigger),
+        ("images.encoding", given.encoding),
+        ("rights.pictures_ok", given.rights or None),
     ):
         if value is not None:
             load.put(asked, name, value)
@@ -65,8 +68,10 @@ def main(argv: list[str]) -> int:
     plain = load.build(tree, asked, overrides=given.overrides)
     if not plain.save.name:
         raise Problem("name_missing", field="save.name")
-    configs = [load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
-               for ending, words in trials(given.sweep)]
+    configs = [
+        load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
+        for ending, words in trials(given.sweep)
+    ]
     for place in [plain.images.folder, *subsets.folders(plain.images)]:
         _tell_encodings(str(place), plain.images.encoding)
     for number, config in enumerate(configs, 1):

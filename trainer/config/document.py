@@ -12,7 +12,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "options.md"
 def page() -> str:
     """The whole page as Markdown."""
     lines = [
-        "# Options", "",
+        "# Options",
+        "",
         "Every option of a training. The same names hold in the form, in TOML files (`[section]` and `name = value`), on the",
         "command line (`section.name=value`) and in the metadata of the LoRA file. This page is written by",
         "`python -m trainer.config.document`.",

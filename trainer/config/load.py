@@ -177,8 +177,9 @@ def parse(known: Option, text: str) -> Any:
         return None
     try:
         if known.kind == "bool":
-            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False,
-                    "0": False}[text.lower()]
+            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
+                text.lower()
+            ]
         if known.kind == "int":
             return int(text)
         if known.kind == "float":

@@ -316,13 +316,21 @@ class TrainConfig(Section):
     slider: Slider = Slider()
     lora: Lora = Lora()
     optimizer: Annotated[
-        AdamW | Prodigy | DAdaptAdam | DAdaptLion | AdamW8bit | PagedAdamW8bit | ScheduleFree | Lion | Lion8bit | Adafactor
-        | CAME | Muon,
+        AdamW
+        | Prodigy
+        | DAdaptAdam
+        | DAdaptLion
+        | AdamW8bit
+        | PagedAdamW8bit
+        | ScheduleFree
+        | Lion
+        | Lion8bit
+        | Adafactor
+        | CAME
+        | Muon,
         Field(discriminator="name"),
     ] = AdamW()
-    schedule: Annotated[
-        Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")
-    ] = Cosine()
+    schedule: Annotated[Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")] = Cosine()
     loss: Loss = Loss()
     noise: Noise = Noise()
     preservation: Preservation = Preservation()

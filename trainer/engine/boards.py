@@ -75,8 +75,14 @@ def _wandb(run: RunDir, config: TrainConfig) -> Callable[..., None]:
     """Online only where the person is logged in; the run is called as its LoRA, and goes on under the same id."""
     import wandb  # pyright: ignore[reportMissingImports]
 
-    made = wandb.init(project=config.save.wandb, name=config.save.name or run.id, id=run.id, resume="allow",
-                      dir=str(run.path), config=dump(config))
+    made = wandb.init(
+        project=config.save.wandb,
+        name=config.save.name or run.id,
+        id=run.id,
+        resume="allow",
+        dir=str(run.path),
+        config=dump(config),
+    )
 
     def board(numbers: dict[str, float] | None, step: int, flush: bool) -> None:
         made.finish() if numbers is None else made.log(numbers, step=step)

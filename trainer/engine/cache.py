@@ -79,8 +79,13 @@ class Latents:
 
     def looks(self, items: list[Item], flip: bool, crops: int = 1, kinds: Forms = AS_IT_IS) -> list[Look]:
         """Every look there can be at `items` that is encoded by itself: mirrored ones, cuts and forms each count."""
-        every = (Look(item, flipped, cut, form_of(item, number, kinds)) for item in items
-                 for flipped in ((False, True) if flip else (False,)) for cut in range(crops) for number in range(kinds.count))
+        every = (
+            Look(item, flipped, cut, form_of(item, number, kinds))
+            for item in items
+            for flipped in ((False, True) if flip else (False,))
+            for cut in range(crops)
+            for number in range(kinds.count)
+        )
         return list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
 
     def cost(self, looks: list[Look]) -> tuple[float, int]:
@@ -176,8 +181,10 @@ class Latents:
         distribution = DiagonalGaussianDistribution(vae.encode(self.parts.vae, pixels.to(self.parts.device)))
         means, stds = distribution.mean.float().cpu(), distribution.std.float().cpu()
         whole = torch.contiguous_format  # a view of a batch would keep all of it in memory
-        return [Posterior(mean.clone(memory_format=whole), std.clone(memory_format=whole))
-                for mean, std in zip(means, stds, strict=True)]
+        return [
+            Posterior(mean.clone(memory_format=whole), std.clone(memory_format=whole))
+            for mean, std in zip(means, stds, strict=True)
+        ]
 
 
 def _pixels(look: Look) -> torch.Tensor:

@@ -55,8 +55,14 @@ def config_hash(config: TrainConfig) -> str:
 
 
 def save(
-    run: RunDir, config: TrainConfig, step: int, adapter: dict[str, torch.Tensor], optimizer: dict[str, Any],
-    rate_factor: float, write_lora: Callable[[Path], object], judged: list[tuple[int, float]] | None = None,
+    run: RunDir,
+    config: TrainConfig,
+    step: int,
+    adapter: dict[str, torch.Tensor],
+    optimizer: dict[str, Any],
+    rate_factor: float,
+    write_lora: Callable[[Path], object],
+    judged: list[tuple[int, float]] | None = None,
     sources: dict[str, Any] | None = None,
 ) -> Path:
     """Write `checkpoints/<step>/` whole: the exact adapter, the optimiser, and the LoRA file as other programs read it.
@@ -73,12 +79,20 @@ def save(
         files.write_bytes(folder / "optimizer.pt", buffer.getvalue())
         write_lora(folder / LORA)
         names = ("adapter.safetensors", "optimizer.pt", LORA)
-        files.write_json(folder / "manifest.json", {
-            "step": step, "config": config_hash(config), "rate_factor": rate_factor, "seed": config.run.seed,
-            "judged": judged or [], "sources": sources,
-            "order": "a pure function of seed and step", "torch": torch.__version__,
-            "files": {n: {"sha256": files.sha256(folder / n), "bytes": (folder / n).stat().st_size} for n in names},
-        })
+        files.write_json(
+            folder / "manifest.json",
+            {
+                "step": step,
+                "config": config_hash(config),
+                "rate_factor": rate_factor,
+                "seed": config.run.seed,
+                "judged": judged or [],
+                "sources": sources,
+                "order": "a pure function of seed and step",
+                "torch": torch.__version__,
+                "files": {n: {"sha256": files.sha256(folder / n), "bytes": (folder / n).stat().st_size} for n in names},
+            },
+        )
         if final.exists():
             shutil.rmtree(final)
         os.replace(folder, final)
@@ -104,9 +118,12 @@ def newest(run: RunDir, config: TrainConfig, bad: Callable[[int], None]) -> Resu
         manifest = _verified(folder)
         if manifest is not None and manifest["config"] == config_hash(config):
             return Resumed(
-                step, load_tensors((folder / "adapter.safetensors").read_bytes()),
-                torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True), manifest["rate_factor"],
-                [(step, ratio) for step, ratio in manifest.get("judged", [])], manifest.get("sources"),
+                step,
+                load_tensors((folder / "adapter.safetensors").read_bytes()),
+                torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
+                manifest["rate_factor"],
+                [(step, ratio) for step, ratio in manifest.get("judged", [])],
+                manifest.get("sources"),
             )
         os.replace(folder, files.free_name(run.checkpoints, f"{folder.name}.bad"))
         bad(step)

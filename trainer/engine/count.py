@@ -204,7 +204,12 @@ def family_bytes(name: str) -> dict[str, Any]:
     _, text = step_bytes(name, side, 1, what="text")
     vae, picture = picture_bytes(name, side)
     return {
-        "side": side, "weights": held, "vae": vae, "picture": picture, "text_step": text, "made_whole": few,
+        "side": side,
+        "weights": held,
+        "vae": vae,
+        "picture": picture,
+        "text_step": text,
+        "made_whole": few,
         "step": {key: {"each": two[key] - one[key], "always": 2 * one[key] - two[key]} for key in one},
     }
 

@@ -107,9 +107,7 @@ class Plan:
     take turns by stride: always the one furthest behind its share, so batch n is the same however often the run resumed.
     """
 
-    def __init__(
-        self, items: list[Item], batch: int, seed: int, flip: bool, crops: int = 1, forms: Forms = AS_IT_IS
-    ) -> None:
+    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool, crops: int = 1, forms: Forms = AS_IT_IS) -> None:
         self.batch, self.seed, self.flip, self.crops, self.forms = batch, seed, flip, crops, forms
         self.streams: dict[Size, list[Item]] = {}
         for item in items:

@@ -65,9 +65,13 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     each, total = median(times[1:]), data.total_steps(config, items)
     numbers = sum(p.numel() for p in adapter.parameters())
     return {
-        "seconds_per_step": each, "steps": total, "load_seconds": load_seconds, "encode_seconds": encode_seconds,
+        "seconds_per_step": each,
+        "steps": total,
+        "load_seconds": load_seconds,
+        "encode_seconds": encode_seconds,
         "seconds": each * total + encode_seconds + load_seconds,
-        "file_bytes": numbers * (4 if config.save.dtype == "fp32" else 2), "cache_bytes": cache_bytes,
+        "file_bytes": numbers * (4 if config.save.dtype == "fp32" else 2),
+        "cache_bytes": cache_bytes,
         "peak_bytes": device.peak_memory(parts.device),
     }
 

@@ -80,12 +80,9 @@ class Graphed:
     def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not any(p.requires_grad for encoder in parts.text_encoders.values() for p in encoder.parameters()):
             return self.plain.encode(parts, tokens)
-        return self._run("encode", tuple(parts.text_encoders.values()), tokens,
-                         lambda given: self.plain.encode(parts, given))
+        return self._run("encode", tuple(parts.text_encoders.values()), tokens, lambda given: self.plain.encode(parts, given))
 
-    def predict(
-        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         def work(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             rest = {name: value for name, value in given.items() if name not in ("noisy.", "t.")}
             return {"out": self.plain.predict(parts, given["noisy."], given["t."], rest)}
@@ -93,7 +90,10 @@ class Graphed:
         return self._run("predict", (parts.unet,), {"noisy.": noisy, "t.": t, **condition}, work)["out"]
 
     def _run(
-        self, what: str, modules: tuple[torch.nn.Module, ...], given: dict[str, torch.Tensor],
+        self,
+        what: str,
+        modules: tuple[torch.nn.Module, ...],
+        given: dict[str, torch.Tensor],
         work: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
     ) -> dict[str, torch.Tensor]:
         if self.given_up or not torch.is_grad_enabled() or any(p.grad is not None for p in self.learnt):

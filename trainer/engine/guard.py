@@ -17,9 +17,7 @@ from trainer.strategies.optimizers import AdamW
 class Guard:
     """Clips, checks and steps. On CUDA with fused AdamW the check stays on the device: no host sync."""
 
-    def __init__(
-        self, config: TrainConfig, adapter: Adapter, device: torch.device, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, config: TrainConfig, adapter: Adapter, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.adapter, self.clip, self.device = adapter, config.run.max_grad_norm, device
         self.scale = 4096.0 if dtype == torch.float16 else 1.0
         """What the loss is multiplied by, so that small gradients survive fp16 (Micikevicius et al. 2018)."""
@@ -178,8 +176,11 @@ def _failure(wanted: Any, device: torch.device) -> str:
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """An optimiser's state without what a CUDA graph needs, so that it goes on anywhere."""
     off = {"capturable": False}
-    return state | {"param_groups": [
-        group | {"lr": float(group["lr"])} | (off if "capturable" in group else {}) for group in state["param_groups"]]}
+    return state | {
+        "param_groups": [
+            group | {"lr": float(group["lr"])} | (off if "capturable" in group else {}) for group in state["param_groups"]
+        ]
+    }
 
 
 def _to_cpu(value: Any) -> Any:

@@ -185,9 +185,11 @@ class Adapter:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         vectors = self.word.vectors if self.word is not None else {}
-        return {f"{part}|{name}|{side}": weight for (part, name), layer in self.layers.items()
-                for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()} | {
-                f"embedding|{part}": rows for part, rows in vectors.items()}
+        return {
+            f"{part}|{name}|{side}": weight
+            for (part, name), layer in self.layers.items()
+            for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()
+        } | {f"embedding|{part}": rows for part, rows in vectors.items()}
 
     @torch.no_grad()
     def _go_on_from(self, path: Path) -> None:
@@ -196,13 +198,19 @@ class Adapter:
         the file is known, unless `lora.partial` allows it."""
         theirs = normalise(path, partial=self.config.partial, field="lora.start_from")
         if theirs.family != self.parts.family.name:
-            raise Problem("lora_other_family", field="lora.start_from", name=path.stem, theirs=FAMILY_NAMES[theirs.family],
-                          ours=self.parts.facts.title)
+            raise Problem(
+                "lora_other_family",
+                field="lora.start_from",
+                name=path.stem,
+                theirs=FAMILY_NAMES[theirs.family],
+                ours=self.parts.facts.title,
+            )
         self.taken = GoingOn(path, self.kind, self.config).take(self.layers, theirs)
         learning = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
         self.going_on = theirs.reading
-        self.left = tuple(".".join(place) for place, layer in theirs.modules.items()
-                          if place not in learning or layer.bias is not None)
+        self.left = tuple(
+            ".".join(place) for place, layer in theirs.modules.items() if place not in learning or layer.bias is not None
+        )
         own = self.word
         for given_word in words.of_files(self.parts, [path]):
             if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too

@@ -97,7 +97,12 @@ class _Lora(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor,
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        a: torch.Tensor,
+        b: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -191,7 +196,8 @@ class Packed:
             height, width = (n + 2 * p - k + 1 for n, p, k in zip(shape[2:], pad, module.kernel_size, strict=True))
             flipped = weight.flip(2, 3).transpose(0, 1).contiguous()
             self.back = torch.ops.mkldnn._reorder_convolution_weight(
-                flipped, self.back_pad, [1, 1], [1, 1], 1, [shape[0], weight.shape[0], height, width])
+                flipped, self.back_pad, [1, 1], [1, 1], 1, [shape[0], weight.shape[0], height, width]
+            )
 
     def holds(self, module: torch.nn.Conv2d) -> bool:
         """Whether the module still has the weights that were packed: a strength folded in changes them."""
@@ -213,7 +219,8 @@ class _Convolution(Function):
             return _convolve(grads[0], packed.back, None, packed.back_pad, [1, 1]), None, None
         empty = torch.empty(ctx.shape)  # its values play no part in the gradient of x
         dx, _, _ = torch.ops.aten.convolution_backward(
-            grads[0], empty, packed.weight, None, packed.stride, packed.pad, [1, 1], False, [0, 0], 1, [True, False, False])
+            grads[0], empty, packed.weight, None, packed.stride, packed.pad, [1, 1], False, [0, 0], 1, [True, False, False]
+        )
         return dx, None, None
 
 
@@ -230,7 +237,13 @@ class _LoraConvolution(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, stride: list[int], padding: list[int],
+        ctx: Any,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        stride: list[int],
+        padding: list[int],
         scale: float,
     ) -> torch.Tensor:
         inner = functional.conv2d(x, a, None, stride, padding).flatten(2)
@@ -248,13 +261,18 @@ class _LoraConvolution(Function):
         db = torch.bmm(g, inner.transpose(1, 2)).sum(0).mul_(ctx.scale).view_as(b)
         h = torch.bmm(b.flatten(1).t().expand(len(g), -1, -1), g).mul_(ctx.scale).view(len(g), -1, *grads[0].shape[2:])
         dx, da, _ = torch.ops.aten.convolution_backward(
-            h, x, a, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [ctx.needs_input_grad[1], True, False])
+            h, x, a, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [ctx.needs_input_grad[1], True, False]
+        )
         return grads[0], dx, da, db, None, None, None
 
 
 def _plain(module: torch.nn.Conv2d) -> bool:
-    return (module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
-            and isinstance(module.padding, tuple))
+    return (
+        module.groups == 1
+        and module.dilation == (1, 1)
+        and module.padding_mode == "zeros"
+        and isinstance(module.padding, tuple)
+    )
 
 
 def _simple(module: torch.nn.Conv2d) -> bool:

@@ -49,9 +49,7 @@ class NoiseSchedule:
         a, b = self._roots(t, x0.ndim)
         return a * noise - b * x0
 
-    def weight(
-        self, t: torch.Tensor, weighting: str, gamma: float | None = 5.0, compat: str = "own"
-    ) -> torch.Tensor:
+    def weight(self, t: torch.Tensor, weighting: str, gamma: float | None = 5.0, compat: str = "own") -> torch.Tensor:
         """Weights `[batch]` by s = SNR(t) = ᾱ/(1-ᾱ). With w the weight of an error in x0, an error in ε counts w/s and one
         in v counts w/(s+1) (Salimans & Ho 2022).
 

@@ -24,9 +24,7 @@ class Outcome:
         self._told = time.perf_counter()
         self._seconds = 0.0
 
-    def add(
-        self, step: int, loss: torch.Tensor, finite: torch.Tensor, rates: dict[str, float], seconds: float
-    ) -> int:
+    def add(self, step: int, loss: torch.Tensor, finite: torch.Tensor, rates: dict[str, float], seconds: float) -> int:
         """Take one step in; returns how many steps in a row were skipped, as far as known."""
         self.waiting.append((step, loss, finite, rates))
         self._seconds += seconds
@@ -48,8 +46,9 @@ class Outcome:
             self.skipped_in_row = 0 if good else self.skipped_in_row + 1
             self.skipped += not good
             self.last_loss = loss if good else self.last_loss
-            self.tell(events.Step(step=step, total=self.total, loss=loss if good else None, rates=rates, seconds=each,
-                                  memory=memory))
+            self.tell(
+                events.Step(step=step, total=self.total, loss=loss if good else None, rates=rates, seconds=each, memory=memory)
+            )
         self.waiting, self._told, self._seconds = [], time.perf_counter(), 0.0
 
     def restart(self) -> None:

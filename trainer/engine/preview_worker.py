@@ -75,7 +75,8 @@ class Worker:
         studio = self._load(name, job["base"])
         out = Path(job["out"])
         drawing = studio.draw(
-            request, lambda step, of: self.say(id=name, event="progress", step=step, of=of),
+            request,
+            lambda step, of: self.say(id=name, event="progress", step=step, of=of),
             lambda: name in self.cancelled,
         )
         try:

@@ -24,8 +24,24 @@ WHOLE = ("conv_in", "conv_out", "time_embedding", "add_embedding", "text_project
 """Layers left as they are: the first and the last, and what tells of time and size. Small, and all others build on them."""
 BLOCK = 64
 """Weights that share one scale in 4 bits."""
-NF4 = (-1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0, 0.0795803, 0.1609302,
-       0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0)
+NF4 = (
+    -1.0,
+    -0.6961928,
+    -0.52507305,
+    -0.39491749,
+    -0.28444138,
+    -0.18477343,
+    -0.09105004,
+    0.0,
+    0.0795803,
+    0.1609302,
+    0.2461123,
+    0.33791524,
+    0.44070983,
+    0.562617,
+    0.72295684,
+    1.0,
+)
 """NormalFloat: levels that normally distributed weights meet equally often (Dettmers et al. 2023, appendix E)."""
 
 

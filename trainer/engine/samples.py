@@ -38,8 +38,15 @@ class Samples:
     """Draws the same `shots` at every step that is asked for."""
 
     def __init__(
-        self, run: RunDir, config: TrainConfig, parts: Parts, adapter: Adapter, shots: list[Shot], likeness: RunLikeness,
-        tell: Callable[[events.Event], None], room: Room,
+        self,
+        run: RunDir,
+        config: TrainConfig,
+        parts: Parts,
+        adapter: Adapter,
+        shots: list[Shot],
+        likeness: RunLikeness,
+        tell: Callable[[events.Event], None],
+        room: Room,
     ) -> None:
         self.run, self.config, self.parts, self.adapter, self.shots = run, config, parts, adapter, shots
         self.likeness, self.tell, self.room = likeness, tell, room
@@ -81,8 +88,15 @@ class Samples:
                 line = self._line(prompt)
                 guidance = facts.guidance if chosen.guidance is None else chosen.guidance
                 plain = DrawRequest(
-                    line.prompt, chosen.negative, chosen.seed, chosen.steps, guidance, side, side,
-                    (Use(file, strength, strength),) if file else (), weights=self.config.captions.weights,
+                    line.prompt,
+                    chosen.negative,
+                    chosen.seed,
+                    chosen.steps,
+                    guidance,
+                    side,
+                    side,
+                    (Use(file, strength, strength),) if file else (),
+                    weights=self.config.captions.weights,
                     sampler=chosen.sampler,
                 )
                 request = replace(plain, **{name: value for name, value in vars(line).items() if value is not None})
@@ -98,9 +112,14 @@ class Samples:
         prompt, strength = self.shots[index]
         prompt = prompt_line.words(prompt)
         self._told.add((step, index))
-        self.tell(events.Sample(
-            step=step, index=index, prompt=prompt if strength == 1 else f"{prompt} · {number(strength)}",
-            file=self.run.sample(step, index).relative_to(self.run.path).as_posix()))
+        self.tell(
+            events.Sample(
+                step=step,
+                index=index,
+                prompt=prompt if strength == 1 else f"{prompt} · {number(strength)}",
+                file=self.run.sample(step, index).relative_to(self.run.path).as_posix(),
+            )
+        )
 
     def _line(self, prompt: str) -> prompt_line.Line:
         """A test prompt with its switches; what cannot be read is drawn as words, as it was before they were, and noted."""

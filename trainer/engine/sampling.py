@@ -109,10 +109,25 @@ class Drawn:
 
     def _settings(self) -> dict[str, Any]:
         r = self.request
-        loras = [{"name": u.path.stem, "unet": round(u.unet * self._scale(), 6),
-                  "text_encoder": round(u.text_encoder * self._scale(), 6)} for u in r.loras]
-        return {"prompt": r.prompt, "negative": r.negative, "seed": r.seed, "steps": r.steps, "guidance": r.guidance,
-                "width": r.width, "height": r.height, "loras": loras, **self.facts}
+        loras = [
+            {
+                "name": u.path.stem,
+                "unet": round(u.unet * self._scale(), 6),
+                "text_encoder": round(u.text_encoder * self._scale(), 6),
+            }
+            for u in r.loras
+        ]
+        return {
+            "prompt": r.prompt,
+            "negative": r.negative,
+            "seed": r.seed,
+            "steps": r.steps,
+            "guidance": r.guidance,
+            "width": r.width,
+            "height": r.height,
+            "loras": loras,
+            **self.facts,
+        }
 
     def _a1111(self) -> str:
         r = self.request
@@ -214,16 +229,26 @@ class Studio:
                 fits = self.folder.apply(request.loras, 1.0 if strength is None else strength, request.partial)
                 if index == 0:
                     self.fits = fits
-                    self.notes += [("lora_partial", {"name": path.stem, "matched": matched, "total": total,
-                                                     "layers": listed(self.folder.left[path])})
-                                   for path, matched, total in fits if matched < total]
+                    self.notes += [
+                        (
+                            "lora_partial",
+                            {"name": path.stem, "matched": matched, "total": total, "layers": listed(self.folder.left[path])},
+                        )
+                        for path, matched, total in fits
+                        if matched < total
+                    ]
                 off = strength == 0 or not any(use.unet or use.text_encoder for use in request.loras)
                 with words_own.lent(self.parts, [] if off else brought):
-                    words = {step: self._words(replace(request, prompt=prompt, negative=negative), as_trained.clip_skip, limit,
-                                               weighted) for step, (prompt, negative) in course.items()}
+                    words = {
+                        step: self._words(
+                            replace(request, prompt=prompt, negative=negative), as_trained.clip_skip, limit, weighted
+                        )
+                        for step, (prompt, negative) in course.items()
+                    }
                 done = index * request.steps
                 image = self._picture(
-                    request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled)
+                    request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled
+                )
                 yield Drawn(image, strength, request, facts)
         finally:
             self.folder.clear()
@@ -264,11 +289,16 @@ class Studio:
 
     @torch.no_grad()
     def _picture(
-        self, request: DrawRequest, words: dict[int, dict[str, torch.Tensor]], vae: Any, progress: Callable[[int], None],
+        self,
+        request: DrawRequest,
+        words: dict[int, dict[str, torch.Tensor]],
+        vae: Any,
+        progress: Callable[[int], None],
         cancelled: Callable[[], bool],
     ) -> Image.Image:
         """`words` by the step from which they are told. `vae` is in float32 whatever the UNet is: fp16 VAEs give black
         pictures."""
+
         def after(pipe: Any, step: int, t: Any, values: dict[str, Any]) -> dict[str, Any]:
             if cancelled():
                 raise Cancelled
@@ -276,8 +306,13 @@ class Studio:
             return values | (_told(words[step + 1], pipe.do_classifier_free_guidance) if step + 1 in words else {})
 
         latents = self.pipe(
-            **words[0], num_inference_steps=request.steps, guidance_scale=request.guidance, width=request.width,
-            height=request.height, output_type="latent", generator=torch.Generator().manual_seed(request.seed),
+            **words[0],
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            width=request.width,
+            height=request.height,
+            output_type="latent",
+            generator=torch.Generator().manual_seed(request.seed),
             callback_on_step_end=after,
         ).images
         pixels = decode(vae, latents.to(vae.dtype) / vae.config.scaling_factor)
@@ -288,5 +323,9 @@ class Studio:
     def _facts(self, chosen: str) -> dict[str, Any]:
         facts = self.parts.facts
         sampler = samplers.TITLES.get(chosen) or type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
-        return {"base": facts.id, "base_licence": facts.licence, "sampler": sampler,
-                "dtype": str(self.parts.dtype).removeprefix("torch.")}
+        return {
+            "base": facts.id,
+            "base_licence": facts.licence,
+            "sampler": sampler,
+            "dtype": str(self.parts.dtype).removeprefix("torch."),
+        }

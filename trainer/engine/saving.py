@@ -41,8 +41,17 @@ class Saver:
     """Everything of a run that touches the disk."""
 
     def __init__(
-        self, run: RunDir, config: TrainConfig, home: Home, parts: Parts, adapter: Adapter, items: list[Item], total: int,
-        tell: Callable[[events.Event], None], control: Control, sources: Sources | None = None,
+        self,
+        run: RunDir,
+        config: TrainConfig,
+        home: Home,
+        parts: Parts,
+        adapter: Adapter,
+        items: list[Item],
+        total: int,
+        tell: Callable[[events.Event], None],
+        control: Control,
+        sources: Sources | None = None,
     ) -> None:
         self.run, self.config, self.home, self.parts, self.adapter = run, config, home, parts, adapter
         self.items, self.total, self.tell, self.control = items, total, tell, control
@@ -140,9 +149,20 @@ class Saver:
         state, optimizer = self.adapter.state(), guard.state()
         size = 4 * sum(tensor.numel() * tensor.element_size() for tensor in state.values())
         sources = self.sources.kept() if self.sources is not None else None
-        self.room.write(lambda: checkpoint.save(
-            self.run, self.config, step, state, optimizer, guard.rate_factor,
-            lambda path: self._write_lora(path, step, None, path.stem), self._judged(), sources), 2 * size + room.MARGIN)
+        self.room.write(
+            lambda: checkpoint.save(
+                self.run,
+                self.config,
+                step,
+                state,
+                optimizer,
+                guard.rate_factor,
+                lambda path: self._write_lora(path, step, None, path.stem),
+                self._judged(),
+                sources,
+            ),
+            2 * size + room.MARGIN,
+        )
         file = (folder / checkpoint.LORA).relative_to(self.run.path).as_posix()
         self.tell(events.Saved(step=step, file=file))
         self._want(self.control, step)
@@ -174,8 +194,18 @@ class Saver:
             name = f"{name} v{version}"
             config = config.model_copy(update={"save": config.save.model_copy(update={"name": name})})
         told = metadata.build(
-            config, self.parts.facts, steps=step, total_steps=self.total, items=self._seen(), loss=loss,
-            started=self.started, finished=time.time(), name=name, run_id=self.run.id, cover=cover, vae=self.parts.vae_from,
+            config,
+            self.parts.facts,
+            steps=step,
+            total_steps=self.total,
+            items=self._seen(),
+            loss=loss,
+            started=self.started,
+            finished=time.time(),
+            name=name,
+            run_id=self.run.id,
+            cover=cover,
+            vae=self.parts.vae_from,
         )
         with self.finished():
             tensors = lora_file.kohya_tensors(self.adapter.factors(), self.parts.family.name)

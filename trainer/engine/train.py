@@ -76,19 +76,38 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     resting = offload.rest(parts, config, maker.text_learns)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
-    taker, graphed = graphs.choose(
-        config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
+    taker, graphed = graphs.choose(config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
     blocks = "eager: graphs are on" if "graph" in graphed.split(":")[0] else compile_blocks(config, maker, items, total - step)
     outcome = Outcome(total, tell, parts.device)
-    tell(events.Started(step=step, total=total, attempt=attempt, pid=_pid(), facts={
-        "device": _device_name(parts.device), "dtype": str(parts.dtype).removeprefix("torch."), "attention": backend,
-        "attention_why": why, "products": "onednn" if quick else "torch", "graphs": graphed, "blocks": blocks, "layout": layout,
-        "trainable": sum(p.numel() for p in adapter.parameters()), "pictures": len(items),
-        "base_precision": config.memory.base_precision, "layers_in_few_bits": few, "modules": len(adapter.layers),
-        "offload": waiting, "resting": resting,
-        "resolution": main_size(config, parts), "held_out": len(held),
-        "base": parts.facts.id, "torch": torch.__version__,
-    }))
+    tell(
+        events.Started(
+            step=step,
+            total=total,
+            attempt=attempt,
+            pid=_pid(),
+            facts={
+                "device": _device_name(parts.device),
+                "dtype": str(parts.dtype).removeprefix("torch."),
+                "attention": backend,
+                "attention_why": why,
+                "products": "onednn" if quick else "torch",
+                "graphs": graphed,
+                "blocks": blocks,
+                "layout": layout,
+                "trainable": sum(p.numel() for p in adapter.parameters()),
+                "pictures": len(items),
+                "base_precision": config.memory.base_precision,
+                "layers_in_few_bits": few,
+                "modules": len(adapter.layers),
+                "offload": waiting,
+                "resting": resting,
+                "resolution": main_size(config, parts),
+                "held_out": len(held),
+                "base": parts.facts.id,
+                "torch": torch.__version__,
+            },
+        )
+    )
     for code, count in zip(("start_left", "start_shaped"), adapter.taken, strict=True):
         if count and step == 0:
             tell(events.Note(code=code, params={"count": count}))
@@ -186,17 +205,22 @@ def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.Ba
     return facts
 
 
-def look_at_pictures(
-    run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell
-) -> tuple[list[data.Item], Latents]:
+def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell) -> tuple[list[data.Item], Latents]:
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
     resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
     if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
         own, *more = (ImageSet(place, read_only=True, encoding=asked(config.images.encoding)) for place in places)
-        found = report(own, resolution, config.run.kind, config.captions.trigger, further=more,
-                       ratio=config.images.bucket_ratio, dense=config.images.bucket_dense)
+        found = report(
+            own,
+            resolution,
+            config.run.kind,
+            config.captions.trigger,
+            further=more,
+            ratio=config.images.bucket_ratio,
+            dense=config.images.bucket_dense,
+        )
         files.write_json(run.report, found.as_json())
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens
@@ -248,13 +272,17 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item]
     common, _ = formats.most_common(1)[0]
     looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
     batch = maker.draw(0, 0, looks).to(maker.parts.device)
-    return compiled.choose(maker.parts.unet, config.memory.compile, steps * config.run.accumulation, len(formats),
-                           lambda: maker.predict(batch, batch.captions), maker.autocast)
+    return compiled.choose(
+        maker.parts.unet,
+        config.memory.compile,
+        steps * config.run.accumulation,
+        len(formats),
+        lambda: maker.predict(batch, batch.captions),
+        maker.autocast,
+    )
 
 
-def step_down(
-    error: BaseException, maker: StepMaker, config: TrainConfig, parts: Parts, adapter: Adapter, tell: Tell
-) -> None:
+def step_down(error: BaseException, maker: StepMaker, config: TrainConfig, parts: Parts, adapter: Adapter, tell: Tell) -> None:
     """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
     for parameter in adapter.parameters():
         parameter.grad = None

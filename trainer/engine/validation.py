@@ -140,7 +140,8 @@ class Judge:
 
 def _named(name: str, items: list[Item]) -> set[Path]:
     found = {
-        p.file for p in (item.picture for item in items)
+        p.file
+        for p in (item.picture for item in items)
         if name in (p.file.name, p.id, p.original, PurePosixPath(p.original).name)
     }
     if not found:

@@ -92,9 +92,7 @@ class Family(ABC):
         return {}
 
     @abstractmethod
-    def predict(
-        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         """The UNet's output `[batch, channels, h, w]` for latents `noisy` at timesteps `t` `[batch]`.
 
         `condition` holds what `encode` and `describe` returned.

@@ -24,7 +24,5 @@ class StableDiffusion1(Family):
     def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"hidden": parts.text_encoders["text_encoder"](tokens["text_encoder"]).last_hidden_state}
 
-    def predict(
-        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

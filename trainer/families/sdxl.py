@@ -32,9 +32,7 @@ class StableDiffusionXL(Family):
         `[batch, 1280]`, the second encoder's last state at the end of the caption, projected."""
         import torch
 
-        told = {
-            part: encoder(tokens[part], output_hidden_states=True) for part, encoder in parts.text_encoders.items()
-        }
+        told = {part: encoder(tokens[part], output_hidden_states=True) for part, encoder in parts.text_encoders.items()}
         hidden = torch.cat([told[part].hidden_states[-2] for part in self.text_parts], dim=-1)
         return {"hidden": hidden, "pooled": told["text_encoder_2"].text_embeds}
 
@@ -45,9 +43,7 @@ class StableDiffusionXL(Family):
         rows = [micro_conditioning(look) for look in looks]
         return {"sizes": torch.tensor(rows, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
-    def predict(
-        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         told = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
         hidden = condition["hidden"]
         return parts.unet(noisy, t, encoder_hidden_states=hidden, added_cond_kwargs=told, return_dict=False)[0]

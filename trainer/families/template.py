@@ -41,8 +41,6 @@ class NewFamily(Family):
         shapes = [look.item.bucket for look in looks]
         return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
-    def predict(
-        self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
-    ) -> torch.Tensor:
+    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         """One call of the network with all that `encode` and `describe` returned, in `condition`."""
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

@@ -38,9 +38,7 @@ class Act:
         return len(self.captions) or len(self.entries) or len(self.after)
 
 
-def of_captions(
-    folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None
-) -> Act:
+def of_captions(folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None) -> Act:
     """The act that remembers captions before they are changed; with a `token` that is still known, as more of the same."""
     known = next((act for act in all_acts(folder) if act.token == token), None)
     act = known or Act(_token(folder, "captions"), "captions", _now())
@@ -49,9 +47,7 @@ def of_captions(
     return act
 
 
-def record_reading(
-    folder: Path, written: dict[str, Path], entries: dict[str, dict[str, Any]], after: dict[str, str]
-) -> str:
+def record_reading(folder: Path, written: dict[str, Path], entries: dict[str, dict[str, Any]], after: dict[str, str]) -> str:
     """Remember caption files, byte for byte, before their letters are read otherwise: `written` by picture, `entries` the
     notes of the pictures, `after` the captions they get."""
     act = Act(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)

@@ -156,9 +156,7 @@ def next_best(files: Sequence[bytes], chosen: str) -> str | None:
     return found or None
 
 
-def _utf8_by_chance(
-    files: Sequence[bytes], found: Sequence[Reading | None], names: Sequence[str]
-) -> tuple[list[int], str]:
+def _utf8_by_chance(files: Sequence[bytes], found: Sequence[Reading | None], names: Sequence[str]) -> tuple[list[int], str]:
     """The files that are UTF-8 by chance, and the encoding of the set they are in: one or two of its characters can be (the cat
     of GBK is an accented e). None where a file of the set is UTF-8 beyond doubt."""
     others = [name for name in names if name != "utf-8"]
@@ -259,8 +257,10 @@ def _sample(data: bytes, length: int) -> bytes:
 
 
 def _costs(sample: bytes, priors: dict[str, float]) -> dict[str, float]:
-    return {name: prior + (UNLIKELY if name.startswith("utf_16") else 0.0) + cost(_partly(sample, name), NAMED.get(name, "any"))
-            for name, prior in priors.items()}
+    return {
+        name: prior + (UNLIKELY if name.startswith("utf_16") else 0.0) + cost(_partly(sample, name), NAMED.get(name, "any"))
+        for name, prior in priors.items()
+    }
 
 
 def _partly(sample: bytes, encoding: str) -> str:

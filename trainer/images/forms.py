@@ -37,8 +37,13 @@ class Forms(NamedTuple):
     def draw(self, rng: random.Random) -> Form:
         """One of the others, by the state of `rng`."""
         brightness, contrast, saturation, hue, turn = (rng.uniform(-1, 1) for _ in range(5))
-        return Form(1 + self.colour * brightness, 1 + self.colour * contrast, 1 + self.colour * saturation,
-                    HUE * self.colour * hue, self.turn * turn)
+        return Form(
+            1 + self.colour * brightness,
+            1 + self.colour * contrast,
+            1 + self.colour * saturation,
+            HUE * self.colour * hue,
+            self.turn * turn,
+        )
 
 
 def zoom(size: buckets.Size, form: Form | None) -> float:

@@ -185,5 +185,3 @@ def some(names: Iterable[str], limit: int = 3) -> str:
     """A few names as text."""
     every = list(names)
     return ", ".join(shown(name) for name in every[:limit]) + (" …" if len(every) > limit else "")
-
-

@@ -96,7 +96,12 @@ def take_in(
 
 
 def new_set(
-    home: Home, title: str, sources: Iterable[Path | Sent], kind: str = "style", progress: Progress | None = None, *,
+    home: Home,
+    title: str,
+    sources: Iterable[Path | Sent],
+    kind: str = "style",
+    progress: Progress | None = None,
+    *,
     captions_from_names: bool = False,
 ) -> tuple[ImageSet | None, Intake]:
     """A new set from a drop: it appears when everything is in, and not at all where nothing could be taken."""
@@ -119,9 +124,7 @@ def new_set(
 class _Work:
     """One intake under way."""
 
-    def __init__(
-        self, into: ImageSet, batch: staging.Staging, limits: Limits, background: Colour, from_names: bool
-    ) -> None:
+    def __init__(self, into: ImageSet, batch: staging.Staging, limits: Limits, background: Colour, from_names: bool) -> None:
         self.into, self.batch, self.limits, self.background, self.from_names = into, batch, limits, background, from_names
         self.result = Intake()
         self.before = into.pictures()

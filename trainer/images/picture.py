@@ -124,8 +124,14 @@ def sort_folder(folder: Path) -> gate.Sorted:
 
 
 def _picture(
-    id_: str, file: Path, size: tuple[int, int], note: Any, words: gate.Words | None, mask: Entry | None,
-    written: CaptionFiles, facts: Facts,
+    id_: str,
+    file: Path,
+    size: tuple[int, int],
+    note: Any,
+    words: gate.Words | None,
+    mask: Entry | None,
+    written: CaptionFiles,
+    facts: Facts,
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
     text = words.entry.path if words and words.text is None else None

@@ -48,8 +48,10 @@ def pictures(images: Images) -> list[Picture]:
     for one in map(read_subset, images.subsets):
         folder = find(images.folder, one.folder)
         times = one.repeats or (repeats_of(folder.name) or (1, ""))[0]
-        found += [replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
-                  for p in ImageSet(folder, encoding=encoding).pictures()]
+        found += [
+            replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
+            for p in ImageSet(folder, encoding=encoding).pictures()
+        ]
     return found
 
 

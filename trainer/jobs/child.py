@@ -168,8 +168,17 @@ class Child:
         config = build(files.read_json(self.run.config, {}))
         pid, born, boot = who
         entered = self.store.enter(
-            self.run.id, config, self.store.key_of(self.run) or self.run.id, state, created=self.run.config.stat().st_mtime,
-            attempt=self.attempt, pid=pid, born=born, boot=boot, started=time.time())
+            self.run.id,
+            config,
+            self.store.key_of(self.run) or self.run.id,
+            state,
+            created=self.run.config.stat().st_mtime,
+            attempt=self.attempt,
+            pid=pid,
+            born=born,
+            boot=boot,
+            started=time.time(),
+        )
         row = self.store.get(self.run.id) if entered == self.run.id else None
         return row is not None and row.attempt == self.attempt and row.state in ACTIVE
 
@@ -211,9 +220,7 @@ class Child:
         return FAILED if isinstance(end, events.Failed) else DONE
 
 
-def main(
-    argv: list[str], *, train: Callable[..., Path | None] | None = None, beat: float = 5.0, tick: float = 1.0
-) -> int:
+def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, beat: float = 5.0, tick: float = 1.0) -> int:
     """Train the run in that folder. 0: finished, or stopped on request; 1: failed, and told; 4: not ours (any more)."""
     parser = argparse.ArgumentParser(prog="run")
     parser.add_argument("folder", type=Path)

@@ -41,8 +41,9 @@ class Database:
 
     def remember(self, name: str, value: Any) -> None:
         """Keep a small value."""
-        self.write("INSERT INTO settings VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value",
-                   (name, json.dumps(value)))
+        self.write(
+            "INSERT INTO settings VALUES(?, ?) ON CONFLICT(name) DO UPDATE SET value=excluded.value", (name, json.dumps(value))
+        )
 
     # --- the file ---------------------------------------------------------------------------------------------
 

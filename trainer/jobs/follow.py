@@ -83,8 +83,17 @@ class Follower:
             if self._points is None:
                 self._points = points(self.losses)
             return RunView(
-                row, self._points, list(self.samples), list(self.notes), log_tail(self.run.log), list(self.saved),
-                self.stage, self.facts, self.rates, self.run.path, list(self.judged),
+                row,
+                self._points,
+                list(self.samples),
+                list(self.notes),
+                log_tail(self.run.log),
+                list(self.saved),
+                self.stage,
+                self.facts,
+                self.rates,
+                self.run.path,
+                list(self.judged),
                 [self.scored[step] for step in sorted(self.scored)],
             )
 

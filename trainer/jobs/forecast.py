@@ -163,7 +163,11 @@ class Forecaster:
             files.write_json(given, dump(config))
             with open(output, "wb") as out, open(self.home.outputs / "forecast.log", "wb") as log:
                 child = self._child = subprocess.Popen(
-                    self.command(given, self.home), stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=PROJECT,
+                    self.command(given, self.home),
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=log,
+                    cwd=PROJECT,
                     **process.detached(),
                 )
             try:

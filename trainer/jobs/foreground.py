@@ -28,7 +28,12 @@ Show = Callable[[events.Event | RunRow], None]
 
 
 def run(
-    config: TrainConfig, home: Home, show: Show, *, patience: Patience | None = None, command: Command = command,
+    config: TrainConfig,
+    home: Home,
+    show: Show,
+    *,
+    patience: Patience | None = None,
+    command: Command = command,
 ) -> int:
     """Train. `show` gets each event, and the row whenever its state changes. 0: finished; 1: not; 130: stopped.
 
@@ -39,7 +44,12 @@ def run(
 
 
 def resume(
-    id_: str, home: Home, show: Show, *, set_as_it_is: bool = False, patience: Patience | None = None,
+    id_: str,
+    home: Home,
+    show: Show,
+    *,
+    set_as_it_is: bool = False,
+    patience: Patience | None = None,
     command: Command = command,
 ) -> int:
     """Go on with a run that ended before its time, shown as `run` shows a new one. See `Jobs.resume` for what is refused."""

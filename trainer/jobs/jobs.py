@@ -115,8 +115,9 @@ class Jobs:
         if given := config.lora.start_from:
             if not self.home.lora(given).is_file():
                 raise Problem("file_missing", field="lora.start_from", file=given)
-            check_made_for(self.home.lora(given), base.family if base.path else None, base.title, "lora.start_from",
-                           config.lora.partial)
+            check_made_for(
+                self.home.lora(given), base.family if base.path else None, base.title, "lora.start_from", config.lora.partial
+            )
         if shutil.disk_usage(self.home.outputs).free < ROOM:
             raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
 
@@ -143,8 +144,9 @@ class Jobs:
         if row.state in RESUMABLE:
             self._same_sources(id_, set_as_it_is)
             pid, born, boot = runner or (None, None, None)
-            self.store.move(id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=pid, runner_born=born,
-                            runner_boot=boot)
+            self.store.move(
+                id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=pid, runner_born=born, runner_boot=boot
+            )
         elif row.state == "stopping":
             raise Problem("job_still_stopping")
         return self.store.get(id_)

@@ -26,7 +26,12 @@ def holder(store: Store, device: str) -> str | None:
 
 @contextmanager
 def borrow(
-    store: Store, device: str, kind: str = "preview", *, patience: float = 60.0, poll: float = 0.03,
+    store: Store,
+    device: str,
+    kind: str = "preview",
+    *,
+    patience: float = 60.0,
+    poll: float = 0.03,
     waiting: Callable[[], None] | None = None,
 ) -> Iterator[bool]:
     """Hold the device for a while: True where it was granted, False where nobody yielded within `patience` seconds.
@@ -39,8 +44,9 @@ def borrow(
     granted = store.transaction(lambda c: _take(c, device, me))
     try:
         if not granted:
-            store.write(f"INSERT INTO requests(device, {_HOLDER}, asked) VALUES(?, ?, ?, ?, ?, ?, ?)",
-                        (device, *me, time.time()))
+            store.write(
+                f"INSERT INTO requests(device, {_HOLDER}, asked) VALUES(?, ?, ?, ?, ?, ?, ?)", (device, *me, time.time())
+            )
             limit = time.monotonic() + patience
             while not granted and time.monotonic() < limit:
                 if waiting:
@@ -63,7 +69,13 @@ class Held:
     """The trainer's hold on its device, in the trainer process. `between` costs microseconds while nobody asks."""
 
     def __init__(
-        self, store: Store, device: str, name: str, waits: Callable[[bool], None], *, poll: float = 0.03,
+        self,
+        store: Store,
+        device: str,
+        name: str,
+        waits: Callable[[bool], None],
+        *,
+        poll: float = 0.03,
         patience: float = 600.0,
     ) -> None:
         self.store, self.device, self.waits, self.poll, self.patience = store, device, waits, poll, patience
@@ -121,8 +133,20 @@ class Held:
             connection.execute(
                 f"REPLACE INTO leases(device, {_HOLDER}, since, lender, lender_pid, lender_born, lender_boot)"
                 " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (self.device, row["holder"], row["kind"], row["pid"], row["born"], row["boot"], time.time(), name, pid,
-                 born, boot))
+                (
+                    self.device,
+                    row["holder"],
+                    row["kind"],
+                    row["pid"],
+                    row["born"],
+                    row["boot"],
+                    time.time(),
+                    name,
+                    pid,
+                    born,
+                    boot,
+                ),
+            )
             self.held = False
             return True
         return False
@@ -159,7 +183,9 @@ def _take(c: sqlite3.Connection, device: str, me: tuple[str, str, int, float, st
         lender = (row["lender"], row["lender_pid"], row["lender_born"], row["lender_boot"])
     c.execute(
         f"REPLACE INTO leases(device, {_HOLDER}, since, lender, lender_pid, lender_born, lender_boot)"
-        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (device, *me, time.time(), *lender))
+        " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (device, *me, time.time(), *lender),
+    )
     return True
 
 
@@ -172,7 +198,9 @@ def _give_back(c: sqlite3.Connection, device: str, name: str) -> None:
     if row["lender"] is not None and _lives(row, "lender_"):
         c.execute(
             "UPDATE leases SET holder=lender, kind='train', pid=lender_pid, born=lender_born, boot=lender_boot,"
-            " lender=NULL WHERE device=?", (device,))
+            " lender=NULL WHERE device=?",
+            (device,),
+        )
     else:
         c.execute("DELETE FROM leases WHERE device=?", (device,))
 

@@ -216,8 +216,11 @@ def is_locked(error: sqlite3.Error) -> bool:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error says that the file is not what it was: damaged, cut short, emptied, or not a ledger at all."""
     code = getattr(error, "sqlite_errorcode", 0)
-    return (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ or (
-        code == sqlite3.SQLITE_ERROR and str(error).startswith("no such table"))
+    return (
+        (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or code == sqlite3.SQLITE_IOERR_SHORT_READ
+        or (code == sqlite3.SQLITE_ERROR and str(error).startswith("no such table"))
+    )
 
 
 def damage() -> sqlite3.DatabaseError:

@@ -37,8 +37,14 @@ class PreviewClient:
     """Owns the worker. One draw at a time, later ones wait their turn; safe from any thread."""
 
     def __init__(
-        self, home: Home, store: Store | None = None, *, command: Callable[[Home], list[str]] = command,
-        device: str = "main", patience: float = 60.0, idle: float = 60.0,
+        self,
+        home: Home,
+        store: Store | None = None,
+        *,
+        command: Callable[[Home], list[str]] = command,
+        device: str = "main",
+        patience: float = 60.0,
+        idle: float = 60.0,
     ) -> None:
         self.home, self._store, self.command, self.device = home, store, command, device
         self.patience, self.idle = patience, idle

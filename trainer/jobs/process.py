@@ -33,8 +33,13 @@ def spawn(argv: list[str], log: Path, env: dict[str, str] | None = None) -> tupl
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=PROJECT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **(env or {})}, **detached(),
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=PROJECT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", **(env or {})},
+            **detached(),
         )
     with _lock:
         _children[child.pid] = child
@@ -132,7 +137,7 @@ def _signal(pid: int, born: float, hard: bool) -> None:
         return
     if sys.platform == "win32":
         process = psutil.Process(pid)
-        for one in ([*process.children(recursive=True), process] if hard else ()):
+        for one in [*process.children(recursive=True), process] if hard else ():
             try:
                 one.kill()
             except psutil.NoSuchProcess:

@@ -71,8 +71,13 @@ class Progress:
             self._counted += 1
         self._mark = now
         self._values |= {
-            "step": event.step, "total": event.total, "memory": event.memory, "last_step": time.time(),
-            "stage": "training", "stage_done": 0, "stage_of": 0,
+            "step": event.step,
+            "total": event.total,
+            "memory": event.memory,
+            "last_step": time.time(),
+            "stage": "training",
+            "stage_done": 0,
+            "stage_of": 0,
         }
         if event.loss is not None:
             self._values["loss"] = self._loss.add(event.loss)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 State = Literal[
-    "draft", "queued", "starting", "running", "pausing", "paused", "stopping", "stopped", "succeeded", "failed",
+    "draft",
+    "queued",
+    "starting",
+    "running",
+    "pausing",
+    "paused",
+    "stopping",
+    "stopped",
+    "succeeded",
+    "failed",
     "interrupted",
 ]
 STATES: tuple[State, ...] = get_args(State)

@@ -123,8 +123,14 @@ class Store(Database):
         """Queue a run that was found as a folder nothing had come of, with the settings of now: Start was pressed again."""
         files.write_json(self.run_dir(id_).config, dump(config))
         pid, born, boot = runner or (None, None, None)
-        more = {"name": config.save.name, "device": device_key(config.run.device), "total": config.run.steps or 0,
-                "runner_pid": pid, "runner_born": born, "runner_boot": boot}
+        more = {
+            "name": config.save.name,
+            "device": device_key(config.run.device),
+            "total": config.run.steps or 0,
+            "runner_pid": pid,
+            "runner_born": born,
+            "runner_boot": boot,
+        }
         return self.move(id_, "queued", only_from=("interrupted",), attempt=0, **more)
 
     def not_begun(self, id_: str) -> bool:
@@ -144,15 +150,31 @@ class Store(Database):
         return next((run.id for run in left if self.key_of(run) == key), None)
 
     def enter(
-        self, id_: str, config: TrainConfig, key: str, state: State, *, created: float,
-        runner: Runner | None = None, **more: Any,
+        self,
+        id_: str,
+        config: TrainConfig,
+        key: str,
+        state: State,
+        *,
+        created: float,
+        runner: Runner | None = None,
+        **more: Any,
     ) -> str:
         """The row of a run whose folder exists. Where `key` is known already, that run's id."""
         pid, born, boot = runner or (None, None, None)
         values: dict[str, Any] = {
-            "id": id_, "key": key, "name": config.save.name, "device": device_key(config.run.device), "state": state,
-            "created": created, "queued": time.time() if state == "queued" else None, "total": config.run.steps or 0,
-            "runner_pid": pid, "runner_born": born, "runner_boot": boot, **more,
+            "id": id_,
+            "key": key,
+            "name": config.save.name,
+            "device": device_key(config.run.device),
+            "state": state,
+            "created": created,
+            "queued": time.time() if state == "queued" else None,
+            "total": config.run.steps or 0,
+            "runner_pid": pid,
+            "runner_born": born,
+            "runner_boot": boot,
+            **more,
         }
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         inserted = self.write(
@@ -161,7 +183,9 @@ class Store(Database):
             " ON CONFLICT(id) DO UPDATE SET key=excluded.key, state=excluded.state, queued=excluded.queued, why=NULL,"
             " runner_pid=excluded.runner_pid, runner_born=excluded.runner_born, runner_boot=excluded.runner_boot"
             f" WHERE runs.state='interrupted' AND runs.why='{NOT_BEGUN}' AND runs.key IN (runs.id, excluded.key)"
-            " AND excluded.key!=runs.id ON CONFLICT DO NOTHING", values)
+            " AND excluded.key!=runs.id ON CONFLICT DO NOTHING",
+            values,
+        )
         return id_ if inserted else self.by_key(key) or id_
 
     def by_key(self, key: str) -> str | None:
@@ -194,8 +218,15 @@ class Store(Database):
         return self._rows(f"pid IS NOT NULL OR state IN ({_ACTIVE})")
 
     def move(
-        self, id_: str, to: State, why: str | None = None, params: dict[str, Any] | None = None, *,
-        only_from: Iterable[State] | None = None, attempt: int | None = None, patience: float | None = None,
+        self,
+        id_: str,
+        to: State,
+        why: str | None = None,
+        params: dict[str, Any] | None = None,
+        *,
+        only_from: Iterable[State] | None = None,
+        attempt: int | None = None,
+        patience: float | None = None,
         **more: Any,
     ) -> bool:
         """Bring a run into state `to`; False where the table (or `only_from`, `attempt`) does not allow it."""
@@ -211,9 +242,14 @@ class Store(Database):
         fence = " AND attempt=:fence" if attempt is not None else ""
         states = ", ".join(f"'{state}'" for state in sorted(allowed)) or "''"
         sets = ", ".join(f"{name}=:{name}" for name in values)
-        return self.write(
-            f"UPDATE runs SET {sets}{places}{begun} WHERE id=:id AND deleted IS NULL AND state IN ({states}){fence}",
-            {**values, "id": id_, "now": now, "fence": attempt}, patience) == 1
+        return (
+            self.write(
+                f"UPDATE runs SET {sets}{places}{begun} WHERE id=:id AND deleted IS NULL AND state IN ({states}){fence}",
+                {**values, "id": id_, "now": now, "fence": attempt},
+                patience,
+            )
+            == 1
+        )
 
     def shift(self, id_: str, where: Where) -> bool:
         """Move a waiting run among those that wait for its device; False where it no longer waits.
@@ -224,7 +260,9 @@ class Store(Database):
         def exchange(connection: sqlite3.Connection) -> bool:
             waiting = connection.execute(
                 "SELECT id, place FROM runs WHERE state='queued' AND deleted IS NULL"
-                " AND device=(SELECT device FROM runs WHERE id=?) ORDER BY place", (id_,)).fetchall()
+                " AND device=(SELECT device FROM runs WHERE id=?) ORDER BY place",
+                (id_,),
+            ).fetchall()
             order = [row["id"] for row in waiting]
             if id_ not in order:
                 return False
@@ -239,18 +277,23 @@ class Store(Database):
 
     def start_next(self, id_: str) -> bool:
         """queued -> starting, where nothing else holds the device. One statement: of many callers one gets True."""
-        return self.write(
-            f"""UPDATE runs SET state='starting', why=NULL, pid=NULL, born=NULL, silent=NULL, stage='loading', quiet=0
+        return (
+            self.write(
+                f"""UPDATE runs SET state='starting', why=NULL, pid=NULL, born=NULL, silent=NULL, stage='loading', quiet=0
             WHERE id=:id AND state='queued' AND pid IS NULL AND deleted IS NULL AND NOT EXISTS(
                 SELECT 1 FROM runs other WHERE other.device=runs.device AND other.id!=runs.id
                 AND (other.state IN ({_ACTIVE}) OR other.pid IS NOT NULL))""",
-            {"id": id_}) == 1
+                {"id": id_},
+            )
+            == 1
+        )
 
     def spawned(self, id_: str, pid: int, born: float) -> None:
         """Note the process just started, so that one that dies before it takes the run is seen."""
         self.write(
             "UPDATE runs SET pid=?, born=?, boot=? WHERE id=? AND pid IS NULL AND state IN ('starting', 'stopping')",
-            (pid, born, process.boot_id(), id_))
+            (pid, born, process.boot_id(), id_),
+        )
 
     def claim(self, id_: str, last: int = 0) -> int | None:
         """Called by the trainer process: take the run. Its attempt number, or None where another process has it. `last` is
@@ -263,25 +306,35 @@ class Store(Database):
                 heartbeat=:now, beats=beats+1, quiet=0, started=COALESCE(started, :now), stage='loading', stage_done=0,
                 stage_of=0
                 WHERE id=:id AND state='starting' AND (pid IS NULL OR (pid=:pid AND boot=:boot)) AND deleted IS NULL""",
-                {"id": id_, "pid": pid, "born": born, "boot": boot, "now": now, "last": last})
+                {"id": id_, "pid": pid, "born": born, "boot": boot, "now": now, "last": last},
+            )
             return self.get(id_).attempt if taken else None
 
     def take_back(self, id_: str, attempt: int, who: Runner, state: State, *, same: bool = False) -> bool:
         """Give a run to the trainer that lives, in whatever state a ledger put back from its copy shows it. False where the
         row is not there, or its attempt is not an earlier one (or with `same` this one)."""
         pid, born, boot = who
-        return self.write(
-            f"""UPDATE runs SET state=:state, why=NULL, params='{{}}', pid=:pid, born=:born, boot=:boot, attempt=:attempt,
+        return (
+            self.write(
+                f"""UPDATE runs SET state=:state, why=NULL, params='{{}}', pid=:pid, born=:born, boot=:boot, attempt=:attempt,
             heartbeat=:now, beats=beats+1, started=COALESCE(started, :now), ended=NULL, silent=NULL
             WHERE id=:id AND attempt{"<=" if same else "<"}:attempt AND deleted IS NULL""",
-            {"id": id_, "state": state, "pid": pid, "born": born, "boot": boot, "attempt": attempt, "now": time.time()}) == 1
+                {"id": id_, "state": state, "pid": pid, "born": born, "boot": boot, "attempt": attempt, "now": time.time()},
+            )
+            == 1
+        )
 
     def progress(self, id_: str, attempt: int, values: dict[str, Any], patience: float | None = None) -> bool:
         """Write a heartbeat with what is known; False where the fence is lost: another attempt has the run."""
         sets = ", ".join(["heartbeat=:now", "beats=beats+1", *(f"{name}=:{name}" for name in values)])
-        return self.write(
-            f"UPDATE runs SET {sets} WHERE id=:id AND attempt=:attempt AND state IN ({_ACTIVE})",
-            {**values, "now": time.time(), "id": id_, "attempt": attempt}, patience) == 1
+        return (
+            self.write(
+                f"UPDATE runs SET {sets} WHERE id=:id AND attempt=:attempt AND state IN ({_ACTIVE})",
+                {**values, "now": time.time(), "id": id_, "attempt": attempt},
+                patience,
+            )
+            == 1
+        )
 
     def mark(self, id_: str, **values: Any) -> None:
         """Set plain columns that are not the state."""

@@ -60,7 +60,12 @@ class Supervisor:
     """`.start()` and `.stop()` a thread that looks once a second; `.tick()` is one look."""
 
     def __init__(
-        self, home: Home, store: Store | None = None, *, patience: Patience | None = None, command: Command = command,
+        self,
+        home: Home,
+        store: Store | None = None,
+        *,
+        patience: Patience | None = None,
+        command: Command = command,
         only: str | None = None,
     ) -> None:
         self.home, self.store = home.create(), store or Store(home.database)
@@ -237,5 +242,3 @@ class Supervisor:
             self._since.pop((id_, what), None)
             return False
         return time.monotonic() - self._since.setdefault((id_, what), time.monotonic()) >= seconds
-
-

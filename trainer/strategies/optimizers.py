@@ -85,9 +85,7 @@ class AdamW(_Adam):
         """torch's own."""
         import torch
 
-        return torch.optim.AdamW(
-            self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay
-        )
+        return torch.optim.AdamW(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
 
 
 class _Finder(Rule):
@@ -138,8 +136,14 @@ class Prodigy(_Finder):
 
         rule: Any = prodigyopt.Prodigy
         return rule(
-            self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
-            decouple=True, d_coef=self.d_coef, use_bias_correction=self.bias_correction, safeguard_warmup=self.safeguard_warmup,
+            self.at_one_rate(groups),
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            weight_decay=self.weight_decay,
+            decouple=True,
+            d_coef=self.d_coef,
+            use_bias_correction=self.bias_correction,
+            safeguard_warmup=self.safeguard_warmup,
         )
 
 
@@ -154,8 +158,13 @@ class DAdaptAdam(_Finder):
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
         from pytorch_optimizer import DAdaptAdam as Rule
 
-        return Rule(self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
-                    weight_decouple=True)
+        return Rule(
+            self.at_one_rate(groups),
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            weight_decay=self.weight_decay,
+            weight_decouple=True,
+        )
 
 
 class DAdaptLion(_Finder):
@@ -171,8 +180,13 @@ class DAdaptLion(_Finder):
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
         from pytorch_optimizer import DAdaptLion as Rule
 
-        return Rule(self.at_one_rate(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay,
-                    weight_decouple=True)
+        return Rule(
+            self.at_one_rate(groups),
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            weight_decay=self.weight_decay,
+            weight_decouple=True,
+        )
 
 
 class AdamW8bit(_Adam):
@@ -316,7 +330,8 @@ class Muon(_Rates):
 
         split = [
             {**group, "params": params, "use_muon": matrices}
-            for group in self.rated(groups) for matrices in (True, False)
+            for group in self.rated(groups)
+            for matrices in (True, False)
             if (params := [p for p in group["params"] if (p.ndim == 2) is matrices])
         ]
         for group in split:

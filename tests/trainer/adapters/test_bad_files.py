@@ -248,9 +248,7 @@ _TREES = st.dictionaries(
             "data_offsets": st.lists(_NUMBERS, min_size=1, max_size=3),
         }
     )
-    | st.recursive(
-        st.none() | st.booleans() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5
-    ),
+    | st.recursive(st.none() | st.booleans() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5),
     max_size=5,
 )
 

@@ -92,8 +92,11 @@ def test_openclips_projection_norms_and_joint_biases_are_baked_where_they_lie(tm
     tensors, key, expected = {
         "projection": ({"lora_te2_text_projection.diff": change}, f"{block}.text_projection", change.T),
         "norm": ({"lora_te2_text_model_final_layer_norm.w_norm": row}, f"{block}.ln_final.weight", row),
-        "bias": ({"lora_te2_text_model_encoder_layers_0_self_attn_k_proj.diff_b": row},
-                 f"{block}.transformer.resblocks.0.attn.in_proj_bias", np.concatenate([0 * row, row, 0 * row])),
+        "bias": (
+            {"lora_te2_text_model_encoder_layers_0_self_attn_k_proj.diff_b": row},
+            f"{block}.transformer.resblocks.0.attn.in_proj_bias",
+            np.concatenate([0 * row, row, 0 * row]),
+        ),
     }[what]
     new = bake(base, [Use(raw(tmp_path / "a.safetensors", tensors))], tmp_path / "new.safetensors")
     now = read_tensors(new)

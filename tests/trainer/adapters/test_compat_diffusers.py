@@ -38,9 +38,7 @@ def test_diffusers_loads_our_file_and_applies_exactly_our_delta(tmp_path: Path) 
     pipe = StableDiffusionPipeline.from_pretrained(
         facts_.path, torch_dtype=torch.float32, local_files_only=True, safety_checker=None, use_safetensors=True
     )
-    before = {
-        (part, module): getattr(pipe, part).get_submodule(module).weight.detach().clone() for part, module in weights
-    }
+    before = {(part, module): getattr(pipe, part).get_submodule(module).weight.detach().clone() for part, module in weights}
     pipe.load_lora_weights(str(path))
     pipe.fuse_lora(components=["unet", "text_encoder"])
     for (part, module), factor in lora_file.normalise(path).modules.items():

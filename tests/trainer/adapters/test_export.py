@@ -56,8 +56,12 @@ def test_what_diffusers_layout_cannot_say_is_refused(tmp_path: Path) -> None:
     tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     place = ("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
     path = lora_file.write(tmp_path / "a.safetensors", {place: Layer(tensors, 1.0)}, {})
-    for layout, out, code in (("diffusers", "b.safetensors", "export_kind"), ("onnx", "b.safetensors", "export_layout"),
-                              ("kohya", "a.safetensors", "out_exists"), ("kohya", "b.pt", "out_suffix")):
+    for layout, out, code in (
+        ("diffusers", "b.safetensors", "export_kind"),
+        ("onnx", "b.safetensors", "export_layout"),
+        ("kohya", "a.safetensors", "out_exists"),
+        ("kohya", "b.pt", "out_suffix"),
+    ):
         with pytest.raises(Problem) as told:
             export(path, layout, tmp_path / out)
         assert told.value.code == code and str(told.value)
@@ -72,8 +76,10 @@ def test_t2_names_of_other_writers_come_back_as_everybody_reads_them(tmp_path: P
 
 def _dora_by_row() -> dict:
     """DoRA as PEFT and diffusers mean it: one magnitude an output row, of about a weight's norm."""
-    return {place: Layer({"down": down, "up": up, "dora": np.full((len(up), *[1] * (up.ndim - 1)), 0.6, "f4")}, alpha)
-            for place, (down, up, alpha) in _mixed(3.0).items()}
+    return {
+        place: Layer({"down": down, "up": up, "dora": np.full((len(up), *[1] * (up.ndim - 1)), 0.6, "f4")}, alpha)
+        for place, (down, up, alpha) in _mixed(3.0).items()
+    }
 
 
 def test_a_dora_by_output_row_goes_to_diffusers_and_back_and_one_by_column_is_refused(tmp_path: Path) -> None:
@@ -86,8 +92,10 @@ def test_a_dora_by_output_row_goes_to_diffusers_and_back_and_one_by_column_is_re
         weight = np.ones((layer.size[0], layer.size[1]), "f4").reshape(layer.up.shape[0], *layer.down.shape[1:])
         other = after[_, module]
         assert other.kind == "dora" and np.allclose(layer.delta(weight), other.delta(weight), atol=1e-6)
-    columns = {place: Layer(layer.tensors | {"dora": np.ones((1, layer.down.shape[1]), "f4")}, layer.alpha)
-               for place, layer in _dora_by_row().items()}
+    columns = {
+        place: Layer(layer.tensors | {"dora": np.ones((1, layer.down.shape[1]), "f4")}, layer.alpha)
+        for place, layer in _dora_by_row().items()
+    }
     path = lora_file.write(tmp_path / "d.safetensors", columns, {}, "fp32")
     with pytest.raises(Problem) as told:
         export(path, "diffusers", tmp_path / "e.safetensors")

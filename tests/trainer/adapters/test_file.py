@@ -132,9 +132,7 @@ def test_factors_that_belong_to_no_layer_are_a_fault_of_ours(tmp_path: Path) -> 
         lora_file.write(tmp_path / "a.safetensors", {("unet", "mid_block.x"): (down, up, 1.0)}, {})
     with pytest.raises(ValueError, match="without layers"):
         lora_file.write(tmp_path / "a.safetensors", {}, {})
-    both = {
-        ("text_encoder", f"{start}encoder.layers.0.mlp.fc1"): (down, up[:, :4], 1.0) for start in ("", "text_model.")
-    }
+    both = {("text_encoder", f"{start}encoder.layers.0.mlp.fc1"): (down, up[:, :4], 1.0) for start in ("", "text_model.")}
     with pytest.raises(ValueError, match="given twice"):
         lora_file.write(tmp_path / "a.safetensors", both, {})
 

@@ -54,9 +54,7 @@ def test_the_json_keeps_the_contract(ours: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(("language", "word"), [("en", "Loads completely."), ("ja", "すべて読み込めます。")])
-def test_people_read_it_in_their_language(
-    ours: Path, capsys: pytest.CaptureFixture[str], language: str, word: str
-) -> None:
+def test_people_read_it_in_their_language(ours: Path, capsys: pytest.CaptureFixture[str], language: str, word: str) -> None:
     assert main(["inspect", str(ours), "--lang", language]) == 0
     told = capsys.readouterr().out
     assert told.count(word) == 5 and "4 / 2.0" in told and "inkfox" in told
@@ -77,9 +75,7 @@ def test_a_file_from_elsewhere(tmp_path: Path) -> None:
 
 def test_words_of_a_file_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = {"modelspec.trigger_phrase": "\x1b]0;owned\x07<img onerror=1>" + "x" * 9_000, "modelspec.license": "a\nb"}
-    path = raw(
-        tmp_path / "a.safetensors", {k: np.asarray(v) for k, v in lora_file.kohya_tensors(factors()).items()}, said
-    )
+    path = raw(tmp_path / "a.safetensors", {k: np.asarray(v) for k, v in lora_file.kohya_tensors(factors()).items()}, said)
     assert main(["inspect", str(path)]) == 0
     told = capsys.readouterr().out
     assert "\x1b" not in told and "\x07" not in told and "a\nb" not in told

@@ -88,16 +88,26 @@ def test_each_layout_is_read_whole_and_does_the_same(tmp_path: Path, layout: str
         ("lora_te1_encoder_layers_3_mlp_fc1.alpha", ("text_encoder", "encoder.layers.3.mlp.fc1")),
         ("lycoris_mid_block_attentions_0_proj_in.lokr_w1", ("unet", "mid_block.attentions.0.proj_in")),
         ("lycoris_mid_block_attentions_0_norm.w_norm", ("unet", "mid_block.attentions.0.norm")),
-        ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight",
-         ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0")),
-        ("unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q.alpha",
-         ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")),
-        ("text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.down.weight",
-         ("text_encoder", "encoder.layers.0.self_attn.out_proj")),
-        ("text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.alpha",
-         ("text_encoder", "encoder.layers.0.self_attn.q_proj")),
-        ("lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1.to_q.hada_w1_a",
-         ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")),
+        (
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_out_lora.up.weight",
+            ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"),
+        ),
+        (
+            "unet.mid_block.attentions.0.transformer_blocks.0.attn1.processor.to_q.alpha",
+            ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"),
+        ),
+        (
+            "text_encoder.text_model.encoder.layers.0.self_attn.to_out_lora.down.weight",
+            ("text_encoder", "encoder.layers.0.self_attn.out_proj"),
+        ),
+        (
+            "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.alpha",
+            ("text_encoder", "encoder.layers.0.self_attn.q_proj"),
+        ),
+        (
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1.to_q.hada_w1_a",
+            ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"),
+        ),
         ("unet.mid_block.attentions.0.proj_in.lora_magnitude_vector.fox.weight", ("unet", "mid_block.attentions.0.proj_in")),
         ("lora_unet_mid_block_attentions_0_norm.lora_down.weight", None),  # a norm has no matrix
         ("lora_te3_encoder_block_0_layer_0_SelfAttention_q.lora_down.weight", None),

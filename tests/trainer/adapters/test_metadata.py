@@ -92,11 +92,7 @@ def test_every_key_other_programs_read_is_there() -> None:
     }
     assert json.loads(said["ss_dataset_dirs"]) == {"Ink_fox": {"n_repeats": 1, "img_count": 3}}
     licences = json.loads(said["atelier.licences"])
-    assert (
-        licences["base"] == "CreativeML OpenRAIL-M"
-        and licences["pictures"] == "mine"
-        and licences["result"] == "CC-BY-4.0"
-    )
+    assert licences["base"] == "CreativeML OpenRAIL-M" and licences["pictures"] == "mine" and licences["result"] == "CC-BY-4.0"
 
 
 @pytest.mark.parametrize(
@@ -108,9 +104,7 @@ def test_every_key_other_programs_read_is_there() -> None:
         ("sdxl", "sdxl_base_v1-0", "epsilon", "stable-diffusion-xl-v1-base/lora", "False"),
     ],
 )
-def test_every_family_is_filed_where_it_belongs(
-    family: str, version: str, prediction: str, architecture: str, v2: str
-) -> None:
+def test_every_family_is_filed_where_it_belongs(family: str, version: str, prediction: str, architecture: str, v2: str) -> None:
     said = _build(base=facts(family=family, version=version, prediction=prediction))
     assert (said["modelspec.architecture"], said["ss_base_model_version"], said["ss_v2"]) == (architecture, version, v2)
     assert said["modelspec.prediction_type"] == ("v" if prediction == "v_prediction" else "epsilon")
@@ -142,18 +136,14 @@ def test_private_words_stay_private() -> None:
     text = json.dumps(shut)
     assert "secret" not in text and "a fox" not in text
     assert json.loads(shut["ss_tag_frequency"]) == {"images": {"inkfox": 4}}
-    assert (
-        shut["modelspec.trigger_phrase"] == "inkfox" and json.loads(shut["ss_dataset_dirs"])["images"]["img_count"] == 3
-    )
+    assert shut["modelspec.trigger_phrase"] == "inkfox" and json.loads(shut["ss_dataset_dirs"])["images"]["img_count"] == 3
 
 
 def test_the_whole_tree_of_options_travels_with_the_file() -> None:
     config = _config(lora={"rank": 32}, optimizer={"name": "prodigy", "d_coef": 2.0})
     tree = json.loads(_build(config)["atelier.config"])
     assert TrainConfig.model_validate(tree).lora.rank == 32
-    assert (
-        tree["optimizer"]["name"] == "prodigy" and tree["optimizer"]["d_coef"] == 2.0 and tree["images"]["folder"] == ""
-    )
+    assert tree["optimizer"]["name"] == "prodigy" and tree["optimizer"]["d_coef"] == 2.0 and tree["images"]["folder"] == ""
     said = _build(config)["ss_optimizer"]
     assert said.startswith("Prodigy(") and "d_coef=2.0" in said
 
@@ -217,7 +207,12 @@ def test_the_kind_is_said_in_words_other_programs_know(lora: dict, module: str, 
 def test_the_pictures_are_summed_up_without_their_words() -> None:
     items = [("inkfox, a red fox", (512, 512), 2), ("", (512, 768), 1)]
     assert metadata.summary(items) == {
-        "pictures": 2, "looks": 3, "formats": {"512x512": 2, "512x768": 1}, "captioned": 1, "words": 2.0}
+        "pictures": 2,
+        "looks": 3,
+        "formats": {"512x512": 2, "512x768": 1},
+        "captioned": 1,
+        "words": 2.0,
+    }
 
 
 def test_a_file_gone_on_from_is_named_without_its_folder() -> None:

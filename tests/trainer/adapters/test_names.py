@@ -44,11 +44,7 @@ def test_the_shipped_base_has_exactly_the_layers_its_configs_promise(tmp_path: P
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for part, file in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
         for key, tensor in read_header(facts.path / part / f"{file}.safetensors").tensors.items():
-            if (
-                key.endswith(".weight")
-                and len(tensor.shape) in (2, 4)
-                and "embedding" not in key.replace("time_emb", "")
-            ):
+            if key.endswith(".weight") and len(tensor.shape) in (2, 4) and "embedding" not in key.replace("time_emb", ""):
                 found[part, bare(key.removesuffix(".weight"))] = tensor.shape
     assert {key: module.shape for key, module in bases.layers(facts).items()} == found
 
@@ -63,9 +59,7 @@ def test_kohya_names_are_the_ones_every_program_reads() -> None:
     assert to_kohya("text_encoder_2", "text_model.encoder.layers.31.mlp.fc1", "sdxl") == (
         "lora_te2_text_model_encoder_layers_31_mlp_fc1"
     )
-    assert (
-        to_diffusers("text_encoder", "encoder.layers.0.mlp.fc1") == "text_encoder.text_model.encoder.layers.0.mlp.fc1"
-    )
+    assert to_diffusers("text_encoder", "encoder.layers.0.mlp.fc1") == "text_encoder.text_model.encoder.layers.0.mlp.fc1"
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

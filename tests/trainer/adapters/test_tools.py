@@ -179,8 +179,9 @@ def test_with_the_base_a_dora_and_an_ia3_become_a_plain_lora_and_merge(tmp_path:
     size = np.linalg.norm(weight, axis=0, keepdims=True).astype("f4") * 1.1
     ia3 = Layer({"ia3": np.linspace(-0.2, 0.3, rows, dtype="f4"), "ia3_in": np.zeros((), "f4")}, 1.0)
     layers = {"dora": Layer({"down": down, "up": up, "dora": size}, 2.0), "ia3": ia3}
-    paths = {name: lora_file.write(tmp_path / f"{name}.safetensors", {place: layer}, {}, "fp32")
-             for name, layer in layers.items()}
+    paths = {
+        name: lora_file.write(tmp_path / f"{name}.safetensors", {place: layer}, {}, "fp32") for name, layer in layers.items()
+    }
     wanted = {name: layer.delta(weight) for name, layer in layers.items()}
     one = resize(paths["dora"], tmp_path / "one.safetensors", rank=rows, dtype="fp32", base=base)
     assert lora_file.normalise(one).modules[place].kind == "lora"

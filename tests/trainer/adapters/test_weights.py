@@ -58,9 +58,7 @@ def test_the_old_spelling_of_attention_is_read(tmp_path: Path) -> None:
         tensors[f"{UNET.replace('attn1', 'attn2')}.processor.{name}_lora.down.weight"] = a
     found = lora_file.normalise(raw(tmp_path / "a.safetensors", tensors)).modules
     assert set(found) == {
-        ("unet", f"{UNET.replace('attn1', attn)}.{name}")
-        for attn in ("attn1", "attn2")
-        for name in ("to_q", "to_out.0")
+        ("unet", f"{UNET.replace('attn1', attn)}.{name}") for attn in ("attn1", "attn2") for name in ("to_q", "to_out.0")
     }
     assert {factor.alpha for factor in found.values()} == {4.0}
 
@@ -79,9 +77,7 @@ def test_the_old_spelling_of_attention_is_read(tmp_path: Path) -> None:
         (_told(**{"unet.lora_alpha": "x", "text_encoder.alpha_pattern": 3}), 4.0, 4.0),
     ],
 )
-def test_alpha_of_diffusers_files_comes_from_their_metadata(
-    tmp_path: Path, said: dict, unet: float, text: float
-) -> None:
+def test_alpha_of_diffusers_files_comes_from_their_metadata(tmp_path: Path, said: dict, unet: float, text: float) -> None:
     a, b = np.ones((4, 320), np.float32), np.ones((320, 4), np.float32)
     c, d = np.ones((4, 768), np.float32), np.ones((768, 4), np.float32)
     tensors = _peft({("unet", f"{UNET}.to_q"): (a, b, 0), ("text_encoder", f"{TEXT}.q_proj"): (c, d, 0)})
@@ -115,9 +111,7 @@ def test_linear_factors_of_a_1x1_convolution_are_read(tmp_path: Path) -> None:
         f"{name}.lora_down.weight": np.ones((2, 1280), np.float32),
         f"{name}.lora_up.weight": np.ones((1280, 2), np.float32),
     }
-    found = lora_file.normalise(raw(tmp_path / "a.safetensors", tensors)).modules[
-        "unet", "mid_block.attentions.0.proj_in"
-    ]
+    found = lora_file.normalise(raw(tmp_path / "a.safetensors", tensors)).modules["unet", "mid_block.attentions.0.proj_in"]
     assert found.delta().shape == (1280, 1280) and found.rank == 2
 
 

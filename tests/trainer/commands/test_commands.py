@@ -28,8 +28,15 @@ from trainer.problem import Problem
 
 def trainer(home: Path, *words: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "ATELIER_HOME": str(home), "ATELIER_LANG": "en"}
-    return subprocess.run([sys.executable, "-m", "trainer", *words], cwd=PROJECT, env=environment, text=True,
-                          capture_output=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *words],
+        cwd=PROJECT,
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
 
 
 @pytest.mark.slow
@@ -61,8 +68,19 @@ def test_demo_leaves_what_it_promises(tmp_path):
 @pytest.mark.slow
 def test_train_makes_a_lora_from_a_folder_one_for_each_value_of_a_sweep(tmp_path):
     home = tmp_path / "home"
-    done = trainer(home, "train", "--images", str(PROJECT / "datasets" / "example-style"), "--name", "tuschе", "--rights",
-                   "run.steps=3", "samples.steps=1", "--sweep", "lora.rank=4,2")
+    done = trainer(
+        home,
+        "train",
+        "--images",
+        str(PROJECT / "datasets" / "example-style"),
+        "--name",
+        "tuschе",
+        "--rights",
+        "run.steps=3",
+        "samples.steps=1",
+        "--sweep",
+        "lora.rank=4,2",
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     assert "Training 1 of 2: tuschе rank 4" in done.stdout and "Training 2 of 2: tuschе rank 2" in done.stdout
     file, other = sorted((home / "outputs" / "loras").glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
@@ -94,8 +112,17 @@ def test_a_kohya_project_is_trained_as_it_is_meant(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_train_takes_the_folder_above_those_called_10_name(tmp_path):
-    done = trainer(tmp_path / "home", "train", "--images", str(kohya_project(tmp_path / "proj")), "--name", "girl", "--rights",
-                   "run.steps=2", "samples.steps=1")
+    done = trainer(
+        tmp_path / "home",
+        "train",
+        "--images",
+        str(kohya_project(tmp_path / "proj")),
+        "--name",
+        "girl",
+        "--rights",
+        "run.steps=2",
+        "samples.steps=1",
+    )
     assert done.returncode == 0, done.stderr + done.stdout
 
 
@@ -120,19 +147,28 @@ def test_two_sweeps_are_every_pair_and_none_is_one_training():
     assert trials([]) == [("", [])]
     assert trials(["optimizer.lr=1e-4, 3e-4", "lora.rank=4,8"]) == [
         (f" lr {rate} rank {rank}", [f"optimizer.lr={rate}", f"lora.rank={rank}"])
-        for rate in ("1e-4", "3e-4") for rank in (4, 8)]
+        for rate in ("1e-4", "3e-4")
+        for rank in (4, 8)
+    ]
 
 
-@pytest.mark.parametrize(("words", "part"), [
-    (("fly",), "no command fly"), (("sample", "nowhere.safetensors", "--prompt", "x", "--out", "o"), "nowhere.safetensors"),
-    (("sample", "--prompt", "x"), "--out"), (("train", "--name", "x", "lora.rank=0"), "lora.rank"),
-    (("train", "--name", "x", "--sweep", "optimizer.lr=1e-4"), "no choice of values"),
-    (("train", "--name", "x", "--sweep", "lora.rank=4,0"), "lora.rank"),
-    (("train", "--name", "x", "--images", "/nowhere"), "/nowhere"), (("train", "--preset", "hat"), "hat"),
-    (("sample", "--prompt", "a <lora:ikn:0.8> fox", "--out", "o"), "ikn"),
-    (("sample", "--prompt", "x", "--steps", "0", "--out", "o"), "steps"),
-    (("train", "--name", "x", "--base", "http://evil"), ""), (("inspect", "/nowhere.safetensors"), "nowhere"),
-])
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("fly",), "no command fly"),
+        (("sample", "nowhere.safetensors", "--prompt", "x", "--out", "o"), "nowhere.safetensors"),
+        (("sample", "--prompt", "x"), "--out"),
+        (("train", "--name", "x", "lora.rank=0"), "lora.rank"),
+        (("train", "--name", "x", "--sweep", "optimizer.lr=1e-4"), "no choice of values"),
+        (("train", "--name", "x", "--sweep", "lora.rank=4,0"), "lora.rank"),
+        (("train", "--name", "x", "--images", "/nowhere"), "/nowhere"),
+        (("train", "--preset", "hat"), "hat"),
+        (("sample", "--prompt", "a <lora:ikn:0.8> fox", "--out", "o"), "ikn"),
+        (("sample", "--prompt", "x", "--steps", "0", "--out", "o"), "steps"),
+        (("train", "--name", "x", "--base", "http://evil"), ""),
+        (("inspect", "/nowhere.safetensors"), "nowhere"),
+    ],
+)
 def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
     done = trainer(tmp_path, *words)
     assert done.returncode == 2 and part in done.stderr
@@ -181,20 +217,30 @@ def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
     keys = ("prompt", "negative", "steps", "width", "height", "seed", "guidance", "loras")
     assert [tuple(one[key] for key in keys) for one in written] == [
         ("a fox", "red", 1, 64, 72, 0, 0.0, [{"name": "foo:1", "unet": 0.5, "text_encoder": 0.5}]),
-        ("a fox", "", 2, 64, 64, 3, 0.0, [])]
+        ("a fox", "", 2, 64, 64, 3, 0.0, []),
+    ]
     assert told.count("CFG scale: 0,") == 2
 
 
-@pytest.mark.parametrize(("words", "code", "part"), [
-    (("--prompt", "a <lora:inc:0.8> fox"), "lora_no_such_near", "ink"), (("--prompt", "<lora:zzz> fox"), "lora_no_such", "zzz"),
-    (("--prompt", "a <lora:ink:2:0.8> fox"), "prompt_tag", "<lora:ink:2:0.8>"),
-    (("inc:0.8", "--prompt", "x"), "lora_no_such_near", "ink"),
-    (("--prompt", "a <lora:ink:much> fox"), "prompt_tag", "much"), (("--prompt", "x --ar 16:9"), "prompt_switch", "--ar"),
-    (("--prompt", "x", "--steps", "0"), "steps_range", "0"), (("--prompt", "x", "--guidance", "nan"), "guidance_range", "nan"),
-    (("--prompt", "x", "--guidance", "-1"), "guidance_range", "-1"), (("--prompt", "x", "--seed", "-1"), "seed_range", "-1"),
-    (("--prompt", "x", "--height", "0"), "size_bad", "64"), (("--prompt", "x", "--base", ""), "option_empty", ""),
-    (("--prompt", "x", "--strengths", ""), "strength_range", ""), (("ink:nan", "--prompt", "x"), "strength_range", "nan"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (("--prompt", "a <lora:inc:0.8> fox"), "lora_no_such_near", "ink"),
+        (("--prompt", "<lora:zzz> fox"), "lora_no_such", "zzz"),
+        (("--prompt", "a <lora:ink:2:0.8> fox"), "prompt_tag", "<lora:ink:2:0.8>"),
+        (("inc:0.8", "--prompt", "x"), "lora_no_such_near", "ink"),
+        (("--prompt", "a <lora:ink:much> fox"), "prompt_tag", "much"),
+        (("--prompt", "x --ar 16:9"), "prompt_switch", "--ar"),
+        (("--prompt", "x", "--steps", "0"), "steps_range", "0"),
+        (("--prompt", "x", "--guidance", "nan"), "guidance_range", "nan"),
+        (("--prompt", "x", "--guidance", "-1"), "guidance_range", "-1"),
+        (("--prompt", "x", "--seed", "-1"), "seed_range", "-1"),
+        (("--prompt", "x", "--height", "0"), "size_bad", "64"),
+        (("--prompt", "x", "--base", ""), "option_empty", ""),
+        (("--prompt", "x", "--strengths", ""), "strength_range", ""),
+        (("ink:nan", "--prompt", "x"), "strength_range", "nan"),
+    ],
+)
 def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, words, code, part):
     from trainer.engine.sampling import Studio
 
@@ -216,12 +262,18 @@ def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
     assert lora_use("foo:1", home).path == colon and lora_use("foo:0.5", home) == Use(plain, 0.5, 0.5)
 
 
-@pytest.mark.parametrize(("words", "code", "field"), [
-    (("--base", ""), "option_empty", "base"), (("--images", ""), "option_empty", "images"),
-    (("--run", ""), "option_empty", "run"), (("--preset", ""), "option_empty", "preset"),
-    (("--run", "."), "file_missing", None),
-    (("--base", "~no-such-account/x"), "base_missing", "model.base"), (("model.base=",), "base_missing", "model.base"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "field"),
+    [
+        (("--base", ""), "option_empty", "base"),
+        (("--images", ""), "option_empty", "images"),
+        (("--run", ""), "option_empty", "run"),
+        (("--preset", ""), "option_empty", "preset"),
+        (("--run", "."), "file_missing", None),
+        (("--base", "~no-such-account/x"), "base_missing", "model.base"),
+        (("model.base=",), "base_missing", "model.base"),
+    ],
+)
 def test_a_value_that_is_empty_or_nowhere_is_never_taken_for_none_given(tmp_path, words, code, field):
     with pytest.raises(Problem) as told:
         images = PROJECT / "datasets" / "example-style"

@@ -35,28 +35,44 @@ def test_names_are_unique_and_reach_the_tree():
         assert field in tree[section] or known.variants
 
 
-@pytest.mark.parametrize(("word", "field", "code"), [
-    ("optimizer.lr=0", "optimizer.lr", "greater_than"), ("optimizer.lr=-1", "optimizer.lr", "greater_than"),
-    ("optimizer.lr=nan", "optimizer.lr", "finite_number"), ("optimizer.lr=1e-4;rm", "optimizer.lr", "not_float"),
-    ("lora.rank=0", "lora.rank", "greater_than_equal"), ("lora.rank=100000", "lora.rank", "less_than_equal"),
-    ("run.steps=0", "run.steps", "greater_than_equal"), ("run.steps=1000000000", "run.steps", "less_than_equal"),
-    ("run.seed=-1", "run.seed", "greater_than_equal"), ("run.seed=1180591620717411303424", "run.seed", "less_than_equal"),
-    ("lora.rnak=3", "lora.rnak", "option_unknown"), ("nonsense", None, "option_form"),
-    ("optimizer.name=sgd", "optimizer.name", "not_choice"), ("memory.dtype=fp8", "memory.dtype", "not_choice"),
-    ("images.flip=maybe", "images.flip", "not_bool"), ("images.resolution=100", "images.resolution", "multiple_of"),
-    ("run.device=gpu", "run.device", "not_valid"), ("images.resolutions=512\n1001", "images.resolutions", "multiple_of"),
-    ("images.resolutions=big", "images.resolutions", "not_int"),
-    ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
-    ("noise.timestep_min=1000", "noise.timestep_min", "less_than_equal"), ("loss.kind=l3", "loss.kind", "not_choice"),
-    ("run.ema=1", "run.ema", "less_than"),
-])
+@pytest.mark.parametrize(
+    ("word", "field", "code"),
+    [
+        ("optimizer.lr=0", "optimizer.lr", "greater_than"),
+        ("optimizer.lr=-1", "optimizer.lr", "greater_than"),
+        ("optimizer.lr=nan", "optimizer.lr", "finite_number"),
+        ("optimizer.lr=1e-4;rm", "optimizer.lr", "not_float"),
+        ("lora.rank=0", "lora.rank", "greater_than_equal"),
+        ("lora.rank=100000", "lora.rank", "less_than_equal"),
+        ("run.steps=0", "run.steps", "greater_than_equal"),
+        ("run.steps=1000000000", "run.steps", "less_than_equal"),
+        ("run.seed=-1", "run.seed", "greater_than_equal"),
+        ("run.seed=1180591620717411303424", "run.seed", "less_than_equal"),
+        ("lora.rnak=3", "lora.rnak", "option_unknown"),
+        ("nonsense", None, "option_form"),
+        ("optimizer.name=sgd", "optimizer.name", "not_choice"),
+        ("memory.dtype=fp8", "memory.dtype", "not_choice"),
+        ("images.flip=maybe", "images.flip", "not_bool"),
+        ("images.resolution=100", "images.resolution", "multiple_of"),
+        ("run.device=gpu", "run.device", "not_valid"),
+        ("images.resolutions=512\n1001", "images.resolutions", "multiple_of"),
+        ("images.resolutions=big", "images.resolutions", "not_int"),
+        ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
+        ("noise.timestep_min=1000", "noise.timestep_min", "less_than_equal"),
+        ("loss.kind=l3", "loss.kind", "not_choice"),
+        ("run.ema=1", "run.ema", "less_than"),
+    ],
+)
 def test_a_bad_value_is_answered_beside_its_field(word, field, code):
     assert problems(word) == {(field, code)}
 
 
 def test_all_bad_values_are_told_at_once():
     assert problems("lora.rank=0", "run.steps=x", "foo.bar=1") == {
-        ("lora.rank", "greater_than_equal"), ("run.steps", "not_int"), ("foo.bar", "option_unknown")}
+        ("lora.rank", "greater_than_equal"),
+        ("run.steps", "not_int"),
+        ("foo.bar", "option_unknown"),
+    }
 
 
 def test_noise_levels_must_leave_room_and_sizes_may_stand_in_one_line():
@@ -131,14 +147,20 @@ def test_an_option_is_found_by_the_term_the_field_uses(lang: str) -> None:
         assert [term for term in USUAL_TERMS[lang] if term.lower() not in page] == []
 
 
-@pytest.mark.parametrize(("word", "code", "part"), [
-    ("lora.alpha=0", "zero_alpha", "rank"), ("lora.conv_alpha=0.0", "zero_alpha", "rank"),
-    ("optimizer.text_encoder_lr=0", "zero_text_lr", "lora.text_encoder"),
-    ("optimizer.text_encoder_2_lr=0", "zero_text_2_lr", "lora.text_encoders"),
-    ("lora.text_encoder_until=0", "zero_until", "lora.text_encoder"), ("lora.conv_rank=0", "zero_conv_rank", "lora.targets"),
-    ("loss.min_snr_gamma=0", "zero_empty", "empty"), ("lora.max_norm=0", "zero_empty", "empty"),
-    ("lora.alpha=-1", "greater_than", "-1"),
-])
+@pytest.mark.parametrize(
+    ("word", "code", "part"),
+    [
+        ("lora.alpha=0", "zero_alpha", "rank"),
+        ("lora.conv_alpha=0.0", "zero_alpha", "rank"),
+        ("optimizer.text_encoder_lr=0", "zero_text_lr", "lora.text_encoder"),
+        ("optimizer.text_encoder_2_lr=0", "zero_text_2_lr", "lora.text_encoders"),
+        ("lora.text_encoder_until=0", "zero_until", "lora.text_encoder"),
+        ("lora.conv_rank=0", "zero_conv_rank", "lora.targets"),
+        ("loss.min_snr_gamma=0", "zero_empty", "empty"),
+        ("lora.max_norm=0", "zero_empty", "empty"),
+        ("lora.alpha=-1", "greater_than", "-1"),
+    ],
+)
 def test_a_zero_that_means_off_elsewhere_is_answered_with_the_way_to_do_it_here(word, code, part):
     field = word.partition("=")[0]
     assert problems(word) == {(field, code)}

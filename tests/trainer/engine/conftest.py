@@ -42,26 +42,59 @@ def make_tiny(folder: Path, prediction: str = "epsilon") -> Path:
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64), norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=32, attention_head_dim=4,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(32, 64),
+        norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
     )
     vae = AutoencoderKL(
-        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4, layers_per_block=1, norm_num_groups=4, sample_size=32,
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=32,
     )
-    text = CLIPTextModel(CLIPTextConfig(
-        vocab_size=4096, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=77, bos_token_id=4094, eos_token_id=4095, pad_token_id=4095,
-    ))
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=4096,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            bos_token_id=4094,
+            eos_token_id=4095,
+            pad_token_id=4095,
+        )
+    )
     tokenizer = CLIPTokenizer.from_pretrained(PROJECT / "models" / "mini" / "tokenizer")
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        prediction_type=prediction, timestep_spacing="trailing", rescale_betas_zero_snr=prediction != "epsilon",
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type=prediction,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=prediction != "epsilon",
     )
     StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     ).save_pretrained(folder)
     (folder / "atelier.json").write_text(json.dumps({"native_resolution": 64, "licence": "CC0-1.0", "steps": 4}))
     return folder
@@ -92,10 +125,15 @@ class Bench:
 
     def config(self, *overrides: str, **layers: Any):
         tree = {
-            "model": {"base": str(self.base)}, "images": {"folder": str(self.folder), "resolution": 64},
-            "save": {"name": "blob"}, "run": {"steps": 6}, "lora": {"rank": 4, "alpha": 2.0},
-            "samples": {"steps": 2, "prompts": ["a blob"], "every": 1000}, "captions": {"trigger": "blobby"},
-            "memory": {"dtype": "fp32"}, "optimizer": {"lr": 1e-2},
+            "model": {"base": str(self.base)},
+            "images": {"folder": str(self.folder), "resolution": 64},
+            "save": {"name": "blob"},
+            "run": {"steps": 6},
+            "lora": {"rank": 4, "alpha": 2.0},
+            "samples": {"steps": 2, "prompts": ["a blob"], "every": 1000},
+            "captions": {"trigger": "blobby"},
+            "memory": {"dtype": "fp32"},
+            "optimizer": {"lr": 1e-2},
         }
         return load.build(tree, layers, overrides=overrides)
 

@@ -43,18 +43,24 @@ def test_off_and_a_processor_under_auto_stay_eager(model):
     assert chosen(model, "auto").startswith("eager: measured slower") and not compiled_blocks(model)
 
 
-@pytest.mark.parametrize(("calls", "formats", "seconds", "said"), [
-    (10, 1, 0.001, "eager: the blocks take 0 s"),  # too short to try
-    (100_000, 1, 0.001, "compiled: 3 blocks, saves 150 s"),
-    (100_000, 400, 0.001, "eager: compiling costs"),  # each format compiled anew is never repaid
-    (100_000, 1, -0.001, "eager: compiling costs"),  # slower than before
-])
+@pytest.mark.parametrize(
+    ("calls", "formats", "seconds", "said"),
+    [
+        (10, 1, 0.001, "eager: the blocks take 0 s"),  # too short to try
+        (100_000, 1, 0.001, "compiled: 3 blocks, saves 150 s"),
+        (100_000, 400, 0.001, "eager: compiling costs"),  # each format compiled anew is never repaid
+        (100_000, 1, -0.001, "eager: compiling costs"),  # slower than before
+    ],
+)
 def test_auto_compiles_only_what_the_rest_of_the_run_repays(model, monkeypatch, calls, formats, seconds, said):
     monkeypatch.setattr(compiled.torch, "compile", lambda work, dynamic: work)
     clock = iter([0.0, 10.0] * 10)
     monkeypatch.setattr(compiled.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(compiled, "_seconds", lambda block, given, low: (
-        0.001 if isinstance(block, BasicTransformerBlock) else 0.001 - seconds / 2))
+    monkeypatch.setattr(
+        compiled,
+        "_seconds",
+        lambda block, given, low: 0.001 if isinstance(block, BasicTransformerBlock) else 0.001 - seconds / 2,
+    )
     monkeypatch.setattr(torch.nn.Module, "parameters", lambda self, real=torch.nn.Module.parameters: Pretended(real(self)))
     assert chosen(model, "auto", calls, formats).startswith(said)
     assert bool(compiled_blocks(model)) == said.startswith("compiled")

@@ -24,8 +24,9 @@ from trainer.problem import Problem
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Item]:
     """(format, how many, repeats)."""
-    return [Item(SimpleNamespace(id=f"{size}{i}", repeats=repeats), size)
-            for size, many, repeats in shapes for i in range(many)]
+    return [
+        Item(SimpleNamespace(id=f"{size}{i}", repeats=repeats), size) for size, many, repeats in shapes for i in range(many)
+    ]
 
 
 def test_batches_are_full_and_of_one_format():

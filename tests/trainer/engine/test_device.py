@@ -67,8 +67,9 @@ def test_the_dtype_self_test_notices_a_format_that_gives_nan(monkeypatch):
     cpu = torch.device("cpu")
     assert device._computes(cpu, torch.bfloat16)
     original = torch.nn.functional.conv2d
-    monkeypatch.setattr(torch.nn.functional, "conv2d",
-                        lambda x, w, **k: original(x, w, **k) * (1 if x.dtype == torch.float32 else float("nan")))
+    monkeypatch.setattr(
+        torch.nn.functional, "conv2d", lambda x, w, **k: original(x, w, **k) * (1 if x.dtype == torch.float32 else float("nan"))
+    )
     assert not device._computes(cpu, torch.bfloat16)
 
 
@@ -86,5 +87,18 @@ def test_the_folder_datasets_is_not_taken_for_the_library_of_that_name():
     from peft import LoraConfig, inject_adapter_in_model
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    assert all(map(callable, (AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel, LoraConfig,
-                              inject_adapter_in_model, CLIPTextModel, CLIPTokenizer)))
+    assert all(
+        map(
+            callable,
+            (
+                AutoencoderKL,
+                DDPMScheduler,
+                StableDiffusionPipeline,
+                UNet2DConditionModel,
+                LoraConfig,
+                inject_adapter_in_model,
+                CLIPTextModel,
+                CLIPTokenizer,
+            ),
+        )
+    )

@@ -22,9 +22,12 @@ from trainer.engine.train import load_base
 from trainer.home import Home
 
 BASES = {
-    "sd1": ("sd1", "epsilon", False), "sd1-v": ("sd1", "v_prediction", True),
-    "sd2": ("sd2", "epsilon", False), "sd2-v": ("sd2", "v_prediction", False),
-    "xl": ("sdxl", "epsilon", False), "xl-v": ("sdxl", "v_prediction", True),
+    "sd1": ("sd1", "epsilon", False),
+    "sd1-v": ("sd1", "v_prediction", True),
+    "sd2": ("sd2", "epsilon", False),
+    "sd2-v": ("sd2", "v_prediction", False),
+    "xl": ("sdxl", "epsilon", False),
+    "xl-v": ("sdxl", "v_prediction", True),
 }
 """Name -> family, prediction, zero terminal SNR."""
 KINDS = {
@@ -39,8 +42,20 @@ KINDS = {
     "glora": ["lora.kind=glora", "lora.targets=all", "lora.rank_dropout=0.2"],
     "full": ["lora.kind=full", "lora.module_dropout=0.2"],
 }  # fmt: skip
-OPTIMIZERS = ("adamw", "lion", "adafactor", "came", "muon", "schedule_free", "adamw8bit", "prodigy", "dadapt_adam",
-              "dadapt_lion", "lion8bit", "paged_adamw8bit")
+OPTIMIZERS = (
+    "adamw",
+    "lion",
+    "adafactor",
+    "came",
+    "muon",
+    "schedule_free",
+    "adamw8bit",
+    "prodigy",
+    "dadapt_adam",
+    "dadapt_lion",
+    "lion8bit",
+    "paged_adamw8bit",
+)
 SCHEDULES = ("cosine", "constant", "linear", "restarts", "polynomial", "rex")
 LOSSES = (("mse", "min_snr"), ("huber", "debiased"), ("smooth_l1", "none"))
 PRESETS = ("style", "character", "concept")
@@ -53,7 +68,8 @@ def _case(base: str, i: int) -> tuple[str, ...]:
 
 EVERY_STRATEGY = [
     pytest.param(_case(two[i % 2], i), marks=() if "sd1" in two else pytest.mark.slow)
-    for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v")) for i in range(12)
+    for two in (("sd1", "sd1-v"), ("sd2", "sd2-v"), ("xl", "xl-v"))
+    for i in range(12)
 ]
 """On each family everything there is, on its two predictions in turn; the later families are slow together."""
 
@@ -108,14 +124,30 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
         rates = ["optimizer.lr=1", "optimizer.d_coef=10"]
     elif optimizer.startswith("dadapt"):
         rates = [f"optimizer.lr={3 if optimizer == 'dadapt_adam' else 10}"]
-    config = load.build(given, {
-        "model": {"base": str(bench.base)}, "images": {"folder": str(bench.folder), "resolution": 64},
-        "save": {"name": "blob", "dtype": "fp32", "every": 5}, "memory": {"dtype": "fp32"}, "captions": {"trigger": "blobby"},
-        "samples": {"steps": 1, "prompts": ["a blob"], "every": 1000},
-        "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
-    }, overrides=["run.steps=10", "run.batch_size=1", "lora.text_encoder=true", "lora.rank=2", "lora.alpha=2",
-                  *KINDS[kind], *rates, f"loss.kind={LOSSES[int(loss)][0]}",
-                  f"loss.weighting={LOSSES[int(loss)][1]}"])
+    config = load.build(
+        given,
+        {
+            "model": {"base": str(bench.base)},
+            "images": {"folder": str(bench.folder), "resolution": 64},
+            "save": {"name": "blob", "dtype": "fp32", "every": 5},
+            "memory": {"dtype": "fp32"},
+            "captions": {"trigger": "blobby"},
+            "samples": {"steps": 1, "prompts": ["a blob"], "every": 1000},
+            "optimizer": {"name": optimizer},
+            "schedule": {"name": schedule},
+        },
+        overrides=[
+            "run.steps=10",
+            "run.batch_size=1",
+            "lora.text_encoder=true",
+            "lora.rank=2",
+            "lora.alpha=2",
+            *KINDS[kind],
+            *rates,
+            f"loss.kind={LOSSES[int(loss)][0]}",
+            f"loss.weighting={LOSSES[int(loss)][1]}",
+        ],
+    )
     name = "-".join((base, kind, optimizer, schedule, loss, preset))
     published = bench.train(config, name)
     losses = bench.losses()

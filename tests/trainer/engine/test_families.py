@@ -38,8 +38,10 @@ from trainer.problem import Problem
 
 CPU = torch.device("cpu")
 KINDS = {
-    "sd2": ("sd2", "epsilon", False), "xl": ("sdxl", "epsilon", False),
-    "sd2-v": ("sd2", "v_prediction", False, 4096), "xl-v": ("sdxl", "v_prediction", True, 4096),
+    "sd2": ("sd2", "epsilon", False),
+    "xl": ("sdxl", "epsilon", False),
+    "sd2-v": ("sd2", "v_prediction", False, 4096),
+    "xl-v": ("sdxl", "v_prediction", True, 4096),
 }
 """Name -> family, prediction, zero terminal SNR, words in the vocabulary."""
 
@@ -54,9 +56,11 @@ def bases_of(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def bench_of(bases_of, picture_folder, tmp_path):
     """A home with a tiny base of the kind asked for, and a set."""
+
     def made(kind: str) -> Bench:
         shutil.copytree(picture_folder, tmp_path / "set")
         return Bench(Home(tmp_path / "home").create(), bases_of[kind], tmp_path / "set")
+
     return made
 
 
@@ -65,10 +69,13 @@ def tensors(path: Path) -> bytes:
     return data[8 + int.from_bytes(data[:8], "little") :]
 
 
-@pytest.mark.parametrize(("kind", "version", "architecture", "counts"), [
-    ("sd2-v", "sd_v2_v", "stable-diffusion-v2-768-v/lora", (32, 12, 0)),
-    ("xl-v", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", (64, 8, 12)),
-])
+@pytest.mark.parametrize(
+    ("kind", "version", "architecture", "counts"),
+    [
+        ("sd2-v", "sd_v2_v", "stable-diffusion-v2-768-v/lora", (32, 12, 0)),
+        ("xl-v", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", (64, 8, 12)),
+    ],
+)
 def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind, version, architecture, counts):
     bench = bench_of(kind)
     name, prediction, zero_snr, _ = KINDS[kind]
@@ -127,8 +134,11 @@ def test_every_preset_teaches_sdxl_and_leaves_its_readers_alone(bench_of, kind):
     bench = bench_of("xl-v")
     preset = load.preset(kind, bases.find(bench.home, str(bench.base)))
     config = bench.config("run.steps=2", "samples.steps=1")
-    config = load.build(preset, {key: value for key, value in load.dump(config).items() if key not in preset}, {
-        "run": {"steps": 2}, "images": {"folder": str(bench.folder), "resolution": 64}, "captions": {"trigger": "blobby"}})
+    config = load.build(
+        preset,
+        {key: value for key, value in load.dump(config).items() if key not in preset},
+        {"run": {"steps": 2}, "images": {"folder": str(bench.folder), "resolution": 64}, "captions": {"trigger": "blobby"}},
+    )
     assert config.run.batch_size == 1 and config.memory.gradient_checkpointing and not config.lora.text_encoder
     found = inspect(bench.train(config)).as_json()
     assert found["modules"] == {"unet": 64, "text_encoder": 0, "text_encoder_2": 0} and len(bench.losses()) == 2
@@ -141,8 +151,11 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     def made(*words: str) -> Adapter:
         return Adapter(deepcopy(parts), bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words))
 
-    for which, learning in (("both", {"unet", "text_encoder", "text_encoder_2"}), ("first", {"unet", "text_encoder"}),
-                            ("second", {"unet", "text_encoder_2"})):
+    for which, learning in (
+        ("both", {"unet", "text_encoder", "text_encoder_2"}),
+        ("first", {"unet", "text_encoder"}),
+        ("second", {"unet", "text_encoder_2"}),
+    ):
         assert {part for part, _ in made(f"lora.text_encoders={which}").layers} == learning
     words = ("optimizer.text_encoder_2_lr=0.001", "lora.text_encoder_until=0.5", "lora.text_encoder_2_until=0.75")
     adapter = made(*words)
@@ -153,8 +166,13 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     seen = []
     for step in range(4):
         adapter.begin(step, 4, 0)
-        seen.append({part for (part, _), layer in adapter.layers.items()
-                     if all(p.requires_grad for p in adapter.kind.learns(layer).values())})
+        seen.append(
+            {
+                part
+                for (part, _), layer in adapter.layers.items()
+                if all(p.requires_grad for p in adapter.kind.learns(layer).values())
+            }
+        )
     both = {"text_encoder", "text_encoder_2"}
     assert [parts & both for parts in seen] == [both, both, {"text_encoder_2"}, set()]
     said = read_header(bench.train(bench.config("run.steps=1", "lora.text_encoder=true", "lora.text_encoders=second"))).metadata
@@ -173,7 +191,11 @@ def theirs(base: Path, lora: Path, asked: dict) -> np.ndarray:
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(lora))
     image = pipe(
-        asked["prompt"], num_inference_steps=asked["steps"], guidance_scale=asked["guidance"], width=64, height=64,
+        asked["prompt"],
+        num_inference_steps=asked["steps"],
+        guidance_scale=asked["guidance"],
+        width=64,
+        height=64,
         generator=torch.Generator().manual_seed(asked["seed"]),
     ).images[0]
     return np.asarray(image, np.int16)
@@ -195,18 +217,25 @@ def single(bases_of, tmp_path, monkeypatch):
         return ldm.save_single_file(
             pipe.unet, pipe.vae, pipe.text_encoder, path, text_encoder_2=second, dtype=torch.float32, **more
         )
+
     return made
 
 
-@pytest.mark.parametrize(("kind", "marks", "prediction"), [
-    ("sd2", (), "epsilon"), ("xl", ("v_pred", "ztsnr"), "v_prediction"),
-])
+@pytest.mark.parametrize(
+    ("kind", "marks", "prediction"),
+    [
+        ("sd2", (), "epsilon"),
+        ("xl", ("v_pred", "ztsnr"), "v_prediction"),
+    ],
+)
 def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_path, kind, marks, prediction):
     path = single(kind, **{mark: torch.zeros(1) for mark in marks})
     name = KINDS[kind][0]
     known = [bases.find(Home(tmp_path), str(place)) for place in (path, bases_of[kind])]
     assert [(f.layout, f.family, f.prediction, f.zero_snr) for f in known] == [
-        ("file", name, prediction, bool(marks)), ("folder", name, "epsilon", False)]
+        ("file", name, prediction, bool(marks)),
+        ("folder", name, "epsilon", False),
+    ]
     file, folder = (family(name).load(facts, CPU, torch.float32) for facts in known)
     assert base_hash(file) == base_hash(folder)
     for key, weight in folder.vae.state_dict().items():
@@ -216,8 +245,10 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
     assert told.keys() == wanted.keys() and all(torch.equal(told[key], wanted[key]) for key in told)
     noise = NoiseSchedule.of(file.scheduler, CPU)
     assert noise.prediction == prediction and noise.zero_terminal == bool(marks)
-    drawn = [pixels(Studio(parts), DrawRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
-             for parts in (file, folder)]
+    drawn = [
+        pixels(Studio(parts), DrawRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
+        for parts in (file, folder)
+    ]
     assert np.array_equal(*drawn) != bool(marks)
 
 
@@ -368,15 +399,17 @@ def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of
         noisy, t = noise.repeat(2, 1, 1, 1), torch.tensor([400, 400])
         same = {key: value[:1].repeat(2, *[1] * (value.ndim - 1)) for key, value in told.items()}
         one, two = parts.family.predict(parts, noisy, t, same | {"sizes": told["sizes"]})
-        wanted = parts.unet(noisy[1:], t[1:], encoder_hidden_states=hidden[:1],
-                            added_cond_kwargs={"text_embeds": pooled[:1], "time_ids": ids}).sample
+        wanted = parts.unet(
+            noisy[1:], t[1:], encoder_hidden_states=hidden[:1], added_cond_kwargs={"text_embeds": pooled[:1], "time_ids": ids}
+        ).sample
     assert torch.allclose(two, wanted[0], atol=1e-5) and not torch.allclose(one, two, atol=1e-3)
 
 
 # --- at real size, without memory -------------------------------------------------------------------------------
 
 REAL = {
-    "sd1": ((859_520_964, 123_060_480), (128, 48)), "sd2": ((865_910_724, 340_387_840), (128, 92)),
+    "sd1": ((859_520_964, 123_060_480), (128, 48)),
+    "sd2": ((865_910_724, 340_387_840), (128, 92)),
     "sdxl": ((2_567_463_684, 123_060_480, 694_659_840), (560, 48, 128)),
 }
 """Numbers of weights by part, as the published models have them, and layers the attention target means."""
@@ -394,7 +427,8 @@ def test_the_shipped_configs_make_the_models_at_their_real_size(name):
         unet = UNet2DConditionModel.from_config(configs["unet"])
         encoders = {
             part: (CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel)(
-                CLIPTextConfig.from_pretrained(known.assets / part))
+                CLIPTextConfig.from_pretrained(known.assets / part)
+            )
             for part in known.text_parts
         }
     sizes, layers = REAL[name]

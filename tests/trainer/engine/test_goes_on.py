@@ -22,6 +22,7 @@ def stop_at(step: int):
     def tell(event, run):
         if isinstance(event, events.Step) and event.step == step:
             run.ask("stop")
+
     return tell
 
 

@@ -114,8 +114,12 @@ def test_factors_and_blocks_of_other_shapes_are_kept_as_the_file_has_them_and_le
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in adapter.parameters())
     again = _going_on(loaded, file, *options)  # as where a run is resumed
     again.load(adapter.state())
-    written = lora_file.write(tmp_path / "again.safetensors", {
-        (part, name if part == "unet" else bare(name)): layer for (part, name), layer in adapter.factors().items()}, {}, "fp32")
+    written = lora_file.write(
+        tmp_path / "again.safetensors",
+        {(part, name if part == "unet" else bare(name)): layer for (part, name), layer in adapter.factors().items()},
+        {},
+        "fp32",
+    )
     assert _same(loaded, written, adapter)
 
 

@@ -148,10 +148,15 @@ def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
     return [float(loss) for loss in losses], adapter.state(), guard, finite, notes
 
 
-@pytest.mark.parametrize("words", [
-    (), ("lora.text_encoder=false",), ("lora.text_encoder_until=0.5", "run.ema=0.9"),
-    ("loss.masks=true", "loss.weighting=min_snr", "noise.offset=0.1", "lora.max_norm=0.05"),
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("lora.text_encoder=false",),
+        ("lora.text_encoder_until=0.5", "run.ema=0.9"),
+        ("loss.masks=true", "loss.weighting=min_snr", "noise.offset=0.1", "lora.max_norm=0.05"),
+    ],
+)
 def test_a_whole_step_from_buffers_gives_the_losses_and_tensors_of_eager_steps(bench, words):
     losses, state, guard, _, _ = taken(bench, None, *words)
     recorder = Static()
@@ -182,10 +187,16 @@ def test_a_whole_step_that_cannot_be_captured_goes_on_eagerly_and_says_so_once(b
     assert all(torch.allclose(state[name], mine[name], rtol=1e-4, atol=5e-6) for name in state)
 
 
-@pytest.mark.parametrize(("words", "why"), [
-    (("optimizer.name=prodigy",), "reads numbers"), (("run.accumulation=2",), "several passes"),
-    (("preservation.prior=0.5", "captions.trigger=blobby"), "adds a pass"), (("captions.max_tokens=150",), "pieces"), ((), ""),
-])
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("optimizer.name=prodigy",), "reads numbers"),
+        (("run.accumulation=2",), "several passes"),
+        (("preservation.prior=0.5", "captions.trigger=blobby"), "adds a pass"),
+        (("captions.max_tokens=150",), "pieces"),
+        ((), ""),
+    ],
+)
 def test_what_stands_in_the_way_of_a_whole_step_is_named(bench, words, why):
     config = bench.config(*words)
     parts = load_base(config, bench.home)

@@ -123,7 +123,8 @@ def test_a_product_of_one_row_is_the_same_bytes_each_time():
 
     def gradient() -> bytes:
         found, *_ = torch.ops.aten.convolution_backward(
-            wanted.clone(), x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False])
+            wanted.clone(), x, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, False]
+        )
         return found.numpy().tobytes()
 
     threads = torch.get_num_threads()

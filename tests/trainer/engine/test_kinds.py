@@ -60,8 +60,13 @@ def test_at_first_no_kind_changes_anything(loaded, case):
 
 
 def test_ranks_by_block_patterns_and_convolutions(loaded):
-    words = ["lora.targets=all", "lora.conv_rank=2", "lora.block_ranks=mid_block = 6\ntext_encoder.encoder.layers.1 = 0",
-             "lora.skip=to_out", "lora.text_encoder=true"]
+    words = [
+        "lora.targets=all",
+        "lora.conv_rank=2",
+        "lora.block_ranks=mid_block = 6\ntext_encoder.encoder.layers.1 = 0",
+        "lora.skip=to_out",
+        "lora.text_encoder=true",
+    ]
     adapter = Adapter(deepcopy(loaded), load.build({"lora": {"rank": 4, "alpha": 2.0}}, overrides=words))
     ranks = {f"{part}.{name}": layer for (part, name), layer in adapter.layers.items()}
     files = {f"{part}.{name}": layer for (part, name), layer in adapter.factors().items()}
@@ -157,10 +162,19 @@ def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_e
     assert (told.value.code, told.value.field) == ("block_unknown", "optimizer.block_lrs")
 
 
-@pytest.mark.parametrize(("kind", "layout"), [
-    ("lora", "kohya"), ("lora", "diffusers"), ("rslora", "diffusers"), ("dora", "kohya"), ("loha", "kohya"), ("lokr", "kohya"),
-    ("oft", "kohya"), ("ia3", "kohya"),
-])
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        ("lora", "kohya"),
+        ("lora", "diffusers"),
+        ("rslora", "diffusers"),
+        ("dora", "kohya"),
+        ("loha", "kohya"),
+        ("lokr", "kohya"),
+        ("oft", "kohya"),
+        ("ia3", "kohya"),
+    ],
+)
 def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layout):
     words = [f"lora.kind={kind}", "lora.rank=4", "lora.alpha=3"]
     first = Adapter(deepcopy(loaded), load.build({}, overrides=words))

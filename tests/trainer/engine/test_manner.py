@@ -36,8 +36,14 @@ def trained(bench, tmp_path):
     vae = AutoencoderKL.from_config(AutoencoderKL.load_config(bench.base / "vae"), scaling_factor=0.4)
     vae.save_pretrained(tmp_path / "far" / "other-vae")
     config = bench.config(
-        "run.steps=3", "captions.clip_skip=2", f"model.vae={tmp_path / 'far' / 'other-vae'}", "model.prediction=v_prediction",
-        "noise.zero_terminal=true", "captions.max_tokens=150", samples={"prompts": [LONG], "steps": 2})
+        "run.steps=3",
+        "captions.clip_skip=2",
+        f"model.vae={tmp_path / 'far' / 'other-vae'}",
+        "model.prediction=v_prediction",
+        "noise.zero_terminal=true",
+        "captions.max_tokens=150",
+        samples={"prompts": [LONG], "steps": 2},
+    )
     files.write_json(bench.run().config, load.dump(config))
     file = bench.train(config)
     with Image.open(bench.run().sample(3, 0)) as image:
@@ -66,15 +72,38 @@ def test_everybody_draws_what_the_run_itself_drew(bench, trained, tmp_path, caps
     there = Home(tmp_path / "elsewhere").create()
     moved = shutil.copy(file, there.loras / "moved.safetensors")
     shutil.copytree(tmp_path / "far" / "other-vae", there.models / "other-vae")
-    assert sample.main([str(moved), "--home", str(there.root), "--base", str(bench.base), "--prompt", LONG, "--seed", "7",
-                        "--steps", "2", "--width", "64", "--height", "64", "--out", str(tmp_path / "out")]) == 0
+    assert (
+        sample.main(
+            [
+                str(moved),
+                "--home",
+                str(there.root),
+                "--base",
+                str(bench.base),
+                "--prompt",
+                LONG,
+                "--seed",
+                "7",
+                "--steps",
+                "2",
+                "--width",
+                "64",
+                "--height",
+                "64",
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 0
+    )
     with Image.open(tmp_path / "out" / "p0_s1.00.png") as image:
         assert np.array_equal(np.asarray(image), wanted)
     shutil.rmtree(there.models / "other-vae")
     answers = _Answers()
     use = {"path": str(moved), "unet": 1.0}
-    Worker(there, answers).do({"id": 1, "do": "draw", "base": str(bench.base), "out": str(tmp_path / "out"),
-                               "request": _asked(base, use)})
+    Worker(there, answers).do(
+        {"id": 1, "do": "draw", "base": str(bench.base), "out": str(tmp_path / "out"), "request": _asked(base, use)}
+    )
     notes = [(told["code"], told["params"]) for told in answers.told if told["event"] == "note"]
     assert notes == [("vae_lacking", {"vae": "other-vae"})] and answers.told[-1]["event"] == "done"
 
@@ -113,8 +142,15 @@ def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, 
     studio = Studio.load(facts, torch.device("cpu"), torch.float32)
     asked = DrawRequest("a red blob", steps=2, guidance=3.0, width=64, height=64)
     pipe = studio.parts.family.pipeline(studio.parts)
-    theirs = pipe("a red blob", num_inference_steps=2, guidance_scale=3.0, width=64, height=64,
-                  generator=torch.Generator().manual_seed(0), output_type="latent").images
+    theirs = pipe(
+        "a red blob",
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        width=64,
+        height=64,
+        generator=torch.Generator().manual_seed(0),
+        output_type="latent",
+    ).images
     theirs = pipe.image_processor.postprocess(pipe.vae.decode(theirs / pipe.vae.config.scaling_factor)[0].detach())[0]
     assert np.array_equal(np.asarray(next(iter(studio.draw(asked))).image), np.asarray(theirs))
     (long,) = studio.draw(DrawRequest(LONG, steps=1, guidance=3.0, width=64, height=64))
@@ -150,8 +186,31 @@ def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, 
     assert studio.notes == []  # the two do not disagree: one of them reads weights, so both are drawn so
 
     out = bench.home.root / "out"
-    assert sample.main([str(without), "--home", str(bench.home.root), "--base", str(bench.base), "--prompt", prompt,
-                        "--seed", "7", "--steps", "2", "--width", "64", "--height", "64", "--out", str(out), "--weights"]) == 0
+    assert (
+        sample.main(
+            [
+                str(without),
+                "--home",
+                str(bench.home.root),
+                "--base",
+                str(bench.base),
+                "--prompt",
+                prompt,
+                "--seed",
+                "7",
+                "--steps",
+                "2",
+                "--width",
+                "64",
+                "--height",
+                "64",
+                "--out",
+                str(out),
+                "--weights",
+            ]
+        )
+        == 0
+    )
     with Image.open(out / "p0_s1.00.png") as image:
         assert np.array_equal(np.asarray(image), asked)
 

@@ -45,11 +45,14 @@ def test_masks_come_from_a_file_or_from_transparency_and_are_cut_like_the_pictur
     assert torch.equal(square[:, :3].round(), torch.ones(6, 3)) and square[:, 3:].max() < 1e-3
 
 
-@pytest.mark.parametrize(("make", "code"), [
-    (lambda p: Image.new("L", (64, 64), 255).save(p), "mask_shape"),
-    (lambda p: Image.new("L", (64, 48), 0).save(p), "mask_empty"),
-    (lambda p: p.write_bytes(b"not a picture"), "mask_broken"),
-])
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda p: Image.new("L", (64, 64), 255).save(p), "mask_shape"),
+        (lambda p: Image.new("L", (64, 48), 0).save(p), "mask_empty"),
+        (lambda p: p.write_bytes(b"not a picture"), "mask_broken"),
+    ],
+)
 def test_a_mask_that_cannot_be_used_is_named(tmp_path, make, code):
     paint(tmp_path / "a.png")
     make(tmp_path / "a.mask.png")

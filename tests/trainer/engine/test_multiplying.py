@@ -70,8 +70,18 @@ def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
-    words = ("lora.targets=all", "lora.rank=8", "lora.rank_dropout=0.1", "lora.module_dropout=0.1", "run.steps=2",
-             "images.upscale=false", "save.every=1", "save.dtype=fp32", "optimizer.text_encoder_lr=0.01", "samples.steps=1")
+    words = (
+        "lora.targets=all",
+        "lora.rank=8",
+        "lora.rank_dropout=0.1",
+        "lora.module_dropout=0.1",
+        "run.steps=2",
+        "images.upscale=false",
+        "save.every=1",
+        "save.dtype=fp32",
+        "optimizer.text_encoder_lr=0.01",
+        "samples.steps=1",
+    )
     small(bench.folder)
     config = bench.config(f"lora.kind={kind}", *words)
     straight = bench.train(config, "straight")
@@ -126,8 +136,10 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
 
 def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is_refused(bench, tmp_path):
     first = Adapter(load_base(bench.config(), bench.home), bench.config("lora.kind=oft"))
-    layers = {key: Layer({"oft_blocks": _filled(layer).oft_blocks.detach().numpy()}, 0.4 / len(layer.base_layer.weight))
-              for key, layer in first.layers.items()}
+    layers = {
+        key: Layer({"oft_blocks": _filled(layer).oft_blocks.detach().numpy()}, 0.4 / len(layer.base_layer.weight))
+        for key, layer in first.layers.items()
+    }
     spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in layers.items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
@@ -151,8 +163,18 @@ def test_a_file_of_real_size_is_judged_for_each_program(tmp_path, kind, family, 
     """Names, shapes and metadata as the engine writes them, for the default layers; with convolutions (IA)³ is told partial."""
     config = TrainConfig.model_validate(load.build({}, overrides=[f"lora.kind={kind}", "captions.trigger=inkfox"]))
     version = {"sd1": "sd_v1", "sdxl": "sdxl_base_v1-0"}[family]
-    said = metadata.build(config, facts(family=family, version=version), steps=1, total_steps=1,
-                          items=[("inkfox", (512, 512), 1)], loss=None, started=1e9, finished=1e9, name="fox", run_id="r")
+    said = metadata.build(
+        config,
+        facts(family=family, version=version),
+        steps=1,
+        total_steps=1,
+        items=[("inkfox", (512, 512), 1)],
+        loss=None,
+        started=1e9,
+        finished=1e9,
+        name="fox",
+        run_id="r",
+    )
 
     def judged(groups):
         layers = {}

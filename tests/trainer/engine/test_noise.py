@@ -93,7 +93,8 @@ def test_schedule_is_read_from_the_base():
     common = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     plain = NoiseSchedule.of(PNDMScheduler(**common, skip_prk_steps=True), torch.device("cpu"))
     zero = NoiseSchedule.of(
-        DDIMScheduler(**common, prediction_type="v_prediction", rescale_betas_zero_snr=True), torch.device("cpu"))
+        DDIMScheduler(**common, prediction_type="v_prediction", rescale_betas_zero_snr=True), torch.device("cpu")
+    )
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     assert torch.allclose(plain.alpha_bar, torch.cumprod(1 - betas, 0), atol=1e-6)
     assert not plain.zero_terminal and plain.prediction == "epsilon"
@@ -131,6 +132,7 @@ def test_with_kohyas_reckoning_the_first_coarser_noise_is_as_fine_as_the_picture
 
 def test_the_coarse_has_a_smaller_share_with_kohyas_reckoning():
     """The share of the variance that is in the means of 4x4 latents at discount 0.8: about 0.40, with kohya's about 0.29."""
+
     def share(compat: str) -> float:
         chance = torch.Generator().manual_seed(0)
         many = torch.cat([draw_noise(torch.Size((1, 4, 64, 64)), chance, 0.0, 6, 0.8, compat) for _ in range(200)])

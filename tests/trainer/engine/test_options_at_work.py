@@ -26,8 +26,7 @@ OTHER = {
     "bias_correction": "false", "safeguard_warmup": "false", "momentum": "0.5",
 }  # fmt: skip
 """A value far from the default for every field of every optimiser."""
-ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr", "optimizer.block_lrs",
-             "optimizer.embedding_lr"}
+ELSEWHERE = {"optimizer.name", "optimizer.text_encoder_2_lr", "optimizer.block_lrs", "optimizer.embedding_lr"}
 """Not a field of one, the second rate of SDXL (test_families), the factors of blocks (test_kinds, test_guard), and the rate of
 the trigger's own vectors (test_own_words)."""
 FIELDS = [
@@ -126,6 +125,7 @@ def test_a_zero_terminal_schedule_is_asked_of_the_base_itself(learner) -> None:
 
 def test_formats_follow_their_options(bench) -> None:
     """Of a picture 96 x 64: a format of its shape, a finer one, or a square."""
+
     def wide(*words: str) -> set:
         return {item.bucket for item in load_items(bench.config(*words), 256) if item.picture.id == "0005"}
 
@@ -161,8 +161,16 @@ CROWDED = {
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "adamw"])
 def test_every_optimiser_trains_a_whole_run_and_goes_on_exactly(bench, name: str) -> None:
     small(bench.folder)
-    words = ["run.steps=3", "save.every=2", "samples.steps=1", "images.upscale=false", "lora.only=attn",
-             "validation.every=0", f"optimizer.name={name}", *CROWDED.get(name, ())]
+    words = [
+        "run.steps=3",
+        "save.every=2",
+        "samples.steps=1",
+        "images.upscale=false",
+        "lora.only=attn",
+        "validation.every=0",
+        f"optimizer.name={name}",
+        *CROWDED.get(name, ()),
+    ]
     config = bench.config(*words)
     straight = bench.train(config, "straight")
     losses = bench.losses()

@@ -34,8 +34,12 @@ def loaded(tiny_base, tmp_path_factory):
 
 
 def held_layers(parts):
-    return [m for part in ("unet", *parts.family.text_parts) for m in parts.module(part).modules()
-            if isinstance(m, quantise.Quantised)]
+    return [
+        m
+        for part in ("unet", *parts.family.text_parts)
+        for m in parts.module(part).modules()
+        if isinstance(m, quantise.Quantised)
+    ]
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -87,7 +91,8 @@ def weight_bytes(parts) -> int:
     for part in ("unet", *parts.family.text_parts):
         for name, tensor in parts.module(part).state_dict().items():
             if name.rpartition(".")[2] in ("codes", "scale") or (
-                    name.endswith("weight") and tensor.ndim in (2, 4) and "lora_" not in name and "embedding" not in name):
+                name.endswith("weight") and tensor.ndim in (2, 4) and "lora_" not in name and "embedding" not in name
+            ):
                 total += tensor.nbytes
     return total
 

@@ -20,10 +20,12 @@ class Killed(BaseException):
 
 def killing(step, index):
     """Ends the training when the picture `index` of `step` has been told of."""
+
     def tell(event, run):
         events.EventLog(run.events).write(event)
         if isinstance(event, events.Sample) and (event.step, event.index) == (step, index):
             raise Killed
+
     return tell
 
 

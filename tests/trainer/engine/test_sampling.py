@@ -45,8 +45,19 @@ def lora(tiny_base, picture_folder, tmp_path_factory):
 
 
 def request(*uses: Use, strengths=None, **changes) -> DrawRequest:
-    return DrawRequest(**{"prompt": "a red blob", "steps": 4, "guidance": 3.0, "width": 64, "height": 64, "seed": 3,
-                          "loras": uses, "strengths": strengths, **changes})
+    return DrawRequest(
+        **{
+            "prompt": "a red blob",
+            "steps": 4,
+            "guidance": 3.0,
+            "width": 64,
+            "height": 64,
+            "seed": 3,
+            "loras": uses,
+            "strengths": strengths,
+            **changes,
+        }
+    )
 
 
 def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
@@ -74,8 +85,9 @@ def test_diffusers_own_loader_draws_the_same_picture_from_our_file(studio, lora,
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(lora))
-    theirs = pipe("a red blob", num_inference_steps=4, guidance_scale=3.0, width=64, height=64,
-                  generator=torch.Generator().manual_seed(3)).images[0]
+    theirs = pipe(
+        "a red blob", num_inference_steps=4, guidance_scale=3.0, width=64, height=64, generator=torch.Generator().manual_seed(3)
+    ).images[0]
     assert np.abs(ours - np.asarray(theirs, np.int16)).max() <= 1
 
 
@@ -110,7 +122,8 @@ def test_biases_and_norms_of_a_file_are_folded_and_come_off_again(studio, tmp_pa
         ("unet", f"{block}.norm"): Layer({"diff": np.full(size, 0.5, "f4"), "diff_b": np.full(size, 2.0, "f4")}, 1.0),
         ("unet", f"{block}.transformer_blocks.0.attn1.to_out.0"): Layer({"diff_b": np.full(size, 4.0, "f4")}, 1.0),
         ("unet", f"{block}.transformer_blocks.0.attn1.to_q"): Layer(
-            {"ia3": np.full(size, 0.5, "f4"), "ia3_in": np.zeros((), "f4")}, 1.0),
+            {"ia3": np.full(size, 0.5, "f4"), "ia3_in": np.zeros((), "f4")}, 1.0
+        ),
     }
     path = lora_file.write(tmp_path / "full.safetensors", layers, {}, "fp32")
     old = [tensor.clone() for tensor in pristine]
@@ -149,10 +162,16 @@ def test_the_settings_travel_in_the_png(studio, lora, tmp_path):
     assert ours["loras"] == [{"name": "blob", "unet": 0.4, "text_encoder": 0.25}] and ours["sampler"] == "DDIM"
 
 
-@pytest.mark.parametrize(("changes", "code"), [
-    ({"prompt": " "}, "prompt_missing"), ({"width": 60}, "size_bad"), ({"width": 65}, "size_bad"),
-    ({"height": 4096}, "size_bad"), ({"sampler": "magic"}, "sampler_unknown"),
-])
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"prompt": " "}, "prompt_missing"),
+        ({"width": 60}, "size_bad"),
+        ({"width": 65}, "size_bad"),
+        ({"height": 4096}, "size_bad"),
+        ({"sampler": "magic"}, "sampler_unknown"),
+    ],
+)
 def test_bad_requests_are_answered(changes, code):
     with pytest.raises(Problem) as problem:
         request(**changes).checked()
@@ -200,8 +219,15 @@ def test_a_sampler_finds_the_picture_a_perfect_model_knows(name, prediction, zer
     would end elsewhere."""
     from diffusers import DDIMScheduler
 
-    own = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction,
-                        clip_sample=False, rescale_betas_zero_snr=zero, timestep_spacing="trailing")
+    own = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=prediction,
+        clip_sample=False,
+        rescale_betas_zero_snr=zero,
+        timestep_spacing="trailing",
+    )
     made = samplers.build(name, own)
     x0, chance = torch.linspace(-2, 2, 64).view(1, 1, 8, 8), torch.Generator().manual_seed(1)
     made.set_timesteps(12)
@@ -227,9 +253,18 @@ def test_drawing_can_be_cancelled_and_leaves_the_base_pristine(studio, lora):
 def test_a_lora_with_no_fitting_layer_is_refused(studio, tmp_path):
     from trainer.adapters import file
 
-    path = file.write(tmp_path / "big.safetensors", {
-        ("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"):
-            (np.ones((2, 320), np.float32), np.ones((320, 2), np.float32), 2.0)}, {}, "fp32")
+    path = file.write(
+        tmp_path / "big.safetensors",
+        {
+            ("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"): (
+                np.ones((2, 320), np.float32),
+                np.ones((320, 2), np.float32),
+                2.0,
+            )
+        },
+        {},
+        "fp32",
+    )
     with pytest.raises(Problem) as problem:
         list(studio.draw(request(Use(path))))
     assert problem.value.code in ("lora_no_match", "lora_other_family")
@@ -254,12 +289,24 @@ def test_long_prompts_and_layers_that_do_not_fit_are_mentioned(studio, lora, tmp
 
     modules = {k: (f.down, f.up, f.alpha) for k, f in normalise(lora).modules.items()}
     modules["unet", "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"] = (
-        np.ones((4, 64), np.float32), np.ones((64, 4), np.float32), 2.0)
+        np.ones((4, 64), np.float32),
+        np.ones((64, 4), np.float32),
+        2.0,
+    )
     mixed = file.write(tmp_path / "mixed.safetensors", modules, {}, "fp32")
     list(studio.draw(request(Use(mixed), prompt="blob " * 900)))
     total = len(modules)
-    assert studio.notes == [("prompt_cut", {"limit": 750}),
-                            ("lora_partial", {"name": "mixed", "matched": total - 1, "total": total,
-                                              "layers": "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"})]
+    assert studio.notes == [
+        ("prompt_cut", {"limit": 750}),
+        (
+            "lora_partial",
+            {
+                "name": "mixed",
+                "matched": total - 1,
+                "total": total,
+                "layers": "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+            },
+        ),
+    ]
     list(studio.draw(request(Use(lora))))
     assert studio.notes == []

@@ -66,8 +66,9 @@ class Reference:
     def answer(self, noisy, t, captions, taught: bool = True):
         tokenizer, reader = self.plain.tokenizers["text_encoder"], self.plain.text_encoders["text_encoder"]
         ids = tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        words, drawing = ({}, {}) if not taught else (
-            self._weights("text_encoder", reader), self._weights("unet", self.plain.unet))
+        words, drawing = (
+            ({}, {}) if not taught else (self._weights("text_encoder", reader), self._weights("unet", self.plain.unet))
+        )
         hidden = functional_call(reader, words, (ids,)).last_hidden_state
         return functional_call(self.plain.unet, drawing, (noisy, t), {"encoder_hidden_states": hidden}).sample
 
@@ -98,8 +99,11 @@ def pointwise(e: torch.Tensor, rule: str, c: torch.Tensor) -> torch.Tensor:
 
 def border(t: torch.Tensor, a: torch.Tensor, schedule: str) -> torch.Tensor:
     """Of Huber at each timestep, one line a schedule; c is 0.1."""
-    falling = {"constant": 0.1 + 0 * a, "exponential": 0.1 ** (t.view(-1, 1, 1, 1) / 1000),
-               "snr": 0.9 / (1 + ((1 - a) / a) ** 0.5) ** 2 + 0.1}
+    falling = {
+        "constant": 0.1 + 0 * a,
+        "exponential": 0.1 ** (t.view(-1, 1, 1, 1) / 1000),
+        "snr": 0.9 / (1 + ((1 - a) / a) ** 0.5) ** 2 + 0.1,
+    }
     return falling[schedule]
 
 

@@ -43,17 +43,19 @@ def test_test_pictures_are_drawn_as_their_line_says(bench):
     keys = ("prompt", "negative", "steps", "size", "seed", "guidance")
     base = bases.find(bench.home, str(bench.base))
     assert [tuple(one[key] for key in keys) for one in written] == [
-        ("a blob", "red", 1, (64, 80), 5, 0.0), ("a blob", "", 2, (64, 64), 7, base.guidance),
-        ("a blob --ar 16", "", 2, (64, 64), 7, base.guidance)]
+        ("a blob", "red", 1, (64, 80), 5, 0.0),
+        ("a blob", "", 2, (64, 64), 7, base.guidance),
+        ("a blob --ar 16", "", 2, (64, 64), 7, base.guidance),
+    ]
     samples = [event.prompt for event in bench.events if isinstance(event, events.Sample)]
     assert samples[:3] == ["a blob", "a blob", "a blob --ar 16"]
-    note, = {json.dumps(e.params) for e in bench.events if isinstance(e, events.Note) and e.code == "prompt_as_words"}
+    (note,) = {json.dumps(e.params) for e in bench.events if isinstance(e, events.Note) and e.code == "prompt_as_words"}
     assert "--ar" in note, "a run from before lines were read goes on as it was, and says so"
 
 
 def test_a_prediction_set_by_hand_against_the_bases_own_word_is_noted_and_a_contradiction_is_not_trained(bench):
     bench.train(bench.config("run.steps=1", "model.prediction=v_prediction"))
-    note, = (event for event in bench.events if isinstance(event, events.Note) and event.code == "prediction_by_hand")
+    (note,) = (event for event in bench.events if isinstance(event, events.Note) and event.code == "prediction_by_hand")
     assert note.params == {"stated": "epsilon", "chosen": "v_prediction"}
     base = bench.home.models / "odd"
     shutil.copytree(bench.base, base)
@@ -115,6 +117,7 @@ def test_stopped_and_resumed_equals_straight(bench, optimizer):
         def tell(event, run):
             if isinstance(event, events.Step) and event.step == step:
                 run.ask("stop")
+
         return tell
 
     assert bench.train(bench.config(*words), "broken", stop_at(7)) is None
@@ -180,8 +183,15 @@ def test_a_checkpoint_belongs_to_what_is_asked_otherwise_than_by_itself_alone(be
     """So that a later version with more options takes it too; every choice but names and samples makes it another's."""
     plain = checkpoint.config_hash(bench.config())
     assert plain == checkpoint.config_hash(bench.config("samples.steps=9", "save.name=other", "images.turn=0"))
-    others = ("images.turn=5", "optimizer.name=muon", "optimizer.name=came", "schedule.name=rex", "captions.weights=true",
-              "loss.huber_schedule=snr", "optimizer.block_lrs=mid_block = 2")
+    others = (
+        "images.turn=5",
+        "optimizer.name=muon",
+        "optimizer.name=came",
+        "schedule.name=rex",
+        "captions.weights=true",
+        "loss.huber_schedule=snr",
+        "optimizer.block_lrs=mid_block = 2",
+    )
     assert len({plain, *(checkpoint.config_hash(bench.config(word)) for word in others)}) == 1 + len(others)
 
 
@@ -251,8 +261,11 @@ def test_one_bad_step_is_skipped_and_five_go_back_at_half_the_rate(bench, monkey
 
 
 def test_numbers_broken_for_good_end_with_advice(bench, monkeypatch):
-    monkeypatch.setattr(StepMaker, "loss", lambda self, x0, *rest: (
-        sum(p.sum() for p in self.parts.unet.parameters() if p.requires_grad) * float("nan")))
+    monkeypatch.setattr(
+        StepMaker,
+        "loss",
+        lambda self, x0, *rest: sum(p.sum() for p in self.parts.unet.parameters() if p.requires_grad) * float("nan"),
+    )
     with pytest.raises(Problem) as problem:
         bench.train(bench.config("run.steps=30", "save.every=2"))
     assert problem.value.code == "nan_stop" and problem.value.field == "optimizer.lr"
@@ -273,7 +286,8 @@ def test_short_memory_steps_down_once_with_the_same_sum(bench, monkeypatch):
     monkeypatch.setattr(StepMaker, "backward", short)
     assert bench.train(bench.config("run.batch_size=2"), "short")
     assert [e.params for e in bench.events if isinstance(e, events.Note) and e.code == "memory_down"] == [
-        {"batch": 1, "accumulation": 2}]
+        {"batch": 1, "accumulation": 2}
+    ]
     assert bench.losses() == pytest.approx(wanted, rel=1e-5)
     assert straight.exists()
 
@@ -381,6 +395,7 @@ def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the
         def tell(event, run):
             if isinstance(event, events.Step) and event.step in what_at:
                 run.ask(what_at[event.step])
+
         return tell
 
     assert bench.train(bench.config(*words), "one", ask({3: "save", 4: "save", 5: "stop"})) is None
@@ -388,7 +403,9 @@ def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the
     assert checkpoint.wanted(run) == [3, 4] and {3, 4} <= set(checkpoint.steps(run))
     asked = [event for event in bench.events if isinstance(event, events.Saved) and event.wanted]
     assert [(event.step, event.file) for event in asked] == [
-        (3, "checkpoints/000003/lora.safetensors"), (4, "checkpoints/000004/lora.safetensors")]
+        (3, "checkpoints/000003/lora.safetensors"),
+        (4, "checkpoints/000004/lora.safetensors"),
+    ]
     notes = [event for event in bench.events if isinstance(event, events.Note) and event.code == "saved_as_asked"]
     assert [event.params["step"] for event in notes] == [3, 4]
     before = {step: tensors(run.checkpoint(step) / checkpoint.LORA) for step in (3, 4)}
@@ -406,8 +423,7 @@ def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the
 
     monkeypatch.setattr(StepMaker, "backward", poisoned)
     assert bench.train(bench.config(*words), "one", ask({14: "save"}))  # asked during the very last step
-    assert [event.params["back"] for event in bench.events
-            if isinstance(event, events.Note) and event.code == "halved_rate"]
+    assert [event.params["back"] for event in bench.events if isinstance(event, events.Note) and event.code == "halved_rate"]
     assert checkpoint.wanted(run) == [3, 4, 14]
     assert checkpoint.steps(run) == [3, 4, 12, 14]
     assert {step: tensors(run.checkpoint(step) / checkpoint.LORA) for step in (3, 4)} == before

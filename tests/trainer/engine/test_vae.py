@@ -21,6 +21,7 @@ def narrow(monkeypatch):
             if pixels_of(x) > most[0]:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
             return work(x)
+
         return run
 
     monkeypatch.setattr(model.encoder, "forward", refuse(encode, lambda x: x.shape[0] * x[0, 0].numel()))

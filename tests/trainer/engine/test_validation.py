@@ -24,8 +24,10 @@ def test_pictures_are_kept_back_by_share_or_by_name(bench):
     assert parted("validation.share=0.34", "images.resolutions=128")[0] == held
     assert [i.picture.id for i in parted("validation.pictures=0002.png\n0004")[0]] == ["0002", "0004"]
     assert parted()[0] == []
-    for words, code in ((["validation.pictures=nobody"], "validation_name"),
-                        (["validation.pictures=" + "\n".join(f"{i:04d}" for i in range(6))], "validation_all")):
+    for words, code in (
+        (["validation.pictures=nobody"], "validation_name"),
+        (["validation.pictures=" + "\n".join(f"{i:04d}" for i in range(6))], "validation_all"),
+    ):
         with pytest.raises(Problem) as problem:
             parted(*words)
         assert (problem.value.code, problem.value.field) == (code, "validation.pictures")
@@ -40,8 +42,7 @@ def judge(*ratios: float, patience: int = 0) -> Judge:
 def test_the_best_checkpoint_is_suggested_with_its_reason():
     kept = [10, 20, 30, 40]
     note = judge(0.9, 0.8, 0.85, 0.88).suggest(kept)
-    assert note.code == "judged_earlier" and note.params == {
-        "step": 20, "percent": "20.0", "last": 40, "last_percent": "12.0"}
+    assert note.code == "judged_earlier" and note.params == {"step": 20, "percent": "20.0", "last": 40, "last_percent": "12.0"}
     assert judge(0.9, 0.8, 0.85, 0.88).suggest([10, 30, 40]).params["step"] == 30
     assert judge(0.9, 0.7, 0.701).suggest(kept).code == "judged_last"
     assert judge(1.1, 1.2).suggest(kept).code == "judged_none"
@@ -60,8 +61,17 @@ def test_a_plateau_is_so_many_judgements_in_turn_without_a_better_one():
 def test_a_run_is_judged_says_which_checkpoint_is_best_and_goes_on_the_same(bench, monkeypatch):
     """Also: the boards get the numbers, and one that is missing is told and left out."""
     monkeypatch.setitem(sys.modules, "wandb", None)
-    words = ("run.steps=8", "save.every=4", "validation.share=0.2", "validation.every=2", "save.tensorboard=true",
-             "run.ema=0.5", "optimizer.name=lion", "optimizer.lr=0.003", "save.wandb=atelier")
+    words = (
+        "run.steps=8",
+        "save.every=4",
+        "validation.share=0.2",
+        "validation.every=2",
+        "save.tensorboard=true",
+        "run.ema=0.5",
+        "optimizer.name=lion",
+        "optimizer.lr=0.003",
+        "save.wandb=atelier",
+    )
     bench.train(bench.config(*words), "straight")
     told = [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Judged)]
     assert [step for step, _ in told] == [2, 4, 6, 8]
@@ -88,8 +98,18 @@ def test_a_run_is_judged_says_which_checkpoint_is_best_and_goes_on_the_same(benc
 
 
 def test_a_run_that_no_longer_gets_better_ends_by_itself(bench):
-    bench.train(bench.config("run.steps=40", "validation.share=0.2", "validation.every=1", "validation.patience=2",
-                             "optimizer.lr=1", "schedule.name=constant", "schedule.warmup=0", "save.every=100"))
+    bench.train(
+        bench.config(
+            "run.steps=40",
+            "validation.share=0.2",
+            "validation.every=1",
+            "validation.patience=2",
+            "optimizer.lr=1",
+            "schedule.name=constant",
+            "schedule.warmup=0",
+            "save.every=100",
+        )
+    )
     notes = {e.code: e.params for e in bench.events if isinstance(e, events.Note)}
     ended = bench.events[-1]
     assert isinstance(ended, events.Finished) and ended.step < 40

@@ -21,9 +21,16 @@ def make(folder: Path, family: str, prediction: str = "epsilon", zero_snr: bool 
 
     torch.manual_seed(0)
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
-        prediction_type=prediction, timestep_spacing="trailing", rescale_betas_zero_snr=zero_snr,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        prediction_type=prediction,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=zero_snr,
     )
+
     def read(width: int, layers: int, act: str, projected: bool = False):
         return text_encoder(width, layers, act, words, projected)
 
@@ -31,14 +38,21 @@ def make(folder: Path, family: str, prediction: str = "epsilon", zero_snr: bool 
     shared = {"vae": vae(), "unet": unet(family), "scheduler": scheduler}
     if family == "sd2":
         pipe = StableDiffusionPipeline(
-            text_encoder=read(SD2_WIDTH, 3, "gelu"), tokenizer=tokenizer(other, words), safety_checker=None,
-            feature_extractor=None, requires_safety_checker=False, **shared,
+            text_encoder=read(SD2_WIDTH, 3, "gelu"),
+            tokenizer=tokenizer(other, words),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+            **shared,
         )
     else:
         pipe = StableDiffusionXLPipeline(
-            text_encoder=read(XL_WIDTHS[0], 2, "quick_gelu"), tokenizer=tokenizer(END, words),
-            text_encoder_2=read(XL_WIDTHS[1], 3, "gelu", projected=True), tokenizer_2=tokenizer(other, words),
-            add_watermarker=False, **shared,
+            text_encoder=read(XL_WIDTHS[0], 2, "quick_gelu"),
+            tokenizer=tokenizer(END, words),
+            text_encoder_2=read(XL_WIDTHS[1], 3, "gelu", projected=True),
+            tokenizer_2=tokenizer(other, words),
+            add_watermarker=False,
+            **shared,
         )
     pipe.save_pretrained(folder)
     said = {"family": family, "native_resolution": 64, "licence": "CC0-1.0", "steps": 4}
@@ -50,17 +64,30 @@ def unet(family: str):
     """Two levels: attention on the outer one as in SD 2.x, or on the inner one, two blocks deep, as in SDXL."""
     from diffusers import UNet2DConditionModel
 
-    shared = {"sample_size": 8, "layers_per_block": 1, "block_out_channels": (32, 64), "norm_num_groups": 8,
-              "attention_head_dim": (4, 8), "use_linear_projection": True}
+    shared = {
+        "sample_size": 8,
+        "layers_per_block": 1,
+        "block_out_channels": (32, 64),
+        "norm_num_groups": 8,
+        "attention_head_dim": (4, 8),
+        "use_linear_projection": True,
+    }
     if family == "sd2":
         return UNet2DConditionModel(
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            cross_attention_dim=SD2_WIDTH, **shared,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=SD2_WIDTH,
+            **shared,
         )
     return UNet2DConditionModel(
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=sum(XL_WIDTHS), transformer_layers_per_block=[1, 2], addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=XL_WIDTHS[1] + 6 * 8, **shared,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=sum(XL_WIDTHS),
+        transformer_layers_per_block=[1, 2],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=XL_WIDTHS[1] + 6 * 8,
+        **shared,
     )
 
 
@@ -69,9 +96,14 @@ def vae(scaling: float = 0.13025):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=4, layers_per_block=1, norm_num_groups=4,
-        sample_size=64, scaling_factor=scaling,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=scaling,
     )
 
 
@@ -79,8 +111,17 @@ def text_encoder(width: int, layers: int, act: str, words: int, projected: bool 
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=words, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=2,
-        max_position_embeddings=77, hidden_act=act, projection_dim=width, bos_token_id=0, eos_token_id=2, pad_token_id=1,
+        vocab_size=words,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        hidden_act=act,
+        projection_dim=width,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
     )
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 

@@ -21,9 +21,7 @@ def scene(seed: int = 0, size: tuple[int, int] = (256, 256)) -> Image.Image:
         x, y = (int(v) for v in rng.integers(0, (size[0], size[1])))
         w, h = (int(v) for v in rng.integers(max(4, min(size) // 10), max(8, min(size) // 2), 2))
         colour = tuple(int(v) for v in rng.integers(0, 256, 3))
-        (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(
-            (x - w // 2, y - h // 2, x + w // 2, y + h // 2), fill=colour
-        )
+        (draw.ellipse if rng.random() < 0.5 else draw.rectangle)((x - w // 2, y - h // 2, x + w // 2, y + h // 2), fill=colour)
     return image
 
 

@@ -114,9 +114,7 @@ def test_cutting_gives_the_format_and_the_chosen_part() -> None:
         assert (side[:, 3:-3] == colour).all()
     middle = np.asarray(buckets.cut(image, (256, 256)))
     assert (
-        middle.shape == (256, 256, 3)
-        and middle[128, 60].tolist() == [255, 0, 0]
-        and middle[128, 200].tolist() == [0, 0, 255]
+        middle.shape == (256, 256, 3) and middle[128, 60].tolist() == [255, 0, 0] and middle[128, 200].tolist() == [0, 0, 255]
     )
 
 

@@ -71,8 +71,7 @@ def test_shuffling_keeps_the_front_and_loses_nothing(parts: list[str], keep: int
 def test_training_sees_the_same_words_for_the_same_seed() -> None:
     rules = CaptionRules(trigger="ohwx", shuffle=True, keep_tokens=1, dropout=0.2, tag_dropout=0.3)
     looks = [
-        [training_caption("a, b, c, d, e, f", rules, rng) for _ in range(200)]
-        for rng in (random.Random(5), random.Random(5))
+        [training_caption("a, b, c, d, e, f", rules, rng) for _ in range(200)] for rng in (random.Random(5), random.Random(5))
     ]
     assert looks[0] == looks[1]
     assert 20 <= looks[0].count("") <= 60
@@ -127,16 +126,22 @@ def test_what_stands_in_brackets_stays_together_where_brackets_are_weights() -> 
 
 def test_braces_are_a_choice_only_when_asked() -> None:
     assert look("a {red|blue} hat") == "a {red|blue} hat"
-    seen = {training_caption("a {red|{dark|light} blue} {x}", CaptionRules(wildcards=True), random.Random(i))
-            for i in range(60)}
+    seen = {
+        training_caption("a {red|{dark|light} blue} {x}", CaptionRules(wildcards=True), random.Random(i)) for i in range(60)
+    }
     assert seen == {"a red {x}", "a dark blue {x}", "a light blue {x}"}
     assert look("{|} a }{ | {{", wildcards=True) == "a }{ | {{"
 
 
-@pytest.mark.parametrize(("text", "word", "expected"), [
-    ("ohwx, a hat", "", "a hat"), ("a photo of OHWX in a hat", "a dog", "a photo of a dog in a hat"),
-    ("ohwxish", "", "ohwxish"), ("", "a dog", ""),
-])
+@pytest.mark.parametrize(
+    ("text", "word", "expected"),
+    [
+        ("ohwx, a hat", "", "a hat"),
+        ("a photo of OHWX in a hat", "a dog", "a photo of a dog in a hat"),
+        ("ohwxish", "", "ohwxish"),
+        ("", "a dog", ""),
+    ],
+)
 def test_the_trigger_can_be_taken_out(text: str, word: str, expected: str) -> None:
     assert captions.without_trigger(text, "ohwx", word) == expected
 

@@ -281,9 +281,7 @@ def test_gps_comments_and_profiles_do_not_reach_our_file() -> None:
     stored = decode.as_png(open_(data)[0])
     assert b"my-secret-place" in data and b"my-secret-place" not in stored
     kinds = {
-        stored[i : i + 4]
-        for i in range(len(stored))
-        if stored[i : i + 4] in (b"eXIf", b"iCCP", b"tEXt", b"pHYs", b"zTXt")
+        stored[i : i + 4] for i in range(len(stored)) if stored[i : i + 4] in (b"eXIf", b"iCCP", b"tEXt", b"pHYs", b"zTXt")
     }
     assert kinds == set()
 
@@ -369,9 +367,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory of a process as Linux tells it")
 def test_no_bomb_makes_the_process_grow_by_fifty_megabytes(tmp_path: Path) -> None:
     names = []
-    for number, bomb in enumerate(
-        (png(20_000, 20_000, rows=zlib.compress(b"\0" * 50_000_000, 9)), png(64, 64, before=BOMB))
-    ):
+    for number, bomb in enumerate((png(20_000, 20_000, rows=zlib.compress(b"\0" * 50_000_000, 9)), png(64, 64, before=BOMB))):
         names.append(str(tmp_path / f"{number}.png"))
         Path(names[-1]).write_bytes(bomb)
     said = subprocess.run([sys.executable, "-c", RSS, *names], capture_output=True, text=True, check=True, timeout=60)

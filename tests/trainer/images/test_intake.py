@@ -74,9 +74,7 @@ def test_hostile_names_are_only_text(empty: ImageSet, drop: Path, name: str) -> 
     (picture,) = take_in([drop / name], empty).accepted
     assert sorted(os.listdir(empty.folder)) == ["0001.png", "set.json"]
     assert len(picture.original) <= 200 and not set(picture.original) & set("\n\u202e\0")
-    assert (
-        json.loads((empty.folder / "set.json").read_text("utf-8"))["pictures"]["0001"]["original"] == picture.original
-    )
+    assert json.loads((empty.folder / "set.json").read_text("utf-8"))["pictures"]["0001"]["original"] == picture.original
 
 
 def test_files_the_systems_leave_behind_are_ignored_silently(empty: ImageSet, drop: Path) -> None:
@@ -302,12 +300,7 @@ def test_a_new_set_appears_whole_or_not_at_all(home: Home, drop: Path) -> None:
     assert made is None and len(result.refused) == 2 and os.listdir(home.datasets) == []
     write(drop, {"a.png": A})
     made, result = new_set(home, "My: Set?", [drop], kind="character")
-    assert (
-        made is not None
-        and made.folder.name == "My_Set"
-        and made.meta.title == "My: Set?"
-        and made.meta.kind == "character"
-    )
+    assert made is not None and made.folder.name == "My_Set" and made.meta.title == "My: Set?" and made.meta.kind == "character"
     assert [p.file.parent for p in result.accepted] == [made.folder]
     assert os.listdir(home.datasets) == ["My_Set"] and [s.folder for s in image_set.list_sets(home)] == [made.folder]
     assert made.facts.get(made.folder / "0001.png", "measures") is not None
@@ -336,9 +329,7 @@ def test_sentences_group_equal_reasons(empty: ImageSet, drop: Path) -> None:
     write(drop, {f"{n}.png": b"" for n in range(5)})
     (sentence,) = take_in([drop], empty).sentences("en")
     assert sentence.startswith("drop/0.png, drop/1.png, drop/2.png and 2 more: the file is empty")
-    (sentence,) = intake.Intake(
-        refused=[Line("犬.png", "too_small", {"width": 9, "height": 9, "limit": 32})]
-    ).sentences("ja")
+    (sentence,) = intake.Intake(refused=[Line("犬.png", "too_small", {"width": 9, "height": 9, "limit": 32})]).sentences("ja")
     assert sentence == "犬.png：9×9は小さすぎて学習できません。縦横とも32ピクセル以上が必要です。"
 
 

@@ -118,7 +118,7 @@ def test_kohyas_caption_and_tags_are_joined(tmp_path: Path) -> None:
 
 
 def test_tags_without_quotes_in_a_csv_are_kept_whole(tmp_path: Path) -> None:
-    made, _ = brought(tmp_path, {"a.png": A, "b.png": B, "tags.csv": b"a.png,1girl, solo, smile\nb.png,\"cat, sitting\"\n"})
+    made, _ = brought(tmp_path, {"a.png": A, "b.png": B, "tags.csv": b'a.png,1girl, solo, smile\nb.png,"cat, sitting"\n'})
     assert captions_of(made) == {"a.png": "1girl, solo, smile", "b.png": "cat, sitting"}
 
 
@@ -169,9 +169,7 @@ def test_a_csv_of_something_else_is_no_list_of_captions() -> None:
 
 def test_file_names_become_captions_where_this_is_chosen(tmp_path: Path) -> None:
     files = {"red_fox in snow (3).png": A, "IMG_0012.png": B, "own.png": C, "own.txt": b"its own"}
-    made, result = new_set(
-        Home(tmp_path / "home"), "Names", [zipped(tmp_path / "x.zip", files)], captions_from_names=True
-    )
+    made, result = new_set(Home(tmp_path / "home"), "Names", [zipped(tmp_path / "x.zip", files)], captions_from_names=True)
     assert made is not None and captions_of(made) == {
         "red_fox in snow (3).png": "red fox in snow", "IMG_0012.png": "", "own.png": "its own",
     }  # fmt: skip

@@ -50,8 +50,7 @@ def test_unreadable_blocks_and_names_the_file(drop: Path) -> None:
     half = saved(scene(50), "JPEG")
     made = of(
         drop,
-        good()
-        | {"half.jpg": half[: len(half) // 2], "text.png": b"no", "bomb.png": png(20_000, 20_000), "x.tif": b"II*\0"},
+        good() | {"half.jpg": half[: len(half) // 2], "text.png": b"no", "bomb.png": png(20_000, 20_000), "x.tif": b"II*\0"},
     )
     lines = found(made, "unreadable")
     assert {f.pictures[0]: f.params["reason"] for f in lines} == {
@@ -154,9 +153,7 @@ def test_the_same_background_is_told_unless_the_captions_name_it(drop: Path) -> 
 
     pictures = {f"{n:02d}.png": on_green(n) for n in range(12)}
     (finding,) = found(of(drop, pictures, kind="character"), "sameness")
-    assert (
-        finding.text == "sameness_background" and finding.severity == "hurts" and finding.params["colour"] == "#1ea03c"
-    )
+    assert finding.text == "sameness_background" and finding.severity == "hurts" and finding.params["colour"] == "#1ea03c"
     assert found(of(drop, pictures, kind="style"), "sameness")[0].severity == "hint"
     assert found(of(drop, pictures, "ohwx, seen {n}, green background"), "sameness") == []
     mixed = pictures | {f"other{n}.png": scene(n) for n in range(40, 44)}
@@ -241,9 +238,7 @@ def test_the_score_falls_with_the_share_that_is_bad(drop: Path) -> None:
     assert score([Finding(kind, "hurts") for kind in KINDS], 10) == 0
 
 
-def test_a_second_report_recalls_and_a_changed_file_is_measured_anew(
-    drop: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_report_recalls_and_a_changed_file_is_measured_anew(drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = of(drop, good())
     seen: list[int] = []
     real = measures.measure_image

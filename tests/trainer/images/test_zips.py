@@ -34,9 +34,7 @@ def test_pictures_and_captions_come_in(empty: ImageSet, drop: Path) -> None:
     assert result.refused == result.notices == []
 
 
-@pytest.mark.parametrize(
-    "name", ["../../evil.png", "/abs.png", "C:\\win.png", "a/../../b.png", "..\\up.png", "../.bashrc"]
-)
+@pytest.mark.parametrize("name", ["../../evil.png", "/abs.png", "C:\\win.png", "a/../../b.png", "..\\up.png", "../.bashrc"])
 def test_paths_that_lead_outside_are_refused_and_listed(empty: ImageSet, drop: Path, name: str) -> None:
     before = sorted(str(p) for p in drop.parent.rglob("*"))
     path = zipped(drop / "x.zip", {name: A, "good.png": B})
@@ -147,9 +145,7 @@ def test_nested_archives_are_not_opened(empty: ImageSet, drop: Path) -> None:
     inner = zipped(drop / "inner.zip", {"b.png": B}).read_bytes()
     path = zipped(drop / "x.zip", {"inner.zip": inner, "sneaky.png": inner, "a.png": A, "x.7z": b"7z\xbc\xaf"})
     result = take_in([path], empty)
-    assert {line.name: line.code for line in result.refused} == dict.fromkeys(
-        ("inner.zip", "sneaky.png", "x.7z"), "archive"
-    )
+    assert {line.name: line.code for line in result.refused} == dict.fromkeys(("inner.zip", "sneaky.png", "x.7z"), "archive")
     assert [p.original for p in result.accepted] == ["a.png"]
 
 
@@ -202,9 +198,7 @@ def test_a_zip_that_unpacks_to_more_than_a_set_stops_at_the_quota(empty: ImageSe
     result = take_in([path], empty, limits=Limits(set_bytes=700_000))
     assert len(result.accepted) + len(result.refused) == 12 and 1 <= len(result.accepted) <= 4
     assert {line.code for line in result.refused} == {"set_too_big"}
-    assert sorted(os.listdir(empty.folder)) == sorted(
-        ["set.json", *(f"{n + 1:04d}.png" for n in range(len(result.accepted)))]
-    )
+    assert sorted(os.listdir(empty.folder)) == sorted(["set.json", *(f"{n + 1:04d}.png" for n in range(len(result.accepted)))])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -225,9 +219,7 @@ def test_a_zip_with_any_bytes_flipped_gives_entries_or_a_reason(tmp_path: Path, 
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    name=st.text(min_size=1, max_size=40).filter(lambda n: n.encode("utf-8", "ignore").decode() == n and "\0" not in n)
-)
+@given(name=st.text(min_size=1, max_size=40).filter(lambda n: n.encode("utf-8", "ignore").decode() == n and "\0" not in n))
 def test_a_member_of_any_name_is_harmless(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(name, b"data")

@@ -29,16 +29,22 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def config(home: Home) -> TrainConfig:
-    return TrainConfig.model_validate({
-        "images": {"folder": str(home.datasets / "set")}, "save": {"name": "red"}, "rights": {"pictures_ok": True},
-    })
+    return TrainConfig.model_validate(
+        {
+            "images": {"folder": str(home.datasets / "set")},
+            "save": {"name": "red"},
+            "rights": {"pictures_ok": True},
+        }
+    )
 
 
 @pytest.fixture
 def plan(home: Home) -> Callable[..., None]:
     """Says what the tiny engine does."""
+
     def write(**values: object) -> None:
         (home.root / "fake.json").write_text(json.dumps(values))
+
     return write
 
 

@@ -98,4 +98,3 @@ def test_on_the_command_line_it_is_an_option(jobs, stopped, home, plan, config, 
     with pytest.raises(Problem) as unknown:
         resume.main([stopped, "--home", str(home.root)])
     assert unknown.value.code == "resume_unknown"
-

@@ -19,8 +19,10 @@ def things(home):
         (home.datasets / name).mkdir()
     (home.loras / "first.safetensors").write_bytes(b"x")
     return {
-        "images.folder": home.datasets / "set", "images.subsets": home.datasets / "more",
-        "preservation.folder": home.datasets / "class", "lora.start_from": home.loras / "first.safetensors",
+        "images.folder": home.datasets / "set",
+        "images.subsets": home.datasets / "more",
+        "preservation.folder": home.datasets / "class",
+        "lora.start_from": home.loras / "first.safetensors",
     }
 
 

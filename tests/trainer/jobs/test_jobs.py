@@ -33,22 +33,25 @@ def changed(config, section, **values):
     return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
-@pytest.mark.parametrize(("section", "values", "code", "field"), [
-    ("save", {"name": "  "}, "job_name_missing", "save.name"),
-    ("rights", {"pictures_ok": False}, "job_rights_missing", "rights.pictures_ok"),
-    ("images", {"folder": ""}, "job_no_pictures", "images.folder"),
-    ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
-    ("model", {"base": "no such base"}, None, "model.base"),
-    ("lora", {"start_from": "nowhere"}, "file_missing", "lora.start_from"),
-    ("preservation", {"folder": "/no/such/folder"}, "folder_missing", "preservation.folder"),
-    ("preservation", {"folder": "~no-such-account/x"}, "folder_missing", "preservation.folder"),
-    ("preservation", {"folder": str(Path(__file__).parent)}, "no_pictures", "preservation.folder"),
-    ("samples", {"prompts": ("a cat --s 0",)}, "steps_range", "samples.prompts"),
-    ("samples", {"prompts": ("a cat <lora:ink:1>",)}, "prompt_lora_here", "samples.prompts"),
-    ("model", {"base": "~no-such-account/x"}, "base_missing", "model.base"),
-    ("loss", {"masks": True}, "masks_none", "loss.masks"),
-    ("images", {"subsets": ("/no/such/folder = 1",)}, "folder_missing", "images.subsets"),
-])
+@pytest.mark.parametrize(
+    ("section", "values", "code", "field"),
+    [
+        ("save", {"name": "  "}, "job_name_missing", "save.name"),
+        ("rights", {"pictures_ok": False}, "job_rights_missing", "rights.pictures_ok"),
+        ("images", {"folder": ""}, "job_no_pictures", "images.folder"),
+        ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
+        ("model", {"base": "no such base"}, None, "model.base"),
+        ("lora", {"start_from": "nowhere"}, "file_missing", "lora.start_from"),
+        ("preservation", {"folder": "/no/such/folder"}, "folder_missing", "preservation.folder"),
+        ("preservation", {"folder": "~no-such-account/x"}, "folder_missing", "preservation.folder"),
+        ("preservation", {"folder": str(Path(__file__).parent)}, "no_pictures", "preservation.folder"),
+        ("samples", {"prompts": ("a cat --s 0",)}, "steps_range", "samples.prompts"),
+        ("samples", {"prompts": ("a cat <lora:ink:1>",)}, "prompt_lora_here", "samples.prompts"),
+        ("model", {"base": "~no-such-account/x"}, "base_missing", "model.base"),
+        ("loss", {"masks": True}, "masks_none", "loss.masks"),
+        ("images", {"subsets": ("/no/such/folder = 1",)}, "folder_missing", "images.subsets"),
+    ],
+)
 def test_what_cannot_begin_is_refused_beside_its_field(jobs, config, section, values, code, field):
     with pytest.raises(Problem) as caught:
         jobs.submit(changed(config, section, **values), "a")
@@ -195,10 +198,13 @@ def test_a_measurement_that_fails_is_not_tried_for_ever(home, forecaster, config
     assert ask.get(config) == NoForecast() and not ask.measuring()
 
 
-@pytest.mark.parametrize(("code", "told"), [
-    ("print('hello'); print('{{\"needed\": 9000000000, \"free\": 4000000000}}')", NoForecast(True, 9 * 10**9, 4 * 10**9)),
-    ("import os; os.kill(os.getpid(), 9)", NoForecast(True)),
-])
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("print('hello'); print('{{\"needed\": 9000000000, \"free\": 4000000000}}')", NoForecast(True, 9 * 10**9, 4 * 10**9)),
+        ("import os; os.kill(os.getpid(), 9)", NoForecast(True)),
+    ],
+)
 def test_a_measurement_that_runs_out_of_memory_says_so_and_is_tried_again_later(forecaster, config, monkeypatch, code, told):
     ask = forecaster(code=code)
     ask.get(config)
@@ -273,9 +279,7 @@ def test_a_command_takes_the_device_from_a_process_that_died_with_its_command(ho
     assert store.get(row.id).state in ("interrupted", "queued") and store.list()[0].state == "succeeded"
 
 
-def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(
-    home, store, jobs, supervisor, config, plan
-):
+def test_a_command_waits_for_the_page_s_run_and_the_page_leaves_its_run_alone(home, store, jobs, supervisor, config, plan):
     plan(steps=400)
     first = jobs.submit(config, "a")
     wait_for(lambda: jobs.row(first).step > 2)

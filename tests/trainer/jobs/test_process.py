@@ -67,11 +67,12 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = {sys.path!r}
 from trainer.jobs import process
-print(*process.spawn({SLEEP!r}, Path({str(tmp_path / 'log.txt')!r})), flush=True)
+print(*process.spawn({SLEEP!r}, Path({str(tmp_path / "log.txt")!r})), flush=True)
 time.sleep(60)
 """
-    page = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                            start_new_session=True)
+    page = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     assert page.stdout
     pid, born = page.stdout.readline().split()
     os.killpg(page.pid, how)  # what Ctrl-C in its terminal reaches
@@ -83,10 +84,7 @@ time.sleep(60)
 
 
 def test_ending_asks_first(tmp_path):
-    code = (
-        "import signal, time, sys\nsignal.signal(15, lambda *_: (print('asked'), sys.exit(0)))\n"
-        "print('up')\ntime.sleep(60)"
-    )
+    code = "import signal, time, sys\nsignal.signal(15, lambda *_: (print('asked'), sys.exit(0)))\nprint('up')\ntime.sleep(60)"
     pid, born = process.spawn([sys.executable, "-c", code], tmp_path / "log.txt")
     wait_for(lambda: "up" in (tmp_path / "log.txt").read_text())
     process.end(pid, born, 5.0)

@@ -28,9 +28,13 @@ def base(home) -> Path:
 @pytest.fixture
 def tree(home, base):
     return {
-        "model": {"base": str(base)}, "images": {"folder": str(home.datasets / "set"), "resolution": 64},
-        "run": {"steps": 60, "batch_size": 1}, "samples": {"steps": 1, "every": 1000, "prompts": ["a house"]},
-        "save": {"name": "red", "every": 5}, "rights": {"pictures_ok": True}, "lora": {"rank": 2},
+        "model": {"base": str(base)},
+        "images": {"folder": str(home.datasets / "set"), "resolution": 64},
+        "run": {"steps": 60, "batch_size": 1},
+        "samples": {"steps": 1, "every": 1000, "prompts": ["a house"]},
+        "save": {"name": "red", "every": 5},
+        "rights": {"pictures_ok": True},
+        "lora": {"rank": 2},
     }
 
 
@@ -50,8 +54,15 @@ def test_kill_resume_preview_and_the_same_numbers(home, jobs, store, tree):
         wait_for(lambda: jobs.row(broken).step >= 12, 120)
         os.kill(jobs.row(broken).pid or 0, signal.SIGKILL)
         took = wait_for(lambda: jobs.row(broken).requeues == 1, 10)
-        request = {"prompt": "a house", "steps": 1, "guidance": 1.0, "width": 64, "height": 64,
-                   "loras": [{"path": str(home.loras / "red.safetensors")}], "strengths": [0.0, 1.0]}
+        request = {
+            "prompt": "a house",
+            "steps": 1,
+            "guidance": 1.0,
+            "width": 64,
+            "height": 64,
+            "loras": [{"path": str(home.loras / "red.safetensors")}],
+            "strengths": [0.0, 1.0],
+        }
         answers = list(client.draw(str(home.models / "tiny"), request, home.previews / "p"))
         wait_for(lambda: jobs.row(broken).state == "succeeded", 120)
         wait_for(lambda: jobs.row(broken).pid is None, 20)

@@ -185,9 +185,14 @@ def test_a_damaged_checkpoint_does_not_count(jobs, supervisor, config, plan):
     assert ends(jobs, id_, "interrupted").requeues == 0
 
 
-@pytest.mark.parametrize(("fault", "why", "word"), [
-    ("problem", "nan_stop", "step 5"), ("memory", "job_memory", "memory"), ("unexpected", "job_unexpected", "number"),
-])
+@pytest.mark.parametrize(
+    ("fault", "why", "word"),
+    [
+        ("problem", "nan_stop", "step 5"),
+        ("memory", "job_memory", "memory"),
+        ("unexpected", "job_unexpected", "number"),
+    ],
+)
 def test_a_fault_is_told_in_words(jobs, supervisor, config, plan, fault, why, word):
     plan(fault=fault, steps=15)
     id_ = jobs.submit(config, "a")
@@ -320,7 +325,11 @@ def test_a_trainer_that_lost_its_run_to_another_attempt_ends(jobs, store, superv
 
 def test_killing_the_page_leaves_the_training_alone(home, jobs, config, plan, store):
     plan(steps=100)
-    page = subprocess.Popen([sys.executable, "-c", f"""
+    page = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
 from tests.trainer.jobs.helpers import QUICK, command
@@ -328,7 +337,9 @@ from trainer.home import Home
 from trainer.jobs.supervisor import Supervisor
 Supervisor(Home.find({str(home.root)!r}), patience=QUICK, command=command).start()
 time.sleep(60)
-"""])
+""",
+        ]
+    )
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_)
     page.kill()

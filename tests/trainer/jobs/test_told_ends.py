@@ -64,12 +64,15 @@ def test_stopped_while_it_loads_again_it_is_stopped_and_not_failed_as_before(job
     assert row.why is None
 
 
-@pytest.mark.parametrize(("number", "state", "why"), [
-    (signal.SIGKILL, "interrupted", "killed"), (signal.SIGTERM, "interrupted", "killed"), (None, "failed", "job_start_failed"),
-])
-def test_killed_while_it_starts_is_an_interruption_and_its_own_fault_a_failure(
-    home, jobs, store, config, number, state, why
-):
+@pytest.mark.parametrize(
+    ("number", "state", "why"),
+    [
+        (signal.SIGKILL, "interrupted", "killed"),
+        (signal.SIGTERM, "interrupted", "killed"),
+        (None, "failed", "job_start_failed"),
+    ],
+)
+def test_killed_while_it_starts_is_an_interruption_and_its_own_fault_a_failure(home, jobs, store, config, number, state, why):
     def slow(run, home):
         return [sys.executable, "-c", "import time; time.sleep(600)" if number else "raise SystemExit('broken')"]
 

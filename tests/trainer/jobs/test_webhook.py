@@ -52,12 +52,15 @@ def receiver() -> Iterator[Receiver]:
     server.server_close()
 
 
-@pytest.mark.parametrize(("plan_", "states"), [
-    ({"steps": 3}, ["succeeded"]),
-    ({"steps": 20, "fault": "problem"}, ["failed"]),
-    ({"steps": 20, "fault": "kill", "save": 100}, ["interrupted"]),  # told by the supervisor: the trainer is gone
-    ({"steps": 20, "fault": "disk"}, ["paused", "succeeded"]),
-])
+@pytest.mark.parametrize(
+    ("plan_", "states"),
+    [
+        ({"steps": 3}, ["succeeded"]),
+        ({"steps": 20, "fault": "problem"}, ["failed"]),
+        ({"steps": 20, "fault": "kill", "save": 100}, ["interrupted"]),  # told by the supervisor: the trainer is gone
+        ({"steps": 20, "fault": "disk"}, ["paused", "succeeded"]),
+    ],
+)
 def test_another_program_is_told_once_and_nothing_private(jobs, supervisor, config, plan, receiver, home, plan_, states):
     jobs.store.remember(webhook.SETTING, receiver.address)
     plan(**plan_)
@@ -97,10 +100,20 @@ def test_a_receiver_that_does_not_answer_holds_up_nothing_and_is_named_once_in_t
     assert len(receiver.told) == 3
 
 
-@pytest.mark.parametrize("address", [
-    "file:///etc/passwd", "ftp://a.example/x", "https://", "http://me:pass@a.example/", "http://a b.example", "http://a:x/",
-    "javascript:alert(1)", "http://[::1", "http://a.example/" + "x" * 2000,
-])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "ftp://a.example/x",
+        "https://",
+        "http://me:pass@a.example/",
+        "http://a b.example",
+        "http://a:x/",
+        "javascript:alert(1)",
+        "http://[::1",
+        "http://a.example/" + "x" * 2000,
+    ],
+)
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(Problem) as told:
         webhook.checked(address)

@@ -124,13 +124,13 @@ def _write_folder(weights: BaseWeights, changed: dict[Spot, Array], target: Path
     skip = {str(file) for file in weights.headers} | {str(root / hub.STAMP)}  # it is no longer what the hub gave
     shutil.copytree(root, target, ignore=lambda folder, names: [n for n in names if str(Path(folder) / n) in skip])
     files.write_json(target / "atelier.json", told)
-    return sum(_rewrite(file, header, changed, target / file.relative_to(root), without_hashes(header.metadata))
-               for file, header in weights.headers.items())
+    return sum(
+        _rewrite(file, header, changed, target / file.relative_to(root), without_hashes(header.metadata))
+        for file, header in weights.headers.items()
+    )
 
 
-def _rewrite(
-    source: Path, header: Header, changed: dict[Spot, Array], target: Path, facts: dict[str, str]
-) -> int:
+def _rewrite(source: Path, header: Header, changed: dict[Spot, Array], target: Path, facts: dict[str, str]) -> int:
     """The same file with some tensors changed, one tensor at a time, and with `facts` as its metadata. Returns how many
     tensors have other bytes now."""
     by_key: dict[str, list[tuple[Spot, Array]]] = {}

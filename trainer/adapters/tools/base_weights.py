@@ -15,8 +15,9 @@ from trainer.base_facts import BaseFacts
 from trainer.bases import layers
 from trainer.problem import Problem
 
-_CLIP = tuple(f"{start}.transformer.{inner}" for start in ("cond_stage_model", "conditioner.embedders.0")
-              for inner in ("text_model.", ""))
+_CLIP = tuple(
+    f"{start}.transformer.{inner}" for start in ("cond_stage_model", "conditioner.embedders.0") for inner in ("text_model.", "")
+)
 _OPENCLIP = {
     "sd2": ("text_encoder", "cond_stage_model.model.transformer.resblocks"),
     "sdxl": ("text_encoder_2", "conditioner.embedders.1.model.transformer.resblocks"),

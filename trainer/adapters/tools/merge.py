@@ -26,8 +26,15 @@ Place = tuple[str, str]
 
 
 def merge(
-    uses: Sequence[Use], out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
-    base: BaseFacts | None = None, partial: bool = False, note: Note = silent,
+    uses: Sequence[Use],
+    out: Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    dtype: str = "fp16",
+    base: BaseFacts | None = None,
+    partial: bool = False,
+    note: Note = silent,
 ) -> Path:
     """One LoRA that does what `uses` do together at strength 1; returns `out`.
 
@@ -68,8 +75,15 @@ def merge(
 
 
 def resize(
-    path: Path, out: Path, *, rank: int | None = None, energy: float | None = None, dtype: str = "fp16",
-    base: BaseFacts | None = None, partial: bool = False, note: Note = silent,
+    path: Path,
+    out: Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    dtype: str = "fp16",
+    base: BaseFacts | None = None,
+    partial: bool = False,
+    note: Note = silent,
 ) -> Path:
     """A plain LoRA of at most `rank`, or keeping the share `energy` of every layer's change; returns `out`.
 

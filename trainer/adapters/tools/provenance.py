@@ -87,8 +87,10 @@ def made_of_bases(base: BaseFacts, tuned: Path, layers: Mapping[Any, Layer], nam
 def baked(base: BaseFacts, given: Given, name: str) -> dict[str, Any]:
     """The `atelier.json` of a base folder with LoRAs inside: the old base's facts and licence under its own name, and what
     went into it, each with its licence."""
-    told = [source | {"licence": said.get("modelspec.license", ""), "trigger": said.get("modelspec.trigger_phrase", "")}
-            for source, (_, said) in zip(_sources(given), given, strict=True)]
+    told = [
+        source | {"licence": said.get("modelspec.license", ""), "trigger": said.get("modelspec.trigger_phrase", "")}
+        for source, (_, said) in zip(_sources(given), given, strict=True)
+    ]
     return {
         "id": name, "title": {"en": name, "ja": name}, "family": base.family, "licence": base.licence,
         "licence_url": base.licence_url, "native_resolution": base.resolution, "guidance": base.guidance, "steps": base.steps,

@@ -40,9 +40,7 @@ class Judge:
 
         quiet()
         self.words = (things, styles, backgrounds)
-        self.model: Any = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
         self.model.eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.side: int = self.model.config.vision_config.image_size
