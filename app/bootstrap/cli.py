@@ -94,12 +94,11 @@ def run(command: str, rest: list[str]) -> int:
         return go_on(venv, [str(PROJECT / "launch.py"), "ui", *rest])
     if command == "test":
         ensure(venv, TEST)
-        if "--chaos" in rest:
-            os.chdir(PROJECT)
-            return go_on(venv, ["-m", "tests.chaos", *(word for word in rest if word != "--chaos")])
-        arguments = suite.pytest_arguments(rest)
         os.chdir(PROJECT)
-        return go_on(venv, ["-m", "pytest", *arguments])
+        for option, module in (("--chaos", "tests.chaos"), ("--check", "tools.check")):
+            if option in rest:
+                return go_on(venv, ["-m", module, *(argument for argument in rest if argument != option)])
+        return go_on(venv, ["-m", "pytest", *suite.pytest_arguments(rest)])
     return go_on(venv, ["-P", "-m", "trainer", command, *rest])
 
 
