@@ -16,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.pages import PAGES
-from trainer.texts import LANGUAGES, t
+from trainer.core.texts import LANGUAGES, t
 
 STATIC = Path(__file__).parent / "static"
 PAGE = re.compile(rf"/(?P<lang>{'|'.join(LANGUAGES)})/(?P<page>{'|'.join(PAGES)})")

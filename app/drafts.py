@@ -15,8 +15,8 @@ from typing import Any
 from trainer.config import load
 from trainer.config.load import Tree
 from trainer.config.options import options
-from trainer.files import read_json, safe_name, write_json
-from trainer.home import Home
+from trainer.core.files import read_json, safe_name, write_json
+from trainer.core.home import Home
 
 NEW = "_new"
 """The draft of a page on which nothing has been dropped yet."""

@@ -13,7 +13,7 @@ from typing import Any
 from app.words import Say
 from trainer import prompt_line, prompts
 from trainer.adapters.kinds import FAMILY_NAMES
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 from trainer.strategies import samplers
 
 ROWS = 5

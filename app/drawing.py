@@ -19,7 +19,7 @@ from app.views import preview as view
 from app.words import esc
 from trainer.adapters import manner
 from trainer.adapters.manner import Manner
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 OFTEN = 0.4
 """Seconds between two changes of the line that says how far drawing is."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import files
-from trainer.locks import lock
+from trainer.core import files
+from trainer.core.locks import lock
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 _FACTS = "drawing.json"

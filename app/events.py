@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from app.refusals import refusal
-from trainer.home import Home
-from trainer.texts import t
+from trainer.core.home import Home
+from trainer.core.texts import t
 
 
 class Pages(gr.Blocks):

@@ -14,8 +14,8 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from app.services import SERVED, Services
 from trainer.config import load
-from trainer.files import safe_name
-from trainer.problem import Problem
+from trainer.core.files import safe_name
+from trainer.core.problem import Problem
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 TYPES = {**PICTURES, ".safetensors": "application/octet-stream"}

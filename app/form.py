@@ -22,7 +22,7 @@ from trainer.config import load
 from trainer.config.load import Tree
 from trainer.config.options import Option, help_text, label, option, options
 from trainer.config.slider import NEEDED
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 ELSEWHERE = ("run.kind", "model.base", "images.folder", "save.name", "rights.pictures_ok", "captions.trigger", *NEEDED)
 """Options that stand in the open on the Train page, or that the page sets by itself."""

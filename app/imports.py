@@ -12,9 +12,9 @@ import shutil
 from app.services import Ui
 from app.words import esc
 from trainer.adapters.inspect import inspect
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.library import Library
-from trainer.problem import Problem
 
 _BATCH = re.compile(r"[0-9a-f]{32}")
 _WORDS = ("import", "import_help", "import_type", "import_going", "import_broken")

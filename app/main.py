@@ -25,9 +25,9 @@ from app.pages import PAGES
 from app.refusals import Refusals
 from app.security import SMALL_BODY, Guard
 from app.services import Services, Ui
-from trainer import workplace
-from trainer.home import Home
-from trainer.texts import LANGUAGES, set_language, t
+from trainer.core import workplace
+from trainer.core.home import Home
+from trainer.core.texts import LANGUAGES, set_language, t
 
 T = TypeVar("T")
 

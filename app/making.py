@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer import bases, files, workplace
+from trainer import bases
 from trainer.adapters.fold import Use
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools import bake as baking
@@ -17,10 +17,11 @@ from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
 from trainer.base_facts import BaseFacts
 from trainer.cards import Card
-from trainer.home import Home
+from trainer.core import files, workplace
+from trainer.core.home import Home
+from trainer.core.locks import lock
+from trainer.core.problem import Problem
 from trainer.library import Library
-from trainer.locks import lock
-from trainer.problem import Problem
 
 Tell = Callable[[int, int], None]
 """`tell(done, of)` while a tool goes through a base's layers."""

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 
 from app.services import Services
 from app.words import Say
+from trainer.core.texts import LANGUAGES, t
 from trainer.jobs.store import RunRow
-from trainer.texts import LANGUAGES, t
 
 LATEST = 20
 

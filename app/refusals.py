@@ -18,9 +18,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainer import files
-from trainer.home import Home
-from trainer.texts import LANGUAGES, t
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.texts import LANGUAGES, t
 
 LOG = "page.log"
 LOG_BYTES = 2**20

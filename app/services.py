@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from app.shared import Shared
-from trainer.files import StorageProblem, is_name
-from trainer.home import Home
-from trainer.problem import Problem
-from trainer.texts import t
+from trainer.core.files import StorageProblem, is_name
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from app.drafts import Drafts

@@ -13,8 +13,8 @@ from trainer import bases, prompt_line
 from trainer.config import load, plan
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.slider import NEEDED, draws
+from trainer.core.problem import Problem
 from trainer.images import captions, encodings, masks, rereading, subsets
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts

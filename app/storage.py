@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from app.services import Services
-from trainer import storage
-from trainer.texts import LANGUAGES, t
+from trainer.core import storage
+from trainer.core.texts import LANGUAGES, t
 
 EVERY = 5.0
 """Seconds between two looks at the disk, however many pages ask."""

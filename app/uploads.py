@@ -20,12 +20,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.services import Services
-from trainer import workplace
-from trainer.files import free_name, safe_name
+from trainer.core import workplace
+from trainer.core.files import free_name, safe_name
+from trainer.core.problem import Problem
+from trainer.core.texts import LANGUAGES, t
 from trainer.images.entry import Sent
 from trainer.images.limits import LIMITS, MB
-from trainer.problem import Problem
-from trainer.texts import LANGUAGES, t
 
 DROP = "drop"
 """Where the files of a batch lie in its folder."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.cases import CASES, HERE, ON_GPU, Case, case
 from bench.plots import plot
-from trainer import files
-from trainer.problem import Problem
-from trainer.texts import t
+from trainer.core import files
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trainer import memory
 from trainer.config.train import Lora
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 
 @dataclass(frozen=True)

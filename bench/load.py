@@ -28,8 +28,8 @@ import psutil
 from PIL import Image
 
 from trainer.config import load as config_tree
-from trainer.home import PROJECT, Home
-from trainer.jobs import process
+from trainer.core import process
+from trainer.core.home import PROJECT, Home
 from trainer.jobs.jobs import Jobs
 
 INTERVAL = 2.0

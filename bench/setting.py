@@ -16,11 +16,11 @@ from bench.cases import Case
 from trainer import bases
 from trainer.config import load
 from trainer.config.train import TrainConfig
+from trainer.core.home import PROJECT, Home
 from trainer.engine import data, offload
 from trainer.engine.cache import Latents, Posterior
 from trainer.engine.noise import draw_noise
 from trainer.families import Parts, base, family
-from trainer.home import PROJECT, Home
 from trainer.images.captions import training_caption
 
 SET = PROJECT / "datasets" / "example-style"

@@ -13,7 +13,7 @@ from typing import Any
 from bench.cases import Case
 from trainer import memory
 from trainer.config.train import Lora
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 """How far two losses of the same step may be apart, relatively: rounding that grows over the steps."""

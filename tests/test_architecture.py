@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "xformers"}
 

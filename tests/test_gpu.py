@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import bases, events
+from trainer import bases
 from trainer.adapters.fold import Use
 from trainer.commands.demo import SET
 from trainer.commands.train import from_set
 from trainer.config import load
+from trainer.core import events
+from trainer.core.home import PROJECT, Home
+from trainer.core.run_dir import RunDir
 from trainer.engine import device
 from trainer.engine.control import Control
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import train
-from trainer.home import PROJECT, Home
-from trainer.run_dir import RunDir
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 

@@ -18,10 +18,11 @@ from PIL import Image
 
 from tests.homes.archive import machine, unpack
 from tests.trainer.jobs.helpers import wait_for
-from trainer import bases, events
+from trainer import bases
 from trainer.__main__ import main
 from trainer.adapters.weights import read_tensors
-from trainer.home import Home
+from trainer.core import events
+from trainer.core.home import Home
 from trainer.images.image_set import ImageSet, list_sets, restore_set
 from trainer.images.masks import mask_of
 from trainer.jobs import ledger, supervisor
@@ -165,7 +166,7 @@ def test_a_picture_is_drawn_with_its_lora(old, tmp_path):
 
 def test_a_home_of_a_newer_version_is_refused_with_a_sentence_and_left_as_it_is(old, capsys):
     from app.main import create_app
-    from trainer.problem import Problem
+    from trainer.core.problem import Problem
 
     with contextlib.closing(sqlite3.connect(old.home.database)) as database:
         database.execute("PRAGMA journal_mode=WAL")  # as in every home that was opened

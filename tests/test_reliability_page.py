@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 PAGE = PROJECT / "docs" / "reliability.md"
 

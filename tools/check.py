@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 CHECKS = (
     ("ruff", "check", "."),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 OUT = PROJECT / "app" / "static" / "help"
 

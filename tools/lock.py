@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 
 from app.bootstrap import locks
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 UNHASHED_ROOTS = {"torch", "xformers"}
 BY_BUILD = re.compile(r"nvidia-|cuda-|triton$")

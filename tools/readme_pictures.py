@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.screenshots import server
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

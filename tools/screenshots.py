@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -8,9 +8,9 @@ import sqlite3
 import sys
 from importlib import import_module
 
-from trainer.files import problem_of
-from trainer.problem import Problem
-from trainer.texts import set_language
+from trainer.core.files import problem_of
+from trainer.core.problem import Problem
+from trainer.core.texts import set_language
 
 COMMANDS = {
     "train": "trainer.commands.train",

@@ -11,8 +11,8 @@ from typing import Any
 
 from trainer.adapters.header import Header
 from trainer.adapters.kinds import look
-from trainer.files import read_json
-from trainer.problem import Problem
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
 
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 SUPPORTED = ("sd1", "sd2", "sdxl")

@@ -14,10 +14,10 @@ from trainer.adapters.hashes import legacy_file_hash
 from trainer.adapters.header import read_header
 from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.base_detect import PICKLE_SUFFIXES, SUPPORTED
-from trainer.files import read_json
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
+from trainer.core.texts import LANGUAGES, t
 from trainer.licences import Licence
-from trainer.problem import Problem
-from trainer.texts import LANGUAGES, t
 
 WEIGHT_SUFFIXES = {".safetensors", *PICKLE_SUFFIXES}
 VAE_SUFFIX = ".vae.safetensors"

@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainer import base_facts, files, hub
+from trainer import base_facts, hub
 from trainer.adapters.families import Modules, TextEncoder, UNet, family_modules, modules
 from trainer.base_facts import SUPPORTED, BaseFacts, read_file, read_folder
-from trainer.files import read_json
-from trainer.home import PROJECT, Home
+from trainer.core import files
+from trainer.core.files import read_json
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images import captioners
-from trainer.problem import Problem
 
 __all__ = ["BaseFacts", "download", "find", "find_vae", "layers", "list_bases", "refused_bases"]
 

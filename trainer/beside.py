@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import files, hub
-from trainer.files import read_json
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer import hub
+from trainer.core import files
+from trainer.core.files import read_json
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -12,9 +12,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainer.core.home import Home
+from trainer.core.texts import set_language, t
 from trainer.doctor_facts import look
-from trainer.home import Home
-from trainer.texts import set_language, t
 
 ENOUGH_DISK, ENOUGH_MEMORY = 5e9, 8e9  # bytes: below this a real base model or its training does not fit well
 MARKS = {True: "✓", False: "✗", None: "–"}

@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
 
 HUB = "https://huggingface.co"
 PROBE_LIMIT = 90.0  # seconds: torch and xformers from a cold, slow disk

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer import hub, model_card
 from trainer.cards import Card
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 
 def send(card: Card, given: str, *, public: bool = False, update: bool = False, language: str | None = None) -> str:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.texts import t
+from trainer.core.texts import t
 
 Sell = Literal["yes", "conditions", "no", "unknown"]
 

@@ -11,13 +11,14 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer import files, licences
+from trainer import licences
 from trainer.adapters import embedding
 from trainer.adapters.header import read_header
 from trainer.adapters.inspect import slider_line
 from trainer.cards import MAX_SHOWN, Card
-from trainer.problem import Problem
-from trainer.texts import t
+from trainer.core import files
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_LICENCES = {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 from trainer.prompts import parse
 
 STEPS, GUIDANCE, SIDES, SEEDS = (1, 1000), (0.0, 100.0), (64, 2048), (0, 2**32 - 1)

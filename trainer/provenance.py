@@ -15,16 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainer import bases, files
+from trainer import bases
 from trainer.base_facts import BaseFacts, hashes_of
 from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.images import masks, subsets
 from trainer.images.caption_files import read_lines
 from trainer.images.picture import Picture
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 Kept = dict[str, Any]
 PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer import files
 from trainer.adapters import embedding
 from trainer.adapters.header import read_header
+from trainer.core import files
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.library import register
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 WORD_METADATA = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")
 """What an embedding file says of itself, in the words of its LoRA."""

@@ -14,8 +14,8 @@ from app.bootstrap import suite, ui
 from app.bootstrap.environment import prepare
 from app.bootstrap.install import TEST, Venv, ensure
 from app.bootstrap.say import Stop, choose_language, line, say
-from trainer.home import PROJECT
-from trainer.texts import t
+from trainer.core.home import PROJECT
+from trainer.core.texts import t
 
 TRAINER = (
     "demo",

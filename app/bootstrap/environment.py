@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 # What would make one Python read another one's packages.
 MISLEADING = ("PYTHONHOME", "__PYVENV_LAUNCHER__")

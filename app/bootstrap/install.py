@@ -20,8 +20,8 @@ from app.bootstrap.locks import RUN, TEST
 from app.bootstrap.machine import Machine, refuse_unfit, refuse_without_venv, this_machine
 from app.bootstrap.pip import clean_environment, run_pip
 from app.bootstrap.say import Stop, say, span
-from trainer.files import read_json, write_json
-from trainer.home import PROJECT
+from trainer.core.files import read_json, write_json
+from trainer.core.home import PROJECT
 
 
 @dataclass(frozen=True)

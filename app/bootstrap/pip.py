@@ -18,7 +18,7 @@ from pathlib import Path
 
 from app.bootstrap.environment import MISLEADING
 from app.bootstrap.say import Stop, line, span
-from trainer.texts import t
+from trainer.core.texts import t
 
 FETCHING = re.compile(r"^\s*(?:Downloading|Using cached) (?:\S*/)?(?P<file>[^/\s]+\.(?:whl|tar\.gz)) \((?P<size>[^)]+)\)")
 COLLECTING = re.compile(r"^\s*Collecting (?P<name>[A-Za-z0-9._-]+)")

@@ -10,7 +10,7 @@ import time
 import unicodedata
 from typing import Any
 
-from trainer.texts import set_language, t
+from trainer.core.texts import set_language, t
 
 QUIET_LINE_EVERY = 15.0  # seconds between progress lines where the output is not a terminal
 

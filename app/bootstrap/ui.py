@@ -24,10 +24,10 @@ from typing import NoReturn
 from app.bootstrap.environment import SETTINGS
 from app.bootstrap.say import Stop, say
 from app.bootstrap.waiting import SIGN, Waiting
-from trainer.files import FULL
-from trainer.home import Home
-from trainer.problem import Problem
-from trainer.texts import LANGUAGES, t
+from trainer.core.files import FULL
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import LANGUAGES, t
 
 TRIES = 20  # ports looked at after the one asked for
 

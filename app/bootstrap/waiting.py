@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from trainer.texts import LANGUAGES, lookup, t
+from trainer.core.texts import LANGUAGES, lookup, t
 
 SIGN = "X-LoRA-Atelier"  # every answer of ours carries it, with the mark of the home it serves
 POLICY = (

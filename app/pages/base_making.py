@@ -16,7 +16,7 @@ from app.parts import PRIVATE, plain, problem
 from app.services import Ui
 from app.views.parts import bar
 from app.words import esc
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 WAYS = ("extract", "bake")
 LOOK = 0.5

@@ -17,11 +17,11 @@ from app.services import Ui
 from app.views import captioning as view
 from app.views.images import grid
 from app.views.working import progress
+from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners.job import CaptionJob
 from trainer.images.captioners.writing import empty
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 
 Show = Callable[..., list[Any]]
 """`images.show`: everything about a set and the picture chosen in it."""

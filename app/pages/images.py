@@ -22,12 +22,12 @@ from app.views import images, sets
 from app.views import train as view
 from app.words import esc
 from trainer.config import load
-from trainer.files import is_name
+from trainer.core.files import is_name
+from trainer.core.problem import Problem
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
 from trainer.images.masks import mask_file
 from trainer.images.picture import MAX_WEIGHT, Picture
-from trainer.problem import Problem
 
 TYPED: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
 

@@ -20,7 +20,7 @@ from app.views import parts
 from app.words import esc
 from trainer import model_card
 from trainer.adapters.inspect import inspect
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 KINDS = ("style", "character", "concept", "slider")
 STATES = ("trying", "in_use")

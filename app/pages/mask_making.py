@@ -17,8 +17,8 @@ from app.services import Ui
 from app.views import masking as view
 from app.views.images import grid
 from app.views.working import progress
+from trainer.core.problem import Problem
 from trainer.images import masking
-from trainer.problem import Problem
 
 Show = Callable[..., list[Any]]
 """`images.show`: everything about a set and the picture chosen in it."""

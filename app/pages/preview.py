@@ -20,7 +20,7 @@ from app.parts import PRIVATE, on_load, plain, problem, signal, title
 from app.services import Ui
 from app.views import preview as view
 from app.words import esc
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 SIZES = ("steps", "guidance", "width", "height")
 """Fields whose good values are facts of the base."""

@@ -20,9 +20,9 @@ from app.services import Ui
 from app.views import likeness, parts, runs
 from app.views.sets import thumb
 from app.words import esc
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.jobs.states import ACTIVE
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 SECONDS = 2
 LISTED = 60

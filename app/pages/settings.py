@@ -15,10 +15,10 @@ from app.parts import PRIVATE, markup, on_load, plain, problem, title
 from app.services import Ui
 from app.views import parts
 from app.words import esc, size
+from trainer.core.problem import Problem
+from trainer.core.texts import LANGUAGES
 from trainer.images.limits import LIMITS
 from trainer.jobs import webhook
-from trainer.problem import Problem
-from trainer.texts import LANGUAGES
 
 if TYPE_CHECKING:
     from trainer.doctor import Check
@@ -155,7 +155,7 @@ def _languages(ui: Ui) -> str:
 
 
 def _own_name(lang: str) -> str:
-    from trainer.texts import t
+    from trainer.core.texts import t
 
     return t("nav.own_name", language=lang)
 

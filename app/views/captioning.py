@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from app.services import Ui
 from app.words import esc
+from trainer.core.problem import Problem
 from trainer.images.captioners import CAPTIONERS, Captioner
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.images.captioners.job import CaptionJob

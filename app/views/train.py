@@ -14,10 +14,10 @@ from trainer.config import load, slider
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
 from trainer.config.slider import NEEDED
+from trainer.core.problem import Problem
 from trainer.doctor import rung_words
 from trainer.images.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.bases import BaseFacts

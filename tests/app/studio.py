@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 from PIL import Image, ImageDraw
 
 from tests.trainer.adapters.making import factors, facts
-from trainer import events, files
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.config import load
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core import events, files
+from trainer.core.home import Home
+from trainer.core.run_dir import RunDir
 from trainer.jobs.store import Store
 from trainer.library import register
-from trainer.run_dir import RunDir
 
 T = TypeVar("T")
 PROMPTS = ("a fox, inkstamp", "a <b>red</b> apple")

@@ -13,8 +13,8 @@ import pytest
 
 from app import start
 from tests.app.conftest import eventually, settled, visit
-from trainer.home import PROJECT
-from trainer.texts import t
+from trainer.core.home import PROJECT
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route

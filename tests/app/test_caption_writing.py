@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.app.conftest import visit
 from tests.app.test_pages import Asked, ask, asked, services  # noqa: F401
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

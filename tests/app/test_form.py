@@ -12,7 +12,7 @@ from app.views.train import about_base
 from tests.trainer.adapters import making
 from trainer.config import load
 from trainer.config.options import Option, options
-from trainer.home import Home
+from trainer.core.home import Home
 
 
 def other(known: Option) -> Any:

@@ -17,8 +17,8 @@ from app.pages import PAGES
 from tests import full_disk
 from tests.app import studio
 from tests.app.conftest import LiveServer, serve
+from trainer.core.texts import LANGUAGES, t
 from trainer.images.image_set import ImageSet
-from trainer.texts import LANGUAGES, t
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
 

@@ -14,10 +14,10 @@ from app.views import library as view
 from app.views.preview import STRIPS
 from tests.app import studio
 from trainer.adapters.inspect import inspect
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.library import Library
-from trainer.problem import Problem
-from trainer.texts import t
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

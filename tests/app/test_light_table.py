@@ -17,8 +17,8 @@ from tests.app import studio
 from tests.app.conftest import visit
 from trainer.adapters import file as lora_file
 from trainer.cards import MAX_SHOWN
+from trainer.core.texts import t
 from trainer.jobs.store import Store
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

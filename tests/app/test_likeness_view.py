@@ -11,10 +11,10 @@ import pytest
 from app.views import likeness
 from tests.app import studio
 from tests.app.conftest import visit
-from trainer import events
-from trainer.home import PROJECT
-from trainer.run_dir import RunDir
-from trainer.texts import t
+from trainer.core import events
+from trainer.core.home import PROJECT
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

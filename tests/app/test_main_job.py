@@ -14,8 +14,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.app.conftest import serve, settled, visit
-from trainer.home import PROJECT
-from trainer.texts import t
+from trainer.core.home import PROJECT
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

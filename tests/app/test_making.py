@@ -14,9 +14,9 @@ from tests.trainer.adapters.making import factors
 from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.weights import normalise
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.library import Library
-from trainer.problem import Problem
 
 
 @pytest.fixture

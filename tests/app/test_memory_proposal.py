@@ -13,9 +13,9 @@ from playwright.sync_api import expect
 
 from app import start
 from tests.app.conftest import serve, visit
+from trainer.core.home import PROJECT, Home
+from trainer.core.texts import t
 from trainer.families.base import ASSETS
-from trainer.home import PROJECT, Home
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

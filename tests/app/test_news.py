@@ -10,9 +10,9 @@ import pytest
 from app import news
 from tests.app import studio
 from tests.app.conftest import visit
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.texts import t
 from trainer.jobs.store import Store
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

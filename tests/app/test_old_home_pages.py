@@ -13,8 +13,8 @@ from app.services import Services
 from tests.app.conftest import serve, settled
 from tests.homes.archive import unpack
 from trainer.config import load
-from trainer.home import Home
-from trainer.texts import t
+from trainer.core.home import Home
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,7 +13,7 @@ from app import main, start
 from app.services import Services, Ui
 from tests.app.conftest import visit
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

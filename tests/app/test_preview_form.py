@@ -16,9 +16,9 @@ from app.draw_form import Wrong, wanted
 from app.drawings import Drawings
 from app.views import preview as view
 from tests.app import studio
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.texts import t
 from trainer.library import Library
-from trainer.texts import t
 
 en = partial(t, language="en")
 

@@ -15,11 +15,11 @@ import pytest
 from app.security import Guard
 from tests.app import studio
 from tests.app.conftest import visit
-from trainer import files
 from trainer.config import load
-from trainer.home import PROJECT
+from trainer.core import files
+from trainer.core.home import PROJECT
+from trainer.core.texts import t
 from trainer.jobs.store import Store
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

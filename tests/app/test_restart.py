@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.app import studio
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
 from trainer.jobs.store import Store
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from app.pages import runs as runs_page
 from app.services import Services, Ui
 from tests.app import studio
 from tests.app.conftest import visit
-from trainer import events, files
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core import events, files
+from trainer.core.home import PROJECT, Home
+from trainer.core.run_dir import RunDir
 from trainer.images.image_set import ImageSet
 from trainer.provenance import Sources
-from trainer.run_dir import RunDir
 
 PARTS = ("head", "pictures", "loss", "score", "notes", "log", "list")
 

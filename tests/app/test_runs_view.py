@@ -10,11 +10,11 @@ import pytest
 
 from app.views import runs
 from tests.app import studio
-from trainer import events
-from trainer.home import Home
+from trainer.core import events
+from trainer.core.home import Home
+from trainer.core.texts import LANGUAGES, t
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import LEGAL, STATES
-from trainer.texts import LANGUAGES, t
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

@@ -91,7 +91,7 @@ def test_a_large_body_is_refused_where_no_upload_is(client: httpx.Client, chunke
     ],
 )  # fmt: skip
 def test_no_file_of_the_machine_is_given_away(client: httpx.Client, live_server, lang: str, path: str) -> None:
-    from trainer.home import PROJECT
+    from trainer.core.home import PROJECT
 
     (live_server.home / "models" / "x.safetensors").write_bytes(b"secret")
     path = path.format(home=live_server.home, project=PROJECT)

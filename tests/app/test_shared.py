@@ -11,7 +11,7 @@ from app.pages import runs
 from app.services import Services, Ui
 from app.shared import Shared
 from tests.app import studio
-from trainer.home import Home
+from trainer.core.home import Home
 
 
 def test_twenty_callers_at_once_share_one_computation() -> None:

@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 
 from app import start
 from tests.app.conftest import serve, visit
-from trainer.home import Home
-from trainer.texts import t
+from trainer.core.home import Home
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

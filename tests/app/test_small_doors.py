@@ -21,10 +21,10 @@ from app import main, uploads
 from app.refusals import LOG, language_of
 from app.services import Services
 from tests.app import studio
-from trainer.home import PROJECT, Home
+from trainer.core import process
+from trainer.core.home import PROJECT, Home
+from trainer.core.texts import LANGUAGES
 from trainer.images.image_set import ImageSet
-from trainer.jobs import process
-from trainer.texts import LANGUAGES
 
 LONG = "長" * 200
 RAW = re.compile(r"Traceback|[A-Za-z]+(?:Error|Exception)\b|object has no attribute|\.py\b|NoneType|not in the list of choices")
@@ -213,7 +213,7 @@ def test_a_file_and_a_folder_of_one_name_both_arrive(tmp_path: Path, paths: tupl
 
 def test_a_deeply_nested_settings_file_is_a_sentence(tmp_path: Path) -> None:
     from trainer.config import load
-    from trainer.problem import Problem
+    from trainer.core.problem import Problem
 
     for text in ("a = " + "[" * 100_000, "a" + ".a" * 100_000 + " = 1", "a = " + "9" * 5000, "a = " + "{a=" * 50_000):
         (tmp_path / "run.toml").write_text(text)
@@ -224,7 +224,7 @@ def test_a_deeply_nested_settings_file_is_a_sentence(tmp_path: Path) -> None:
 
 def test_an_account_that_does_not_exist_is_a_base_that_is_not_there(tmp_path: Path) -> None:
     from trainer import bases
-    from trainer.problem import Problem
+    from trainer.core.problem import Problem
 
     home = Home(tmp_path).create()
     for name in ("~nouser/x", LONG * 3, "x\0y", "~nouser"):

@@ -17,12 +17,12 @@ from app.views import images, sets
 from app.views import train as view
 from trainer import bases
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import take_in
 from trainer.images.report import report
 from trainer.jobs.forecast import NoForecast
-from trainer.problem import Problem
 
 EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'
 

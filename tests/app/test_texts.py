@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config.options import help_text, label, options
-from trainer.texts import LANGUAGES, _tree, lookup
+from trainer.core.texts import LANGUAGES, _tree, lookup
 
 APP = Path(__file__).resolve().parents[2] / "app"
 SOURCES = [path for path in APP.rglob("*.py") if "bootstrap" not in path.parts]

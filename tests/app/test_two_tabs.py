@@ -13,10 +13,10 @@ from app import start
 from app.seen import Seen, merge
 from app.services import Services
 from tests.app.conftest import visit
-from trainer import files
 from trainer.config import load
-from trainer.home import PROJECT, Home
-from trainer.texts import t
+from trainer.core import files
+from trainer.core.home import PROJECT, Home
+from trainer.core.texts import t
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from app import words
-from trainer.texts import t
+from trainer.core.texts import t
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

@@ -16,9 +16,9 @@ from tests.trainer.engine import tiny
 from trainer import bases, memory
 from trainer.__main__ import main
 from trainer.config.train import Lora
+from trainer.core.home import PROJECT, Home
 from trainer.engine import device
 from trainer.families import family
-from trainer.home import PROJECT, Home
 
 CPU = torch.device("cpu")
 

@@ -90,7 +90,7 @@ def _train(argv: list[str], folder: Path) -> int:
 def _spawn_by_zygote(folder: Path) -> None:
     """Trainers are forked from the zygote, each with the fault that is next in `faults.json`."""
     from tests.chaos.zygote import ask
-    from trainer.jobs import process
+    from trainer.core import process
 
     def spawn(argv: list[str], log: Path, env: dict[str, str] | None = None) -> tuple[int, float]:
         faults = json.loads((folder / "faults.json").read_text())
@@ -110,7 +110,7 @@ def _spawn_by_zygote(folder: Path) -> None:
 
 
 def _supervise(_: list[str], folder: Path) -> int:
-    from trainer.home import Home
+    from trainer.core.home import Home
     from trainer.jobs.supervisor import Supervisor
 
     _spawn_by_zygote(folder)
@@ -134,7 +134,7 @@ def _serve(argv: list[str], folder: Path) -> int:
 
 def _draw(argv: list[str], folder: Path) -> int:
     """The Preview page's client, drawing until it is killed: one picture after the other into `previews`."""
-    from trainer.home import Home
+    from trainer.core.home import Home
     from trainer.jobs.preview import PreviewClient
 
     home = Home(folder / "home")
@@ -169,9 +169,9 @@ def _act(argv: list[str], folder: Path) -> int:
     """One act in the library: which, on which LoRA, what is new. Leaves `act-done`, and `act-failed` with what was raised."""
     import traceback
 
-    from trainer.home import Home
+    from trainer.core.home import Home
+    from trainer.core.problem import Problem
     from trainer.library import Library
-    from trainer.problem import Problem
 
     act, name, new = argv
     try:

@@ -20,14 +20,14 @@ from typing import Any
 from PIL import Image
 
 from tests.chaos import zygote
-from trainer import events, files
 from trainer.adapters.header import read_header
 from trainer.config import load
-from trainer.home import Home
+from trainer.core import events, files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import ENDED
 from trainer.jobs.store import RunRow
-from trainer.problem import Problem
 
 STEPS, EVERY = 8, 4
 COLUMNS = ("lost", "twice", "published twice", "half files", "missing", "tensors differ", "acts broken", "unexpected")

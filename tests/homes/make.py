@@ -19,9 +19,9 @@ import numpy as np
 from archive import machine, pack, unpack
 from PIL import Image
 
-from trainer import events
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core import events
+from trainer.core.home import PROJECT, Home
 from trainer.images import captions
 from trainer.images.image_set import ImageSet
 from trainer.jobs.jobs import Jobs

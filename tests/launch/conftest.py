@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PARTS = ["__init__", "texts", "problem", "files", "home", "doctor", "doctor_facts"]
+PARTS = ["__init__", "core", "doctor", "doctor_facts"]
+"""What of `trainer` a start needs before anything is installed."""
 SPEAK = "import sys; import alpha; print('ran', *sys.argv[1:], 'alpha', alpha.version, 'venv', sys.prefix)\n"
 
 
@@ -182,7 +183,11 @@ def new_project(folder: Path) -> Project:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "trainer").mkdir()
     for part in PARTS:
-        shutil.copy(ROOT / "trainer" / f"{part}.py", folder / "trainer" / f"{part}.py")
+        place = ROOT / "trainer" / part
+        if place.is_dir():
+            shutil.copytree(place, folder / "trainer" / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(place.with_suffix(".py"), folder / "trainer" / f"{part}.py")
     (folder / "trainer" / "__main__.py").write_text(SPEAK)
     (folder / "requirements.txt").write_text("alpha==1.0\nbeta==1.0\n")
     (folder / "requirements-dev.txt").write_text("-r requirements.txt\n")

@@ -8,7 +8,7 @@ import pytest
 
 from app.bootstrap.pip import Progress, why_it_failed
 from app.bootstrap.say import cut, span
-from trainer.texts import set_language
+from trainer.core.texts import set_language
 
 TRANSCRIPT = """\
 Looking in indexes: http://127.0.0.1/simple

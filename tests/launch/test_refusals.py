@@ -17,7 +17,7 @@ from app.bootstrap.install import Venv
 from app.bootstrap.machine import Machine, refuse_unfit, refuse_without_venv
 from app.bootstrap.say import Stop
 from tests.launch.conftest import ROOT, Index, Project
-from trainer.texts import set_language
+from trainer.core.texts import set_language
 
 
 def one_sentence(text: str) -> str:

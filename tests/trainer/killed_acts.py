@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from app import imports
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
 from trainer.library import Library

@@ -15,8 +15,8 @@ from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.header import read_header
 from trainer.config.load import preset
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 UNET: dict[str, Any] = {
     "in_channels": 4,

@@ -17,8 +17,8 @@ from safetensors.numpy import save
 
 from tests.trainer.test_bases import TEXT, UNET
 from trainer import bases, hub
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 COMMIT = "a" * 40
 SECRET = "hf_planted0secret"

@@ -15,8 +15,8 @@ import pytest
 
 from tests.app.studio import lora
 from trainer.commands.card import main as card
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 SECRET = "hf_planted0secret"
 COMMIT = "b" * 40

@@ -14,8 +14,8 @@ import pytest
 from app import imports
 from tests.app import studio
 from tests.trainer import killed_acts
-from trainer import files
-from trainer.home import PROJECT, Home
+from trainer.core import files
+from trainer.core.home import PROJECT, Home
 from trainer.images import captions
 from trainer.images.image_set import ImageSet
 from trainer.library import Library, register

@@ -18,9 +18,9 @@ from tests.trainer.adapters.making import factors, facts, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.library import Library, Strength, register
-from trainer.problem import Problem
 
 
 @pytest.fixture

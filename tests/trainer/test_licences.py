@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer import licences
-from trainer.texts import lookup
+from trainer.core.texts import lookup
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

@@ -10,7 +10,7 @@ import pytest
 from trainer import memory
 from trainer.config import load
 from trainer.config.train import Lora
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 GB = 10**9
 

@@ -13,9 +13,9 @@ from trainer import model_card
 from trainer.adapters import file as lora_file
 from trainer.cards import Card
 from trainer.commands.card import main
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.library import Library
-from trainer.problem import Problem
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 from trainer.prompt_line import Line, check, read, words
 
 

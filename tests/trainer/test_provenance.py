@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import files, provenance
+from trainer import provenance
 from trainer.adapters.header import read_header
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core import files
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 from trainer.provenance import Sources
-from trainer.run_dir import RunDir
-from trainer.texts import t
 
 
 @pytest.fixture

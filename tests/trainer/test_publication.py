@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from tests.chaos.kill_points import killed_at
-from trainer import files
 from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.header import read_header
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.run_dir import RunDir
 from trainer.library import Library
 from trainer.publication import Publication
-from trainer.run_dir import RunDir
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a forked child is killed")
 

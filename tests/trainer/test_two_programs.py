@@ -10,8 +10,8 @@ import pytest
 
 from app.drawings import Drawings
 from tests.app import studio
-from trainer import files
-from trainer.home import PROJECT, Home
+from trainer.core import files
+from trainer.core.home import PROJECT, Home
 from trainer.images.image_set import ImageSet, list_sets
 from trainer.library import Library
 
@@ -22,7 +22,7 @@ BOTH = """
 import sys
 from pathlib import Path
 from app.drawings import Drawings
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images.image_set import ImageSet
 from trainer.library import Library
 home, act, me = Home(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])

@@ -21,7 +21,7 @@ from trainer.adapters.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, 
 from trainer.adapters.layouts import comfy_names
 from trainer.adapters.multiplied import old_order
 from trainer.adapters.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
-from trainer.texts import t
+from trainer.core.texts import t
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))

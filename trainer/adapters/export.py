@@ -24,7 +24,7 @@ from trainer.adapters.layers import Layer
 from trainer.adapters.names import to_diffusers
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.weights import LoraWeights, normalise
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 LAYOUTS = ("kohya", "diffusers")
 ALPHAS = "atelier.alphas"

@@ -20,7 +20,7 @@ from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.reading import listed
 from trainer.adapters.weights import LoraWeights, normalise
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.families import Parts

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 MAX_HEADER = 8 * 2**20
 MAX_TENSORS = 20_000

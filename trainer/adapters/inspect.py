@@ -19,8 +19,8 @@ from trainer.adapters.layer_rules import lycoris_refuses
 from trainer.adapters.metadata import slider_of
 from trainer.adapters.names import split_key
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
-from trainer.problem import Problem
-from trainer.texts import t
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 
 SHOWN = 4096
 _CARRIERS = ("down", "up", "diff", "diff_b", "ia3")

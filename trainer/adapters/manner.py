@@ -15,10 +15,10 @@ from trainer import bases
 from trainer.adapters.header import read_header
 from trainer.adapters.metadata import base_name
 from trainer.base_facts import BaseFacts, hashes_of
-from trainer.files import read_json
-from trainer.home import Home
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
+from trainer.core.files import read_json
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 
 DEEPEST = 12
 """The largest clip skip believed."""

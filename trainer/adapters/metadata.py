@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from trainer import files
 from trainer.base_facts import BaseFacts, file_hashes, hashes_of
 from trainer.config.slider import Slider, is_slider
 from trainer.config.train import Lora, TrainConfig
+from trainer.core import files
 from trainer.prompts import to_try
 
 VERSION = "0.1.0"

@@ -12,7 +12,7 @@ from typing import Any
 from trainer.adapters.layers import SUFFIXES
 from trainer.adapters.layouts import locate
 from trainer.adapters.names import split_key
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 _KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff", "diff_b", "oft_blocks", "rescale")
 Note = Callable[[str, dict[str, Any]], None]

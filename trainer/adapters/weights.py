@@ -20,7 +20,7 @@ from trainer.adapters.header import SIZES, Header, Tensor, read_header
 from trainer.adapters.kinds import Layout, Seen, look
 from trainer.adapters.layers import Layer
 from trainer.adapters.reading import Reading, sort_keys
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096

@@ -8,9 +8,9 @@ from pathlib import Path
 from trainer import model_card
 from trainer.cards import card
 from trainer.commands.sample import lora_use
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.texts import t
 from trainer.hub_send import send
-from trainer.texts import t
 
 
 def main(argv: list[str]) -> int:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trainer import bases, events, files
+from trainer import bases
 from trainer.commands.train import from_set
 from trainer.config import load
-from trainer.home import PROJECT, Home
-from trainer.run_dir import RunDir
-from trainer.texts import t
+from trainer.core import events, files
+from trainer.core.home import PROJECT, Home
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 
 SET = PROJECT / "datasets" / "example-style"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)

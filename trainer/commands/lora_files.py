@@ -10,8 +10,8 @@ from typing import Any
 from trainer import bases
 from trainer.adapters import export as layouts
 from trainer.commands.sample import lora_use
-from trainer.home import Home
-from trainer.texts import t
+from trainer.core.home import Home
+from trainer.core.texts import t
 
 
 def export(argv: list[str]) -> int:

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.texts import t
 from trainer.images import masking
 from trainer.images.image_set import ImageSet
 from trainer.images.masking.making import make
-from trainer.texts import t
 
 
 def main(argv: list[str]) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.store import RunRow
-from trainer.problem import Problem
-from trainer.texts import t
 
 
 def main(argv: list[str]) -> int:

@@ -8,18 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer import bases, events, files, likeness
+from trainer import bases, likeness
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core import events, files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 from trainer.images import subsets
 from trainer.images.image_set import ImageSet
 from trainer.images.names import NAMED, natural
 from trainer.images.picture import Picture
 from trainer.jobs.settle import last_end
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
-from trainer.texts import t
 
 
 def main(argv: list[str]) -> int:

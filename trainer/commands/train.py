@@ -10,10 +10,10 @@ from pathlib import Path
 
 from trainer import bases
 from trainer.config import load
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.images import folder_tree, lines, subsets
-from trainer.problem import Problem
-from trainer.texts import t
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from trainer.schema import Section
+from trainer.core.schema import Section
 
 
 class Loss(Section):

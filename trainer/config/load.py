@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from trainer.config.options import Option, option, options
 from trainer.config.train import TrainConfig
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 PRESETS = Path(__file__).parent / "presets"
 UNIONS = ("optimizer", "schedule")

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from trainer.config.train import TrainConfig
-from trainer.texts import lookup
+from trainer.core.texts import lookup
 
 
 @dataclass(frozen=True)

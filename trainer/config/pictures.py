@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from trainer.core.schema import Section
 from trainer.images.encodings import normal
 from trainer.images.subsets import read_subset
-from trainer.schema import Section
 
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from trainer.problem import Problem
-from trainer.schema import Section
+from trainer.core.problem import Problem
+from trainer.core.schema import Section
 
 if TYPE_CHECKING:
     from trainer.config.train import TrainConfig

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from trainer.config.learning import Loss, Noise, Preservation, Validation
 from trainer.config.pictures import Captions, Images
 from trainer.config.slider import Slider
-from trainer.schema import Section
+from trainer.core.schema import Section
 from trainer.strategies.lora_targets import read_block
 from trainer.strategies.optimizers import (
     CAME,

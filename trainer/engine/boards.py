@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer import events
 from trainer.config.load import dump
 from trainer.config.train import TrainConfig
-from trainer.run_dir import RunDir
+from trainer.core import events
+from trainer.core.run_dir import RunDir
 
 Tell = Callable[[events.Event], None]
 

@@ -19,12 +19,12 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainer.core.problem import Problem
 from trainer.engine import vae
 from trainer.engine.data import AS_IT_IS, Item, Look, Size, form_of
 from trainer.families import Parts
 from trainer.images import forms
 from trainer.images.forms import Forms
-from trainer.problem import Problem
 
 TOGETHER = 8
 """Pictures of one format the VAE encodes at once on a GPU."""

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from trainer import files
 from trainer.config.load import UNIONS
 from trainer.config.train import TrainConfig
-from trainer.run_dir import RunDir
+from trainer.core import files
+from trainer.core.run_dir import RunDir
 
 LORA = "lora.safetensors"
 WANTED = "wanted.json"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from trainer import files
-from trainer.run_dir import RunDir
+from trainer.core import files
+from trainer.core.run_dir import RunDir
 
 
 class Control:

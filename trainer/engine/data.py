@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from trainer.config import plan
 from trainer.config.pictures import Images
 from trainer.config.train import TrainConfig
+from trainer.core.problem import Problem
 from trainer.images import buckets, subsets
 from trainer.images.caption_files import read_lines
 from trainer.images.forms import Form, Forms
 from trainer.images.image_set import Picture
-from trainer.problem import Problem
 
 Size = tuple[int, int]
 AS_IT_IS = Forms()

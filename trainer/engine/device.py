@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from trainer.config.train import Memory
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -13,8 +13,8 @@ from statistics import median
 
 from trainer.config.load import build
 from trainer.config.slider import draws
-from trainer.home import Home
-from trainer.run_dir import RunDir
+from trainer.core.home import Home
+from trainer.core.run_dir import RunDir
 
 STEPS = 3
 

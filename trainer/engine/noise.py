@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from trainer.config.learning import Noise
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from trainer import events
+from trainer.core import events
 from trainer.engine.device import peak_memory
 
 

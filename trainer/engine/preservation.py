@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from trainer import files
 from trainer.config.train import TrainConfig
+from trainer.core import files
+from trainer.core.problem import Problem
 from trainer.engine.cache import Latents
 from trainer.engine.data import Item, Look, Plan, load_items
-from trainer.problem import Problem
 
 
 class ClassLooks:

@@ -16,8 +16,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 
 class Worker:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from trainer import events, files
+from trainer.core import events, files
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.engine.control import Control
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 MARGIN = 500 * 2**20
 """Bytes that stay free on the disk beside a checkpoint."""

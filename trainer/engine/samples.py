@@ -14,19 +14,20 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from trainer import events, files, prompt_line
+from trainer import prompt_line
 from trainer.adapters.fold import Use
 from trainer.config.slider import is_slider
 from trainer.config.train import TrainConfig
+from trainer.core import events, files
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.engine import checkpoint
 from trainer.engine.inject import Adapter
 from trainer.engine.room import Room
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.families import Parts
 from trainer.likeness.of_run import RunLikeness
-from trainer.problem import Problem
 from trainer.prompts import number, to_try
-from trainer.run_dir import RunDir
 
 SLIDER_SHOTS = (1.0, 0.5, -0.5, -1.0)
 """The strengths a slider's test pictures are drawn at; 0 is the base's picture of step 0."""

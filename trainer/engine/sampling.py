@@ -16,18 +16,19 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer import editing, files, prompt_line
+from trainer import editing, prompt_line
 from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
 from trainer.adapters.reading import listed
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.engine import noise, text
 from trainer.engine import words as words_own
 from trainer.engine.vae import decode
 from trainer.families import Parts, family
 from trainer.families.loading import load_vae
-from trainer.home import Home
-from trainer.problem import Problem
 from trainer.strategies import samplers
 
 MAX_LORAS = 10

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from trainer import events, files, provenance
+from trainer import provenance
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
 from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
+from trainer.core import events, files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.engine import checkpoint, room
 from trainer.engine.control import Control
 from trainer.engine.data import Item
@@ -24,13 +28,10 @@ from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.samples import Samples, shots
 from trainer.families import Parts
-from trainer.home import Home
 from trainer.images.captions import with_trigger
 from trainer.likeness.of_run import RunLikeness
-from trainer.problem import Problem
 from trainer.provenance import Sources
 from trainer.publication import Publication
-from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
     from trainer.engine.outcome import Outcome

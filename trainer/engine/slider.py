@@ -19,9 +19,10 @@ from collections.abc import Callable
 
 import torch
 
-from trainer import events, files
 from trainer.config.slider import draws, is_slider
 from trainer.config.train import TrainConfig
+from trainer.core import events, files
+from trainer.core.run_dir import RunDir
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, chance
 from trainer.engine.inject import Adapter
@@ -29,7 +30,6 @@ from trainer.engine.preservation import ClassLooks
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import Batch, StepMaker
 from trainer.families import Parts
-from trainer.run_dir import RunDir
 
 
 def maker(config: TrainConfig) -> type[StepMaker]:

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import torch
 
-from trainer import bases, events, files, memory, provenance
+from trainer import bases, memory, provenance
 from trainer.adapters.families import FAMILIES, UNet
 from trainer.adapters.reading import listed
 from trainer.config.slider import check, is_slider
 from trainer.config.train import TrainConfig
+from trainer.core import events, files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, slider, text, validation
 from trainer.engine.boards import with_boards
 from trainer.engine.cache import Latents
@@ -26,13 +30,10 @@ from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
 from trainer.families import Parts, family
-from trainer.home import Home
 from trainer.images import subsets
 from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
 from trainer.images.report import report
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 Tell = Callable[[events.Event], None]
 

@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from trainer import events
 from trainer.config.learning import Validation
 from trainer.config.train import TrainConfig
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine.data import Item, Look, chance
 from trainer.engine.step import Batch, StepMaker
 from trainer.images.captions import training_caption
-from trainer.problem import Problem
 
 LEVELS = 8
 """Noise levels each picture is judged at, evenly over the schedule: the middles of eight equal parts."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.adapters import embedding
+from trainer.core.problem import Problem
 from trainer.images.captions import swapped
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.families import Parts

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.adapters.header import read_header
 from trainer.adapters.names import bare
+from trainer.core.problem import Problem
 from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

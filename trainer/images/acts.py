@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import files
+from trainer.core import files
 from trainer.images import staging
 from trainer.images.limits import LIMITS
 

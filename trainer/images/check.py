@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.images import folder_tree, lines
 from trainer.images.encodings import asked
 from trainer.images.image_set import KINDS, ImageSet
 from trainer.images.report import Report, report
 from trainer.images.rereading import sentences
-from trainer.problem import Problem
-from trainer.texts import t
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,9 +16,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.images.letters import Script, cost, strange
-from trainer.problem import Problem
-from trainer.texts import t
 
 NAMED: dict[str, Script] = {
     "cp932": "japanese", "euc_jp": "japanese", "gb18030": "simplified", "cp950": "traditional", "cp949": "korean",

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainer import files
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
 
 
 class Facts:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.core.texts import t
 from trainer.images.measures import Measures
 from trainer.images.picture import Picture, Unreadable
-from trainer.texts import t
 
 Severity = Literal["blocks", "hurts", "hint"]
 Action = Literal["remove", "add_trigger", "set_trigger", "caption", "add", "crop"]

@@ -17,14 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer import files, workplace
-from trainer.home import Home
+from trainer.core import files, workplace
+from trainer.core.home import Home
+from trainer.core.locks import Lock, lock
+from trainer.core.problem import Problem
 from trainer.images import acts, captions, masks, picture, rereading, staging
 from trainer.images.facts import Facts, locks_of
 from trainer.images.names import NAMED, ignored, shown, split
 from trainer.images.picture import Picture, Unreadable
-from trainer.locks import Lock, lock
-from trainer.problem import Problem
 
 KINDS = ("style", "character", "concept")
 FIELDS = ("title", "kind", "trigger", "licence", "origin", "rights")

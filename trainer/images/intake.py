@@ -19,8 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer import files, workplace
-from trainer.home import Home
+from trainer.core import files, workplace
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import decode, gate, lines, rereading, staging
 from trainer.images.brought import Caption, CaptionReader, Earlier, Late, of_name
 from trainer.images.decode import HEAD_BYTES, READERS, WHITE, Colour, Refused
@@ -34,7 +35,6 @@ from trainer.images.measures import Measures, as_dict, measure_image
 from trainer.images.names import shown
 from trainer.images.picture import Picture
 from trainer.images.sources import entries
-from trainer.problem import Problem
 
 Progress = Callable[[int, int, str], None]
 WORKERS = max(1, min(4, os.cpu_count() or 1))

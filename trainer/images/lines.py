@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer.core.texts import t
 from trainer.images import encodings
-from trainer.texts import t
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from trainer import files
+from trainer.core import files
+from trainer.core.problem import Problem
 from trainer.images import decode
 from trainer.images.picture import Picture
 from trainer.images.staging import MASK
-from trainer.problem import Problem
 
 FILM, DENSITY = (214, 40, 40), 150
 """The colour of the film over what does not count, and how dense it is, of 255."""

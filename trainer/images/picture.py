@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from trainer.core.problem import Problem
 from trainer.images import captions, decode, gate
 from trainer.images.caption_files import NONE, CaptionFiles
 from trainer.images.encodings import Reading
@@ -21,7 +22,6 @@ from trainer.images.names import fold, ignored, natural
 from trainer.images.roles import MASK_FOLDERS
 from trainer.images.sources import on_disk
 from trainer.images.staging import MASK
-from trainer.problem import Problem
 
 MAX_REPEATS = 200
 MAX_WEIGHT = 10.0

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import files
+from trainer.core import files
+from trainer.core.texts import t
 from trainer.images import acts, captions, encodings, staging
 from trainer.images.caption_files import data_of
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from trainer.images.image_set import ImageSet

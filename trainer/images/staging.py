@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from trainer import files, workplace
+from trainer.core import files, workplace
 
 STALE_SECONDS = 3600.0
 MASK = ".mask.png"

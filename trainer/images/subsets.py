@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainer import files
+from trainer.core import files
+from trainer.core.problem import Problem
 from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
 from trainer.images.names import repeats_of
 from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
-from trainer.problem import Problem
 
 if TYPE_CHECKING:
     from trainer.config.pictures import Images

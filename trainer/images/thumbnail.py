@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer import files
+from trainer.core import files
 from trainer.images.facts import stamp
 from trainer.images.picture import Picture
 

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images.image_set import ImageSet
 from trainer.images.picture import Picture
-from trainer.problem import Problem
 
 Tell = Callable[..., None]
 """`tell(event, **facts)` writes one line."""

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from trainer.home import PROJECT
+from trainer.core import process
+from trainer.core.home import PROJECT
+from trainer.core.problem import Problem
 from trainer.images.image_set import ImageSet
-from trainer.jobs import process
-from trainer.problem import Problem
 
 State = Literal["starting", "fetching", "loading", "writing", "done", "cancelled", "failed"]
 ENDED = ("done", "cancelled", "failed")

@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from trainer import events, files
-from trainer.jobs import process
-from trainer.run_dir import RunDir
+from trainer.core import events, files, process
+from trainer.core.run_dir import RunDir
 
 NOT_OURS = 4
 """Exit status of a trainer that found another one at its run."""

@@ -16,11 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trainer import events, files
 from trainer.config.load import build
-from trainer.home import Home
+from trainer.core import events, files, process
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.jobs import attempt as attempts
-from trainer.jobs import process
 from trainer.jobs.attempt import NOT_OURS
 from trainer.jobs.lease import Held
 from trainer.jobs.progress import Progress
@@ -29,8 +30,6 @@ from trainer.jobs.states import ACTIVE, State
 from trainer.jobs.store import Store, device_key
 from trainer.jobs.trouble import Trouble, say
 from trainer.jobs.webhook import Webhook
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
     from trainer.engine.control import Control

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import events
+from trainer.core import events
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import lookup, t
 from trainer.jobs.progress import Smooth
 from trainer.jobs.store import RunRow
-from trainer.run_dir import RunDir
-from trainer.texts import lookup, t
 
 POINTS = 400
 TAIL = 8192

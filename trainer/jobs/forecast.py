@@ -18,14 +18,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trainer import files, workplace
 from trainer.config.load import dump
 from trainer.config.slider import is_slider
 from trainer.config.train import TrainConfig
-from trainer.home import PROJECT, Home
-from trainer.jobs import process
+from trainer.core import files, process, workplace
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.jobs.store import Store
-from trainer.problem import Problem
 
 SECTIONS = ("run", "model", "images", "slider", "lora", "optimizer", "memory", "preservation")
 """Whose options cost something."""

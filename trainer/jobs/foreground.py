@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from trainer import events
 from trainer.config.train import TrainConfig
-from trainer.home import Home
-from trainer.jobs import process
+from trainer.core import events, process
+from trainer.core.home import Home
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 from trainer.jobs.follow import note_text
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import ENDED
 from trainer.jobs.store import RunRow
 from trainer.jobs.supervisor import Command, Patience, Supervisor, command
 from trainer.jobs.trouble import Trouble
-from trainer.run_dir import RunDir
-from trainer.texts import t
 
 Show = Callable[[events.Event | RunRow], None]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer import files
 from trainer.config.load import Tree, get
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import subsets
 from trainer.jobs.store import Store
-from trainer.problem import Problem
 
 
 def refuse(store: Store, home: Home, path: Path) -> None:

@@ -12,21 +12,21 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import bases, files, prompt_line, provenance
+from trainer import bases, prompt_line, provenance
 from trainer.adapters.weights import check_made_for
 from trainer.config import slider
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core import files, process
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
 from trainer.images import masks, subsets
-from trainer.jobs import process
 from trainer.jobs.follow import Follower, RunView
 from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
 from trainer.jobs.states import ENDED, RESUMABLE
 from trainer.jobs.store import Runner, RunRow, Store, Where
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
-from trainer.texts import t
 
 if TYPE_CHECKING:
     from trainer.jobs import foreground

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from trainer.jobs import ledger, process
+from trainer.core import process
+from trainer.jobs import ledger
 from trainer.jobs.store import Store
 
 _HOLDER = "holder, kind, pid, born, boot"

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import psutil
 from filelock import FileLock, Timeout
 
-from trainer import files
-from trainer.problem import Problem
+from trainer.core import files
+from trainer.core.problem import Problem
 
 VERSION = 1
 PATIENCE = 15.0

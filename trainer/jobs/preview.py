@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 from typing import Any
 
-from trainer.home import Home
-from trainer.jobs import lease, process
+from trainer.core import process
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.jobs import lease
 from trainer.jobs.store import Store
 from trainer.jobs.worker import DIED, Worker
-from trainer.problem import Problem
 
 ENDS = ("done", "failed", "cancelled")
 

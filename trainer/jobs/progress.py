@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from trainer import events
+from trainer.core import events
 
 SMOOTHING = 0.95
 WINDOW = 64

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer import events, files
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
-from trainer.jobs import attempt, process
+from trainer.core import events, files, process
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
+from trainer.jobs import attempt
 from trainer.jobs.states import ACTIVE, State
 from trainer.jobs.store import NOT_BEGUN, RunRow, Store
-from trainer.problem import Problem
 from trainer.publication import Publication
-from trainer.run_dir import RunDir
 
 KILLED = (-9, -15, -2, -1, attempt.NOT_OURS)
 """Exit statuses of a process nothing was wrong with: ended by SIGKILL, SIGTERM, SIGINT, SIGHUP, or for another's sake."""

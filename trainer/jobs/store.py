@@ -17,15 +17,15 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from trainer import files
 from trainer.config.load import dump
 from trainer.config.train import TrainConfig
-from trainer.jobs import ledger, process
+from trainer.core import files, process
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
+from trainer.core.texts import lookup, t
+from trainer.jobs import ledger
 from trainer.jobs.database import Database
 from trainer.jobs.states import ACTIVE, ENDED, State, sources
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
-from trainer.texts import lookup, t
 
 Where = Literal["first", "up", "down"]
 NOT_BEGUN = "not_begun"

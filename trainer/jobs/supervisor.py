@@ -14,15 +14,14 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from trainer import files
-from trainer.home import Home
-from trainer.jobs import process
+from trainer.core import files, process
+from trainer.core.home import Home
+from trainer.core.problem import Problem
+from trainer.core.run_dir import RunDir
 from trainer.jobs.settle import adopt, hand_back, last_end, settle
 from trainer.jobs.states import ACTIVE
 from trainer.jobs.store import RunRow, Store
 from trainer.jobs.webhook import Webhook
-from trainer.problem import Problem
-from trainer.run_dir import RunDir
 
 Command = Callable[[RunDir, Home], list[str]]
 

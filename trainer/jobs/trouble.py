@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 AGAIN = 60.0
 """Seconds after which the same trouble is said again: it is met between any two steps."""

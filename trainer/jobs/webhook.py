@@ -14,9 +14,9 @@ import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 from trainer.jobs.store import RunRow, Store
-from trainer.problem import Problem
-from trainer.texts import t
 
 SETTING = "webhook"
 SECONDS = 4.0

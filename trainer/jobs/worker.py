@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.home import PROJECT
-from trainer.jobs import process
+from trainer.core import process
+from trainer.core.home import PROJECT
 
 DIED: dict[str, Any] = {"event": "died"}
 

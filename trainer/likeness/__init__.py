@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainer.base_facts import BaseFacts
 from trainer.beside import Shelf
-from trainer.home import Home
+from trainer.core.home import Home
 
 CLIPS = Shelf("clips", "clip", ("clip", "vision-text-dual-encoder"))
 KNOWN = {"clip": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41"}

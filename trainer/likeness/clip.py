@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer import files
-from trainer.files import read_json
+from trainer.core import files
+from trainer.core.files import read_json
 from trainer.images.picture import Picture
 from trainer.likeness.scores import SMALL, Looks, small, unit
 

@@ -10,13 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from trainer import emphasis, events, prompt_line, prompts
-from trainer.files import read_json
+from trainer import emphasis, prompt_line, prompts
+from trainer.core import events
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
 from trainer.images.captions import has, without_trigger
 from trainer.images.picture import Picture
 from trainer.likeness.clip import Clip
 from trainer.likeness.scores import among_themselves, scores
-from trainer.problem import Problem
 
 
 @dataclass(frozen=True)

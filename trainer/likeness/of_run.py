@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trainer import events, likeness
+from trainer import likeness
 from trainer.base_facts import BaseFacts
 from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core import events
+from trainer.core.home import Home
+from trainer.core.run_dir import RunDir
 from trainer.images.picture import Picture
-from trainer.run_dir import RunDir
 
 if TYPE_CHECKING:
     from trainer.likeness.measure import Measure

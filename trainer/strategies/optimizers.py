@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from trainer.schema import Section
+from trainer.core.schema import Section
 from trainer.strategies.lora_targets import read_factor
 
 Groups = list[dict[str, Any]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 SamplerName = Literal["base", "ddim", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "unipc"]
 SAMPLERS: tuple[str, ...] = get_args(SamplerName)

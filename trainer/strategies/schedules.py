@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainer.schema import Section
+from trainer.core.schema import Section
 
 
 class _Warm(Section):

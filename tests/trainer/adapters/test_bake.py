@@ -16,8 +16,8 @@ from trainer.adapters.names import to_sgm
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.weights import read_tensors
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 
 def _base(tmp_path: Path) -> Any:

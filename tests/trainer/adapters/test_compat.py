@@ -18,7 +18,7 @@ from trainer.adapters.families import family_modules
 from trainer.adapters.header import read_header
 from trainer.adapters.names import to_diffusers, to_kohya, to_sgm
 from trainer.config.train import TrainConfig
-from trainer.home import Home
+from trainer.core.home import Home
 
 Tensors = dict[str, np.ndarray]
 
@@ -119,7 +119,7 @@ def test_t3_a_magnitude_under_peft_s_name_is_diffusers_alone(tmp_path: Path) -> 
     """The converter of diffusers never turns it into dora_scale; ours refuses to write DoRA in that layout at all."""
     from trainer.adapters.export import export
     from trainer.adapters.layers import Layer
-    from trainer.problem import Problem
+    from trainer.core.problem import Problem
 
     tensors: Tensors = {}
     for (part, module), (down, up, _) in factors().items():
@@ -355,7 +355,7 @@ def test_a_file_for_flux_is_refused_by_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_reason_has_its_sentence(language: str) -> None:
-    from trainer.texts import lookup
+    from trainer.core.texts import lookup
 
     used = {
         "ok",

@@ -11,7 +11,7 @@ from tests.trainer.adapters.making import factors
 from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.kinds import locate
-from trainer.home import Home
+from trainer.core.home import Home
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from trainer.adapters.export import ALPHAS, export
 from trainer.adapters.families import TextEncoder, UNet, modules
 from trainer.adapters.header import read_header
 from trainer.adapters.layers import Layer
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
 

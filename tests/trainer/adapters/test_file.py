@@ -15,7 +15,7 @@ from tests.trainer.adapters.making import factors
 from trainer.adapters import file as lora_file
 from trainer.adapters.families import family_modules
 from trainer.adapters.hashes import file_model_hash
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 SAID = {"ss_network_dim": "4", "ss_output_name": "狐", "modelspec.title": "fox", "atelier.run": "{}"}
 

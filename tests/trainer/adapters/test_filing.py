@@ -18,7 +18,7 @@ from trainer.adapters.fold import Use
 from trainer.adapters.header import MAX_HEADER, read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.merge import merge, resize
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 FORGE = {"sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2-512/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}

@@ -12,7 +12,7 @@ from trainer.adapters.families import FAMILIES, Modules, family_modules
 from trainer.adapters.header import read_header
 from trainer.adapters.kinds import locate
 from trainer.adapters.names import bare, from_kohya, sd1_modules, split_key, to_diffusers, to_kohya, to_sgm, universe
-from trainer.home import Home
+from trainer.core.home import Home
 
 
 def _counts(modules: Modules, *groups: str) -> Counter[str]:

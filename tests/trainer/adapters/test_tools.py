@@ -21,8 +21,8 @@ from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.extract import extract
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.tools.reduce import singular
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
 ALL = ("attention", "mlp", "conv")

@@ -117,7 +117,7 @@ def test_linear_factors_of_a_1x1_convolution_are_read(tmp_path: Path) -> None:
 
 def test_a_lora_of_the_small_base_is_read_like_any_other(tmp_path: Path) -> None:
     from trainer import bases
-    from trainer.home import Home
+    from trainer.core.home import Home
 
     layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
     weights = factors(layers)

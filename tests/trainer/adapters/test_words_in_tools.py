@@ -17,9 +17,9 @@ from trainer.adapters.embedding import Embedding
 from trainer.adapters.fold import Use
 from trainer.adapters.header import read_header
 from trainer.adapters.tools.merge import merge, resize
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.library import Library
-from trainer.problem import Problem
 
 
 def word(name: str, seed: int = 0) -> Embedding:

@@ -20,10 +20,10 @@ from trainer.commands.sample import main as sample
 from trainer.commands.train import from_tree, trials
 from trainer.commands.train import main as train
 from trainer.config import load
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images import subsets
 from trainer.images.check import main as check
-from trainer.problem import Problem
 
 
 def trainer(home: Path, *words: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ from trainer import bases
 from trainer.__main__ import main
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import export
-from trainer.home import Home
-from trainer.texts import set_language
+from trainer.core.home import Home
+from trainer.core.texts import set_language
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from trainer import bases
 from trainer.config import load
 from trainer.config.options import label, option, options
 from trainer.config.train import TrainConfig
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
 
 
 def problems(*words: str, **tree):

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import events
 from trainer.config import load
+from trainer.core import events
+from trainer.core.home import PROJECT, Home
+from trainer.core.run_dir import RunDir
 from trainer.engine import device
 from trainer.engine.control import Control
 from trainer.engine.train import train
-from trainer.home import PROJECT, Home
-from trainer.run_dir import RunDir
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer import events
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine import cache, data
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 
 @pytest.mark.parametrize("together", [1, 3])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from trainer import events
+from trainer.core import events
 from trainer.engine import compiled
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer.core.problem import Problem
 from trainer.engine import cache
 from trainer.engine.data import Item, Look, Plan, form_of, forms_of, load_items, total_steps
 from trainer.engine.masks import Masks
@@ -19,7 +20,6 @@ from trainer.engine.train import load_base
 from trainer.families.sdxl import micro_conditioning
 from trainer.images import subsets
 from trainer.images.forms import Form
-from trainer.problem import Problem
 
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Item]:

@@ -7,11 +7,11 @@ import importlib.util
 import pytest
 import torch
 
-from trainer import events
 from trainer.config.train import Memory
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine import device
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 
 def test_a_cpu_computes_in_fp32_with_sdpa():

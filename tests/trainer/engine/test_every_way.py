@@ -15,11 +15,11 @@ from tests.trainer.engine.conftest import Bench, make_tiny
 from trainer.adapters.file import read_header
 from trainer.adapters.fold import Folder, Use
 from trainer.config import load
+from trainer.core.home import Home
 from trainer.engine import checkpoint
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
-from trainer.home import Home
 
 BASES = {
     "sd1": ("sd1", "epsilon", False),

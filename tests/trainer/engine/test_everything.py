@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from trainer import events
+from trainer.core import events
 
 WORDS = (
     "run.steps=4",

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.trainer.engine import ldm, tiny
 from tests.trainer.engine.conftest import Bench
-from trainer import base_detect, bases, events
+from trainer import base_detect, bases
 from trainer.adapters.families import FAMILIES as FACTS
 from trainer.adapters.families import TextEncoder, UNet, family_modules
 from trainer.adapters.fold import Use
@@ -26,6 +26,9 @@ from trainer.adapters.names import bare
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.config import load
 from trainer.config.train import TrainConfig
+from trainer.core import events
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
@@ -33,8 +36,6 @@ from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
 from trainer.families import FAMILIES, Family, Parts, family
 from trainer.families.sdxl import micro_conditioning
-from trainer.home import Home
-from trainer.problem import Problem
 
 CPU = torch.device("cpu")
 KINDS = {

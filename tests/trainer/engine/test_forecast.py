@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import files
 from trainer.config import load
+from trainer.core import files
 from trainer.engine import data, forecast
 from trainer.engine.cache import HEADER, Latents
 from trainer.engine.step import StepMaker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors import safe_open
 
 from tests.trainer.test_hub import Hub, server
-from trainer import events
+from trainer.core import events
 
 __all__ = ["server"]
 

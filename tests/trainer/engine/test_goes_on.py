@@ -10,10 +10,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.trainer.engine.test_train import tensors
-from trainer import events, provenance
+from trainer import provenance
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 
 OPTIONS = ("run.steps=6", "save.every=2")
 

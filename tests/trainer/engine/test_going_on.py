@@ -14,14 +14,14 @@ from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.names import bare, to_kohya
 from trainer.config import load
+from trainer.core.problem import Problem
 from trainer.engine.inject import Adapter, layers_of
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 
 @pytest.fixture(scope="module")
 def loaded(tiny_base, tmp_path_factory):
-    from trainer.home import Home
+    from trainer.core.home import Home
 
     config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
@@ -160,7 +160,7 @@ def test_a_file_for_a_base_of_another_size_is_refused_as_such(loaded, tmp_path):
 
 
 def test_layers_and_biases_left_behind_are_counted_and_noted(bench, tmp_path):
-    from trainer import events
+    from trainer.core import events
 
     parts = load_base(bench.config(), bench.home)
     file = _theirs(parts, tmp_path, "LoConModule", {"lora_dim": 2})

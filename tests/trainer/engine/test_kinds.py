@@ -10,10 +10,10 @@ import torch
 
 from trainer.adapters import file as lora_file
 from trainer.config import load
+from trainer.core.problem import Problem
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.kinds import KINDS
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 CASES = {
     "lora": ["lora.kind=lora", "lora.targets=attention_mlp"],
@@ -32,7 +32,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def loaded(tiny_base, tmp_path_factory):
-    from trainer.home import Home
+    from trainer.core.home import Home
 
     config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())

@@ -11,18 +11,19 @@ import torch
 from PIL import Image
 
 from tests.trainer.engine import tiny
-from trainer import bases, files
+from trainer import bases
 from trainer.adapters import manner
 from trainer.adapters.file import read_header, rewrite
 from trainer.adapters.fold import Use
 from trainer.commands import sample
 from trainer.config import load
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.engine.preview_worker import Worker
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.text import encode, reading_at
 from trainer.engine.train import load_base
-from trainer.home import Home
-from trainer.problem import Problem
 
 LONG = "red, " * 60 + "a blob"
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer.core.problem import Problem
 from trainer.engine.data import Item, Look
 from trainer.engine.masks import Masks
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 
 
 def paint(path, alpha=None, size=(64, 48)):

@@ -11,7 +11,7 @@ import torch
 
 from tests.trainer.adapters.making import facts, raw
 from tests.trainer.engine.test_options_at_work import small
-from trainer import events, memory
+from trainer import memory
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import programs
@@ -21,6 +21,8 @@ from trainer.adapters.inspect import inspect
 from trainer.adapters.layers import Layer
 from trainer.config import load
 from trainer.config.train import TrainConfig
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.engine.adding import General, Whole
 from trainer.engine.inject import Adapter, base_hash
@@ -28,7 +30,6 @@ from trainer.engine.multiplying import Scaled, Turned
 from trainer.engine.quantise import settle
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 KINDS = ("oft", "ia3", "glora", "full")
 LAYERS = {

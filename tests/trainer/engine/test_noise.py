@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from trainer.config.learning import Noise
+from trainer.core.problem import Problem
 from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps, stretched_to_zero
-from trainer.problem import Problem
 
 ALPHA = torch.tensor([0.99, 0.5, 0.1, 0.0])
 

@@ -13,14 +13,14 @@ from safetensors import safe_open
 
 from tests.trainer.engine import tiny
 from tests.trainer.engine.conftest import Bench
-from trainer import events
 from trainer.config import load
+from trainer.core import events
+from trainer.core.home import Home
 from trainer.engine import graphs, offload
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base, settle_base
-from trainer.home import Home
 
 CPU = torch.device("cpu")
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests.trainer.engine.test_guard import CPU, OPTIMIZERS, Layers, everything, steps
 from trainer.config import load
 from trainer.config.options import options
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, load_items
@@ -19,7 +20,6 @@ from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 OTHER = {
     "lr": "0.004", "text_encoder_lr": "0.004", "weight_decay": "0.9", "beta1": "0.5", "beta2": "0.5", "d_coef": "3",
@@ -77,7 +77,7 @@ def test_the_cap_on_a_step_is_a_cap_on_the_norm_of_all_gradients_together(cap: f
 def learner(tiny_base, picture_folder, tmp_path_factory):
     """A bench with three small pictures, one with a mask, a base with an adapter on it, and the pictures encoded."""
     from tests.trainer.engine.conftest import Bench
-    from trainer.home import Home
+    from trainer.core.home import Home
 
     root = tmp_path_factory.mktemp("options")
     shutil.copytree(picture_folder, root / "set")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer import events, files
+from trainer.core import events, files
 from trainer.library import Library
 
 
@@ -52,7 +52,7 @@ def straight(tmp_path_factory, tiny_base, picture_folder):
     import shutil
 
     from tests.trainer.engine.conftest import Bench
-    from trainer.home import Home
+    from trainer.core.home import Home
 
     root = tmp_path_factory.mktemp("straight")
     shutil.copytree(picture_folder, root / "set")

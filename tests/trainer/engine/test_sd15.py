@@ -13,13 +13,14 @@ from safetensors import safe_open
 
 from tests.trainer.engine.conftest import Bench
 from tests.trainer.engine.ldm import save_single_file
-from trainer import bases, events
+from trainer import bases
 from trainer.adapters.fold import Use
 from trainer.config.train import TrainConfig
+from trainer.core import events
+from trainer.core.home import Home
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.families import Parts, family
-from trainer.home import Home
 
 ASSETS = family("sd1").assets
 

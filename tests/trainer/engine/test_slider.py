@@ -14,7 +14,7 @@ import torch
 from tests.trainer.engine import tiny
 from tests.trainer.engine.conftest import Bench, make_tiny
 from tests.trainer.engine.test_step import Reference, alpha_bar
-from trainer import bases, events
+from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
@@ -22,6 +22,9 @@ from trainer.adapters.names import bare
 from trainer.cards import card
 from trainer.commands import train as commands
 from trainer.config import load
+from trainer.core import events
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
 from trainer.engine.data import Look, load_items
@@ -29,8 +32,6 @@ from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.slider import SliderMaker
 from trainer.engine.train import load_base
-from trainer.home import PROJECT, Home
-from trainer.problem import Problem
 
 WORDS = (
     "run.kind=slider",

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.trainer.engine import tiny
+from trainer.core.problem import Problem
 from trainer.engine import text
 from trainer.engine.cache import Latents
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
-from trainer.problem import Problem
 
 LONG = "red, " * 60 + "a cat"
 
@@ -99,8 +99,8 @@ def test_with_kohyas_reckoning_a_weighted_word_is_scaled_alone(bench):
 def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_stays(tmp_path):
     from tests.trainer.engine import tiny
     from trainer import bases
+    from trainer.core.home import Home
     from trainer.families import family
-    from trainer.home import Home
 
     facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", "sdxl", words=4096)))
     parts = family("sdxl").load(facts, torch.device("cpu"), torch.float32)

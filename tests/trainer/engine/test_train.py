@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from trainer import bases, events
+from trainer import bases
+from trainer.core import events
+from trainer.core.home import PROJECT
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint, device
 from trainer.engine.control import Control
 from trainer.engine.guard import Guard
 from trainer.engine.inject import base_hash
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
-from trainer.home import PROJECT
-from trainer.problem import Problem
 
 
 def tensors(path) -> bytes:
@@ -140,8 +141,8 @@ def test_killed_and_resumed_equals_straight(bench, tmp_path):
     script = (
         f"import json,sys;from pathlib import Path;import torch;torch.set_num_threads({torch.get_num_threads()});"
         "from trainer.config.load import build;from trainer.engine.train import train;"
-        "from trainer.engine.control import Control;from trainer.home import Home;from trainer.run_dir import RunDir;"
-        "from trainer.events import EventLog;c,r,h=sys.argv[1:];run=RunDir(Path(r));log=EventLog(run.events);"
+        "from trainer.engine.control import Control;from trainer.core.home import Home;from trainer.core.run_dir import RunDir;"
+        "from trainer.core.events import EventLog;c,r,h=sys.argv[1:];run=RunDir(Path(r));log=EventLog(run.events);"
         "train(run,build(json.loads(Path(c).read_text())),Home(Path(h)),log.write,Control(run))"
     )
     words = [sys.executable, "-c", script, str(files_config), str(run.path), str(bench.home.root)]

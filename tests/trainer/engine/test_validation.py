@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from trainer import events
 from trainer.config.learning import Validation
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.engine import checkpoint, data, validation
 from trainer.engine.validation import Judge, Judgement
-from trainer.problem import Problem
 
 
 def test_pictures_are_kept_back_by_share_or_by_name(bench):

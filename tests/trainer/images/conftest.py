@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images.image_set import ImageSet
 
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.trainer.images.making import saved, scene, write
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import captions, image_set
 from trainer.images.image_set import ImageSet, list_sets
 from trainer.images.thumbnail import thumbnail
-from trainer.problem import Problem
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from tests.trainer.images.making import film, png, saved, scene, write, zipped
-from trainer import files
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import image_set, intake, masks, staging
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import Line, new_set, take_in
 from trainer.images.limits import Limits
-from trainer.problem import Problem
 
 A, B, C = (saved(scene(seed)) for seed in (1, 2, 3))
 

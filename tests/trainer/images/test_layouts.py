@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.images.making import saved, scene, write, zipped
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images import captions_table, folder_tree, masks
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import Intake, new_set

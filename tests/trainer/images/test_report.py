@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from tests.trainer.images.making import png, saved, scene, write
 from trainer import images
+from trainer.core.texts import lookup, t
 from trainer.images import check, findings, measures
 from trainer.images.finding import KINDS, Finding
 from trainer.images.image_set import ImageSet
 from trainer.images.report import Report, report, score
-from trainer.texts import lookup, t
 
 SHIPPED = Path(__file__).resolve().parents[3] / "datasets"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.images.making import saved, scene, write
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.texts import lookup
 from trainer.images import check, rereading, subsets
 from trainer.images.image_set import ImageSet, restore_set
 from trainer.images.intake import take_in
-from trainer.texts import lookup
 
 CHINESE = ("一位老人在公园里喂鸽子", "窗台上的一盆仙人掌", "穿着雨衣的小女孩")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.trainer.images.making import saved, scene, write
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images.entry import Sent
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import Intake, new_set, take_in

@@ -15,9 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from trainer import events, files, provenance
+from trainer import provenance
+from trainer.core import events, files
+from trainer.core.problem import Problem
 from trainer.jobs import child
-from trainer.problem import Problem
 from trainer.provenance import Sources
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests.trainer.jobs.helpers import QUICK, command
 from trainer.config.train import TrainConfig
-from trainer.home import Home
-from trainer.jobs import process
+from trainer.core import process
+from trainer.core.home import Home
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.store import Store
 from trainer.jobs.supervisor import Supervisor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trainer import events
+from trainer.core import events
+from trainer.core.run_dir import RunDir
 from trainer.jobs.follow import POINTS, Follower, log_tail, points
 from trainer.jobs.progress import Progress, Smooth
-from trainer.run_dir import RunDir
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import files, provenance
+from trainer import provenance
+from trainer.core import files
+from trainer.core.problem import Problem
 from trainer.jobs import foreground
 from trainer.jobs.states import ENDED
-from trainer.problem import Problem
 from trainer.provenance import Sources
 
 

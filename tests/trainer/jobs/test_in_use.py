@@ -8,8 +8,8 @@ import pytest
 
 from tests.trainer.jobs.test_preview import client, draw  # noqa: F401
 from trainer.config import load
+from trainer.core.problem import Problem
 from trainer.jobs import in_use
-from trainer.problem import Problem
 
 
 @pytest.fixture

@@ -18,15 +18,15 @@ import pytest
 from PIL import Image
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import events
 from trainer.adapters import file as lora_file
-from trainer.jobs import forecast, foreground, process
+from trainer.core import events, process
+from trainer.core.problem import Problem
+from trainer.core.texts import LANGUAGES, lookup
+from trainer.jobs import forecast, foreground
 from trainer.jobs.forecast import Forecaster, NoForecast
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import STATES
 from trainer.jobs.store import Store
-from trainer.problem import Problem
-from trainer.texts import LANGUAGES, lookup
 
 
 def changed(config, section, **values):
@@ -234,7 +234,7 @@ import sys, json
 sys.path[:0] = {sys.path!r}
 from tests.trainer.jobs.helpers import QUICK, command
 from trainer.config.load import build
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.jobs import foreground
 config = build(json.loads({json.dumps(config.model_dump_json())}))
 sys.exit(foreground.run(config, Home.find({str(home.root)!r}), foreground.Lines(), patience=QUICK, command=command))

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.trainer.jobs.helpers import wait_for
-from trainer import events
-from trainer.jobs import lease, process
+from trainer.core import events, process
+from trainer.jobs import lease
 from trainer.jobs.lease import Held, borrow
 from trainer.jobs.store import Store
 

@@ -10,13 +10,13 @@ import sys
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import events, files
-from trainer.jobs import attempt, process
+from trainer.core import events, files, process
+from trainer.core.problem import Problem
+from trainer.jobs import attempt
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.settle import adopt
 from trainer.jobs.store import Store
 from trainer.jobs.supervisor import Supervisor
-from trainer.problem import Problem
 
 DAMAGES = ("deleted", "deleted with all beside it", "emptied", "overwritten", "header", "middle", "cut short", "another file")
 

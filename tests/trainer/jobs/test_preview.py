@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.jobs.helpers import wait_for
-from trainer.jobs import lease, process
+from trainer.core import process
+from trainer.jobs import lease
 from trainer.jobs.lease import Held
 from trainer.jobs.preview import PreviewClient
 
@@ -170,7 +171,7 @@ def test_the_worker_ends_with_the_page(home):
 import sys
 sys.path[:0] = {sys.path!r}
 from tests.trainer.jobs.test_preview import PreviewClient, draw, worker
-from trainer.home import Home
+from trainer.core.home import Home
 client = PreviewClient(Home.find({str(home.root)!r}), command=worker)
 print(list(draw(client))[-1]["event"], client._worker.pid, flush=True)
 sys.stdin.read()

@@ -9,12 +9,12 @@ import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
 from trainer.commands import queue
-from trainer.home import Home
-from trainer.jobs import process
+from trainer.core import process
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.store import Store
 from trainer.jobs.supervisor import Supervisor
-from trainer.problem import Problem
 
 
 def order(jobs: Jobs) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.jobs.helpers import wait_for
-from trainer import events, files
 from trainer.config import load
+from trainer.core import events, files
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.preview import PreviewClient
 from trainer.jobs.supervisor import Patience, Supervisor

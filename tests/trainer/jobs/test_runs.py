@@ -12,11 +12,10 @@ import psutil
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import events, files
-from trainer.jobs import process
+from trainer.core import events, files, process
+from trainer.core.problem import Problem
 from trainer.jobs.child import Child
 from trainer.jobs.supervisor import Patience, Supervisor
-from trainer.problem import Problem
 
 
 def reached(jobs, id_, step=3):
@@ -333,7 +332,7 @@ def test_killing_the_page_leaves_the_training_alone(home, jobs, config, plan, st
 import sys, time
 sys.path[:0] = {sys.path!r}
 from tests.trainer.jobs.helpers import QUICK, command
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.jobs.supervisor import Supervisor
 Supervisor(Home.find({str(home.root)!r}), patience=QUICK, command=command).start()
 time.sleep(60)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.trainer.jobs.helpers import wait_for
-from trainer import events
 from trainer.config.train import TrainConfig
+from trainer.core import events
+from trainer.core.problem import Problem
 from trainer.jobs import ledger
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.settle import adopt
 from trainer.jobs.states import ACTIVE, ENDED, LEGAL, STATES
 from trainer.jobs.store import Store
-from trainer.problem import Problem
 
 CONFIG = TrainConfig.model_validate({"save": {"name": "red"}})
 

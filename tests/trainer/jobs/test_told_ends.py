@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from tests.trainer.jobs.helpers import QUICK, command, wait_for
-from trainer import events, files
 from trainer.config.load import dump
-from trainer.jobs import attempt, process
+from trainer.core import events, files, process
+from trainer.jobs import attempt
 from trainer.jobs.settle import adopt
 from trainer.jobs.store import Store
 from trainer.jobs.supervisor import Supervisor
@@ -140,7 +140,7 @@ def test_killed_before_the_settings_were_written_the_next_press_makes_the_run(ho
         real(path, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.files.write_json", killed)
+        patch.setattr("trainer.core.files.write_json", killed)
         with pytest.raises(Killed):
             jobs.submit(config, "one press")
     assert adopt(store) == []

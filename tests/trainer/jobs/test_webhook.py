@@ -12,8 +12,8 @@ import pytest
 
 from tests.trainer.jobs.helpers import wait_for
 from trainer.commands import notify
+from trainer.core.problem import Problem
 from trainer.jobs import webhook
-from trainer.problem import Problem
 
 
 class Receiver(HTTPServer):

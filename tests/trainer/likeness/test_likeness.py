@@ -11,17 +11,18 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests.trainer.engine.conftest import Bench, bench, picture_folder, tiny_base  # noqa: F401
-from trainer import bases, events, likeness
+from trainer import bases, likeness
 from trainer.commands import score
+from trainer.core import events
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.engine.boards import scalars
-from trainer.home import PROJECT, Home
 from trainer.images.image_set import ImageSet
 from trainer.jobs.follow import Follower
 from trainer.likeness.clip import Clip
 from trainer.likeness.measure import Drawn, Measure
 from trainer.likeness.of_run import RunLikeness
 from trainer.likeness.scores import Looks, among_themselves, copy_limit, scores, unit
-from trainer.problem import Problem
 
 JUDGE = PROJECT / "models" / "mini" / "judge"
 MASCOT, STYLE = (PROJECT / "datasets" / name for name in ("example-character", "example-style"))

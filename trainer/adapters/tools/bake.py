@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer import files, hub
+from trainer import hub
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.filing import fitting
@@ -23,7 +23,8 @@ from trainer.adapters.tools.extract import Tell
 from trainer.adapters.tools.provenance import baked, baked_file, without_hashes
 from trainer.adapters.weights import LoraWeights, normalise, to_float32
 from trainer.base_facts import BaseFacts
-from trainer.problem import Problem
+from trainer.core import files
+from trainer.core.problem import Problem
 
 _FORMATS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 Place = tuple[str, str]

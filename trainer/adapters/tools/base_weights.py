@@ -13,7 +13,7 @@ from trainer.adapters.names import to_sgm
 from trainer.adapters.weights import to_float32
 from trainer.base_facts import BaseFacts
 from trainer.bases import layers
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 _CLIP = tuple(
     f"{start}.transformer.{inner}" for start in ("cond_stage_model", "conditioner.embedders.0") for inner in ("text_model.", "")

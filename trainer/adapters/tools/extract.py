@@ -15,7 +15,7 @@ from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import made_of_bases
 from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.base_facts import BaseFacts
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 from trainer.strategies.lora_targets import GROUPS
 
 Tell = Callable[[int, int], None]

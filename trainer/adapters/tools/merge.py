@@ -20,7 +20,7 @@ from trainer.adapters.tools.provenance import told_by
 from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import LoraWeights, check_made_for, normalise
 from trainer.base_facts import BaseFacts
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 Place = tuple[str, str]
 

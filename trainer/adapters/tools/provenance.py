@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer import files
 from trainer.adapters.filing import filed
 from trainer.adapters.fold import Use
 from trainer.adapters.layers import Layer
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.base_facts import BaseFacts
+from trainer.core import files
 from trainer.licences import UNKNOWN
 
 _BASE = (

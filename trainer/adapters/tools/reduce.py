@@ -8,7 +8,7 @@ import numpy as np
 
 from trainer.adapters.families import inner_shape
 from trainer.adapters.layers import Layer
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -14,10 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainer import files, hub
-from trainer.home import PROJECT, Home
-from trainer.problem import Problem
-from trainer.texts import t
+from trainer import hub
+from trainer.core import files
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
+from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.files import read_json
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
 from trainer.images.captioners import Ask, quiet
-from trainer.problem import Problem
 
 LONGEST = 40
 """Tokens of a caption."""

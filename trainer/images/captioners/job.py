@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images.captions import with_trigger
 from trainer.images.image_set import ImageSet
 from trainer.images.worker_job import WorkerJob
-from trainer.problem import Problem
 
 
 class CaptionJob(WorkerJob):

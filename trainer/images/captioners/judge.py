@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.files import read_json
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
 from trainer.images.captioners import Ask, quiet
-from trainer.problem import Problem
 
 SURE = 0.4
 """A thing with less probability than this among all the things is not named: no word is better than a wrong one."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainer.core.problem import Problem
 from trainer.images.captioners import Ask
-from trainer.problem import Problem
 
 GENERAL, CHARACTER = "0", "4"
 """Categories in the list that are used; 9 is the rating, which says nothing about what is to be seen."""

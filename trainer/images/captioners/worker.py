@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images import worker
 from trainer.images.captioners import Ask
 from trainer.images.captioners.writing import describe

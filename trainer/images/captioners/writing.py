@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners import Ask
 from trainer.images.picture import Picture
-from trainer.problem import Problem
 
 AT_ONCE = 4
 """Pictures in one go of the model: enough for a card, and progress is still seen on a CPU."""

@@ -12,10 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainer import files
 from trainer.beside import Shelf
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 if TYPE_CHECKING:
     from PIL import Image

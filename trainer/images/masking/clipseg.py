@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.files import read_json
+from trainer.core.files import read_json
+from trainer.core.problem import Problem
 from trainer.images.captioners import quiet
 from trainer.images.masking import WORD, Found
-from trainer.problem import Problem
 
 SEEN = 0.4
 """The probability from which a pixel belongs to the word; at half of it the mask is black, at twice white."""

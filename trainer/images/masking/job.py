@@ -6,10 +6,10 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images.image_set import ImageSet
 from trainer.images.worker_job import WorkerJob
-from trainer.problem import Problem
 
 
 class MaskJob(WorkerJob):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from trainer.home import Home
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 from trainer.images import masking
 from trainer.images.masking import Found
 from trainer.images.picture import Picture
-from trainer.problem import Problem
 
 AT_ONCE = 4
 Tell = Callable[..., None]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageFilter
 
+from trainer.core.problem import Problem
 from trainer.images.masking import Found
-from trainer.problem import Problem
 
 SIDE = 384
 """The longer side at which is flooded."""

@@ -7,7 +7,7 @@ import base64
 import io
 from typing import Any
 
-from trainer.home import Home
+from trainer.core.home import Home
 from trainer.images import worker
 from trainer.images.masking.making import make
 from trainer.images.picture import Picture

@@ -12,13 +12,13 @@ from PIL import Image
 
 from tests.trainer.test_hub import COMMIT, Hub, server  # noqa: F401
 from trainer import bases
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners import CAPTIONERS, Ask
 from trainer.images.captioners.blip import tidy
 from trainer.images.captioners.tagger import prepared, spoken
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 
 
 def refusal(home: Home, given: Path | str) -> str:

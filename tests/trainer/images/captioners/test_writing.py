@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from trainer.commands import caption
-from trainer.home import PROJECT, Home
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images.captioners.job import Captioning
 from trainer.images.image_set import ImageSet
-from trainer.problem import Problem
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from trainer.home import PROJECT
+from trainer.core.home import PROJECT
 
 _children: dict[int, subprocess.Popen[Any]] = {}
 _lock = threading.Lock()

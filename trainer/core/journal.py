@@ -16,8 +16,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer import files
-from trainer.locks import lock
+from trainer.core import files
+from trainer.core.locks import lock
 
 _STAGED = ".act-"
 Step = list[str]

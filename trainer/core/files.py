@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.problem import Problem
+from trainer.core.problem import Problem
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC, errno.EFBIG})
 """No room: the disk is full, a quota is used up, or the file may not grow any further (RLIMIT_FSIZE)."""

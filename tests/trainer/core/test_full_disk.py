@@ -17,15 +17,15 @@ from app.drafts import Drafts
 from app.drawings import Drawings
 from tests import full_disk
 from tests.app import studio
-from trainer import files, storage
 from trainer.config.load import build
-from trainer.home import PROJECT, Home
+from trainer.core import files, storage
+from trainer.core.home import PROJECT, Home
+from trainer.core.problem import Problem
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, list_sets
 from trainer.images.thumbnail import small
 from trainer.jobs.store import Store
 from trainer.library import Library
-from trainer.problem import Problem
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits and mounts of Unix")
 Full = Callable[[Home], AbstractContextManager[None]]

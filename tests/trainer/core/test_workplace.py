@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from app import uploads
-from trainer import workplace
-from trainer.home import PROJECT
+from trainer.core import workplace
+from trainer.core.home import PROJECT
 
-OTHER = "import sys; from trainer import workplace; from pathlib import Path\n" \
+OTHER = "import sys; from trainer.core import workplace; from pathlib import Path\n" \
     "folder = workplace.create(Path(sys.argv[1])); (folder / 'half.png').write_bytes(b'1'); print(folder, flush=True)\n" \
     "sys.stdin.read()"  # fmt: skip
 

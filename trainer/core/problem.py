@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.texts import t
+from trainer.core.texts import t
 
 
 class Problem(Exception):

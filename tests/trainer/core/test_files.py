@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import files
-from trainer.home import Home
-from trainer.problem import Problem
+from trainer.core import files
+from trainer.core.home import Home
+from trainer.core.problem import Problem
 
 
 @given(st.text())

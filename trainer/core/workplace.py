@@ -13,8 +13,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from trainer import files
-from trainer.jobs import process
+from trainer.core import files, process
 
 AGE = 24 * 3600.0
 """Seconds after which what nobody owns any more is swept."""

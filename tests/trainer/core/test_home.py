@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.files import expanded
-from trainer.home import Home
+from trainer.core.files import expanded
+from trainer.core.home import Home
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows keeps a person's folders to that person")
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.trainer.jobs.helpers import wait_for
-from trainer.jobs import process
+from trainer.core import process
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -66,7 +66,7 @@ def test_children_outlive_the_page_that_started_them(tmp_path, how):
 import sys, time
 from pathlib import Path
 sys.path[:0] = {sys.path!r}
-from trainer.jobs import process
+from trainer.core import process
 print(*process.spawn({SLEEP!r}, Path({str(tmp_path / "log.txt")!r})), flush=True)
 time.sleep(60)
 """

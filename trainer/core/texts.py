@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent.parent / "app" / "texts"
+FOLDER = Path(__file__).resolve().parents[2] / "app" / "texts"
 LANGUAGES = ("en", "ja")
 _language = "en"
 

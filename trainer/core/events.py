@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from trainer.schema import Section
+from trainer.core.schema import Section
 
 
 class _Event(Section):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import uuid
 
-from trainer import files
-from trainer.home import Home
+from trainer.core import files
+from trainer.core.home import Home
 
 PROBE = 64 * 1024
 """Bytes that must find room: a caption, a note or a setting needs less."""

@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import files
-from trainer.problem import Problem
+from trainer.core import files
+from trainer.core.problem import Problem
 
 PRIVATE = 0o700
 """The mode of the folders of a home: its owner's alone."""
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
