@@ -34,10 +34,12 @@ def campaign(tmp_path_factory):
     ],
 )
 def test_nothing_is_lost_or_doubled_whatever_is_killed(campaign, name, kills):
-    said = len(campaign.said)
-    campaign.episode(name, kills, most=kills)
+    said, left = len(campaign.said), 12
+    while left and (name not in campaign.lines or campaign.lines[name]["kills"] + campaign.lines[name]["faults"] < kills):
+        campaign.episode(name, kills, most=kills)  # one more where what was to be killed was done before
+        left -= 1
     line = campaign.lines[name]
-    assert line["kills"] + line["faults"] >= kills // 2, "the attack did not come to its kills"
+    assert line["kills"] + line["faults"] >= kills, "the attack did not come to its kills"
     assert campaign.said[said:] == [] and campaign.broken == 0, table(campaign.result())
 
 
