@@ -11,8 +11,10 @@ from app.seen import Seen, differing, flat, merge
 from app.services import Services, Ui
 from trainer import bases, prompt_line
 from trainer.config import load, plan
+from trainer.config.lines import read_subset
 from trainer.config.load import ConfigProblems, Tree
-from trainer.config.slider import NEEDED, draws
+from trainer.config.plan import draws
+from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.images import captions, encodings, masks, rereading, subsets
 
@@ -212,7 +214,7 @@ def _further(found: ImageSet, tree: Tree) -> Iterator[Path]:
     """The further folders of a draft that are there; what is wrong with a line is said beside its field."""
     for line in load.get(tree, "images.subsets") or ():
         try:
-            yield subsets.find(str(found.folder), subsets.read_subset(str(line)).folder)
+            yield subsets.find(str(found.folder), read_subset(str(line)).folder)
         except (Problem, ValueError):
             continue
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainer import memory
-from trainer.config.train import Lora
+from trainer.config.lora import Lora
 from trainer.core.problem import Problem
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.cases import Case
 from trainer import memory
-from trainer.config.train import Lora
+from trainer.config.lora import Lora
 from trainer.core.home import PROJECT
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}

@@ -147,7 +147,7 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
     if not free or facts["environment"] != "ready":
         return []
     from trainer import memory
-    from trainer.config.train import Lora
+    from trainer.config.lora import Lora
 
     lines = []
     for family, known in memory.counted().items():

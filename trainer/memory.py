@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.adapters.families import family_modules
-from trainer.strategies.lora_targets import choose
+from trainer.adapters.targets import choose
 
 if TYPE_CHECKING:
-    from trainer.config.train import Lora, TrainConfig
+    from trainer.config.lora import Lora
+    from trainer.config.train import TrainConfig
 
 COUNTED = Path(__file__).parent / "memory_bytes.json"
 ASIDE, SHARE = 700_000_000, 1.1

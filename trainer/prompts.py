@@ -11,10 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from trainer.images.captions import with_trigger
-
 _TAG = re.compile(r"<\s*(?:lora|lyco)\s*:([^<>]*)>", re.IGNORECASE)
-_LONGEST_TO_TRY = 200
 _KEYS = {"unet": "unet", "te": "text_encoder"}
 
 
@@ -47,18 +44,6 @@ class Resolved:
 
     tags: tuple[Tag, ...] = ()
     unknown: tuple[tuple[str, str | None], ...] = ()
-
-
-def to_try(kind: str, trigger: str, suggested: Iterable[str], captions: Iterable[str] = ()) -> tuple[str, ...]:
-    """Two prompts to try a LoRA with: the base's `suggested` ones with the trigger in.
-
-    A character is first asked for as its set does: by the first of the `captions` with the trigger, or the trigger alone.
-    """
-    asked = tuple(with_trigger(prompt, trigger) for prompt in suggested)
-    if kind != "character" or not trigger:
-        return asked[:2]
-    told = (caption for caption in captions if trigger in caption and len(caption) <= _LONGEST_TO_TRY)
-    return (next(told, trigger), *asked)[:2]
 
 
 def parse(prompt: str, names: Iterable[str] = ()) -> Parsed:

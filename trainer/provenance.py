@@ -17,7 +17,7 @@ from typing import Any
 
 from trainer import bases
 from trainer.base_facts import BaseFacts, hashes_of
-from trainer.config.slider import draws
+from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.home import Home

@@ -22,12 +22,13 @@ from app.views import images, sets
 from app.views import train as view
 from app.words import esc
 from trainer.config import load
+from trainer.config.lines import MAX_WEIGHT
 from trainer.core.files import is_name
 from trainer.core.problem import Problem
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
 from trainer.images.masks import mask_file
-from trainer.images.picture import MAX_WEIGHT, Picture
+from trainer.images.picture import Picture
 
 TYPED: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
 

@@ -13,8 +13,8 @@ from app.draw_form import ROWS
 from app.drawings import Drawing, Drawings
 from app.services import Ui
 from app.views import preview as view
-from trainer.prompts import to_try
-from trainer.strategies.samplers import SAMPLERS, TITLES
+from trainer.config.strategies.samplers import SAMPLERS, TITLES
+from trainer.images.captions import to_try
 
 FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "sampler", "width", "height", "strip", "weights")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""

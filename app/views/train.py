@@ -10,9 +10,10 @@ from app.services import Ui
 from app.views import sets
 from app.words import duration, esc, size
 from trainer import memory
-from trainer.config import load, slider
+from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
+from trainer.config.ready import check_slider
 from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.doctor import rung_words
@@ -100,7 +101,7 @@ def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     try:
         config = start.config_of(ui.services, here, tree)
         length = length_words(*start.length(config))
-        slider.check(config)
+        check_slider(config)
     except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
     forecast = ui.services.jobs.forecast(config)

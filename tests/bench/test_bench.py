@@ -15,7 +15,7 @@ from bench.cases import CASES, HERE, ON_GPU, case
 from tests.trainer.engine import tiny
 from trainer import bases, memory
 from trainer.__main__ import main
-from trainer.config.train import Lora
+from trainer.config.lora import Lora
 from trainer.core.home import PROJECT, Home
 from trainer.engine import device
 from trainer.families import family

@@ -9,7 +9,7 @@ import pytest
 
 from trainer import memory
 from trainer.config import load
-from trainer.config.train import Lora
+from trainer.config.lora import Lora
 from trainer.core.home import PROJECT
 
 GB = 10**9

@@ -16,10 +16,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from trainer.base_facts import BaseFacts, file_hashes, hashes_of
-from trainer.config.slider import Slider, is_slider
-from trainer.config.train import Lora, TrainConfig
+from trainer.config.lora import Lora
+from trainer.config.plan import is_slider
+from trainer.config.slider import Slider
+from trainer.config.train import TrainConfig
 from trainer.core import files
-from trainer.prompts import to_try
+from trainer.images.captions import to_try
 
 VERSION = "0.1.0"
 MAX_TAGS = 100

@@ -76,8 +76,8 @@ def resize(argv: list[str]) -> int:
 
 def extract(argv: list[str]) -> int:
     """`extract BASE TUNED --rank N | --energy X --out FILE [--targets attention|attention_mlp|all]`."""
+    from trainer.adapters.targets import GROUPS
     from trainer.adapters.tools.extract import extract as make
-    from trainer.strategies.lora_targets import GROUPS
 
     words = _sized(_parser("extract"))
     words.add_argument("base", help=t("commands.lora_files.base"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from trainer.config.slider import draws
 from trainer.config.train import TrainConfig
+
+if TYPE_CHECKING:
+    from trainer.config.train import TrainConfig
 
 
 def epoch_images(config: TrainConfig, repeats: list[int]) -> int:
@@ -28,3 +31,13 @@ def epochs(config: TrainConfig, images: int) -> float:
 def step_images(config: TrainConfig) -> int:
     """The effective batch size: how many images one optimizer step sees."""
     return config.run.batch_size * config.run.accumulation
+
+
+def is_slider(config: TrainConfig) -> bool:
+    """Whether a run teaches a slider."""
+    return config.run.kind == "slider"
+
+
+def draws(config: TrainConfig) -> bool:
+    """Whether a run draws its own pictures to learn on."""
+    return is_slider(config) and config.slider.drawn > 0

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from trainer.core.problem import Problem
 from trainer.core.schema import Section
-
-if TYPE_CHECKING:
-    from trainer.config.train import TrainConfig
-
 
 NEEDED = ("slider.target", "slider.positive", "slider.negative")
 """The words without which there is no slider."""
@@ -44,32 +37,3 @@ class Slider(Section):
             return f"{words.strip()}, {more.strip()}" if more.strip() else words.strip()
 
         return {said(self.target, more): (said(self.positive, more), said(self.negative, more)) for more in self.keep or ("",)}
-
-
-def is_slider(config: TrainConfig) -> bool:
-    """Whether a run teaches a slider."""
-    return config.run.kind == "slider"
-
-
-def draws(config: TrainConfig) -> bool:
-    """Whether a run draws its own pictures to learn on."""
-    return is_slider(config) and config.slider.drawn > 0
-
-
-def check(config: TrainConfig) -> None:
-    """Problem where a slider lacks its words, or is asked for something that is defined by captions or by a word of its own."""
-    if not is_slider(config):
-        return
-    for field in NEEDED:
-        if not getattr(config.slider, field.partition(".")[2]).strip():
-            raise Problem("slider_words", field=field)
-    if config.slider.positive.strip() == config.slider.negative.strip():
-        raise Problem("slider_same", field="slider.negative")
-    captions, kept, judged = config.captions, config.preservation, config.validation
-    for field, asked in (
-        ("captions.trigger", captions.trigger.strip()), ("lora.embedding", config.lora.embedding),
-        ("preservation.prior", kept.prior), ("preservation.folder", kept.folder), ("validation.share", judged.share),
-        ("validation.pictures", judged.pictures),
-    ):  # fmt: skip
-        if asked:
-            raise Problem("not_for_slider", field=field)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainer.config import plan
-from trainer.config.pictures import Images
+from trainer.config.images import Images
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
 from trainer.images import buckets, subsets

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from trainer.config.load import build
-from trainer.config.slider import draws
+from trainer.config.plan import draws
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 

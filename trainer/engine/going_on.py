@@ -15,7 +15,7 @@ from trainer.adapters import layers, multiplied
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import LoraWeights
-from trainer.config.train import Lora
+from trainer.config.lora import Lora
 from trainer.core.problem import Problem
 from trainer.engine.kinds import NAME, Kind
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from trainer.config.slider import is_slider
+from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine import whole
 from trainer.engine.guard import Guard

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from trainer.config.strategies.optimizers import AdamW
 from trainer.config.train import TrainConfig
 from trainer.engine.average import Average
 from trainer.engine.inject import Adapter
-from trainer.strategies.optimizers import AdamW
 
 
 class Guard:

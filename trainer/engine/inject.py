@@ -17,7 +17,9 @@ from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.reading import Reading
+from trainer.adapters.targets import choose, fitting
 from trainer.adapters.weights import normalise
+from trainer.config.lines import read_factor
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
 from trainer.engine import words
@@ -25,7 +27,6 @@ from trainer.engine.data import chance
 from trainer.engine.going_on import GoingOn, Taken
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
-from trainer.strategies.lora_targets import choose, fitting, read_factor
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainer import prompt_line
 from trainer.adapters.fold import Use
-from trainer.config.slider import is_slider
+from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.problem import Problem
@@ -26,8 +26,9 @@ from trainer.engine.inject import Adapter
 from trainer.engine.room import Room
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.families import Parts
+from trainer.images.captions import to_try
 from trainer.likeness.of_run import RunLikeness
-from trainer.prompts import number, to_try
+from trainer.prompts import number
 
 SLIDER_SHOTS = (1.0, 0.5, -0.5, -1.0)
 """The strengths a slider's test pictures are drawn at; 0 is the base's picture of step 0."""

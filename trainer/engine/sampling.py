@@ -21,6 +21,7 @@ from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
 from trainer.adapters.reading import listed
+from trainer.config.strategies import samplers
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -29,7 +30,6 @@ from trainer.engine import words as words_own
 from trainer.engine.vae import decode
 from trainer.families import Parts, family
 from trainer.families.loading import load_vae
-from trainer.strategies import samplers
 
 MAX_LORAS = 10
 MAX_PIECES = 10

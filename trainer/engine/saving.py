@@ -15,7 +15,7 @@ from PIL import Image
 from trainer import provenance
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
-from trainer.config.slider import draws
+from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.home import Home

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import torch
 
-from trainer.config.slider import draws, is_slider
+from trainer.config.plan import draws, is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.run_dir import RunDir

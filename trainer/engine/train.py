@@ -13,7 +13,8 @@ import torch
 from trainer import bases, memory, provenance
 from trainer.adapters.families import FAMILIES, UNet
 from trainer.adapters.reading import listed
-from trainer.config.slider import check, is_slider
+from trainer.config.plan import is_slider
+from trainer.config.ready import check_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.home import Home
@@ -43,7 +44,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
 
     Raises Problem for a person's mistakes and for faults with advice. The base's weights are never changed.
     """
-    check(config)
+    check_slider(config)
     device.quiet()
     began = time.monotonic()
     tell = with_boards(tell, run, config)

@@ -9,7 +9,7 @@ import math
 import random
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -249,3 +249,18 @@ def propose_trigger(name: str) -> str:
     if not word:
         return "xqlook"
     return f"{word}xq" if word in _COMMON or word.isdigit() or len(word) < 3 else word
+
+
+_LONGEST_TO_TRY = 200
+
+
+def to_try(kind: str, trigger: str, suggested: Iterable[str], captions: Iterable[str] = ()) -> tuple[str, ...]:
+    """Two prompts to try a LoRA with: the base's `suggested` ones with the trigger in.
+
+    A character is first asked for as its set does: by the first of the `captions` with the trigger, or the trigger alone.
+    """
+    asked = tuple(with_trigger(prompt, trigger) for prompt in suggested)
+    if kind != "character" or not trigger:
+        return asked[:2]
+    told = (caption for caption in captions if trigger in caption and len(caption) <= _LONGEST_TO_TRY)
+    return (next(told, trigger), *asked)[:2]

@@ -16,6 +16,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trainer.core.encodings import normal
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.images.letters import Script, cost, strange
@@ -25,10 +26,6 @@ NAMED: dict[str, Script] = {
     "cp1251": "russian", "koi8_r": "russian", "cp1252": "latin", "utf_16_le": "any", "utf_16_be": "any",
 }  # fmt: skip
 """Python's names of the encodings that captions come in, and the writing they are for."""
-ALIASES = {
-    "shift_jis": "cp932", "sjis": "cp932", "gbk": "gb18030", "gb2312": "gb18030", "big5": "cp950", "euc_kr": "cp949",
-    "latin_1": "cp1252", "iso8859_1": "cp1252", "utf_16": "utf_16_le",
-}  # fmt: skip
 SPOKEN = (*NAMED, "utf-8", "iso2022_jp_ext")
 """The encodings that have a name for people (`encodings` in the texts)."""
 _FURTHER = frozenset([
@@ -37,8 +34,6 @@ _FURTHER = frozenset([
 ])  # fmt: skip
 """What charset-normalizer may propose besides."""
 _UNTYPED = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_NO_LETTERS = frozenset(["idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf_7", "mbcs", "oem"])
-"""Codecs of Python's that are not encodings of caption files."""
 UNLIKELY = 15.0
 """Bits that speak against an encoding outside the table, and against UTF-16 without a mark."""
 DIFFERS = 40.0
@@ -60,19 +55,6 @@ class Reading:
     encoding: str
     damaged: bool = False
     """Whether bytes were replaced that are not in the encoding."""
-
-
-def normal(name: str) -> str | None:
-    """Python's name for an encoding as a person may write it ("Shift_JIS", "GBK"); None where there is no such one for text."""
-    try:
-        found = codecs.lookup(name.strip())
-        "a".encode(found.name)
-    except (LookupError, ValueError, UnicodeError):
-        return None
-    known = found.name.replace("-", "_")
-    if known in _NO_LETTERS:
-        return None
-    return "utf-8" if known in ("utf_8", "utf_8_sig", "ascii") else ALIASES.get(known, known)
 
 
 def asked(name: str | None, field: str | None = None) -> str | None:

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from trainer.config import lines
 from trainer.core import files, workplace
 from trainer.core.home import Home
 from trainer.core.locks import Lock, lock
@@ -145,9 +146,9 @@ class ImageSet:
             said = staging.read_set(self.folder)
             note = staging.notes_of(said).setdefault(id_, {})
             if repeats is not None:
-                note["repeats"] = min(max(int(repeats), 1), picture.MAX_REPEATS)
+                note["repeats"] = min(max(int(repeats), 1), lines.MAX_REPEATS)
             if weight is not None:
-                note["weight"] = min(max(float(weight), 0.01), picture.MAX_WEIGHT)
+                note["weight"] = min(max(float(weight), 0.01), lines.MAX_WEIGHT)
             if focus is not None:
                 note["focus"] = [min(max(float(part), 0.0), 1.0) for part in focus]
             staging.write_set(self.folder, said)

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from trainer.config.lines import MAX_REPEATS, MAX_WEIGHT
 from trainer.core.problem import Problem
 from trainer.images import captions, decode, gate
 from trainer.images.caption_files import NONE, CaptionFiles
@@ -22,9 +23,6 @@ from trainer.images.names import fold, ignored, natural
 from trainer.images.roles import MASK_FOLDERS
 from trainer.images.sources import on_disk
 from trainer.images.staging import MASK
-
-MAX_REPEATS = 200
-MAX_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.core import files
+from trainer.core.encodings import normal
 from trainer.core.texts import t
 from trainer.images import acts, captions, encodings, staging
 from trainer.images.caption_files import data_of
@@ -168,7 +169,7 @@ def _originals(image_set: ImageSet, pictures: list[Picture] | None = None) -> li
         note = notes.get(picture.id)
         noted = note.get("encoding") if isinstance(note, dict) else None
         settled = isinstance(note, dict) and note.get("encoding_settled") is True
-        if isinstance(noted, str) and encodings.normal(noted) == noted:
+        if isinstance(noted, str) and normal(noted) == noted:
             data = data_of(staging.written_file(image_set.folder, picture.id))
             if data:
                 found.append(_Original(picture, data, noted, settled, by_hand=False))

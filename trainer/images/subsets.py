@@ -8,37 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from trainer.config.lines import MAX_REPEATS, MAX_WEIGHT, read_subset
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.images.encodings import asked
 from trainer.images.image_set import ImageSet
 from trainer.images.names import repeats_of
-from trainer.images.picture import MAX_REPEATS, MAX_WEIGHT, Picture
+from trainer.images.picture import Picture
 
 if TYPE_CHECKING:
-    from trainer.config.pictures import Images
+    from trainer.config.images import Images
     from trainer.config.train import TrainConfig
-
-
-class Subset(NamedTuple):
-    """One further folder. Its numbers multiply those of its pictures."""
-
-    folder: str
-    weight: float
-    repeats: int | None
-    """None: as the folder's name says (kohya's `10_name`), else once."""
-
-
-def read_subset(line: str) -> Subset:
-    """A line as a Subset. ValueError where it is not of the form above."""
-    folder, _, numbers = line.rpartition("=")
-    weight, sign, repeats = numbers.partition(",")
-    found = Subset(folder.strip(), float(weight), int(repeats) if sign else None)
-    if not found.folder or not 0 < found.weight <= MAX_WEIGHT or (sign and not 1 <= int(repeats) <= MAX_REPEATS):
-        raise ValueError(line)
-    return found
 
 
 def pictures(images: Images) -> list[Picture]:

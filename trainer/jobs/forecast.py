@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from trainer.config.load import dump
-from trainer.config.slider import is_slider
+from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import files, process, workplace
 from trainer.core.home import PROJECT, Home

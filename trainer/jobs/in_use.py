@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.config.lines import read_subset
 from trainer.config.load import Tree, get
 from trainer.core import files
 from trainer.core.home import Home
@@ -34,7 +35,7 @@ def needed(home: Home, tree: Tree) -> Iterator[Path]:
             yield Path(str(given)).resolve()
     for line in get(tree, "images.subsets") or ():
         try:
-            yield subsets.find(folder, subsets.read_subset(str(line)).folder).resolve()
+            yield subsets.find(folder, read_subset(str(line)).folder).resolve()
         except (Problem, ValueError):
             continue  # not there any more: nothing to keep
     if start_from := get(tree, "lora.start_from"):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from trainer import bases, prompt_line, provenance
 from trainer.adapters.weights import check_made_for
-from trainer.config import slider
 from trainer.config.load import build
+from trainer.config.plan import draws
+from trainer.config.ready import check_slider
 from trainer.config.train import TrainConfig
 from trainer.core import files, process
 from trainer.core.home import Home
@@ -97,8 +98,8 @@ class Jobs:
         """Problem with its field where a run could not even begin."""
         if not config.save.name.strip():
             raise Problem("job_name_missing", field="save.name")
-        slider.check(config)
-        folder, drawn = Path(config.images.folder), slider.draws(config)
+        check_slider(config)
+        folder, drawn = Path(config.images.folder), draws(config)
         pictures = subsets.pictures(config.images) if not drawn and config.images.folder and folder.is_dir() else []
         if not drawn and not pictures:
             raise Problem("job_no_pictures", field="images.folder")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trainer import likeness
 from trainer.base_facts import BaseFacts
-from trainer.config.slider import draws
+from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer.config.lines import read_subset
 from trainer.core.problem import Problem
 from trainer.engine import cache
 from trainer.engine.data import Item, Look, Plan, form_of, forms_of, load_items, total_steps
 from trainer.engine.masks import Masks
 from trainer.engine.train import load_base
 from trainer.families.sdxl import micro_conditioning
-from trainer.images import subsets
 from trainer.images.forms import Form
 
 
@@ -112,8 +112,8 @@ def test_further_folders_count_and_repeat_as_their_lines_say(bench, tmp_path):
     assert (told.value.code, told.value.field) == ("folder_missing", "images.subsets")
     for line in ("nowhere", "= 1", "a = 0", "a = 11", "a = 1, 0", "a = 1, x", "a = nan"):
         with pytest.raises(ValueError):
-            subsets.read_subset(line)
-    assert subsets.read_subset(r"C:\a = b, c = 2, 5") == (r"C:\a = b, c", 2.0, 5)
+            read_subset(line)
+    assert read_subset(r"C:\a = b, c = 2, 5") == (r"C:\a = b, c", 2.0, 5)
 
 
 def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypatch):

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 import torch
 
-from trainer.config.train import Memory
+from trainer.config.memory import Memory
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine import device

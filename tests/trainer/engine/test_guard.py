@@ -120,7 +120,7 @@ def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch, name):
 
 
 def test_an_optimiser_without_usable_numbers_gives_adamw(monkeypatch):
-    from trainer.strategies.optimizers import Lion
+    from trainer.config.strategies.optimizers import Lion
 
     class Broken(torch.optim.SGD):
         def step(self, closure=None):

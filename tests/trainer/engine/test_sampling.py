@@ -15,12 +15,12 @@ from trainer.adapters.fold import Folder, Use
 from trainer.adapters.layers import Layer
 from trainer.adapters.names import bare
 from trainer.adapters.weights import normalise
+from trainer.config.strategies import samplers
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.inject import base_hash
 from trainer.engine.sampling import Cancelled, DrawRequest, Studio
 from trainer.families import family
-from trainer.strategies import samplers
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.config.pictures import Captions
+from trainer.config.captions import Captions
 from trainer.images import captions, encodings
 from trainer.images.captions import CaptionRules, training_caption
 from trainer.images.encodings import Reading

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from trainer.core.encodings import normal
 from trainer.core.problem import Problem
 from trainer.images import captions, encodings
-from trainer.images.encodings import Reading, certain, next_best, normal, read_all
+from trainer.images.encodings import Reading, certain, next_best, read_all
 
 # The first articles of the Universal Declaration of Human Rights (United Nations), and captions.
 TEXTS = {

@@ -12,9 +12,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.adapters.families import Module, Modules
+from trainer.config.lines import read_block
 
 if TYPE_CHECKING:
-    from trainer.config.train import Lora
+    from trainer.config.lora import Lora
 
 GROUPS = {
     "attention": {"attention"},
@@ -55,29 +56,6 @@ def _parts(layers: Modules, lora: Lora) -> set[str]:
     if len(readers) > 1 and lora.text_encoders != "both":
         readers = {"text_encoder" if lora.text_encoders == "first" else "text_encoder_2"}
     return ({"unet"} if lora.unet else set()) | (readers if lora.text_encoder else set())
-
-
-def read_block(line: str) -> tuple[str, int]:
-    """`mid_block = 32` as ("mid_block", 32). ValueError where it is not of that form."""
-    name, rank = _named(line)
-    if not (rank.isdigit() and int(rank) <= 512):
-        raise ValueError(line)
-    return name, int(rank)
-
-
-def read_factor(line: str) -> tuple[str, float]:
-    """`up_blocks.1 = 0.5` as ("up_blocks.1", 0.5). ValueError where it is not of that form or not within 0 to 100."""
-    name, factor = _named(line)
-    if not (re.fullmatch(r"\d+(\.\d*)?|\.\d+", factor) and float(factor) <= 100):
-        raise ValueError(line)
-    return name, float(factor)
-
-
-def _named(line: str) -> tuple[str, str]:
-    name, sign, number = (word.strip() for word in line.partition("="))
-    if not (name and sign and number.isascii()):
-        raise ValueError(line)
-    return name.rstrip("."), number
 
 
 def fitting(name: str, blocks: Iterable[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
+from trainer.config.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
 
 
 def test_warm_up_rises_evenly_and_reaches_full():

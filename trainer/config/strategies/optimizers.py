@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from trainer.config.lines import read_factor
 from trainer.core.schema import Section
-from trainer.strategies.lora_targets import read_factor
 
 Groups = list[dict[str, Any]]
 """[{"name": "unet"|"text_encoder…", "params": [...], "ratio": how many times the part's rate these learn at}]."""

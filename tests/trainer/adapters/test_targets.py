@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from trainer.adapters.families import family_modules
+from trainer.adapters.targets import choose, fitting
 from trainer.config import load
-from trainer.strategies.lora_targets import choose, fitting, read_block, read_factor
+from trainer.config.lines import read_block, read_factor
 
 
 def _chosen(family: str, *words: str) -> dict:
