@@ -28,6 +28,7 @@ from trainer.engine.cache import Latents
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.families import Parts
+from trainer.images.examples import Look
 
 
 def preview(case: Case) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
         items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
         trainers[size] = trainer = Ours(case)
         for item in items:
-            trainer.taker.maker.latents.posterior(data.Look(item, False))
+            trainer.taker.maker.latents.posterior(Look(item, False))
         trainer.batches = data.Plan(items, case.batch, 0, False).batches()
         trainer.step()
     for _ in range(case.rounds):

@@ -20,8 +20,9 @@ from trainer.core.home import PROJECT, Home
 from trainer.engine import data, offload
 from trainer.engine.cache import Latents, Posterior
 from trainer.engine.noise import draw_noise
-from trainer.families import Parts, base, family
+from trainer.families import Parts, base, family, loading
 from trainer.images.captions import training_caption
+from trainer.images.examples import Look, chance
 
 SET = PROJECT / "datasets" / "example-style"
 ASSETS = Path(base.__file__).parent / "assets"
@@ -54,7 +55,7 @@ def load_parts(case: Case) -> Parts:
     device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
     facts = bases.find(Home(PROJECT), "mini")
     if not case.large:
-        parts = family("sd1").load(facts, device, dtype)
+        parts = loading.load(family("sd1"), facts, device, dtype)
         return parts if case.base == "mini" else _tiny(parts)
     first = offload.MAIN if case.precision != "full" or case.offload else device  # as the recipe loads it
     parts = _random(case.base, replace(facts, id=f"{case.base}-random", family=case.base), first, dtype)
@@ -92,7 +93,7 @@ def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> 
     for part, model in made.items():
         if part != "scheduler":
             model.requires_grad_(False).eval().to(device, torch.float32 if part == "vae" else dtype)
-    tokenizer = family("sd1").load(bases.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
+    tokenizer = loading.load(family("sd1"), bases.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
     words = {part: next(iter(tokenizer.values())) for part in known.text_parts}
     texts = {part: made[part] for part in known.text_parts}
     return Parts(known, facts, made["unet"], texts, words, made["vae"], made["scheduler"], device, dtype)
@@ -113,26 +114,26 @@ class ReadyLatents(Latents):
         self.parts, self.keep, self.memory = parts, True, {}
         self.scaling, self.shift = float(parts.vae.config.scaling_factor), 0.0
 
-    def posterior(self, look: data.Look) -> Posterior:
+    def posterior(self, look: Look) -> Posterior:
         key = f"{look.item.picture.id}|{look.flipped}"
         if key not in self.memory:
-            generator = torch.Generator().manual_seed(data.chance(key))
+            generator = torch.Generator().manual_seed(chance(key))
             width, height = (side // 8 for side in look.item.bucket)
             shape = (self.parts.vae.config.latent_channels, height, width)
             self.memory[key] = Posterior(torch.randn(shape, generator=generator) / self.scaling, torch.full(shape, 0.01))
         return self.memory[key]
 
 
-def batches(case: Case, config: TrainConfig) -> Iterator[list[data.Look]]:
+def batches(case: Case, config: TrainConfig) -> Iterator[list[Look]]:
     """The run's own order of looks."""
     return data.Plan(data.load_items(config, case.resolution), case.batch, config.run.seed, config.images.flip).batches()
 
 
-def drawn(config: TrainConfig, latents: Latents, step: int, looks: list[data.Look]) -> tuple[Any, ...]:
+def drawn(config: TrainConfig, latents: Latents, step: int, looks: list[Look]) -> tuple[Any, ...]:
     """What the engine draws for this step: latents, noise, timesteps and captions, so that both sides see the same."""
-    generator = torch.Generator().manual_seed(data.chance(config.run.seed, "noise", step, 0))
+    generator = torch.Generator().manual_seed(chance(config.run.seed, "noise", step, 0))
     x0 = latents.sample(looks, generator)
     noise = draw_noise(x0.shape, generator, config.noise.offset)
     t = torch.randint(0, 1000, (len(looks),), generator=generator)
-    rng = random.Random(data.chance(config.run.seed, "caption", step, 0))
+    rng = random.Random(chance(config.run.seed, "caption", step, 0))
     return x0, noise, t, [training_caption(look.item.picture.caption, config.captions, rng) for look in looks]

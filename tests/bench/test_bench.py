@@ -18,7 +18,7 @@ from trainer.__main__ import main
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT, Home
 from trainer.engine import device
-from trainer.families import family
+from trainer.families import family, loading
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_pa
 
     folder, facts = tiny.make(tmp_path / "xl", "sdxl", words=4096), bases.find(Home(PROJECT), "mini")
     facts = replace(facts, id="xl", path=folder, family="sdxl")
-    monkeypatch.setattr(setting, "load_parts", lambda case: family("sdxl").load(facts, CPU, torch.float32))
+    monkeypatch.setattr(setting, "load_parts", lambda case: loading.load(family("sdxl"), facts, CPU, torch.float32))
     small = replace(case("sdxl-gpu-b4-checkpointing"), device="cpu", dtype="fp32", batch=2, resolution=64)
     ours, reference = Ours(small), Reference(small)
     for _ in range(2):

@@ -24,6 +24,7 @@ from typing import Any
 from tests.chaos import kinds
 from tests.chaos.library_acts import library
 from tests.chaos.scene import COLUMNS, Scene, Stage, clear
+from trainer.jobs.jobs import ROOM
 
 EPISODES = {
     "trainer, before an operation": (kinds.operation, 5, 4),
@@ -139,11 +140,12 @@ def machine() -> str:
 
 @contextlib.contextmanager
 def _place(folder: Path, small: bool) -> Iterator[tuple[Path, bool]]:
-    """A folder for one scene; with `small` on a disk of its own of a few megabytes, where one may be mounted."""
+    """A folder for one scene; with `small` on a disk of its own with little more than a start asks for, where one may be
+    mounted."""
     folder.mkdir(parents=True)
     mounted = False
     if small and sys.platform == "linux":
-        words = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+        words = ["mount", "-t", "tmpfs", "-o", f"size={(ROOM >> 20) + 60}m", "tmpfs", str(folder)]
         mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
     try:
         yield folder, mounted

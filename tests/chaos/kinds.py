@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -231,6 +232,7 @@ def full(scene: Scene, rng: random.Random, known: Known, kills: int) -> None:
             scene.faults += 1
             until = now + 0.5 + instant(rng, 2.0)
             with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(scene.home.root).free)
                 while file.write(b"\0" * 65536):
                     pass
 

@@ -88,6 +88,8 @@ class Scene:
         self.said: list[str] = []
         self.kills = self.faults = 0
         self.started: list[int] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+        """What goes on happening while a person tries again."""
         self.deal([])
         self.jobs = Jobs(self.home)
 
@@ -181,6 +183,7 @@ class Scene:
                     self.unexpected(f"{type(error).__name__}: {error}")
                 if time.monotonic() > limit:
                     raise
+                self.meanwhile()
                 time.sleep(0.1)
 
     def row(self, id_: str) -> RunRow | None:
@@ -200,7 +203,7 @@ class Scene:
 
     def to_the_end(self, id_: str, seconds: float = 150.0, watch: Callable[[], object] = lambda: None) -> None:
         """Go on, as a person would, until the run is finished; count what killed it on its way."""
-        limit = time.monotonic() + seconds
+        limit, self.meanwhile = time.monotonic() + seconds, watch
         while time.monotonic() < limit:
             watch()
             row = self.row(id_)

@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from trainer.core.problem import Problem
 from trainer.engine import vae
-from trainer.engine.data import AS_IT_IS, Item, Look, Size, form_of
 from trainer.families import Parts
 from trainer.images import forms
+from trainer.images.examples import AS_IT_IS, Item, Look, Size, form_of
 from trainer.images.forms import Forms
 
 TOGETHER = 8

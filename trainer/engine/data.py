@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from trainer.config import plan
-from trainer.config.images import Images
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
 from trainer.images import buckets, subsets
 from trainer.images.caption_files import read_lines
-from trainer.images.forms import Form, Forms
-from trainer.images.image_set import Picture
-
-Size = tuple[int, int]
-AS_IT_IS = Forms()
-"""No form but the picture itself."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture as training sees it."""
-
-    picture: Picture
-    bucket: Size
-    """Width and height in pixels it is cut to."""
-    captions: tuple[str, ...] = ("",)
-    """One of these is read at every look."""
-    weight: float = 1.0
-    """How much an error on it counts."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at one picture."""
-
-    item: Item
-    flipped: bool
-    cut: int = 0
-    """Which of the picture's cuts: 0 is the usual one, the others lie anywhere along the side that hangs over."""
-    form: Form | None = None
-    """How it is changed in colour or turned; None is the picture as it is."""
-
-    @property
-    def focus(self) -> buckets.Focus | None:
-        """The middle of what is cut, 0..1; the usual one where nothing hangs over."""
-        picture = self.item.picture
-        crop = buckets.crop_box(picture.width, picture.height, self.item.bucket, picture.focus)
-        wide, high = crop.right - crop.left, crop.bottom - crop.top
-        free = picture.width - wide, picture.height - high
-        if not self.cut or max(free) < 1:
-            return picture.focus
-        place = random.Random(chance("cut", picture.file.name, self.cut)).random()
-        return (place * free[0] + wide / 2) / picture.width, (place * free[1] + high / 2) / picture.height
+from trainer.images.examples import AS_IT_IS, Item, Look, Size, chance, form_of
+from trainer.images.forms import Forms
 
 
 def load_items(config: TrainConfig, resolution: int) -> list[Item]:
@@ -81,23 +37,6 @@ def load_items(config: TrainConfig, resolution: int) -> list[Item]:
 def sizes(config: TrainConfig, resolution: int) -> tuple[int, ...]:
     """The training sizes, the main one first."""
     return tuple(dict.fromkeys((resolution, *config.images.resolutions)))
-
-
-def chance(*parts: object) -> int:
-    """A 63-bit number that follows from `parts`: the seed of one random decision."""
-    text = "/".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
-def forms_of(images: Images) -> Forms:
-    """The forms each picture has by the options: one where nothing is to be changed."""
-    changed = bool(images.colour or images.turn)
-    return Forms(images.variants, images.colour, images.turn) if changed else AS_IT_IS
-
-
-def form_of(item: Item, number: int, forms: Forms) -> Form | None:
-    """Form `number` of a picture; 0 is the picture itself, whatever the others are."""
-    return forms.draw(random.Random(chance("form", item.picture.file.name, number))) if number else None
 
 
 class Plan:

@@ -15,6 +15,7 @@ from trainer.config.load import build
 from trainer.config.plan import draws
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
+from trainer.images.examples import Look, forms_of
 
 STEPS = 3
 
@@ -48,7 +49,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     guard = Guard(config, adapter, parts.device, parts.dtype)
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     images, kin = config.images, class_items(config, main_size(config, parts))
-    looks = latents.looks(every, images.flip, images.crops, data.forms_of(images)) + latents.looks(kin, images.flip)
+    looks = latents.looks(every, images.flip, images.crops, forms_of(images)) + latents.looks(kin, images.flip)
     encode_seconds, cache_bytes = latents.cost(looks)
     encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
     cache_bytes *= max(1, drawn)
@@ -56,7 +57,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     maker = slider.maker(config)(config, parts, adapter, latents, classes)
     offload.rest(parts, config, maker.text_learns)
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
-    batch = [data.Look(largest, False)] * config.run.batch_size
+    batch = [Look(largest, False)] * config.run.batch_size
     times = []
     for step in range(STEPS + 1):
         begun = time.monotonic()

@@ -23,10 +23,10 @@ from trainer.config.lines import read_factor
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
 from trainer.engine import words
-from trainer.engine.data import chance
 from trainer.engine.going_on import GoingOn, Taken
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
+from trainer.images.examples import chance
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
 

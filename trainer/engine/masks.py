@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainer.engine.data import Look
 from trainer.images import forms
+from trainer.images.examples import Look
 from trainer.images.masks import mask_of
 
 

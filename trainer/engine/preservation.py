@@ -9,7 +9,8 @@ from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.engine.cache import Latents
-from trainer.engine.data import Item, Look, Plan, load_items
+from trainer.engine.data import Plan, load_items
+from trainer.images.examples import Item, Look
 
 
 class ClassLooks:

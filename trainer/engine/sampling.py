@@ -28,7 +28,7 @@ from trainer.core.problem import Problem
 from trainer.engine import noise, text
 from trainer.engine import words as words_own
 from trainer.engine.vae import decode
-from trainer.families import Parts, family
+from trainer.families import Parts, family, loading
 from trainer.families.loading import load_vae
 
 MAX_LORAS = 10
@@ -190,7 +190,7 @@ class Studio:
     @classmethod
     def load(cls, facts: Any, device: torch.device, dtype: torch.dtype, home: Home | None = None) -> Studio:
         """Load the base of `facts` for drawing."""
-        return cls(family(facts.family, facts.title).load(facts, device, dtype), home)
+        return cls(loading.load(family(facts.family, facts.title), facts, device, dtype), home)
 
     def draw(
         self,

@@ -23,12 +23,12 @@ from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.engine import checkpoint, room
 from trainer.engine.control import Control
-from trainer.engine.data import Item
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.samples import Samples, shots
 from trainer.families import Parts
 from trainer.images.captions import with_trigger
+from trainer.images.examples import Item
 from trainer.likeness.of_run import RunLikeness
 from trainer.provenance import Sources
 from trainer.publication import Publication

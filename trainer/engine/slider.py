@@ -24,12 +24,12 @@ from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.run_dir import RunDir
 from trainer.engine.cache import Latents
-from trainer.engine.data import Look, chance
 from trainer.engine.inject import Adapter
 from trainer.engine.preservation import ClassLooks
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import Batch, StepMaker
 from trainer.families import Parts
+from trainer.images.examples import Look, chance
 
 
 def maker(config: TrainConfig) -> type[StepMaker]:

@@ -12,13 +12,13 @@ import torch
 from trainer.config.train import TrainConfig
 from trainer.engine import losses, text
 from trainer.engine.cache import Latents
-from trainer.engine.data import Look, chance
 from trainer.engine.inject import Adapter
 from trainer.engine.masks import Masks
 from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps
 from trainer.engine.preservation import ClassLooks
 from trainer.families import Parts
 from trainer.images.captions import training_caption, without_trigger
+from trainer.images.examples import Look, chance
 
 CAPTION_BYTES = 512 * 2**20
 """How much memory encoded captions may take: about 850 of SDXL's in fp32, twice as many in bf16."""

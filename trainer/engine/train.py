@@ -30,9 +30,10 @@ from trainer.engine.outcome import Outcome
 from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
-from trainer.families import Parts, family
+from trainer.families import Parts, family, loading
 from trainer.images import subsets
 from trainer.images.encodings import asked
+from trainer.images.examples import Item, Look, forms_of
 from trainer.images.image_set import ImageSet
 from trainer.images.report import report
 
@@ -67,7 +68,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
-    images, forms = config.images, data.forms_of(config.images)
+    images, forms = config.images, forms_of(config.images)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
     quick = kernels.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
@@ -174,7 +175,7 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
     first = offload.MAIN if config.memory.base_precision != "full" or config.memory.offload else where
-    parts = family(facts.family, facts.title).load(facts, first, dtype, vae)
+    parts = loading.load(family(facts.family, facts.title), facts, first, dtype, vae)
     parts.device, parts.vae = where, parts.vae.to(where)
     text.read_at(parts, config.captions.clip_skip)
     parts.scheduler = noise.predicting(parts.scheduler, facts.prediction)
@@ -207,7 +208,7 @@ def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.Ba
     return facts
 
 
-def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell) -> tuple[list[data.Item], Latents]:
+def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell) -> tuple[list[Item], Latents]:
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
     resolution = main_size(config, parts)
     items = data.load_items(config, resolution)
@@ -231,7 +232,7 @@ def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home,
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
     images = config.images
-    good = latents.prepare(items, images.flip, encoding(tell), images.crops, data.forms_of(images))
+    good = latents.prepare(items, images.flip, encoding(tell), images.crops, forms_of(images))
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))
@@ -262,7 +263,7 @@ def checkpoint_gradients(parts: Parts) -> None:
         encoder.train()
 
 
-def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item], steps: int) -> str:
+def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[Item], steps: int) -> str:
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
     if config.memory.compile == "off":
         return "eager: asked"
@@ -272,7 +273,7 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[data.Item]
         return "eager: a slider's step has two signs"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
-    looks = [data.Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
+    looks = [Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
     batch = maker.draw(0, 0, looks).to(maker.parts.device)
     return compiled.choose(
         maker.parts.unet,

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from trainer.config.train import TrainConfig
-from trainer.engine.data import Look
 from trainer.engine.guard import Guard
 from trainer.engine.step import Batch, StepMaker
 from trainer.engine.text import PIECE
+from trainer.images.examples import Look
 
 Result = tuple[torch.Tensor, torch.Tensor]
 """The loss, and whether the step was made: scalars on the device."""

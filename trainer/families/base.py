@@ -8,17 +8,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from trainer.bases import BaseFacts
-    from trainer.engine.data import Look
 
 ASSETS = Path(__file__).parent / "assets"
 """Configurations by family and the CLIP vocabulary, so that a single file loads without any network."""
 END = "<|endoftext|>"
+
+
+class SizedView(Protocol):
+    """What a family may be told of a training image: see `images.examples.Look`."""
+
+    @property
+    def bucket(self) -> tuple[int, int]:
+        """Width and height in pixels it is cut to."""
+        ...
+
+    @property
+    def micro_conditioning(self) -> tuple[float, ...]:
+        """Six numbers of pixels: height and width of the picture, top and left of the cut, height and width of the bucket."""
+        ...
 
 
 @dataclass
@@ -65,15 +80,6 @@ class Family(ABC):
         """The folder with the configurations a single file of this family is loaded by."""
         return ASSETS / self.name
 
-    def load(self, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
-        """Load a base from disk, frozen and in evaluation mode. The VAE stays in float32 whatever `dtype` is.
-
-        `vae` is another VAE to use (see bases.find_vae). Raises Problem where parts are missing or broken.
-        """
-        from trainer.families import loading
-
-        return loading.load(self, facts, device, dtype, vae)
-
     def tokens(self, parts: Parts, captions: list[str]) -> dict[str, torch.Tensor]:
         """Token ids by text encoder, each `[batch, 77]` int64; what is longer is cut."""
         found = {}
@@ -87,7 +93,7 @@ class Family(ABC):
     def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the UNet is told of the captions, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
 
-    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
+    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
         """What the UNet is told of the pictures themselves, batch first; nothing for most families."""
         return {}
 

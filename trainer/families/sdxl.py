@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.families.base import END, Family, Parts
-from trainer.images import buckets
-from trainer.images.forms import zoom
+from trainer.families.base import END, Family, Parts, SizedView
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
 
-    from trainer.engine.data import Look
+    import torch
 
 
 class StableDiffusionXL(Family):
@@ -36,25 +34,14 @@ class StableDiffusionXL(Family):
         hidden = torch.cat([told[part].hidden_states[-2] for part in self.text_parts], dim=-1)
         return {"hidden": hidden, "pooled": told["text_encoder_2"].text_embeds}
 
-    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
-        """`sizes` `[batch, 6]` float32: see `micro_conditioning`."""
+    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+        """`sizes` `[batch, 6]` float32: see `images.examples.micro_conditioning`."""
         import torch
 
-        rows = [micro_conditioning(look) for look in looks]
+        rows = [look.micro_conditioning for look in looks]
         return {"sizes": torch.tensor(rows, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
     def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
         told = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
         hidden = condition["hidden"]
         return parts.unet(noisy, t, encoder_hidden_states=hidden, added_cond_kwargs=told, return_dict=False)[0]
-
-
-def micro_conditioning(look: Look) -> tuple[float, ...]:
-    """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
-    pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
-    picture, (width, height) = look.item.picture, look.item.bucket
-    crop = buckets.crop_box(picture.width, picture.height, (width, height), look.focus)
-    left = picture.width - crop.right if look.flipped else crop.left
-    larger = zoom((width, height), look.form)  # a turned form is scaled up, and its edges are cut off too
-    top, left = (at * crop.scale * larger + side * (larger - 1) / 2 for at, side in ((crop.top, height), (left, width)))
-    return picture.height, picture.width, round(top), round(left), height, width

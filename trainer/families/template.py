@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.families.base import END, Family, Parts
+from trainer.families.base import END, Family, Parts, SizedView
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
 
-    from trainer.engine.data import Look
+    import torch
 
 
 class NewFamily(Family):
@@ -34,11 +34,11 @@ class NewFamily(Family):
         read = parts.text_encoders["text_encoder"](tokens["text_encoder"])
         return {"hidden": read.last_hidden_state}
 
-    def describe(self, parts: Parts, looks: list[Look]) -> dict[str, torch.Tensor]:
+    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
         """What depends on the pictures: sizes, cuts, scores. Leave this method out where the model is told nothing."""
         import torch
 
-        shapes = [look.item.bucket for look in looks]
+        shapes = [look.bucket for look in looks]
         return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
     def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:

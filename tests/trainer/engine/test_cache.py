@@ -9,6 +9,7 @@ from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine import cache, data
 from trainer.engine.train import load_base
+from trainer.images.examples import Look
 
 
 @pytest.mark.parametrize("together", [1, 3])
@@ -26,7 +27,7 @@ def test_prepared_ahead_equals_one_by_one_and_the_second_start_encodes_nothing(b
     assert told[0] == (0, 6) and told[-1] == (6, 6) and told == sorted(told)
     for item in items:
         for flipped in (False, True):
-            one, other = (latents.posterior(data.Look(item, flipped)) for latents in (alone, ahead))
+            one, other = (latents.posterior(Look(item, flipped)) for latents in (alone, ahead))
             torch.testing.assert_close(other.mean, one.mean, rtol=0, atol=0 if together == 1 else 1e-5)
     again = cache.Latents(parts, tmp_path / "ahead")
     monkeypatch.setattr(again, "_encode", lambda pixels: pytest.fail("encoded again"))

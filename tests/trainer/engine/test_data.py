@@ -15,10 +15,10 @@ from PIL import Image
 from trainer.config.lines import read_subset
 from trainer.core.problem import Problem
 from trainer.engine import cache
-from trainer.engine.data import Item, Look, Plan, form_of, forms_of, load_items, total_steps
+from trainer.engine.data import Plan, load_items, total_steps
 from trainer.engine.masks import Masks
 from trainer.engine.train import load_base
-from trainer.families.sdxl import micro_conditioning
+from trainer.images.examples import Item, Look, form_of, forms_of, micro_conditioning
 from trainer.images.forms import Form
 
 

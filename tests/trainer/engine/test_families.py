@@ -34,8 +34,8 @@ from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
-from trainer.families import FAMILIES, Family, Parts, family
-from trainer.families.sdxl import micro_conditioning
+from trainer.families import FAMILIES, Family, Parts, family, loading
+from trainer.images.examples import Item, Look, micro_conditioning
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -125,7 +125,7 @@ def test_saving_memory_changes_only_rounding(bench_of):
     assert losses["memory.gradient_checkpointing=true"] == pytest.approx(exact, rel=1e-5)
     assert losses["memory.dtype=bf16"] == pytest.approx(exact, rel=0.05)
     facts = bases.find(bench.home, str(bench.base))
-    half, full = (family("sdxl").load(facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
+    half, full = (loading.load(family("sdxl"), facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
     assert all(torch.equal(weight, full.vae.state_dict()[key]) for key, weight in half.vae.state_dict().items())
     assert half.unet.dtype == half.text_encoders["text_encoder_2"].dtype == torch.bfloat16
 
@@ -237,7 +237,7 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
         ("file", name, prediction, bool(marks)),
         ("folder", name, "epsilon", False),
     ]
-    file, folder = (family(name).load(facts, CPU, torch.float32) for facts in known)
+    file, folder = (loading.load(family(name), facts, CPU, torch.float32) for facts in known)
     assert base_hash(file) == base_hash(folder)
     for key, weight in folder.vae.state_dict().items():
         assert torch.equal(file.vae.state_dict()[key], weight), key
@@ -272,7 +272,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
     save_file({key.replace(".transformer.text_model.", ".transformer."): value for key, value in held.items()}, early)
     assert load_file(early).keys() != held.keys()
     facts = [bases.find(Home(tmp_path), str(path)) for path in (whole, early)]
-    one, other = (family(found.family).load(found, CPU, torch.float32) for found in facts)
+    one, other = (loading.load(family(found.family), found, CPU, torch.float32) for found in facts)
     assert base_hash(one) == base_hash(other)
     ids = torch.arange(3, 80)[None]
     told, wanted = (parts.family.encode(parts, dict.fromkeys(parts.text_encoders, ids)) for parts in (other, one))
@@ -283,7 +283,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
     save_file({key: value for key, value in load_file(early).items() if key != gone}, tmp_path / "cut.safetensors")
     with pytest.raises(Problem) as problem:
         cut = bases.find(Home(tmp_path), str(tmp_path / "cut.safetensors"))
-        family(cut.family).load(cut, CPU, torch.float32)
+        loading.load(family(cut.family), cut, CPU, torch.float32)
     assert problem.value.code == "base_parts" and "layers.1.mlp.fc1.weight" in problem.value.params["detail"]
 
 
@@ -301,8 +301,8 @@ def test_a_base_without_a_vae_trains_and_draws_with_the_one_chosen(bases_of, sin
     with pytest.raises(Problem) as told:
         _ = list(Studio.load(facts, CPU, torch.float32).draw(asked))
     assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
-    whole = family("sdxl").load(bases.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
-    given = family("sdxl").load(facts, CPU, torch.float32, bases_of["xl"] / "vae")
+    whole = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
+    given = loading.load(family("sdxl"), facts, CPU, torch.float32, bases_of["xl"] / "vae")
     assert np.array_equal(*(pixels(Studio(parts), asked)[0] for parts in (whole, given)))
 
 
@@ -313,7 +313,7 @@ def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
         save_file({key: value for key, value in held.items() if key != gone}, path)
         facts = bases.find(Home(tmp_path), str(path))
         with pytest.raises(Problem) as told:
-            family("sdxl").load(facts, CPU, torch.float32)
+            loading.load(family("sdxl"), facts, CPU, torch.float32)
         assert told.value.code == "base_parts"
         vae, text = "some of its weights are missing", "text_encoder_2: text_model.final_layer_norm.bias"
         assert told.value.params["detail"] == (vae if "first_stage" in gone else text)
@@ -323,13 +323,13 @@ def test_half_precision_variants_and_shards_load(bases_of, tmp_path):
     from diffusers import UNet2DConditionModel
 
     folder = shutil.copytree(bases_of["xl-v"], tmp_path / "xl")
-    whole = family("sdxl").load(bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
+    whole = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
     shutil.rmtree(folder / "unet")
     whole.unet.save_pretrained(folder / "unet", max_shard_size="400KB", variant="fp16")
     assert len(list((folder / "unet").glob("*.fp16*.safetensors"))) > 1
     text = folder / "text_encoder"
     (text / "model.safetensors").rename(text / "model.fp16.safetensors")
-    parts = family("sdxl").load(bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
+    parts = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
     assert base_hash(parts) == base_hash(whole) and isinstance(parts.unet, UNet2DConditionModel)
 
 
@@ -346,7 +346,7 @@ def test_another_vae_is_used_with_its_own_scale(bench_of, tmp_path, monkeypatch,
         save_file({key: value.contiguous() for key, value in ldm.vae_file(vae, "").items()}, path)
         monkeypatch.setattr(Family, "assets", bench.base)
     facts = bases.find(bench.home, str(bench.base))
-    parts = family("sdxl").load(facts, CPU, torch.float32, bases.find_vae(bench.home, str(path)))
+    parts = loading.load(family("sdxl"), facts, CPU, torch.float32, bases.find_vae(bench.home, str(path)))
     assert parts.vae.config.scaling_factor == (0.5 if layout == "folder" else 0.13025)
     assert all(torch.equal(parts.vae.state_dict()[key], weight) for key, weight in vae.state_dict().items())
     if layout == "folder":
@@ -365,7 +365,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "no.safetensors")
     for given, code in (("wide", "vae_other"), ("no.safetensors", "vae_broken")):
         with pytest.raises(Problem) as told:
-            family("sdxl").load(facts, CPU, torch.float32, tmp_path / given)
+            loading.load(family("sdxl"), facts, CPU, torch.float32, tmp_path / given)
         assert (told.value.code, told.value.field) == (code, "model.vae")
 
 
@@ -373,8 +373,8 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
 
 
 def look(width, height, bucket, focus=None, flipped=False):
-    picture = SimpleNamespace(width=width, height=height, focus=focus)
-    return SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=bucket), flipped=flipped, focus=focus, form=None)
+    picture = SimpleNamespace(width=width, height=height, focus=focus, file=Path("0001.png"))
+    return Look(Item(picture, bucket), flipped)
 
 
 def test_the_size_of_the_picture_and_the_exact_cut_are_told():
@@ -386,7 +386,7 @@ def test_the_size_of_the_picture_and_the_exact_cut_are_told():
 
 
 def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of, tmp_path):
-    parts = family("sdxl").load(bases.find(Home(tmp_path), str(bases_of["xl-v"])), CPU, torch.float32)
+    parts = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(bases_of["xl-v"])), CPU, torch.float32)
     captions = ["a red blob, round", "another blob"]
     with torch.no_grad():
         told = parts.family.encode(parts, parts.family.tokens(parts, captions))

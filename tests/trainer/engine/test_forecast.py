@@ -15,6 +15,7 @@ from trainer.engine import data, forecast
 from trainer.engine.cache import HEADER, Latents
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
+from trainer.images.examples import forms_of
 
 MANY = ("images.buckets=false", "images.variants=3", "images.colour=0.1", "images.crops=2", "images.flip=true", "run.steps=7")
 EACH = 2 * 4 * 32 * 32 * 4 + HEADER
@@ -38,7 +39,7 @@ def test_forms_cuts_mirrored_and_class_pictures_count_in_preparation_and_on_the_
     assert told["encode_seconds"] > 0 and told["seconds"] > told["encode_seconds"] + 7 * told["seconds_per_step"]
 
     config = bench.config(*MANY)
-    parts, items, forms = load_base(config, bench.home), data.load_items(config, 64), data.forms_of(config.images)
+    parts, items, forms = load_base(config, bench.home), data.load_items(config, 64), forms_of(config.images)
     latents = Latents(parts, bench.home.cache / "latents")
     kept = list(latents.folder.rglob("*.safetensors"))
     assert len(kept) == 2 and {file.stat().st_size for file in kept} == {EACH}  # those the trial looked at

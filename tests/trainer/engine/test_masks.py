@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from trainer.core.problem import Problem
-from trainer.engine.data import Item, Look
 from trainer.engine.masks import Masks
+from trainer.images.examples import Item, Look
 from trainer.images.image_set import ImageSet
 
 

@@ -15,11 +15,12 @@ from trainer.config.options import options
 from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
-from trainer.engine.data import Look, load_items
+from trainer.engine.data import load_items
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
+from trainer.images.examples import Look
 
 OTHER = {
     "lr": "0.004", "text_encoder_lr": "0.004", "weight_decay": "0.9", "beta1": "0.5", "beta2": "0.5", "d_coef": "3",

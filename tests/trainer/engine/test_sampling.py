@@ -20,7 +20,7 @@ from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.inject import base_hash
 from trainer.engine.sampling import Cancelled, DrawRequest, Studio
-from trainer.families import family
+from trainer.families import family, loading
 
 CPU = torch.device("cpu")
 
@@ -272,7 +272,7 @@ def test_a_lora_with_no_fitting_layer_is_refused(studio, tmp_path):
 
 def test_the_embedded_base_has_its_own_attention_names():
     facts = bases.find(Home(PROJECT), "mini")
-    parts = family("sd1").load(facts, CPU, torch.float32)
+    parts = loading.load(family("sd1"), facts, CPU, torch.float32)
     from trainer.config.train import TrainConfig
     from trainer.engine.inject import Adapter
 

@@ -27,11 +27,12 @@ from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine import checkpoint
 from trainer.engine.cache import Latents
-from trainer.engine.data import Look, load_items
+from trainer.engine.data import load_items
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.slider import SliderMaker
 from trainer.engine.train import load_base
+from trainer.images.examples import Look
 
 WORDS = (
     "run.kind=slider",

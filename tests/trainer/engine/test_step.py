@@ -14,11 +14,12 @@ from tests.trainer.engine.conftest import Bench, make_tiny
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.engine.cache import Latents
-from trainer.engine.data import Look, load_items
+from trainer.engine.data import load_items
 from trainer.engine.inject import Adapter
 from trainer.engine.preservation import class_looks
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
+from trainer.images.examples import Look
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])

@@ -13,6 +13,7 @@ from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
+from trainer.families import loading
 
 LONG = "red, " * 60 + "a cat"
 
@@ -103,7 +104,7 @@ def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_sta
     from trainer.families import family
 
     facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", "sdxl", words=4096)))
-    parts = family("sdxl").load(facts, torch.device("cpu"), torch.float32)
+    parts = loading.load(family("sdxl"), facts, torch.device("cpu"), torch.float32)
     with torch.no_grad():
         got, plain = text.encode(parts, ["a (cat:0.5)"], 75, True), text.encode(parts, ["a cat"], 75)
     weights = torch.ones(1, 77)
