@@ -12,9 +12,9 @@ from typing import Any
 
 from app.words import Say
 from trainer import prompt_line, prompts
-from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.config.strategies import samplers
 from trainer.core.problem import Problem
+from trainer.formats.detect import FAMILY_NAMES
 
 ROWS = 5
 NUMBERS = {"steps": (1, 200), "guidance": (0.0, 30.0), "width": prompt_line.SIDES, "height": prompt_line.SIDES}

@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from trainer.adapters.header import Header
-from trainer.adapters.kinds import look
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
+from trainer.formats.detect import look
+from trainer.formats.header import Header
 
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 SUPPORTED = ("sd1", "sd2", "sdxl")

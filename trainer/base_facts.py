@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer import base_detect, base_prediction, licences
-from trainer.adapters.hashes import legacy_file_hash
-from trainer.adapters.header import read_header
-from trainer.adapters.kinds import FAMILY_NAMES
 from trainer.base_detect import PICKLE_SUFFIXES, SUPPORTED
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES, t
+from trainer.formats.detect import FAMILY_NAMES
+from trainer.formats.hashes import legacy_file_hash
+from trainer.formats.header import read_header
 from trainer.licences import Licence
 
 WEIGHT_SUFFIXES = {".safetensors", *PICKLE_SUFFIXES}

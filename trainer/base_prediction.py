@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.adapters.header import Header
 from trainer.core.problem import Problem
+from trainer.formats.header import Header
 
 _SD2_BIAS = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 _VALUES = {

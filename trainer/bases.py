@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer import base_facts, hub
-from trainer.adapters.families import Modules, TextEncoder, UNet, family_modules, modules
 from trainer.base_facts import SUPPORTED, BaseFacts, read_file, read_folder
 from trainer.core import files
 from trainer.core.files import read_json
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
+from trainer.formats.architectures import Modules, TextEncoder, UNet, family_modules, modules
 from trainer.images import captioners
 
 __all__ = ["BaseFacts", "download", "find", "find_vae", "layers", "list_bases", "refused_bases"]

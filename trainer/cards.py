@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, TypeGuard
 from PIL import Image, UnidentifiedImageError
 
 from trainer import licences
-from trainer.adapters.header import read_header
-from trainer.adapters.kinds import look, rank
 from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import refuse_others
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.formats.detect import look, rank
+from trainer.formats.header import read_header
 
 PICTURES = (".png", ".preview.png", ".jpg", ".jpeg", ".webp", ".preview.jpg", ".preview.jpeg", ".preview.webp")
 SIDECARS = (".json", ".txt", *PICTURES)

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer import licences
-from trainer.adapters.header import read_header
 from trainer.base_facts import PROMPTS, BaseFacts, read_folder
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.locks import lock
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES
+from trainer.formats.header import read_header
 
 STAMP = "atelier-hub.json"
 """Written last: which hub id and commit a folder is. A folder without it is not complete."""

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.adapters import file as lora_file
-from trainer.adapters.hashes import file_model_hash
-from trainer.adapters.header import read_header
 from trainer.cards import SIDECARS, Card, Strength, card, picture_beside, stated_strength
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.journal import Journal
 from trainer.core.problem import Problem
+from trainer.formats.hashes import file_model_hash
+from trainer.formats.header import read_header
 
 __all__ = ["Card", "Library", "Strength", "register"]
 

@@ -14,8 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.adapters.families import family_modules
 from trainer.adapters.targets import choose
+from trainer.formats.architectures import family_modules
 
 if TYPE_CHECKING:
     from trainer.config.lora import Lora

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.adapters import embedding
-from trainer.adapters.header import read_header
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
+from trainer.formats.header import read_header
 from trainer.library import register
 
 WORD_METADATA = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")

@@ -20,11 +20,11 @@ from typing import Any
 from PIL import Image
 
 from tests.chaos import zygote
-from trainer.adapters.header import read_header
 from trainer.config import load
 from trainer.core import events, files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.formats.header import read_header
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.states import ENDED
 from trainer.jobs.store import RunRow

@@ -13,10 +13,10 @@ import pytest
 from tests.trainer.adapters.making import factors, raw
 from trainer import bases
 from trainer.adapters import file as lora_file
-from trainer.adapters.header import read_header
 from trainer.config.load import preset
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.formats.header import read_header
 
 UNET: dict[str, Any] = {
     "in_channels": 4,

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from trainer import provenance
-from trainer.adapters.header import read_header
 from trainer.config import load
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
+from trainer.formats.header import read_header
 from trainer.images.image_set import ImageSet
 from trainer.provenance import Sources
 

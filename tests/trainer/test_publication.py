@@ -12,10 +12,10 @@ from PIL import Image
 from tests.chaos.kill_points import killed_at
 from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
-from trainer.adapters.header import read_header
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
+from trainer.formats.header import read_header
 from trainer.library import Library
 from trainer.publication import Publication
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from trainer.adapters.families import FAMILIES, family_modules
-from trainer.adapters.header import Header
-from trainer.adapters.invoke_base import base_of
-from trainer.adapters.kinds import FAMILY_NAMES, Seen, locate, look
 from trainer.adapters.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
-from trainer.adapters.layouts import comfy_names
-from trainer.adapters.multiplied import old_order
-from trainer.adapters.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
 from trainer.core.texts import t
+from trainer.formats.architectures import FAMILIES, family_modules
+from trainer.formats.detect import FAMILY_NAMES, Seen, locate, look
+from trainer.formats.header import Header
+from trainer.formats.invoke_base import base_of
+from trainer.formats.layouts import comfy_names
+from trainer.formats.multiplied import old_order
+from trainer.formats.names import bare, norm_names, split_key, to_diffusers, to_kohya, to_sgm
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))

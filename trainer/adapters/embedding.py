@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters.header import Header, read_header
 from trainer.adapters.weights import read_tensors
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.formats.header import Header, read_header
 
 Vectors = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from trainer.adapters import file as lora_file
 from trainer.adapters.filing import ENTRY, filed, fitting, network
-from trainer.adapters.header import Header, read_header
-from trainer.adapters.kinds import locate
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import to_diffusers
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.weights import LoraWeights, normalise
 from trainer.core.problem import Problem
+from trainer.formats.detect import locate
+from trainer.formats.header import Header, read_header
+from trainer.formats.layers import Layer
+from trainer.formats.names import to_diffusers
 
 LAYOUTS = ("kohya", "diffusers")
 ALPHAS = "atelier.alphas"

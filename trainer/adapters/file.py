@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters.hashes import legacy_hash, model_hash
-from trainer.adapters.header import MAX_HEADER, SIZES, Header, Tensor, encode_header, read_header
-from trainer.adapters.layers import NORMS, SUFFIXES, Layer
-from trainer.adapters.names import to_kohya
 from trainer.adapters.weights import LoraWeights, normalise, read_tensors, to_float32
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.formats.hashes import legacy_hash, model_hash
+from trainer.formats.header import MAX_HEADER, SIZES, Header, Tensor, encode_header, read_header
+from trainer.formats.layers import NORMS, SUFFIXES, Layer
+from trainer.formats.names import to_kohya
 
 __all__ = [
     "Header", "Layer", "LoraWeights", "Tensor", "encoded", "kohya_tensors", "normalise", "read_header", "read_tensors",

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.adapters.header import MAX_HEADER
-from trainer.adapters.layers import Layer
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.adapters.reading import Note, listed, silent
 from trainer.base_detect import version
+from trainer.formats.header import MAX_HEADER
+from trainer.formats.layers import Layer
 
 _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_"}
 _STARTS = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl"}

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.adapters.kinds import FAMILY_NAMES
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import bare
 from trainer.adapters.reading import listed
 from trainer.adapters.weights import LoraWeights, normalise
 from trainer.core.problem import Problem
+from trainer.formats.detect import FAMILY_NAMES
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
 
 if TYPE_CHECKING:
     from trainer.families import Parts

@@ -13,14 +13,14 @@ import numpy as np
 
 from trainer.adapters import embedding
 from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, layers_of, programs
-from trainer.adapters.header import Header, read_header
-from trainer.adapters.kinds import Seen, locate, look, rank
 from trainer.adapters.layer_rules import lycoris_refuses
 from trainer.adapters.metadata import slider_of
-from trainer.adapters.names import split_key
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
 from trainer.core.problem import Problem
 from trainer.core.texts import t
+from trainer.formats.detect import Seen, locate, look, rank
+from trainer.formats.header import Header, read_header
+from trainer.formats.names import split_key
 
 SHOWN = 4096
 _CARRIERS = ("down", "up", "diff", "diff_b", "ia3")

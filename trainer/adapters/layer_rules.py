@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from trainer.adapters import layers, multiplied
+from trainer.formats import layers, multiplied
 
 Shapes = Mapping[str, tuple[int, ...]]
 _ALL = {"lora", "tucker", "loha", "lokr", "full", "bias", "oft", "boft", "ia3", "glora"}

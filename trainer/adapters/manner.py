@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from trainer import bases
-from trainer.adapters.header import read_header
 from trainer.adapters.metadata import base_name
 from trainer.base_facts import BaseFacts, hashes_of
 from trainer.core.files import read_json
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
+from trainer.formats.header import read_header
 
 DEEPEST = 12
 """The largest clip skip believed."""

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.adapters.layers import SUFFIXES
-from trainer.adapters.layouts import locate
-from trainer.adapters.names import split_key
 from trainer.core.problem import Problem
+from trainer.formats.layers import SUFFIXES
+from trainer.formats.layouts import locate
+from trainer.formats.names import split_key
 
 _KNOWN = ("alpha", *SUFFIXES, "magnitude", "diff", "diff_b", "oft_blocks", "rescale")
 Note = Callable[[str, dict[str, Any]], None]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from trainer.adapters.families import Module, Modules
 from trainer.config.lines import read_block
+from trainer.formats.architectures import Module, Modules
 
 if TYPE_CHECKING:
     from trainer.config.lora import Lora

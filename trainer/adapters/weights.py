@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters import multiplied
-from trainer.adapters.families import FAMILIES, inner_shape
-from trainer.adapters.header import SIZES, Header, Tensor, read_header
-from trainer.adapters.kinds import Layout, Seen, look
-from trainer.adapters.layers import Layer
 from trainer.adapters.reading import Reading, sort_keys
 from trainer.core.problem import Problem
+from trainer.formats import multiplied
+from trainer.formats.architectures import FAMILIES, inner_shape
+from trainer.formats.detect import Layout, Seen, look
+from trainer.formats.header import SIZES, Header, Tensor, read_header
+from trainer.formats.layers import Layer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096

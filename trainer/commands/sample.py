@@ -10,12 +10,12 @@ from pathlib import Path
 
 from trainer import bases, prompt_line, prompts
 from trainer.adapters.fold import Use
-from trainer.adapters.header import read_header
 from trainer.adapters.weights import check_made_for
 from trainer.config.strategies.samplers import SAMPLERS
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
+from trainer.formats.header import read_header
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.adapters.layers import Layer
 from trainer.engine.dora import passed, without_bias
 from trainer.engine.multiplying import Multiplying
+from trainer.formats.layers import Layer
 
 
 class _Adding(Multiplying):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.adapters.layers import Layer, norms
+from trainer.formats.layers import Layer, norms
 
 Drop = Callable[[torch.Tensor, bool], torch.Tensor]
 

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 
-from trainer.adapters import layers, multiplied
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import bare
 from trainer.adapters.weights import LoraWeights
 from trainer.config.lora import Lora
 from trainer.core.problem import Problem
 from trainer.engine.kinds import NAME, Kind
+from trainer.formats import layers, multiplied
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
 
 PAIRS = {
     "up": "down", "hada_w1_a": "hada_w1_b", "hada_w2_a": "hada_w2_b", "lokr_w1_a": "lokr_w1_b", "lokr_w2_a": "lokr_w2_b",

@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.adapters import families
 from trainer.adapters.embedding import Embedding
-from trainer.adapters.families import Modules, TextEncoder, UNet
-from trainer.adapters.kinds import FAMILY_NAMES
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import bare
 from trainer.adapters.reading import Reading
 from trainer.adapters.targets import choose, fitting
 from trainer.adapters.weights import normalise
@@ -26,6 +21,11 @@ from trainer.engine import words
 from trainer.engine.going_on import GoingOn, Taken
 from trainer.engine.kinds import KINDS
 from trainer.families import Parts
+from trainer.formats import architectures
+from trainer.formats.architectures import Modules, TextEncoder, UNet
+from trainer.formats.detect import FAMILY_NAMES
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
 from trainer.images.examples import chance
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
@@ -223,7 +223,7 @@ class Adapter:
 def layers_of(parts: Parts) -> Modules:
     """Every layer of a loaded base an adapter can sit on, by the names of LoRA files."""
     encoders = {part: TextEncoder.from_config(model.config.to_dict()) for part, model in parts.text_encoders.items()}
-    return families.modules(UNet.from_config(parts.unet.config), encoders)
+    return architectures.modules(UNet.from_config(parts.unet.config), encoders)
 
 
 def _speeds(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:

@@ -16,12 +16,12 @@ import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from trainer.adapters.layers import Layer
 from trainer.adapters.targets import Seat
 from trainer.config.lora import Lora
 from trainer.engine.adding import General, Whole
 from trainer.engine.dora import ColumnDora
 from trainer.engine.multiplying import Scaled, Turned
+from trainer.formats.layers import Layer
 
 NAME = "default"
 Tensors = dict[str, torch.Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.adapters.layers import Layer
+from trainer.formats.layers import Layer
 
 
 class Multiplying(nn.Module):

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from trainer import bases, memory, provenance
-from trainer.adapters.families import FAMILIES, UNet
 from trainer.adapters.reading import listed
 from trainer.config.plan import is_slider
 from trainer.config.ready import check_slider
@@ -31,6 +30,7 @@ from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
 from trainer.families import Parts, family, loading
+from trainer.formats.architectures import FAMILIES, UNet
 from trainer.images import subsets
 from trainer.images.encodings import asked
 from trainer.images.examples import Item, Look, forms_of

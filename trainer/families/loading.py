@@ -6,10 +6,10 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trainer.adapters.header import read_header
-from trainer.adapters.names import bare
 from trainer.core.problem import Problem
 from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
+from trainer.formats.header import read_header
+from trainer.formats.names import bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

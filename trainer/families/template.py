@@ -16,7 +16,7 @@ class NewFamily(Family):
     """One sentence: what the model is made of, and the paper that says so."""
 
     # The word that stands for this family everywhere: in BaseFacts, in presets (`[for.newfamily.lora]`), in the name of
-    # its folder under assets, in trainer/adapters/families.py and in the metadata of its LoRAs.
+    # its folder under assets, in trainer/formats/architectures.py and in the metadata of its LoRAs.
     name = "newfamily"
 
     # The text encoders, named as the diffusers pipeline and LoRA files name them, in the order their outputs are joined;

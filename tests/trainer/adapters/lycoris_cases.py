@@ -21,11 +21,11 @@ from torch import nn
 
 from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import to_kohya
 from trainer.adapters.targets import Seat
 from trainer.config.lora import Lora
 from trainer.engine.kinds import KINDS
+from trainer.formats.layers import Layer
+from trainer.formats.names import to_kohya
 
 logging.getLogger("LyCORIS").setLevel(logging.ERROR)  # tells on stdout how it splits each layer
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"

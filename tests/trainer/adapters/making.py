@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters.families import Modules, family_modules
 from trainer.base_facts import BaseFacts
+from trainer.formats.architectures import Modules, family_modules
 
 Weights = dict[tuple[str, str], tuple[np.ndarray, np.ndarray, float]]
 

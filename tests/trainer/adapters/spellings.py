@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters.names import to_sgm
+from trainer.formats.names import to_sgm
 
 Place = tuple[str, str]
 Weights = dict[Place, tuple[np.ndarray, np.ndarray, float]]

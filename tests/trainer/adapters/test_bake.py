@@ -11,13 +11,13 @@ import pytest
 from tests.trainer.adapters.making import facts, raw
 from trainer import bases
 from trainer.adapters.fold import Use
-from trainer.adapters.header import read_header
-from trainer.adapters.names import to_sgm
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.weights import read_tensors
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.formats.header import read_header
+from trainer.formats.names import to_sgm
 
 
 def _base(tmp_path: Path) -> Any:

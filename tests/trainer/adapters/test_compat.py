@@ -14,11 +14,11 @@ from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import PROGRAMS, Verdict, programs
-from trainer.adapters.families import family_modules
-from trainer.adapters.header import read_header
-from trainer.adapters.names import to_diffusers, to_kohya, to_sgm
 from trainer.config.train import TrainConfig
 from trainer.core.home import Home
+from trainer.formats.architectures import family_modules
+from trainer.formats.header import read_header
+from trainer.formats.names import to_diffusers, to_kohya, to_sgm
 
 Tensors = dict[str, np.ndarray]
 
@@ -118,8 +118,8 @@ def test_dora_by_output_row_is_a_little_off_in_comfyui_and_forge_and_misread_by_
 def test_t3_a_magnitude_under_peft_s_name_is_diffusers_alone(tmp_path: Path) -> None:
     """The converter of diffusers never turns it into dora_scale; ours refuses to write DoRA in that layout at all."""
     from trainer.adapters.export import export
-    from trainer.adapters.layers import Layer
     from trainer.core.problem import Problem
+    from trainer.formats.layers import Layer
 
     tensors: Tensors = {}
     for (part, module), (down, up, _) in factors().items():

@@ -10,8 +10,8 @@ import pytest
 from tests.trainer.adapters.making import factors
 from trainer import bases
 from trainer.adapters import file as lora_file
-from trainer.adapters.kinds import locate
 from trainer.core.home import Home
+from trainer.formats.detect import locate
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ import pytest
 from tests.trainer.adapters.making import factors, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import ALPHAS, export
-from trainer.adapters.families import TextEncoder, UNet, modules
-from trainer.adapters.header import read_header
-from trainer.adapters.layers import Layer
 from trainer.core.problem import Problem
+from trainer.formats.architectures import TextEncoder, UNet, modules
+from trainer.formats.header import read_header
+from trainer.formats.layers import Layer
 
 SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
 

@@ -13,9 +13,9 @@ from safetensors.numpy import load, load_file, save
 
 from tests.trainer.adapters.making import factors
 from trainer.adapters import file as lora_file
-from trainer.adapters.families import family_modules
-from trainer.adapters.hashes import file_model_hash
 from trainer.core.problem import Problem
+from trainer.formats.architectures import family_modules
+from trainer.formats.hashes import file_model_hash
 
 SAID = {"ss_network_dim": "4", "ss_output_name": "狐", "modelspec.title": "fox", "atelier.run": "{}"}
 

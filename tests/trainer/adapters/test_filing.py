@@ -12,13 +12,13 @@ from tests.trainer.adapters.making import factors, raw
 from tests.trainer.adapters.spellings import ALL
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import export
-from trainer.adapters.families import family_modules
 from trainer.adapters.filing import fitting
 from trainer.adapters.fold import Use
-from trainer.adapters.header import MAX_HEADER, read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.merge import merge, resize
 from trainer.core.problem import Problem
+from trainer.formats.architectures import family_modules
+from trainer.formats.header import MAX_HEADER, read_header
 
 VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
 FORGE = {"sd1": "stable-diffusion-v1/lora", "sd2": "stable-diffusion-v2-512/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}

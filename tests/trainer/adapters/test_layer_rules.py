@@ -12,11 +12,11 @@ import torch
 
 from tests.trainer.adapters.making import raw
 from trainer.adapters.compat import PROGRAMS, Verdict, programs
-from trainer.adapters.families import family_modules
-from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.inspect import main as inspect_command
-from trainer.adapters.names import to_kohya
+from trainer.formats.architectures import family_modules
+from trainer.formats.header import read_header
+from trainer.formats.names import to_kohya
 
 Tensors = dict[str, np.ndarray]
 Make = Callable[..., Tensors]

@@ -10,8 +10,8 @@ import torch
 
 from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import to_kohya
+from trainer.formats.layers import Layer
+from trainer.formats.names import to_kohya
 
 LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 CONV = "down_blocks.0.resnets.0.conv1"

@@ -10,11 +10,11 @@ import torch
 
 from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters import multiplied
-from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
-from trainer.adapters.names import to_kohya
 from trainer.core.problem import Problem
+from trainer.formats import multiplied
+from trainer.formats.header import read_header
+from trainer.formats.names import to_kohya
 
 LINEAR, CONV = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "down_blocks.0.resnets.0.conv1"
 OUT, IN, R = 12, 8, 3

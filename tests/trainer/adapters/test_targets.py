@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from trainer.adapters.families import family_modules
 from trainer.adapters.targets import choose, fitting
 from trainer.config import load
 from trainer.config.lines import read_block, read_factor
+from trainer.formats.architectures import family_modules
 
 
 def _chosen(family: str, *words: str) -> dict:

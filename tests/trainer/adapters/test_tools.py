@@ -11,11 +11,7 @@ import pytest
 from tests.trainer.adapters.making import factors, facts, raw
 from trainer import bases
 from trainer.adapters import file as lora_file
-from trainer.adapters.families import TextEncoder, UNet, family_modules, modules
 from trainer.adapters.fold import Use
-from trainer.adapters.header import read_header
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import to_sgm
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.extract import extract
@@ -23,6 +19,10 @@ from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.tools.reduce import singular
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.formats.architectures import TextEncoder, UNet, family_modules, modules
+from trainer.formats.header import read_header
+from trainer.formats.layers import Layer
+from trainer.formats.names import to_sgm
 
 SMALL = modules(UNet((32, 64), (1, 0), 32, layers_per_block=1), {"text_encoder": TextEncoder(2, 32, 64)})
 ALL = ("attention", "mlp", "conv")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainer.adapters.making import factors, raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.names import to_diffusers
+from trainer.formats.names import to_diffusers
 
 UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 TEXT = "encoder.layers.0.self_attn"

@@ -15,10 +15,10 @@ from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.embedding import Embedding
 from trainer.adapters.fold import Use
-from trainer.adapters.header import read_header
 from trainer.adapters.tools.merge import merge, resize
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.formats.header import read_header
 from trainer.library import Library
 
 

@@ -17,12 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests.trainer.engine import ldm, tiny
 from tests.trainer.engine.conftest import Bench
 from trainer import base_detect, bases
-from trainer.adapters.families import FAMILIES as FACTS
-from trainer.adapters.families import TextEncoder, UNet, family_modules
 from trainer.adapters.fold import Use
-from trainer.adapters.header import read_header
 from trainer.adapters.inspect import inspect
-from trainer.adapters.names import bare
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.config import load
 from trainer.config.train import TrainConfig
@@ -35,6 +31,10 @@ from trainer.engine.noise import NoiseSchedule
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
 from trainer.families import FAMILIES, Family, Parts, family, loading
+from trainer.formats.architectures import FAMILIES as FACTS
+from trainer.formats.architectures import TextEncoder, UNet, family_modules
+from trainer.formats.header import read_header
+from trainer.formats.names import bare
 from trainer.images.examples import Item, Look, micro_conditioning
 
 CPU = torch.device("cpu")

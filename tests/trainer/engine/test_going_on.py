@@ -12,11 +12,11 @@ import torch
 from tests.trainer.adapters.lycoris_cases import learnt
 from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.names import bare, to_kohya
 from trainer.config import load
 from trainer.core.problem import Problem
 from trainer.engine.inject import Adapter, layers_of
 from trainer.engine.train import load_base
+from trainer.formats.names import bare, to_kohya
 
 
 @pytest.fixture(scope="module")

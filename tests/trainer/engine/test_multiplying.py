@@ -15,10 +15,8 @@ from trainer import memory
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import programs
-from trainer.adapters.families import family_modules
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
-from trainer.adapters.layers import Layer
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events
@@ -30,6 +28,8 @@ from trainer.engine.multiplying import Scaled, Turned
 from trainer.engine.quantise import settle
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
+from trainer.formats.architectures import family_modules
+from trainer.formats.layers import Layer
 
 KINDS = ("oft", "ia3", "glora", "full")
 LAYERS = {

@@ -15,7 +15,6 @@ from tests.trainer.engine.conftest import make_tiny
 from trainer.adapters import embedding
 from trainer.adapters.file import write_tensors
 from trainer.adapters.fold import Use
-from trainer.adapters.header import Header, read_header
 from trainer.adapters.inspect import inspect
 from trainer.adapters.weights import normalise
 from trainer.core import events
@@ -24,6 +23,7 @@ from trainer.engine import text, words
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
+from trainer.formats.header import Header, read_header
 from trainer.library import Library
 
 PIVOTAL = ("lora.embedding=3", "lora.embedding_from=red fox", "optimizer.embedding_lr=0.01", "run.steps=4", "save.every=2")

@@ -15,13 +15,13 @@ from tests.trainer.engine.conftest import Bench
 from tests.trainer.engine.test_kinds import CASES, _look
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
-from trainer.adapters.layers import norms
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.engine import quantise
 from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.train import checkpoint_gradients, load_base
+from trainer.formats.layers import norms
 
 OFF = {8: 0.013, 4: 0.12}
 """How far a layer's output may be from the whole layer's, relatively."""

@@ -12,8 +12,6 @@ from PIL import Image
 from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
-from trainer.adapters.layers import Layer
-from trainer.adapters.names import bare
 from trainer.adapters.weights import normalise
 from trainer.config.strategies import samplers
 from trainer.core.home import PROJECT, Home
@@ -21,6 +19,8 @@ from trainer.core.problem import Problem
 from trainer.engine.inject import base_hash
 from trainer.engine.sampling import Cancelled, DrawRequest, Studio
 from trainer.families import family, loading
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,6 @@ from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
-from trainer.adapters.names import bare
 from trainer.cards import card
 from trainer.commands import train as commands
 from trainer.config import load
@@ -32,6 +31,7 @@ from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.slider import SliderMaker
 from trainer.engine.train import load_base
+from trainer.formats.names import bare
 from trainer.images.examples import Look
 
 WORDS = (

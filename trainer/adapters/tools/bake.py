@@ -14,9 +14,6 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.filing import fitting
 from trainer.adapters.fold import Use
-from trainer.adapters.header import Header, encode_header
-from trainer.adapters.kinds import FAMILY_NAMES
-from trainer.adapters.layers import Layer
 from trainer.adapters.reading import Note, listed, silent
 from trainer.adapters.tools.base_weights import BaseWeights, Spot
 from trainer.adapters.tools.extract import Tell
@@ -25,6 +22,9 @@ from trainer.adapters.weights import LoraWeights, normalise, to_float32
 from trainer.base_facts import BaseFacts
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.formats.detect import FAMILY_NAMES
+from trainer.formats.header import Header, encode_header
+from trainer.formats.layers import Layer
 
 _FORMATS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 Place = tuple[str, str]

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainer.adapters.header import Header, read_header
-from trainer.adapters.names import to_sgm
 from trainer.adapters.weights import to_float32
 from trainer.base_facts import BaseFacts
 from trainer.bases import layers
 from trainer.core.problem import Problem
+from trainer.formats.header import Header, read_header
+from trainer.formats.names import to_sgm
 
 _CLIP = tuple(
     f"{start}.transformer.{inner}" for start in ("cond_stage_model", "conditioner.embedders.0") for inner in ("text_model.", "")

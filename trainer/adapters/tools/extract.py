@@ -9,7 +9,6 @@ import numpy as np
 
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
-from trainer.adapters.layers import Layer
 from trainer.adapters.reading import Note, Reading, silent
 from trainer.adapters.targets import GROUPS
 from trainer.adapters.tools.base_weights import BaseWeights
@@ -17,6 +16,7 @@ from trainer.adapters.tools.provenance import made_of_bases
 from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.base_facts import BaseFacts
 from trainer.core.problem import Problem
+from trainer.formats.layers import Layer
 
 Tell = Callable[[int, int], None]
 

@@ -13,7 +13,6 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing, unfolded
 from trainer.adapters.filing import fitting
 from trainer.adapters.fold import Use
-from trainer.adapters.layers import Layer
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
@@ -21,6 +20,7 @@ from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import LoraWeights, check_made_for, normalise
 from trainer.base_facts import BaseFacts
 from trainer.core.problem import Problem
+from trainer.formats.layers import Layer
 
 Place = tuple[str, str]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from trainer.adapters.filing import filed
 from trainer.adapters.fold import Use
-from trainer.adapters.layers import Layer
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.base_facts import BaseFacts
 from trainer.core import files
+from trainer.formats.layers import Layer
 from trainer.licences import UNKNOWN
 
 _BASE = (

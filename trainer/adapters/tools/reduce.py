@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from trainer.adapters.families import inner_shape
-from trainer.adapters.layers import Layer
 from trainer.core.problem import Problem
+from trainer.formats.architectures import inner_shape
+from trainer.formats.layers import Layer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tests.trainer.adapters.making import factors, raw
 from tests.trainer.adapters.spellings import ALL, KOHYA, UNET_ALONE, Weights, comfyui, kohya
 from trainer.adapters.export import export
-from trainer.adapters.families import family_modules
 from trainer.adapters.fold import Use
 from trainer.adapters.inspect import inspect
-from trainer.adapters.layers import Layer
-from trainer.adapters.layouts import locate
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.weights import normalise
+from trainer.formats.architectures import family_modules
+from trainer.formats.layers import Layer
+from trainer.formats.layouts import locate
 
 GROUPS = {"sd1": ("attention", "mlp", "conv"), "sd2": ("attention",), "sdxl": ("attention", "mlp")}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from trainer import bases
-from trainer.adapters.families import FAMILIES, Modules, family_modules
-from trainer.adapters.header import read_header
-from trainer.adapters.kinds import locate
-from trainer.adapters.names import bare, from_kohya, sd1_modules, split_key, to_diffusers, to_kohya, to_sgm, universe
 from trainer.core.home import Home
+from trainer.formats.architectures import FAMILIES, Modules, family_modules
+from trainer.formats.detect import locate
+from trainer.formats.header import read_header
+from trainer.formats.names import bare, from_kohya, sd1_modules, split_key, to_diffusers, to_kohya, to_sgm, universe
 
 
 def _counts(modules: Modules, *groups: str) -> Counter[str]:

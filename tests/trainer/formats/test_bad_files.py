@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.trainer.adapters.making import factors, header_only, raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.header import MAX_HEADER, read_header
 from trainer.core.problem import Problem
+from trainer.formats.header import MAX_HEADER, read_header
 
 KEY = "lora_unet_mid_block_attentions_0_proj_in"
 

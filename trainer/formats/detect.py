@@ -9,10 +9,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from trainer.adapters.header import Header
-from trainer.adapters.layers import size
-from trainer.adapters.layouts import Layout, locate, read
-from trainer.adapters.names import split_key
+from trainer.formats.header import Header
+from trainer.formats.layers import size
+from trainer.formats.layouts import Layout, locate, read
+from trainer.formats.names import split_key
 
 __all__ = ["FAMILY_NAMES", "Layout", "Seen", "locate", "look", "rank", "split_key"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from trainer.adapters.header import Header
+from trainer.formats.header import Header
 
 BASES = {768: "sd1", 1024: "sd2", 1280: "sdxl", 2048: "sdxl"}
 """What it takes a width for."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from trainer.adapters.families import FAMILIES, TextEncoder, UNet, modules, sd1_modules
+from trainer.formats.architectures import FAMILIES, TextEncoder, UNet, modules, sd1_modules
 
 __all__ = [
     "Key", "bare", "from_kohya", "key_map", "norm_names", "sd1_modules", "spelled", "split_key",

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
-from trainer.adapters.families import TextEncoder, UNet, modules
-from trainer.adapters.names import PROJECTION, TEXT, bare, spelled, split_key, to_sgm
+from trainer.formats.architectures import TextEncoder, UNet, modules
+from trainer.formats.names import PROJECTION, TEXT, bare, spelled, split_key, to_sgm
 
 Layout = Literal["kohya", "diffusers", "comfyui", "onetrainer", "lycoris", "original", "other"]
 """`original` are the original code's names without a program's prefix."""

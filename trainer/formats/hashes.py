@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from trainer.adapters.header import read_header
+from trainer.formats.header import read_header
 
 _LEGACY_AT, _LEGACY_SIZE = 0x100000, 0x10000
 
