@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer import bases
 from trainer.adapters.fold import Use
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools import bake as baking
 from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
-from trainer.base_facts import BaseFacts
+from trainer.bases import catalog
+from trainer.bases.facts import BaseFacts
 from trainer.cards import Card
 from trainer.core import files, workplace
 from trainer.core.home import Home
@@ -110,16 +110,18 @@ def _here(home: Home, name: str) -> BaseFacts:
     """A base that lies on this disk."""
     if not name.strip():
         raise Problem("base_unchosen", field="model.base")
-    base = bases.find(home, name)
+    base = catalog.find(home, name)
     if base.path is None:
-        raise Problem("base_missing", field="model.base", base=name, known=", ".join(one.id for one in bases.list_bases(home)))
+        raise Problem(
+            "base_missing", field="model.base", base=name, known=", ".join(one.id for one in catalog.list_bases(home))
+        )
     return base
 
 
 def _base_here(home: Home, name: str) -> BaseFacts | None:
     """The base a LoRA names where it lies on this disk; DoRA and some other kinds can be merged on it alone."""
     try:
-        base = bases.find(home, name)
+        base = catalog.find(home, name)
     except Problem:
         return None
     return base if base.path else None

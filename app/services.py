@@ -19,7 +19,7 @@ from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from app.drafts import Drafts
-    from trainer.bases import BaseFacts
+    from trainer.bases.catalog import BaseFacts
     from trainer.images.captioners.job import Captioning
     from trainer.images.image_set import ImageSet
     from trainer.images.masking.job import Masking
@@ -86,7 +86,7 @@ class Services:
 
     def bases(self) -> list[BaseFacts]:
         """The base models that can be taught, the embedded one first."""
-        from trainer.bases import list_bases
+        from trainer.bases.catalog import list_bases
 
         return list_bases(self.home)
 

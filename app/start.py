@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from app.drafts import drawn, filled, own, slides
 from app.seen import Seen, differing, flat, merge
 from app.services import Services, Ui
-from trainer import bases, prompt_line
+from trainer import prompt_line
+from trainer.bases import catalog
 from trainer.config import load, plan
 from trainer.config.lines import read_subset
 from trainer.config.load import ConfigProblems, Tree
@@ -19,7 +20,7 @@ from trainer.core.problem import Problem
 from trainer.images import captions, encodings, masks, rereading, subsets
 
 if TYPE_CHECKING:
-    from trainer.bases import BaseFacts
+    from trainer.bases.catalog import BaseFacts
     from trainer.config.train import TrainConfig
     from trainer.images.image_set import ImageSet
     from trainer.images.report import Report
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def base_of(services: Services, tree: Tree) -> BaseFacts | None:
     """The base a tree names, or None where it is not here."""
     try:
-        return bases.find(services.home, load.get(tree, "model.base") or "mini")
+        return catalog.find(services.home, load.get(tree, "model.base") or "mini")
     except Problem:
         return None
 
@@ -135,8 +136,8 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
         lambda: subsets.check(config),
         lambda: _check_masks(config, found, tree),
         lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
-        lambda: bases.find(services.home, config.model.base).check(config.model.prediction, config.model.vae),
-        lambda: bases.find_vae(services.home, config.model.vae) if config.model.vae else None,
+        lambda: catalog.find(services.home, config.model.base).check(config.model.prediction, config.model.vae),
+        lambda: catalog.find_vae(services.home, config.model.vae) if config.model.vae else None,
     )
     for check in checks:
         try:

@@ -23,11 +23,11 @@ from bench.limit import wait
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.fold import Folder, Use
+from trainer.bases.families import Parts
 from trainer.engine import data, device
 from trainer.engine.cache import Latents
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
-from trainer.families import Parts
 from trainer.images.examples import Look
 
 

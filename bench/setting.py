@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from bench.cases import Case
-from trainer import bases
+from trainer.bases import catalog
+from trainer.bases.families import Parts, base, family, loading
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core.home import PROJECT, Home
 from trainer.engine import data, offload
 from trainer.engine.cache import Latents, Posterior
 from trainer.engine.noise import draw_noise
-from trainer.families import Parts, base, family, loading
 from trainer.images.captions import training_caption
 from trainer.images.examples import Look, chance
 
@@ -30,7 +30,7 @@ ASSETS = Path(base.__file__).parent / "assets"
 
 def config_of(case: Case) -> TrainConfig:
     """The style preset, as a person would start it, at the case's size."""
-    facts = bases.find(Home(PROJECT), "mini")
+    facts = catalog.find(Home(PROJECT), "mini")
     memory = {
         "dtype": case.dtype,
         "gradient_checkpointing": case.checkpointing,
@@ -53,7 +53,7 @@ def config_of(case: Case) -> TrainConfig:
 def load_parts(case: Case) -> Parts:
     """The embedded base from disk, or the real size of a family with random weights that keep signals in bounds."""
     device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
-    facts = bases.find(Home(PROJECT), "mini")
+    facts = catalog.find(Home(PROJECT), "mini")
     if not case.large:
         parts = loading.load(family("sd1"), facts, device, dtype)
         return parts if case.base == "mini" else _tiny(parts)
@@ -93,7 +93,7 @@ def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> 
     for part, model in made.items():
         if part != "scheduler":
             model.requires_grad_(False).eval().to(device, torch.float32 if part == "vae" else dtype)
-    tokenizer = loading.load(family("sd1"), bases.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
+    tokenizer = loading.load(family("sd1"), catalog.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
     words = {part: next(iter(tokenizer.values())) for part in known.text_parts}
     texts = {part: made[part] for part in known.text_parts}
     return Parts(known, facts, made["unet"], texts, words, made["vae"], made["scheduler"], device, dtype)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import bases
 from trainer.adapters.fold import Use
+from trainer.bases import catalog
 from trainer.commands.demo import SET
 from trainer.commands.train import from_set
 from trainer.config import load
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 def main_job(home: Home, attention: str, name: str):
     """Train 60 steps with a stop at 25; returns the LoRA and what was told."""
-    base = bases.find(home, "mini")
+    base = catalog.find(home, "mini")
     config = load.build(
         load.preset("style", base),
         from_set(SET),
@@ -62,7 +62,7 @@ def test_the_main_job_in_bf16(tmp_path, attention):
     assert len(losses) >= 60 and all(loss is not None and np.isfinite(loss) for loss in losses)
     assert np.mean(losses[-15:]) < np.mean(losses[:15])
     where = device.choose_device("auto")
-    studio = Studio.load(bases.find(home, "mini"), where, device.choose_dtype("auto", where))
+    studio = Studio.load(catalog.find(home, "mini"), where, device.choose_dtype("auto", where))
     asked = DrawRequest("a fox, white background", steps=8, guidance=3.0, width=128, height=128)
     bare = np.asarray(next(iter(studio.draw(asked))).image, np.int16)
     strip = DrawRequest(**{**asked.__dict__, "loras": (Use(file),), "strengths": (0.0, 0.5, 1.0)})
@@ -77,7 +77,7 @@ def test_the_gpu_follows_the_cpu(tmp_path):
     for where in ("cpu", "cuda"):
         home = Home(tmp_path / where).create()
         config = load.build(
-            load.preset("style", bases.find(home, "mini")),
+            load.preset("style", catalog.find(home, "mini")),
             {"images": {"folder": str(SET)}, "save": {"name": where}},
             overrides=["run.steps=3", f"run.device={where}", "memory.dtype=fp32", "samples.steps=1", "memory.attention=sdpa"],
         )

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.jobs import wait_for
 from tests.homes.archive import machine, unpack
-from tests.trainer.jobs.helpers import wait_for
-from trainer import bases
 from trainer.__main__ import main
 from trainer.adapters.weights import read_tensors
+from trainer.bases import catalog
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.images.image_set import ImageSet, list_sets, restore_set
@@ -72,7 +72,7 @@ def test_its_sets_bases_runs_and_loras_are_listed_as_they_were(old, jobs):
     assert (third.repeats, third.weight, third.focus) == (2, 0.5, (0.25, 0.5))
     assert mask_of(pictures["0002"]) is not None and mask_of(pictures["0001"]) is None
 
-    assert "tiny" in [facts.id for facts in bases.list_bases(old.home)]
+    assert "tiny" in [facts.id for facts in catalog.list_bases(old.home)]
     rows = {row.id: row for row in jobs.rows()}
     assert {old.ids[name]: rows[old.ids[name]].state for name in ("done", "stopped", "interrupted")} == {
         old.ids["done"]: "succeeded",

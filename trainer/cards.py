@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 from PIL import Image, UnidentifiedImageError
 
-from trainer import licences
 from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import refuse_others
+from trainer.bases import licences
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.formats.detect import look, rank

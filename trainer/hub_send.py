@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer import hub, model_card
+from trainer import model_card
+from trainer.bases import hub
 from trainer.cards import Card
 from trainer.core.problem import Problem
 

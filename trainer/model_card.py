@@ -11,9 +11,9 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer import licences
 from trainer.adapters import embedding
 from trainer.adapters.inspect import slider_line
+from trainer.bases import licences
 from trainer.cards import MAX_SHOWN, Card
 from trainer.core import files
 from trainer.core.problem import Problem

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from trainer import bases
-from trainer.base_facts import BaseFacts, hashes_of
+from trainer.bases import catalog
+from trainer.bases.facts import BaseFacts, hashes_of
 from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import files
@@ -56,7 +56,7 @@ class Sources:
     @property
     def facts(self) -> BaseFacts:
         """The base as it lies here; without a path where it must be fetched again."""
-        return bases.find(self.home, self.config.model.base, self.config.model.revision)
+        return catalog.find(self.home, self.config.model.base, self.config.model.revision)
 
     @cached_property
     def digest(self) -> str:
@@ -65,7 +65,7 @@ class Sources:
 
     @property
     def _vae(self) -> Path | None:
-        return bases.find_vae(self.home, self.config.model.vae) if self.config.model.vae else None
+        return catalog.find_vae(self.home, self.config.model.vae) if self.config.model.vae else None
 
     def note(self) -> None:
         """Look at everything now: what is read into memory is what a checkpoint is to name."""

@@ -21,7 +21,7 @@ from trainer.images.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
 
 if TYPE_CHECKING:
-    from trainer.bases import BaseFacts
+    from trainer.bases.catalog import BaseFacts
     from trainer.config.train import TrainConfig
 
 REAL_BASE = 1_000_000_000

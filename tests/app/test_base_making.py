@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.app.conftest import serve, visit
 from tests.app.test_making import mini_lora
+from tests.helpers.browser import serve, visit
 from trainer.core.home import Home
 from trainer.core.texts import t
 

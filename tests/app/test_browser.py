@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import start
-from tests.app.conftest import eventually, settled, visit
+from tests.helpers.browser import eventually, settled, visit
 from trainer.core.home import PROJECT
 from trainer.core.texts import t
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.conftest import visit
-from tests.trainer.images.making import saved, scene
+from tests.helpers.browser import visit
+from tests.helpers.pictures import saved, scene
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 CHINESE = ("一位老人在公园里喂鸽子", "窗台上的一盆仙人掌", "穿着雨衣的小女孩")
 

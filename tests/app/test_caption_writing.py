@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.app.conftest import visit
 from tests.app.test_pages import Asked, ask, asked, services  # noqa: F401
+from tests.helpers.browser import visit
 from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from app.services import Services
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 
 def _bare(folder: Path, kept: int) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from app import drafts, form, start
 from app.services import Services, Ui
 from app.views.train import about_base
-from tests.trainer.adapters import making
+from tests.helpers import lora_files
 from trainer.config import load
 from trainer.config.options import Option, options
 from trainer.core.home import Home
@@ -142,10 +142,10 @@ def test_the_effective_rate_is_said_in_words(tmp_path, lr: float, verdict: str) 
     ("ja", "Stable Diffusion XL · v 予測 · 終端 SNR ゼロ · 1024 px · sdxl_base_v1-0"),
 ])  # fmt: skip
 def test_the_base_chosen_says_what_it_is_and_its_licence(tmp_path, language: str, words: str) -> None:
-    facts = making.facts(
+    facts = lora_files.facts(
         family="sdxl", version="sdxl_base_v1-0", prediction="v_prediction", zero_snr=True, resolution=1024,
     )  # fmt: skip
     ui = Ui.of(Services(Home(tmp_path)), language)
     shown = about_base(ui, facts)
     assert words in shown and facts.licence_summary(language) in shown
-    assert ui.t("bases.epsilon") in about_base(ui, making.facts())
+    assert ui.t("bases.epsilon") in about_base(ui, lora_files.facts())

@@ -14,9 +14,8 @@ from gradio.state_holder import SessionState
 
 from app import storage
 from app.pages import PAGES
-from tests import full_disk
-from tests.app import studio
-from tests.app.conftest import LiveServer, serve
+from tests.helpers import full_disk, studio
+from tests.helpers.browser import LiveServer, serve
 from trainer.core.texts import LANGUAGES, t
 from trainer.images.image_set import ImageSet
 

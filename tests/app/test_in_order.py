@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.conftest import serve
+from tests.helpers.browser import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

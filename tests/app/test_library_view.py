@@ -12,7 +12,7 @@ from app.pages.preview_fields import first_form
 from app.services import Services, Ui
 from app.views import library as view
 from app.views.preview import STRIPS
-from tests.app import studio
+from tests.helpers import studio
 from trainer.adapters.inspect import inspect
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -143,7 +143,7 @@ def test_a_slider_shows_what_it_moves_and_is_tried_from_minus_two_to_two(home: H
 def test_a_file_that_loads_with_a_limit_says_so_beside_the_program(tmp_path: Path, language: str) -> None:
     import numpy as np
 
-    from tests.trainer.adapters.making import raw
+    from tests.helpers.lora_files import raw
 
     name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     tensors = {f"{name}.oft_blocks": np.zeros((80, 4, 4), np.float16), f"{name}.alpha": np.zeros((), np.float16)}

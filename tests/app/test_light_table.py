@@ -13,8 +13,8 @@ from playwright.sync_api import expect
 
 from app import drawings
 from app.drawings import Drawings
-from tests.app import studio
-from tests.app.conftest import visit
+from tests.helpers import studio
+from tests.helpers.browser import visit
 from trainer.adapters import file as lora_file
 from trainer.cards import MAX_SHOWN
 from trainer.core.texts import t

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app.views import likeness
-from tests.app import studio
-from tests.app.conftest import visit
+from tests.helpers import studio
+from tests.helpers.browser import visit
 from trainer.core import events
 from trainer.core.home import PROJECT
 from trainer.core.run_dir import RunDir
@@ -19,7 +19,7 @@ from trainer.core.texts import t
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

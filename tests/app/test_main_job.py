@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.app.conftest import serve, settled, visit
+from tests.helpers.browser import serve, settled, visit
 from trainer.core.home import PROJECT
 from trainer.core.texts import t
 

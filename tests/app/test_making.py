@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from app.making import bake, extract, make
-from tests.app import studio
-from tests.trainer.adapters.making import factors
-from trainer import bases
+from tests.helpers import studio
+from tests.helpers.lora_files import factors
 from trainer.adapters import file as lora_file
 from trainer.adapters.weights import normalise
+from trainer.bases import catalog
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.library import Library
@@ -67,7 +67,7 @@ def test_a_mistake_is_said_and_nothing_is_made(home: Home, names: int, strengths
 
 def mini_lora(home: Home, name: str = "Ink") -> str:
     """A LoRA for the embedded base, in the library."""
-    layers = bases.layers(bases.find(home, "mini"))
+    layers = catalog.layers(catalog.find(home, "mini"))
     return lora_file.write(home.loras / f"{name}.safetensors", factors(layers), {}, family="sd1").stem
 
 
@@ -76,8 +76,8 @@ def test_a_base_takes_a_lora_in_and_gives_it_back(home: Home) -> None:
     old = {file: file.read_bytes() for file in (PROJECT / "models" / "mini").rglob("*.safetensors")}
     new = bake(home, "mini", [lora], "0.5", "Inked", lambda done, of: told.append((done, of)))
     assert told[-1][0] == told[-1][1] > 50 and {file: file.read_bytes() for file in old} == old
-    assert bases.find(home, new).path == home.models / "Inked" and new in [base.id for base in bases.list_bases(home)]
-    old_facts, facts = bases.find(home, "mini"), bases.find(home, new)
+    assert catalog.find(home, new).path == home.models / "Inked" and new in [base.id for base in catalog.list_bases(home)]
+    old_facts, facts = catalog.find(home, "mini"), catalog.find(home, new)
     assert (facts.id, facts.title) == ("Inked", "Inked"), "another base, by its own name"
     for kept in ("family", "licence", "licence_url", "resolution", "guidance", "steps", "sample_prompts"):
         assert getattr(facts, kept) == getattr(old_facts, kept)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.conftest import visit
 from tests.app.test_pages import Asked, ask, asked, services  # noqa: F401
+from tests.helpers.browser import visit
 from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from app.services import Services
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 
 def test_examples_are_left_alone_and_a_way_that_is_not_there_is_said(ask, services: Services) -> None:  # noqa: F811

@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import expect
 
 from app import start
-from tests.app.conftest import serve, visit
+from tests.helpers.browser import serve, visit
+from trainer.bases.families.base import ASSETS
 from trainer.core.home import PROJECT, Home
 from trainer.core.texts import t
-from trainer.families.base import ASSETS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

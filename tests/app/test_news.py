@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from app import news
-from tests.app import studio
-from tests.app.conftest import visit
+from tests.helpers import studio
+from tests.helpers.browser import visit
 from trainer.core.home import Home
 from trainer.core.texts import t
 from trainer.jobs.store import Store

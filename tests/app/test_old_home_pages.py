@@ -10,7 +10,7 @@ import pytest
 
 from app import start
 from app.services import Services
-from tests.app.conftest import serve, settled
+from tests.helpers.browser import serve, settled
 from tests.homes.archive import unpack
 from trainer.config import load
 from trainer.core.home import Home

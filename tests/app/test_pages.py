@@ -11,14 +11,14 @@ import pytest
 
 from app import main, start
 from app.services import Services, Ui
-from tests.app.conftest import visit
+from tests.helpers.browser import visit
 from trainer.config import load
 from trainer.core.home import PROJECT, Home
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 
 class Asked:

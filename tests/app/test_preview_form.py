@@ -15,7 +15,7 @@ from app import draw_form, drawings
 from app.draw_form import Wrong, wanted
 from app.drawings import Drawings
 from app.views import preview as view
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core.home import Home
 from trainer.core.texts import t
 from trainer.library import Library

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from app.security import Guard
-from tests.app import studio
-from tests.app.conftest import visit
+from tests.helpers import studio
+from tests.helpers.browser import visit
 from trainer.config import load
 from trainer.core import files
 from trainer.core.home import PROJECT

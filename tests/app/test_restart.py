@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core.home import PROJECT, Home
 from trainer.jobs.store import Store
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.pages import runs as runs_page
 from app.services import Services, Ui
-from tests.app import studio
-from tests.app.conftest import visit
+from tests.helpers import studio
+from tests.helpers.browser import visit
 from trainer.config import load
 from trainer.core import events, files
 from trainer.core.home import PROJECT, Home

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.views import runs
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.texts import LANGUAGES, t

@@ -10,7 +10,7 @@ import pytest
 from app.pages import runs
 from app.services import Services, Ui
 from app.shared import Shared
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core.home import Home
 
 

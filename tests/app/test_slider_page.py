@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from app import start
-from tests.app.conftest import serve, visit
+from tests.helpers.browser import serve, visit
 from trainer.core.home import Home
 from trainer.core.texts import t
 

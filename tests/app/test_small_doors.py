@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from app import main, uploads
 from app.refusals import LOG, language_of
 from app.services import Services
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core import process
 from trainer.core.home import PROJECT, Home
 from trainer.core.texts import LANGUAGES
@@ -223,13 +223,13 @@ def test_a_deeply_nested_settings_file_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_an_account_that_does_not_exist_is_a_base_that_is_not_there(tmp_path: Path) -> None:
-    from trainer import bases
+    from trainer.bases import catalog
     from trainer.core.problem import Problem
 
     home = Home(tmp_path).create()
     for name in ("~nouser/x", LONG * 3, "x\0y", "~nouser"):
         with pytest.raises(Problem):
-            bases.find(home, name)
+            catalog.find(home, name)
     assert ImageSet.create(home, "~nouser/x").folder.parent == home.datasets
 
 

@@ -15,7 +15,7 @@ from app import form, start
 from app.services import Services, Ui
 from app.views import images, sets
 from app.views import train as view
-from trainer import bases
+from trainer.bases import catalog
 from trainer.config import load
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
@@ -78,7 +78,7 @@ def test_what_would_be_found_only_later_is_answered_at_its_field(
 
 
 def test_a_prediction_chosen_against_the_bases_own_word_is_said_beside_the_base(services: Services) -> None:
-    ui, base = Ui.of(services, "en"), bases.find(services.home, "mini")
+    ui, base = Ui.of(services, "en"), catalog.find(services.home, "mini")
     assert base.stated == "v_prediction"
     assert "you chose “predicts noise" in view.about_base(ui, base, "epsilon")
     assert all("you chose" not in view.about_base(ui, base, said) for said in ("auto", "v_prediction"))

@@ -12,7 +12,7 @@ import pytest
 from app import start
 from app.seen import Seen, merge
 from app.services import Services
-from tests.app.conftest import visit
+from tests.helpers.browser import visit
 from trainer.config import load
 from trainer.core import files
 from trainer.core.home import PROJECT, Home

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from app import uploads
-from tests.app.conftest import visit
+from tests.helpers.browser import visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from tests.app.conftest import LiveServer
+    from tests.helpers.browser import LiveServer
 
 
 def png(colour: str = "red", side: int = 300) -> bytes:

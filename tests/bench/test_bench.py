@@ -12,13 +12,14 @@ import torch
 from bench import __main__ as command
 from bench import other, training
 from bench.cases import CASES, HERE, ON_GPU, case
-from tests.trainer.engine import tiny
-from trainer import bases, memory
+from tests.helpers import tiny
+from trainer import memory
 from trainer.__main__ import main
+from trainer.bases import catalog
+from trainer.bases.families import family, loading
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT, Home
 from trainer.engine import device
-from trainer.families import family, loading
 
 CPU = torch.device("cpu")
 
@@ -44,7 +45,7 @@ def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_pa
     from bench.ours import Ours
     from bench.reference import Reference
 
-    folder, facts = tiny.make(tmp_path / "xl", "sdxl", words=4096), bases.find(Home(PROJECT), "mini")
+    folder, facts = tiny.make(tmp_path / "xl", "sdxl", words=4096), catalog.find(Home(PROJECT), "mini")
     facts = replace(facts, id="xl", path=folder, family="sdxl")
     monkeypatch.setattr(setting, "load_parts", lambda case: loading.load(family("sdxl"), facts, CPU, torch.float32))
     small = replace(case("sdxl-gpu-b4-checkpointing"), device="cpu", dtype="fp32", batch=2, resolution=64)

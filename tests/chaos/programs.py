@@ -32,7 +32,7 @@ def load() -> None:
         "trainer.engine.preview_worker",
         "trainer.engine.sampling",
         "trainer.jobs.child",
-        "trainer.families.sd1",
+        "trainer.bases.families.sd1",
         *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
     ):
         importlib.import_module(name)
@@ -65,7 +65,7 @@ def _shorten() -> None:
 
 
 def _make_base(argv: list[str], _: Path) -> int:
-    from tests.trainer.engine.conftest import make_tiny
+    from tests.helpers.training_home import make_tiny
 
     make_tiny(Path(argv[0]))
     return 0

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.launch.conftest import First, Index, Project, card
+from tests.helpers.launching import First, Index, Project, card
 
 
 def words(text: str) -> dict[str, str]:

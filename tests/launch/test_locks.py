@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from app.bootstrap import locks
-from tests.launch.conftest import ROOT, Index, Project, wheel
+from tests.helpers.launching import ROOT, Index, Project, wheel
 from tools import lock as lock_tool
 
 SUPPORTED = "torch xformers sympy mpmath networkx setuptools"

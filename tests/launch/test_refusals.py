@@ -16,7 +16,7 @@ from app.bootstrap import install
 from app.bootstrap.install import Venv
 from app.bootstrap.machine import Machine, refuse_unfit, refuse_without_venv
 from app.bootstrap.say import Stop
-from tests.launch.conftest import ROOT, Index, Project
+from tests.helpers.launching import ROOT, Index, Project
 from trainer.core.texts import set_language
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.bootstrap import suite
 from app.bootstrap.say import Stop
-from tests.launch.conftest import Index, Project
+from tests.helpers.launching import Index, Project
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from app.bootstrap import torch_build
 from app.bootstrap.machine import Card, Machine, newest
-from tests.launch.conftest import ROOT, Index, closed_port
+from tests.helpers.launching import ROOT, Index, closed_port
 
 NEW = Card("GeForce RTX 4090", (580, 65), (8, 9))
 OLD_DRIVER = Card("GeForce RTX 3060", (560, 94), (8, 6))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.launch.conftest import Project, closed_port, new_project
+from tests.helpers.launching import Project, closed_port, new_project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.app.studio import lora
+from tests.helpers.studio import lora
 from trainer.commands.card import main as card
 from trainer.core.home import Home
 from trainer.core.problem import Problem

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from app import imports
-from tests.app import studio
-from tests.trainer import killed_acts
+from tests.helpers import killed_acts, studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.images import captions
@@ -59,7 +58,7 @@ def kill_each(act: Callable[[Home], object], home: Home, tmp_path: Path) -> list
     """A home for each file operation of `act`, killed before it; the last one is the home after the whole act."""
     words = [f"{act.__module__}:{act.__name__}", str(home.root), str(tmp_path / "work")]
     (tmp_path / "work").mkdir()
-    program = [sys.executable, "-m", "tests.trainer.kill_program", *words]
+    program = [sys.executable, "-m", "tests.helpers.kill_program", *words]
     done = subprocess.run(program, capture_output=True, text=True, cwd=PROJECT, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return [Home(tmp_path / "work" / f"{k}") for k in range(1, int(done.stdout) + 2)]

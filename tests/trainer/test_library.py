@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.adapters.making import factors, facts, raw
+from tests.helpers.lora_files import factors, facts, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.config.train import TrainConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app import studio
+from tests.helpers import studio
 from trainer import model_card
 from trainer.adapters import file as lora_file
 from trainer.cards import Card

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.drawings import Drawings
-from tests.app import studio
+from tests.helpers import studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.images.image_set import ImageSet, list_sets

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.adapters.reading import Note, listed, silent
-from trainer.base_detect import version
+from trainer.bases.detect import version
 from trainer.formats.header import MAX_HEADER
 from trainer.formats.layers import Layer
 

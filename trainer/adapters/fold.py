@@ -23,7 +23,7 @@ from trainer.formats.layers import Layer
 from trainer.formats.names import bare
 
 if TYPE_CHECKING:
-    from trainer.families import Parts
+    from trainer.bases.families import Parts
 
 
 @dataclass(frozen=True)

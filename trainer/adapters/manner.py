@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainer import bases
 from trainer.adapters.metadata import base_name
-from trainer.base_facts import BaseFacts, hashes_of
+from trainer.bases import catalog
+from trainer.bases.facts import BaseFacts, hashes_of
 from trainer.core.files import read_json
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -86,7 +86,7 @@ def find_vae(manner: Manner, home: Home) -> Path | None:
     for place in (str(given or ""), str(home.models / manner.vae)):
         if place and _bare(place) == manner.vae:
             try:
-                path = bases.find_vae(home, place)
+                path = catalog.find_vae(home, place)
             except Problem:
                 continue
             if not manner.vae_hash or not path.is_file() or hashes_of(path)[1] == manner.vae_hash:

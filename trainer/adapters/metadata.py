@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from trainer.base_facts import BaseFacts, file_hashes, hashes_of
+from trainer.bases.facts import BaseFacts, file_hashes, hashes_of
 from trainer.config.lora import Lora
 from trainer.config.plan import is_slider
 from trainer.config.slider import Slider

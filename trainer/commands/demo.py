@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from trainer import bases
+from trainer.bases import catalog
 from trainer.commands.train import from_set
 from trainer.config import load
 from trainer.core import events, files
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="atelier-demo-") as folder:
         work = Home(Path(folder)).create()
-        base = bases.find(work, "mini")
+        base = catalog.find(work, "mini")
         config = load.build(
             load.preset("style", base),
             from_set(SET),

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer import bases
 from trainer.adapters import export as layouts
+from trainer.bases import catalog
 from trainer.commands.sample import lora_use
 from trainer.core.home import Home
 from trainer.core.texts import t
@@ -34,7 +34,7 @@ def merge(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
-    base = bases.find(home, given.base) if given.base is not None else None
+    base = catalog.find(home, given.base) if given.base is not None else None
     return _done(
         make(
             uses,
@@ -59,7 +59,7 @@ def resize(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     path = lora_use(given.file, home).path
-    base = bases.find(home, given.base) if given.base is not None else None
+    base = catalog.find(home, given.base) if given.base is not None else None
     return _done(
         make(
             path,
@@ -85,7 +85,7 @@ def extract(argv: list[str]) -> int:
     words.add_argument("--targets", default="attention", choices=list(GROUPS), help=t("commands.lora_files.targets"))
     given = words.parse_args(argv)
     home = Home.find(given.home)
-    base, tuned = bases.find(home, given.base), bases.find(home, given.tuned)
+    base, tuned = catalog.find(home, given.base), catalog.find(home, given.tuned)
     return _done(
         make(
             base,
@@ -112,7 +112,7 @@ def bake(argv: list[str]) -> int:
     given = words.parse_args(argv)
     home = Home.find(given.home)
     uses = [lora_use(word, home) for word in given.loras]
-    return _done(make(bases.find(home, given.base), uses, given.out, _tell, partial=given.partial, note=_note))
+    return _done(make(catalog.find(home, given.base), uses, given.out, _tell, partial=given.partial, note=_note))
 
 
 def _parser(name: str) -> argparse.ArgumentParser:

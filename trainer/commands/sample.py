@@ -8,9 +8,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from trainer import bases, prompt_line, prompts
+from trainer import prompt_line, prompts
 from trainer.adapters.fold import Use
 from trainer.adapters.weights import check_made_for
+from trainer.bases import catalog
 from trainer.config.strategies.samplers import SAMPLERS
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
     strengths = read_strengths(given.strengths)
     lines = [asked(text, uses, home) for text in given.prompt or [""]]
     named = {use.path: use for _, own in lines for use in own}
-    facts = bases.find(home, _base_of(tuple(named.values())) or "mini" if given.base is None else given.base)
+    facts = catalog.find(home, _base_of(tuple(named.values())) or "mini" if given.base is None else given.base)
     for path in named:
         check_made_for(path, facts.family, facts.title, partial=given.partial)
 

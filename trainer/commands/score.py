@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer import bases, likeness
+from trainer import likeness
+from trainer.bases import catalog
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
@@ -94,7 +95,7 @@ def _learnt(home: Home, given: str | None, config: TrainConfig | None) -> tuple[
 
 def _clip(home: Home, given: str, base: str) -> Path:
     """The folder of the CLIP, fetched if need be."""
-    folder = likeness.find(home, given, bases.find(home, base))
+    folder = likeness.find(home, given, catalog.find(home, base))
     if folder is None and given in (likeness.AUTO, likeness.OFF):
         raise Problem("clip_none", folder=f"models/{likeness.CLIPS.name}")
     return folder or likeness.CLIPS.fetch(home, likeness.KNOWN.get(given, given), _progress)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from trainer import bases
+from trainer.bases import catalog
 from trainer.config import load
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
         if value is not None:
             load.put(asked, name, value)
     named = [load.get(tree, "model.base") for tree in (asked, file)]
-    base = bases.find(home, str(next((name for name in named if name is not None), "mini")))
+    base = catalog.find(home, str(next((name for name in named if name is not None), "mini")))
     kind = given.preset or load.get(file, "run.kind") or "style"
     said = from_set(Path(given.images)) if given.images else {}
     if given.images:

@@ -19,9 +19,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainer.bases.families import Parts
 from trainer.core.problem import Problem
 from trainer.engine import vae
-from trainer.families import Parts
 from trainer.images import forms
 from trainer.images.examples import AS_IT_IS, Item, Look, Size, form_of
 from trainer.images.forms import Forms

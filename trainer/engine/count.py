@@ -20,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainer import memory
+from trainer.bases.families import FAMILIES, Parts, family
 from trainer.config.load import build
 from trainer.engine import offload, quantise
 from trainer.engine.inject import Adapter
-from trainer.families import FAMILIES, Parts, family
 
 META = torch.device("meta")
 SIDES = {"sd1": 512, "sd2": 768, "sdxl": 1024}

@@ -16,13 +16,13 @@ from typing import Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from trainer.bases.families import Parts
 from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine import whole
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.step import StepMaker
-from trainer.families import Parts
 
 Tensors = tuple[torch.Tensor, ...]
 

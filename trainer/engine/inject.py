@@ -14,13 +14,13 @@ from trainer.adapters.embedding import Embedding
 from trainer.adapters.reading import Reading
 from trainer.adapters.targets import choose, fitting
 from trainer.adapters.weights import normalise
+from trainer.bases.families import Parts
 from trainer.config.lines import read_factor
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
 from trainer.engine import words
 from trainer.engine.going_on import GoingOn, Taken
 from trainer.engine.kinds import KINDS
-from trainer.families import Parts
 from trainer.formats import architectures
 from trainer.formats.architectures import Modules, TextEncoder, UNet
 from trainer.formats.detect import FAMILY_NAMES

@@ -22,7 +22,7 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.autograd import Function
 from torch.nn import functional
 
-from trainer.families import Parts
+from trainer.bases.families import Parts
 
 LARGE = 2**22
 """Multiplications in a product from which on oneDNN pays: below, calling it costs more than it saves."""

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainer.bases.families import Parts
 from trainer.config.train import TrainConfig
-from trainer.families import Parts
 
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")
 """What gradient checkpointing computes anew one by one: nearly all of a UNet's weights."""

@@ -16,9 +16,9 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
+from trainer.bases.families import Parts
 from trainer.engine import offload
 from trainer.engine.inject import ADAPTER_NAMES
-from trainer.families import Parts
 
 WHOLE = ("conv_in", "conv_out", "time_embedding", "add_embedding", "text_projection")
 """Layers left as they are: the first and the last, and what tells of time and size. Small, and all others build on them."""

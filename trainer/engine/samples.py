@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainer import prompt_line
 from trainer.adapters.fold import Use
+from trainer.bases.families import Parts
 from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
@@ -25,7 +26,6 @@ from trainer.engine import checkpoint
 from trainer.engine.inject import Adapter
 from trainer.engine.room import Room
 from trainer.engine.sampling import DrawRequest, Studio
-from trainer.families import Parts
 from trainer.images.captions import to_try
 from trainer.likeness.of_run import RunLikeness
 from trainer.prompts import number

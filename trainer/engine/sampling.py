@@ -21,6 +21,8 @@ from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
 from trainer.adapters.reading import listed
+from trainer.bases.families import Parts, family, loading
+from trainer.bases.families.loading import load_vae
 from trainer.config.strategies import samplers
 from trainer.core import files
 from trainer.core.home import Home
@@ -28,8 +30,6 @@ from trainer.core.problem import Problem
 from trainer.engine import noise, text
 from trainer.engine import words as words_own
 from trainer.engine.vae import decode
-from trainer.families import Parts, family, loading
-from trainer.families.loading import load_vae
 
 MAX_LORAS = 10
 MAX_PIECES = 10

@@ -15,6 +15,7 @@ from PIL import Image
 from trainer import provenance
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
+from trainer.bases.families import Parts
 from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
@@ -26,7 +27,6 @@ from trainer.engine.control import Control
 from trainer.engine.guard import Guard
 from trainer.engine.inject import Adapter
 from trainer.engine.samples import Samples, shots
-from trainer.families import Parts
 from trainer.images.captions import with_trigger
 from trainer.images.examples import Item
 from trainer.likeness.of_run import RunLikeness

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import torch
 
+from trainer.bases.families import Parts
 from trainer.config.plan import draws, is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
@@ -28,7 +29,6 @@ from trainer.engine.inject import Adapter
 from trainer.engine.preservation import ClassLooks
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import Batch, StepMaker
-from trainer.families import Parts
 from trainer.images.examples import Look, chance
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainer.bases.families import Parts
 from trainer.config.train import TrainConfig
 from trainer.engine import losses, text
 from trainer.engine.cache import Latents
@@ -16,7 +17,6 @@ from trainer.engine.inject import Adapter
 from trainer.engine.masks import Masks
 from trainer.engine.noise import NoiseSchedule, draw_noise, draw_timesteps
 from trainer.engine.preservation import ClassLooks
-from trainer.families import Parts
 from trainer.images.captions import training_caption, without_trigger
 from trainer.images.examples import Look, chance
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from trainer import emphasis
+from trainer.bases.families import Parts
 from trainer.core.problem import Problem
 from trainer.engine import words
-from trainer.families import Parts
 
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 PIECE = 75

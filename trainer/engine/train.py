@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
-from trainer import bases, memory, provenance
+from trainer import memory, provenance
 from trainer.adapters.reading import listed
+from trainer.bases import catalog
+from trainer.bases.families import Parts, family, loading
 from trainer.config.plan import is_slider
 from trainer.config.ready import check_slider
 from trainer.config.train import TrainConfig
@@ -29,7 +31,6 @@ from trainer.engine.outcome import Outcome
 from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
-from trainer.families import Parts, family, loading
 from trainer.formats.architectures import FAMILIES, UNet
 from trainer.images import subsets
 from trainer.images.encodings import asked
@@ -172,7 +173,7 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
         tell(events.Note(code="prediction_by_hand", params={"stated": facts.stated, "chosen": chosen}))
     facts = facts.predicting(chosen)
     where = device.choose_device(config.run.device)
-    vae = bases.find_vae(home, config.model.vae) if config.model.vae else None
+    vae = catalog.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.dtype, where)
     first = offload.MAIN if config.memory.base_precision != "full" or config.memory.offload else where
     parts = loading.load(family(facts.family, facts.title), facts, first, dtype, vae)
@@ -199,12 +200,12 @@ def existing_lora(home: Home, name: str) -> Path | None:
     return path
 
 
-def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> bases.BaseFacts:
+def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> catalog.BaseFacts:
     """The facts of a base that lies on this disk: a hub id is fetched first, going on where an earlier try broke off."""
-    facts = bases.find(home, base, revision)
+    facts = catalog.find(home, base, revision)
     if facts.path is None:
-        bases.download(facts, home, progress=lambda done, of: tell(events.Stage(name="downloading", done=done, of=of)))
-        facts = bases.find(home, base, revision)
+        catalog.download(facts, home, progress=lambda done, of: tell(events.Stage(name="downloading", done=done, of=of)))
+        facts = catalog.find(home, base, revision)
     return facts
 
 

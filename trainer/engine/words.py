@@ -20,7 +20,7 @@ from trainer.core.problem import Problem
 from trainer.images.captions import swapped
 
 if TYPE_CHECKING:
-    from trainer.families import Parts
+    from trainer.bases.families import Parts
 
 POOL = 512
 """Placeholders a tokenizer is taught: the vectors of all words in one prompt."""

@@ -12,8 +12,9 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import bases, prompt_line, provenance
+from trainer import prompt_line, provenance
 from trainer.adapters.weights import check_made_for
+from trainer.bases import catalog
 from trainer.config.load import build
 from trainer.config.plan import draws
 from trainer.config.ready import check_slider
@@ -107,12 +108,12 @@ class Jobs:
             raise Problem("masks_none", field="loss.masks")
         if not drawn and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
-        base = bases.find(self.home, config.model.base)
+        base = catalog.find(self.home, config.model.base)
         base.check(config.model.prediction, config.model.vae)
         prompt_line.check(config.samples.prompts, "samples.prompts")
         subsets.check(config)
         if config.model.vae:
-            bases.find_vae(self.home, config.model.vae)
+            catalog.find_vae(self.home, config.model.vae)
         if given := config.lora.start_from:
             if not self.home.lora(given).is_file():
                 raise Problem("file_missing", field="lora.start_from", file=given)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.base_facts import BaseFacts
-from trainer.beside import Shelf
+from trainer.bases.auxiliary import Shelf
+from trainer.bases.facts import BaseFacts
 from trainer.core.home import Home
 
 CLIPS = Shelf("clips", "clip", ("clip", "vision-text-dual-encoder"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainer import likeness
-from trainer.base_facts import BaseFacts
+from trainer.bases.facts import BaseFacts
 from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import events

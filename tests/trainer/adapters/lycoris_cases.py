@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.trainer.adapters.making import raw
+from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.targets import Seat
 from trainer.config.lora import Lora

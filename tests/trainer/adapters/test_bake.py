@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import facts, raw
-from trainer import bases
+from tests.helpers.lora_files import facts, raw
 from trainer.adapters.fold import Use
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.weights import read_tensors
+from trainer.bases import catalog
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.formats.header import read_header
@@ -21,7 +21,7 @@ from trainer.formats.names import to_sgm
 
 
 def _base(tmp_path: Path) -> Any:
-    return bases.find(Home(tmp_path / "home").create(), "mini")
+    return catalog.find(Home(tmp_path / "home").create(), "mini")
 
 
 def _whole(folder: Path, part: str) -> dict[str, np.ndarray]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, facts, raw
-from trainer import bases
+from tests.helpers.lora_files import factors, facts, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import PROGRAMS, Verdict, programs
+from trainer.bases import catalog
 from trainer.config.train import TrainConfig
 from trainer.core.home import Home
 from trainer.formats.architectures import family_modules
@@ -61,7 +61,7 @@ def test_our_own_file_loads_completely_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_lora_of_the_small_base_loads_in_diffusers_alone_and_says_why(tmp_path: Path) -> None:
-    layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
+    layers = catalog.layers(catalog.find(Home.find(tmp_path), "mini"))
     found = programs(read_header(lora_file.write(tmp_path / "a.safetensors", factors(layers), _said())))
     assert _loads(found) == {"diffusers"}
     assert found["diffusers"].reason == "own_base" and found["diffusers"].matched == len(factors(layers))

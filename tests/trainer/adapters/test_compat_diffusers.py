@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors
-from trainer import bases
+from tests.helpers.lora_files import factors
 from trainer.adapters import file as lora_file
+from trainer.bases import catalog
 from trainer.core.home import Home
 from trainer.formats.detect import locate
 
@@ -32,8 +32,8 @@ def test_diffusers_loads_our_file_and_applies_exactly_our_delta(tmp_path: Path) 
     import torch
     from diffusers import StableDiffusionPipeline
 
-    facts_ = bases.find(Home.find(tmp_path), "mini")
-    weights = factors(bases.layers(facts_), rank=4, alpha=3.0)
+    facts_ = catalog.find(Home.find(tmp_path), "mini")
+    weights = factors(catalog.layers(facts_), rank=4, alpha=3.0)
     path = lora_file.write(tmp_path / "fox.safetensors", weights, {}, "fp32")
     pipe = StableDiffusionPipeline.from_pretrained(
         facts_.path, torch_dtype=torch.float32, local_files_only=True, safety_checker=None, use_safetensors=True

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, raw
+from tests.helpers.lora_files import factors, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import ALPHAS, export
 from trainer.core.problem import Problem

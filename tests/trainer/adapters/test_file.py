@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load, load_file, save
 
-from tests.trainer.adapters.making import factors
+from tests.helpers.lora_files import factors
 from trainer.adapters import file as lora_file
 from trainer.core.problem import Problem
 from trainer.formats.architectures import family_modules

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, raw
+from tests.helpers.lora_files import factors, raw
 from tests.trainer.adapters.spellings import ALL
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import export

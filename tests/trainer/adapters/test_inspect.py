@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, facts, raw
+from tests.helpers.lora_files import factors, facts, raw
 from trainer.__main__ import main
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata

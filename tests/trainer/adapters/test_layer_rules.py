@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.adapters.making import raw
+from tests.helpers.lora_files import raw
 from trainer.adapters.compat import PROGRAMS, Verdict, programs
 from trainer.adapters.inspect import inspect
 from trainer.adapters.inspect import main as inspect_command

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.adapters.making import factors, facts
+from tests.helpers.lora_files import factors, facts
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.config.train import TrainConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.adapters.making import raw
+from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.inspect import inspect
 from trainer.core.problem import Problem

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, facts, raw
-from trainer import bases
+from tests.helpers.lora_files import factors, facts, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Use
 from trainer.adapters.tools.bake import bake
@@ -17,6 +16,7 @@ from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.extract import extract
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.tools.reduce import singular
+from trainer.bases import catalog
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.formats.architectures import TextEncoder, UNet, family_modules, modules
@@ -170,7 +170,7 @@ def test_a_dora_is_cut_down_as_one_and_every_taught_norm_stays(tmp_path: Path) -
 
 
 def test_with_the_base_a_dora_and_an_ia3_become_a_plain_lora_and_merge(tmp_path: Path) -> None:
-    base = bases.find(Home(tmp_path / "home").create(), "mini")
+    base = catalog.find(Home(tmp_path / "home").create(), "mini")
     held = BaseWeights(base)
     place = next(place for place in held.spots if place[1].endswith("attn1.to_q"))
     weight = held.read(place)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, raw
+from tests.helpers.lora_files import factors, raw
 from trainer.adapters import file as lora_file
 from trainer.formats.names import to_diffusers
 
@@ -116,10 +116,10 @@ def test_linear_factors_of_a_1x1_convolution_are_read(tmp_path: Path) -> None:
 
 
 def test_a_lora_of_the_small_base_is_read_like_any_other(tmp_path: Path) -> None:
-    from trainer import bases
+    from trainer.bases import catalog
     from trainer.core.home import Home
 
-    layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
+    layers = catalog.layers(catalog.find(Home.find(tmp_path), "mini"))
     weights = factors(layers)
     found = lora_file.normalise(lora_file.write(tmp_path / "a.safetensors", weights, {}))
     assert set(found.modules) == set(weights) and len(weights) > 50 and found.family == "sd1"

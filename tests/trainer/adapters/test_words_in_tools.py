@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.app import studio
-from tests.trainer.adapters.making import factors
+from tests.helpers import studio
+from tests.helpers.lora_files import factors
 from tests.trainer.adapters.test_tools import SMALL
 from trainer import model_card
 from trainer.adapters import embedding

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Use
+from trainer.bases import catalog
 from trainer.commands.sample import lora_use, read_strengths
 from trainer.commands.sample import main as sample
 from trainer.commands.train import from_tree, trials
@@ -87,7 +87,7 @@ def test_train_makes_a_lora_from_a_folder_one_for_each_value_of_a_sweep(tmp_path
     assert json.loads(trainer(home, "inspect", str(other), "--json").stdout)["rank"] == 2
     inspected = json.loads(trainer(home, "inspect", str(file), "--json").stdout)
     assert inspected["rank"] == 4 and inspected["trigger"] == "inkstamp style"
-    layers = [key for key in bases.layers(bases.find(Home.find(home), "mini")) if key[0] == "text_encoder"]
+    layers = [key for key in catalog.layers(catalog.find(Home.find(home), "mini")) if key[0] == "text_encoder"]
     assert inspected["modules"]["text_encoder"] == len(layers) and inspected["modules"]["text_encoder_2"] == 0
 
 
@@ -196,7 +196,7 @@ def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_load
 def _lora(home: Home, name: str) -> Path:
     """A LoRA of one layer of the embedded base, in the library."""
     place = ("unet", "mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
-    rows, columns = bases.layers(bases.find(home, "mini"))[place].shape[:2]
+    rows, columns = catalog.layers(catalog.find(home, "mini"))[place].shape[:2]
     layer = (np.ones((1, columns), np.float32), np.ones((rows, 1), np.float32), 1.0)
     return lora_file.write(home.create().loras / f"{name}.safetensors", {place: layer}, {}, family="sd1")
 
@@ -292,7 +292,7 @@ def test_a_training_size_that_is_none_is_a_sentence(capsys, size):
 def test_no_rank_and_no_energy_are_values_not_silence(tmp_path, asked, code):
     from trainer.adapters.tools.extract import extract
 
-    base = bases.find(Home(tmp_path), "mini")
+    base = catalog.find(Home(tmp_path), "mini")
     with pytest.raises(Problem) as told:
         extract(base, base, tmp_path / "x.safetensors", **asked)
     assert told.value.code == code

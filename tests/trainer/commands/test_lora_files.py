@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, raw
-from trainer import bases
+from tests.helpers.lora_files import factors, raw
 from trainer.__main__ import main
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import export
+from trainer.bases import catalog
 from trainer.core.home import Home
 from trainer.core.texts import set_language
 
@@ -20,7 +20,7 @@ from trainer.core.texts import set_language
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     set_language("en")
-    layers = bases.layers(bases.find(Home.find(tmp_path), "mini"))
+    layers = catalog.layers(catalog.find(Home.find(tmp_path), "mini"))
     bare = lora_file.write(tmp_path / "bare.safetensors", factors(layers, 2), {"ss_output_name": "fox"}, "fp16")
     return export(bare, "kohya", tmp_path / "fox.safetensors")
 

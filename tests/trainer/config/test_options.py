@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import bases
+from trainer.bases import catalog
 from trainer.config import load
 from trainer.config.options import label, option, options
 from trainer.config.train import TrainConfig
@@ -93,7 +93,7 @@ def test_choosing_another_optimiser_takes_its_own_values():
 
 @pytest.mark.parametrize("kind", load.presets())
 def test_every_preset_is_valid_and_knows_the_embedded_base(kind):
-    mini = bases.find(Home(PROJECT), "mini")
+    mini = catalog.find(Home(PROJECT), "mini")
     general, special = load.build(load.preset(kind)), load.build(load.preset(kind, mini))
     assert general.run.kind == special.run.kind == kind
     rates = [c.optimizer.lr * c.lora.alpha / c.lora.rank for c in (special, general)]

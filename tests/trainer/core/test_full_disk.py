@@ -15,8 +15,7 @@ import pytest
 
 from app.drafts import Drafts
 from app.drawings import Drawings
-from tests import full_disk
-from tests.app import studio
+from tests.helpers import full_disk, studio
 from trainer.config.load import build
 from trainer.core import files, storage
 from trainer.core.home import PROJECT, Home

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.core import process
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]

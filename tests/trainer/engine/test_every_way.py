@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.engine import tiny
-from tests.trainer.engine.conftest import Bench, make_tiny
+from tests.helpers import tiny
+from tests.helpers.training_home import Bench, make_tiny
 from trainer.adapters.file import read_header
 from trainer.adapters.fold import Folder, Use
 from trainer.config import load

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safetensors import safe_open
 
-from tests.trainer.test_hub import Hub, server
+from tests.trainer.bases.test_hub import Hub, server
 from trainer.core import events
 
 __all__ = ["server"]

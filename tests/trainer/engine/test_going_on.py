@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers.lora_files import raw
 from tests.trainer.adapters.lycoris_cases import learnt
-from tests.trainer.adapters.making import raw
 from trainer.adapters import file as lora_file
 from trainer.config import load
 from trainer.core.problem import Problem

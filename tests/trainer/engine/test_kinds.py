@@ -195,7 +195,7 @@ def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layo
 
 
 def test_going_on_says_how_much_of_the_file_is_used_and_refuses_one_mostly_unknown(loaded, tmp_path):
-    from tests.trainer.adapters.making import raw
+    from tests.helpers.lora_files import raw
 
     def make(path, *words: str) -> Adapter:
         return Adapter(deepcopy(loaded), load.build({}, overrides=["lora.rank=4", *words]), path)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.trainer.engine import tiny
-from trainer import bases
+from tests.helpers import tiny
 from trainer.adapters import manner
 from trainer.adapters.file import read_header, rewrite
 from trainer.adapters.fold import Use
+from trainer.bases import catalog
 from trainer.commands import sample
 from trainer.config import load
 from trainer.core import files
@@ -60,7 +60,7 @@ def test_everybody_draws_what_the_run_itself_drew(bench, trained, tmp_path, caps
     said = read_header(file).metadata
     assert (said["ss_clip_skip"], said["ss_vae_name"], said["modelspec.prediction_type"]) == ("2", "other-vae", "v")
     assert str(tmp_path) not in str(said)
-    base = bases.find(bench.home, str(bench.base))
+    base = catalog.find(bench.home, str(bench.base))
     studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
     plain = next(iter(studio.draw(DrawRequest(**_asked(base)))))
     (drawn,) = studio.draw(DrawRequest(**_asked(base, Use(file))))
@@ -139,7 +139,7 @@ def test_a_long_prompt_and_clip_skip_reach_the_picture_as_in_training(bench):
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, family):
-    facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", family, words=4096)))
+    facts = catalog.find(Home(tmp_path), str(tiny.make(tmp_path / "base", family, words=4096)))
     studio = Studio.load(facts, torch.device("cpu"), torch.float32)
     asked = DrawRequest("a red blob", steps=2, guidance=3.0, width=64, height=64)
     pipe = studio.parts.family.pipeline(studio.parts)
@@ -168,7 +168,7 @@ def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, 
     other = told.replace('"weights":true', '"weights":false')
     without = rewrite(with_weights, bench.home.loras / "plain.safetensors", {"atelier.config": other})
     assert told != other
-    base = bases.find(bench.home, str(bench.base))
+    base = catalog.find(bench.home, str(bench.base))
     studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
 
     def draw(prompt: str, *files, weights: bool = False) -> np.ndarray:
@@ -219,7 +219,7 @@ def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, 
 def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     from trainer.adapters import file
 
-    base = bases.find(bench.home, str(bench.base))
+    base = catalog.find(bench.home, str(bench.base))
     layer = {("unet", "mid_block.attentions.0.proj_in"): (np.ones((1, 64), np.float32), np.ones((64, 1), np.float32), 1.0)}
 
     def told(**metadata: str) -> manner.Manner:
@@ -241,6 +241,6 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
 def test_a_base_that_lies_is_told_what_it_predicts(bench):
     parts = load_base(bench.config("model.prediction=v_prediction", "noise.zero_terminal=true"), bench.home)
     assert (parts.facts.prediction, parts.scheduler.config.prediction_type) == ("v_prediction", "v_prediction")
-    assert bases.find(bench.home, str(bench.base)).prediction == "epsilon"
+    assert catalog.find(bench.home, str(bench.base)).prediction == "epsilon"
     with pytest.raises(Problem):
         load_base(bench.config("noise.zero_terminal=true"), bench.home)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.adapters.making import facts, raw
+from tests.helpers.lora_files import facts, raw
 from tests.trainer.engine.test_options_at_work import small
 from trainer import memory
 from trainer.adapters import file as lora_file

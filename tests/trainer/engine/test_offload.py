@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.trainer.engine import tiny
-from tests.trainer.engine.conftest import Bench
+from tests.helpers import tiny
+from tests.helpers.training_home import Bench
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home

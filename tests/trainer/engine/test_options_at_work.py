@@ -77,7 +77,7 @@ def test_the_cap_on_a_step_is_a_cap_on_the_norm_of_all_gradients_together(cap: f
 @pytest.fixture(scope="module")
 def learner(tiny_base, picture_folder, tmp_path_factory):
     """A bench with three small pictures, one with a mask, a base with an adapter on it, and the pictures encoded."""
-    from tests.trainer.engine.conftest import Bench
+    from tests.helpers.training_home import Bench
     from trainer.core.home import Home
 
     root = tmp_path_factory.mktemp("options")

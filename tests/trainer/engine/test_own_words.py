@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from tests.trainer.engine import tiny
-from tests.trainer.engine.conftest import make_tiny
+from tests.helpers import tiny
+from tests.helpers.training_home import make_tiny
 from trainer.adapters import embedding
 from trainer.adapters.file import write_tensors
 from trainer.adapters.fold import Use

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.trainer.engine import tiny
-from tests.trainer.engine.conftest import Bench
+from tests.helpers import tiny
+from tests.helpers.training_home import Bench
 from tests.trainer.engine.test_kinds import CASES, _look
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use

@@ -51,7 +51,7 @@ def straight(tmp_path_factory, tiny_base, picture_folder):
     """The pictures of a run nothing happened to."""
     import shutil
 
-    from tests.trainer.engine.conftest import Bench
+    from tests.helpers.training_home import Bench
     from trainer.core.home import Home
 
     root = tmp_path_factory.mktemp("straight")

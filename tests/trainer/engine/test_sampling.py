@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.weights import normalise
+from trainer.bases import catalog
+from trainer.bases.families import family, loading
 from trainer.config.strategies import samplers
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.inject import base_hash
 from trainer.engine.sampling import Cancelled, DrawRequest, Studio
-from trainer.families import family, loading
 from trainer.formats.layers import Layer
 from trainer.formats.names import bare
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def studio(tiny_base, tmp_path_factory) -> Studio:
-    facts = bases.find(Home(tmp_path_factory.mktemp("home")), str(tiny_base))
+    facts = catalog.find(Home(tmp_path_factory.mktemp("home")), str(tiny_base))
     return Studio.load(facts, CPU, torch.float32)
 
 
@@ -36,7 +36,7 @@ def lora(tiny_base, picture_folder, tmp_path_factory):
     """A LoRA trained for a few steps on the tiny base."""
     import shutil
 
-    from tests.trainer.engine.conftest import Bench
+    from tests.helpers.training_home import Bench
 
     root = tmp_path_factory.mktemp("lora")
     shutil.copytree(picture_folder, root / "set")
@@ -194,9 +194,9 @@ def test_bad_strengths_are_answered(strength, lora):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_every_sampler_draws_the_same_bytes_again_and_says_its_name(prediction, studio, tmp_path):
     if prediction == "v_prediction":  # with zero terminal SNR, as make_tiny makes it
-        from tests.trainer.engine.conftest import make_tiny
+        from tests.helpers.training_home import make_tiny
 
-        facts = bases.find(Home(tmp_path / "home"), str(make_tiny(tmp_path / "v", prediction)))
+        facts = catalog.find(Home(tmp_path / "home"), str(make_tiny(tmp_path / "v", prediction)))
         studio = Studio.load(facts, CPU, torch.float32)
     own, seen = studio.parts.scheduler, {}
     for name in samplers.SAMPLERS:
@@ -271,7 +271,7 @@ def test_a_lora_with_no_fitting_layer_is_refused(studio, tmp_path):
 
 
 def test_the_embedded_base_has_its_own_attention_names():
-    facts = bases.find(Home(PROJECT), "mini")
+    facts = catalog.find(Home(PROJECT), "mini")
     parts = loading.load(family("sd1"), facts, CPU, torch.float32)
     from trainer.config.train import TrainConfig
     from trainer.engine.inject import Adapter

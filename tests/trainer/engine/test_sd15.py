@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.trainer.engine.conftest import Bench
-from tests.trainer.engine.ldm import save_single_file
-from trainer import bases
+from tests.helpers.ldm import save_single_file
+from tests.helpers.training_home import Bench
 from trainer.adapters.fold import Use
+from trainer.bases import catalog
+from trainer.bases.families import Parts, family
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
-from trainer.families import Parts, family
 
 ASSETS = family("sd1").assets
 
@@ -66,7 +66,7 @@ def single_file(tmp_path_factory) -> Path:
 def test_a_single_file_trains_saves_and_draws(single_file, picture_folder, tmp_path):
     shutil.copytree(picture_folder, tmp_path / "set")
     bench = Bench(Home(tmp_path / "home").create(), single_file, tmp_path / "set")
-    facts = bases.find(bench.home, str(single_file))
+    facts = catalog.find(bench.home, str(single_file))
     assert (facts.family, facts.layout, facts.prediction, facts.resolution) == ("sd1", "file", "epsilon", 512)
     config = bench.config("run.steps=2", "images.resolution=128", "run.batch_size=1", "samples.prompts=", "samples.steps=1")
     file = bench.train(config)

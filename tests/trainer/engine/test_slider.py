@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainer.engine import tiny
-from tests.trainer.engine.conftest import Bench, make_tiny
+from tests.helpers import tiny
+from tests.helpers.training_home import Bench, make_tiny
 from tests.trainer.engine.test_step import Reference, alpha_bar
-from trainer import bases
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
+from trainer.bases import catalog
 from trainer.cards import card
 from trainer.commands import train as commands
 from trainer.config import load
@@ -193,11 +193,11 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
     words |= {"slider.negative": "a fox, yellow background"}
     quick = ["run.steps=60", "slider.drawn=4", "optimizer.lr=2e-3", "samples.steps=1", "samples.every=1000", "save.every=1000"]
     config = load.build(
-        load.preset("slider", bases.find(home, "mini")), {"save": {"name": "sky"}},
+        load.preset("slider", catalog.find(home, "mini")), {"save": {"name": "sky"}},
         overrides=[*quick, *(f"{name}={said}" for name, said in words.items())],
     )  # fmt: skip
     file = Bench(home, PROJECT, PROJECT).train(config)
-    studio = Studio.load(bases.find(home, "mini"), torch.device("cpu"), torch.float32, home)
+    studio = Studio.load(catalog.find(home, "mini"), torch.device("cpu"), torch.float32, home)
     asked = DrawRequest("a fox", steps=10, guidance=3.0, width=128, height=128, seed=3)
     (bare,) = studio.draw(asked)
     drawn = list(studio.draw(replace(asked, loras=(Use(file),), strengths=(-1.0, -0.5, 0.0, 0.5, 1.0))))

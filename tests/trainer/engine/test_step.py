@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.func import functional_call
 
-from tests.trainer.engine.conftest import Bench, make_tiny
+from tests.helpers.training_home import Bench, make_tiny
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.engine.cache import Latents

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainer.engine import tiny
+from tests.helpers import tiny
+from trainer.bases.families import loading
 from trainer.core.problem import Problem
 from trainer.engine import text
 from trainer.engine.cache import Latents
@@ -13,7 +14,6 @@ from trainer.engine.inject import Adapter
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.step import StepMaker
 from trainer.engine.train import load_base
-from trainer.families import loading
 
 LONG = "red, " * 60 + "a cat"
 
@@ -98,12 +98,12 @@ def test_with_kohyas_reckoning_a_weighted_word_is_scaled_alone(bench):
 
 
 def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_stays(tmp_path):
-    from tests.trainer.engine import tiny
-    from trainer import bases
+    from tests.helpers import tiny
+    from trainer.bases import catalog
+    from trainer.bases.families import family
     from trainer.core.home import Home
-    from trainer.families import family
 
-    facts = bases.find(Home(tmp_path), str(tiny.make(tmp_path / "base", "sdxl", words=4096)))
+    facts = catalog.find(Home(tmp_path), str(tiny.make(tmp_path / "base", "sdxl", words=4096)))
     parts = loading.load(family("sdxl"), facts, torch.device("cpu"), torch.float32)
     with torch.no_grad():
         got, plain = text.encode(parts, ["a (cat:0.5)"], 75, True), text.encode(parts, ["a cat"], 75)

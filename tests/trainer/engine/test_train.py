@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from trainer import bases
+from trainer.bases import catalog
 from trainer.core import events
 from trainer.core.home import PROJECT
 from trainer.core.problem import Problem
@@ -42,7 +42,7 @@ def test_test_pictures_are_drawn_as_their_line_says(bench):
         with Image.open(bench.run().sample(1, index)) as picture:
             written.append(json.loads(picture.info["atelier"]) | {"size": picture.size})
     keys = ("prompt", "negative", "steps", "size", "seed", "guidance")
-    base = bases.find(bench.home, str(bench.base))
+    base = catalog.find(bench.home, str(bench.base))
     assert [tuple(one[key] for key in keys) for one in written] == [
         ("a blob", "red", 1, (64, 80), 5, 0.0),
         ("a blob", "", 2, (64, 64), 7, base.guidance),

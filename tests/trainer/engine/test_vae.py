@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.trainer.engine import tiny
+from tests.helpers import tiny
 from trainer.engine import vae
 
 

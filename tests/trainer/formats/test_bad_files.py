@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.adapters.making import factors, header_only, raw
+from tests.helpers.lora_files import factors, header_only, raw
 from trainer.adapters import file as lora_file
 from trainer.core.problem import Problem
 from trainer.formats.header import MAX_HEADER, read_header

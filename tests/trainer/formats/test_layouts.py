@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.adapters.making import factors, raw
+from tests.helpers.lora_files import factors, raw
 from tests.trainer.adapters.spellings import ALL, KOHYA, UNET_ALONE, Weights, comfyui, kohya
 from trainer.adapters.export import export
 from trainer.adapters.fold import Use

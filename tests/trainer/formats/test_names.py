@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer import bases
+from trainer.bases import catalog
 from trainer.core.home import Home
 from trainer.formats.architectures import FAMILIES, Modules, family_modules
 from trainer.formats.detect import locate
@@ -39,14 +39,14 @@ def test_layers_at_real_size_are_as_many_as_other_trainers_write(
 
 
 def test_the_shipped_base_has_exactly_the_layers_its_configs_promise(tmp_path: Path) -> None:
-    facts = bases.find(Home.find(tmp_path), "mini")
+    facts = catalog.find(Home.find(tmp_path), "mini")
     assert facts.path is not None
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for part, file in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
         for key, tensor in read_header(facts.path / part / f"{file}.safetensors").tensors.items():
             if key.endswith(".weight") and len(tensor.shape) in (2, 4) and "embedding" not in key.replace("time_emb", ""):
                 found[part, bare(key.removesuffix(".weight"))] = tensor.shape
-    assert {key: module.shape for key, module in bases.layers(facts).items()} == found
+    assert {key: module.shape for key, module in catalog.layers(facts).items()} == found
 
 
 def test_kohya_names_are_the_ones_every_program_reads() -> None:

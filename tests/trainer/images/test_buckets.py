@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.trainer.images.making import scene
+from tests.helpers.pictures import scene
 from trainer.images import buckets
 
 sides = st.integers(32, 16_384)

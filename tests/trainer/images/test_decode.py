@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.trainer.images.making import chunk, film, grey_profile, png, png16, png_rows, saved, scene
+from tests.helpers.pictures import chunk, film, grey_profile, png, png16, png_rows, saved, scene
 from trainer.images import decode, masks
 from trainer.images.limits import Limits
 

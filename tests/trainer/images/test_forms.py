@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.trainer.images.making import scene
+from tests.helpers.pictures import scene
 from trainer.images import buckets, forms
 from trainer.images.forms import Form, Forms
 

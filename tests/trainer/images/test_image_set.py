@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.trainer.images.making import saved, scene, write
+from tests.helpers.pictures import saved, scene, write
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images import captions, image_set

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.images.making import film, png, saved, scene, write, zipped
+from tests.helpers.pictures import film, png, saved, scene, write, zipped
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.trainer.images.making import saved, scene, write, zipped
+from tests.helpers.pictures import saved, scene, write, zipped
 from trainer.core.home import Home
 from trainer.images import captions_table, folder_tree, masks
 from trainer.images.image_set import ImageSet

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from tests.trainer.images.making import png, saved, scene, write
+from tests.helpers.pictures import png, saved, scene, write
 from trainer import images
 from trainer.core.texts import lookup, t
 from trainer.images import check, findings, measures

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.images.making import saved, scene, write
+from tests.helpers.pictures import saved, scene, write
 from trainer.core.home import Home
 from trainer.core.texts import lookup
 from trainer.images import check, rereading, subsets

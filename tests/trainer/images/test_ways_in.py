@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.trainer.images.making import saved, scene, write
+from tests.helpers.pictures import saved, scene, write
 from trainer.core.home import Home
 from trainer.images.entry import Sent
 from trainer.images.image_set import ImageSet

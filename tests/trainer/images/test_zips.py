@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from tests.trainer.images.making import claim_size, png, saved, scene, set_flag, zipped
+from tests.helpers.pictures import claim_size, png, saved, scene, set_flag, zipped
 from trainer.images.decode import Refused
 from trainer.images.image_set import ImageSet
 from trainer.images.intake import take_in

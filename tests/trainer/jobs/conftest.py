@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.trainer.jobs.helpers import QUICK, command
+from tests.helpers.jobs import QUICK, command
 from trainer.config.train import TrainConfig
 from trainer.core import process
 from trainer.core.home import Home

@@ -8,7 +8,7 @@ import signal
 import pytest
 from PIL import Image
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer import provenance
 from trainer.core import files
 from trainer.core.problem import Problem

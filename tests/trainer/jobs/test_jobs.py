@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.adapters import file as lora_file
 from trainer.core import events, process
 from trainer.core.problem import Problem
@@ -232,7 +232,7 @@ def command_line(home, config):
     code = f"""
 import sys, json
 sys.path[:0] = {sys.path!r}
-from tests.trainer.jobs.helpers import QUICK, command
+from tests.helpers.jobs import QUICK, command
 from trainer.config.load import build
 from trainer.core.home import Home
 from trainer.jobs import foreground

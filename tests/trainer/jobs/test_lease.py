@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.core import events, process
 from trainer.jobs import lease
 from trainer.jobs.lease import Held, borrow

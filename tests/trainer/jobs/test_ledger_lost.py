@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
 from trainer.jobs import attempt

@@ -6,17 +6,17 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.core import process
+from trainer.core.home import PROJECT
 from trainer.jobs import lease
 from trainer.jobs.lease import Held
 from trainer.jobs.preview import PreviewClient
 
-PROGRAM = Path(__file__).parent / "worker_program.py"
+PROGRAM = PROJECT / "tests" / "helpers" / "worker_program.py"
 
 
 def worker(home):

@@ -7,7 +7,7 @@ import threading
 import psutil
 import pytest
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.commands import queue
 from trainer.core import process
 from trainer.core.home import Home

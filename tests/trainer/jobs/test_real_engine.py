@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.config import load
 from trainer.core import events, files
 from trainer.jobs.jobs import Jobs
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def base(home) -> Path:
-    from tests.trainer.engine.conftest import make_tiny
+    from tests.helpers.training_home import make_tiny
 
     return make_tiny(home.models / "tiny")
 

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
 from trainer.jobs.child import Child
@@ -331,7 +331,7 @@ def test_killing_the_page_leaves_the_training_alone(home, jobs, config, plan, st
             f"""
 import sys, time
 sys.path[:0] = {sys.path!r}
-from tests.trainer.jobs.helpers import QUICK, command
+from tests.helpers.jobs import QUICK, command
 from trainer.core.home import Home
 from trainer.jobs.supervisor import Supervisor
 Supervisor(Home.find({str(home.root)!r}), patience=QUICK, command=command).start()

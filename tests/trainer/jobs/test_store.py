@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.trainer.jobs.helpers import QUICK, command, wait_for
+from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.config.load import dump
 from trainer.core import events, files, process
 from trainer.jobs import attempt

@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 
-from tests.trainer.jobs.helpers import wait_for
+from tests.helpers.jobs import wait_for
 from trainer.commands import notify
 from trainer.core.problem import Problem
 from trainer.jobs import webhook

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from tests.trainer.engine.conftest import Bench, bench, picture_folder, tiny_base  # noqa: F401
-from trainer import bases, likeness
+from tests.helpers.training_home import Bench
+from trainer import likeness
+from trainer.bases import catalog
 from trainer.commands import score
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
@@ -120,12 +121,12 @@ def test_prompts_are_compared_without_the_trigger_tags_and_weights(home: Home) -
 
 
 def test_which_model_scores_and_what_is_said_where_it_is_missing(home: Home, tmp_path: Path) -> None:
-    mini = bases.find(home, "mini")
+    mini = catalog.find(home, "mini")
     assert likeness.find(home, "auto", mini) == JUDGE and likeness.find(home, "off", mini) is None
     assert likeness.find(home, "auto") is None and likeness.find(home, "clip") is None  # to be fetched first
     shutil.copytree(JUDGE, home.models / "clips" / "small")
     assert likeness.find(home, "auto") == home.models / "clips" / "small" == likeness.find(home, "small")
-    assert [base.id for base in bases.list_bases(home)] == ["mini"]
+    assert [base.id for base in catalog.list_bases(home)] == ["mini"]
     assert code(likeness.find, home, "nothing-here") == "clip_missing"
     assert code(likeness.find, home, "owner/name") == code(likeness.find, home, "owner/name@main") == "clip_commit"
     other = tmp_path / "other"
@@ -142,7 +143,7 @@ def scored(told: list[events.Event]) -> list[events.Scored]:
     return [event for event in told if isinstance(event, events.Scored)]
 
 
-def test_a_run_writes_its_scores_and_hints_at_copies(bench: Bench) -> None:  # noqa: F811
+def test_a_run_writes_its_scores_and_hints_at_copies(bench: Bench) -> None:
     words = ("samples.every=2", "save.every=2", "run.steps=4", "save.tensorboard=true", f"validation.likeness={JUDGE}")
     shutil.copy(bench.folder / "0000.png", bench.folder / "0009.png")  # twice the same picture is no measure
     kept: dict[str, bytes] = {}
@@ -166,7 +167,7 @@ def test_a_run_writes_its_scores_and_hints_at_copies(bench: Bench) -> None:  # n
     assert scalars(told[0])["likeness/nearest"] == told[0].pictures[0].closeness
 
 
-def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_path: Path) -> None:  # noqa: F811
+def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_path: Path) -> None:
     def ends(given: str, name: str) -> bytes:
         bench.train(bench.config("run.steps=2", "save.every=2", "samples.every=2", f"validation.likeness={given}"), name)
         assert isinstance(bench.events[-1], events.Finished)
@@ -182,14 +183,14 @@ def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_pat
     assert len(notes) == 1 and notes[0].params["why"] and scored(bench.events) == []
     told: list[events.Event] = []
     config = bench.config("validation.likeness=nobody/here@main")
-    missing = RunLikeness(bench.run("x"), config, bench.home, bases.find(bench.home, str(bench.base)), [], told.append)
+    missing = RunLikeness(bench.run("x"), config, bench.home, catalog.find(bench.home, str(bench.base)), [], told.append)
     missing.score(0, ("a",))
     missing.score(1, [("a", 1.0)])
     assert [event.code for event in told if isinstance(event, events.Note)] == ["likeness_off"]
     assert "names no commit" in told[0].params["why"] and missing.hint(1) is None  # type: ignore[union-attr]
 
 
-def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench: Bench, capsys) -> None:  # noqa: F811
+def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench: Bench, capsys) -> None:
     mini, home = str(MASCOT / "0001.png"), bench.home
     where = ["--home", str(home.root)]
     assert score.main([mini, str(STYLE / "0001.png"), "--set", str(MASCOT), "--json", *where]) == 0

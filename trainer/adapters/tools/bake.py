@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from trainer import hub
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.filing import fitting
@@ -19,7 +18,8 @@ from trainer.adapters.tools.base_weights import BaseWeights, Spot
 from trainer.adapters.tools.extract import Tell
 from trainer.adapters.tools.provenance import baked, baked_file, without_hashes
 from trainer.adapters.weights import LoraWeights, normalise, to_float32
-from trainer.base_facts import BaseFacts
+from trainer.bases import hub
+from trainer.bases.facts import BaseFacts
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.formats.detect import FAMILY_NAMES

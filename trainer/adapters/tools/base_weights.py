@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainer.adapters.weights import to_float32
-from trainer.base_facts import BaseFacts
-from trainer.bases import layers
+from trainer.bases.catalog import layers
+from trainer.bases.facts import BaseFacts
 from trainer.core.problem import Problem
 from trainer.formats.header import Header, read_header
 from trainer.formats.names import to_sgm

@@ -14,7 +14,7 @@ from trainer.adapters.targets import GROUPS
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import made_of_bases
 from trainer.adapters.tools.reduce import check_size, reduced
-from trainer.base_facts import BaseFacts
+from trainer.bases.facts import BaseFacts
 from trainer.core.problem import Problem
 from trainer.formats.layers import Layer
 

@@ -18,7 +18,7 @@ from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
 from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import LoraWeights, check_made_for, normalise
-from trainer.base_facts import BaseFacts
+from trainer.bases.facts import BaseFacts
 from trainer.core.problem import Problem
 from trainer.formats.layers import Layer
 

@@ -12,10 +12,10 @@ from typing import Any
 from trainer.adapters.filing import filed
 from trainer.adapters.fold import Use
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
-from trainer.base_facts import BaseFacts
+from trainer.bases.facts import BaseFacts
+from trainer.bases.licences import UNKNOWN
 from trainer.core import files
 from trainer.formats.layers import Layer
-from trainer.licences import UNKNOWN
 
 _BASE = (
     "ss_v2", "ss_base_model_version", "ss_sd_model_name", "ss_sd_model_hash", "ss_new_sd_model_hash", "ss_clip_skip",

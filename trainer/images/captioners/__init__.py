@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainer import hub
+from trainer.bases import hub
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem

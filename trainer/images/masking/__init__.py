@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from trainer.beside import Shelf
+from trainer.bases.auxiliary import Shelf
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.test_hub import COMMIT, Hub, server  # noqa: F401
-from trainer import bases
+from tests.trainer.bases.test_hub import COMMIT, Hub, server  # noqa: F401
+from trainer.bases import catalog
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.images import captioners
@@ -194,7 +194,7 @@ def test_a_captioner_is_fetched_once_by_its_commit_and_is_no_base(home: Home, se
     assert heard[-1] == (7, 7)
     asked = len(server.asked)
     assert one.fetch(home) == folder == one.folder(home) and len(server.asked) == asked
-    assert [base.id for base in bases.list_bases(home)] == ["mini"] and bases.refused_bases(home) == []
+    assert [base.id for base in catalog.list_bases(home)] == ["mini"] and catalog.refused_bases(home) == []
 
 
 def test_without_a_network_one_sentence_says_so(home: Home, server: Hub) -> None:  # noqa: F811

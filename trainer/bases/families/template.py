@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.families.base import END, Family, Parts, SizedView
+from trainer.bases.families.base import END, Family, Parts, SizedView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

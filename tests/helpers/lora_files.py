@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.base_facts import BaseFacts
+from trainer.bases.facts import BaseFacts
 from trainer.formats.architectures import Modules, family_modules
 
 Weights = dict[tuple[str, str], tuple[np.ndarray, np.ndarray, float]]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from trainer.bases import BaseFacts
+    from trainer.bases.catalog import BaseFacts
 
 ASSETS = Path(__file__).parent / "assets"
 """Configurations by family and the CLIP vocabulary, so that a single file loads without any network."""

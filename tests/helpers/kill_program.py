@@ -1,6 +1,6 @@
 """Carries an act out again and again in children that kill themselves before their first, second, third … file operation.
 
-`python -m tests.trainer.kill_program FUNCTION TEMPLATE WORK`: FUNCTION is `module:name` and takes the home; each child
+`python -m tests.helpers.kill_program FUNCTION TEMPLATE WORK`: FUNCTION is `module:name` and takes the home; each child
 gets a copy of TEMPLATE as WORK/<k>, the last one is left to finish. Prints how many were killed.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.families.base import END, Family, Parts
+from trainer.bases.families.base import END, Family, Parts
 
 if TYPE_CHECKING:
     import torch

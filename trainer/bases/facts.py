@@ -9,15 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import base_detect, base_prediction, licences
-from trainer.base_detect import PICKLE_SUFFIXES, SUPPORTED
+from trainer.bases import detect, licences
+from trainer.bases import prediction as base_prediction
+from trainer.bases.detect import PICKLE_SUFFIXES, SUPPORTED
+from trainer.bases.licences import Licence
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES, t
 from trainer.formats.detect import FAMILY_NAMES
 from trainer.formats.hashes import legacy_file_hash
 from trainer.formats.header import read_header
-from trainer.licences import Licence
 
 WEIGHT_SUFFIXES = {".safetensors", *PICKLE_SUFFIXES}
 VAE_SUFFIX = ".vae.safetensors"
@@ -72,7 +73,7 @@ class BaseFacts:
         """The same base where a person says what it predicts; itself for `auto`."""
         if said == "auto" or (said == self.prediction and not self.doubt):
             return self
-        return replace(self, prediction=said, version=base_detect.version(self.family, said), stated="", doubt="")
+        return replace(self, prediction=said, version=detect.version(self.family, said), stated="", doubt="")
 
     def check(self, prediction: str, vae: str) -> None:
         """Problem, beside its field, where a training cannot begin on this base with `model.prediction` and `model.vae` set so:
@@ -107,9 +108,9 @@ def read_folder(path: Path, name: str) -> BaseFacts:
     own, from_hub = _dict(read_json(path / "atelier.json")), _dict(read_json(path / "atelier-hub.json"))
     unet = _dict(read_json(path / "unet" / "config.json"))
     scheduler = _dict(read_json(path / "scheduler" / "scheduler_config.json"))
-    family = str(own.get("family") or base_detect.folder_family(path, index, unet))
+    family = str(own.get("family") or detect.folder_family(path, index, unet))
     if family in SUPPORTED:
-        base_detect.check_parts(path, family, unet)
+        detect.check_parts(path, family, unet)
     licence = licences.find(str(own.get("licence") or _card_licence(path)))
     if licence is licences.UNKNOWN:
         licence = licences.of_base(str(from_hub.get("id") or name))
@@ -126,7 +127,7 @@ def read_folder(path: Path, name: str) -> BaseFacts:
         path=path,
         layout="hub" if from_hub else "folder",
         family=family,
-        version=base_detect.version(family, predicts.kind),
+        version=detect.version(family, predicts.kind),
         prediction=predicts.kind,
         zero_snr=predicts.zero_snr,
         resolution=int(own.get("native_resolution") or side),
@@ -148,7 +149,7 @@ def read_file(path: Path, name: str) -> BaseFacts:
     if path.suffix.lower() != ".safetensors":
         raise Problem("base_not_a_model", field="model.base", base=path.name)
     header = read_header(path)
-    family = base_detect.file_family(header, path.name)
+    family = detect.file_family(header, path.name)
     meta, predicts = header.metadata, base_prediction.of_file(path, header, family)
     licence = licences.find(meta.get("modelspec.license"))
     if licence is licences.UNKNOWN:
@@ -161,7 +162,7 @@ def read_file(path: Path, name: str) -> BaseFacts:
     stated = re.match(r"(\d{2,4})(?:x(\d{2,4}))?$", meta.get("modelspec.resolution", ""))
     return BaseFacts(
         id=name, titles=dict.fromkeys(LANGUAGES, meta.get("modelspec.title") or path.stem), path=path, layout="file",
-        family=family, version=base_detect.version(family, predicts.kind), prediction=predicts.kind,
+        family=family, version=detect.version(family, predicts.kind), prediction=predicts.kind,
         zero_snr=predicts.zero_snr, stated=predicts.stated, doubt=predicts.doubt,
         resolution=int(stated[1]) if stated else side, guidance=guidance, steps=steps,
         licence=meta.get("modelspec.license") or licence.title, licence_url=licence.url, sample_prompts=PROMPTS,

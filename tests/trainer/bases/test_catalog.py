@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.trainer.adapters.making import factors, raw
-from trainer import bases
+from tests.helpers.lora_files import factors, raw
 from trainer.adapters import file as lora_file
+from trainer.bases import catalog
 from trainer.config.load import preset
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -89,38 +89,38 @@ def _single(path: Path, cross: int = 768, inputs: int = 4, said: dict | None = N
 
 def _code(home: Home, given: str) -> str:
     with pytest.raises(Problem) as told:
-        bases.find(home, given)
+        catalog.find(home, given)
     assert told.value.field == "model.base" or told.value.code.startswith("lora_")
     assert told.value.sentence("ja") != f"problems.{told.value.code}"
     return told.value.code
 
 
 def test_the_embedded_base_is_found_wherever_the_home_is(home: Home) -> None:
-    facts = bases.find(home, "mini")
-    assert [found.id for found in bases.list_bases(home)] == ["mini"]
+    facts = catalog.find(home, "mini")
+    assert [found.id for found in catalog.list_bases(home)] == ["mini"]
     assert facts.path is not None and not facts.path.is_relative_to(home.root)
     assert (facts.layout, facts.family, facts.version, facts.licence) == ("folder", "sd1", "sd_v1", "Apache-2.0")
     assert facts.resolution == 128 and facts.prediction == "v_prediction" and facts.zero_snr and len(facts.sample_prompts) >= 2
     assert facts.title_in("ja") != facts.title_in("en") and facts.size_bytes > 10 * 2**20
     assert facts.licence_summary("en") and facts.licence_summary("ja") != facts.licence_summary("en")
-    assert {part for part, _ in bases.layers(facts)} == {"unet", "text_encoder"} and len(bases.layers(facts)) > 100
+    assert {part for part, _ in catalog.layers(facts)} == {"unet", "text_encoder"} and len(catalog.layers(facts)) > 100
 
 
 def test_a_folder_in_the_models_folder_is_listed_and_found_by_name(home: Home) -> None:
     card = "---\nlicense: creativeml-openrail-m\ntags: [x]\n---\n# A model\nlicense: mit"
     path = _folder(home.models / "sd15", card=card)
-    found = {facts.id: facts for facts in bases.list_bases(home)}
-    assert set(found) == {"mini", "sd15"} and found["sd15"] == bases.find(home, "sd15")
-    assert bases.find(home, str(path)).path == path
+    found = {facts.id: facts for facts in catalog.list_bases(home)}
+    assert set(found) == {"mini", "sd15"} and found["sd15"] == catalog.find(home, "sd15")
+    assert catalog.find(home, str(path)).path == path
     facts = found["sd15"]
     assert (facts.family, facts.prediction, facts.zero_snr, facts.resolution) == ("sd1", "epsilon", False, 512)
     assert facts.licence == "CreativeML OpenRAIL-M" and facts.licence_facts.sell == "conditions"
-    assert len(bases.layers(facts)) == 282 + 72
+    assert len(catalog.layers(facts)) == 282 + 72
 
 
 def test_prediction_and_zero_snr_are_read_from_the_scheduler(home: Home) -> None:
     _folder(home.models / "v", scheduler={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
-    facts = bases.find(home, "v")
+    facts = catalog.find(home, "v")
     assert facts.prediction == "v_prediction" and facts.zero_snr
     _folder(home.models / "odd", scheduler={"prediction_type": "sample"})
     assert _code(home, "odd") == "base_prediction"
@@ -145,8 +145,8 @@ def test_prediction_and_zero_snr_are_read_from_the_scheduler(home: Home) -> None
 def test_folders_that_cannot_be_taught_say_why(home: Home, words: dict, code: str) -> None:
     _folder(home.models / "other", **words)
     assert _code(home, "other") == code
-    assert [facts.id for facts in bases.list_bases(home)] == ["mini"]
-    assert [(name, problem.code) for name, problem in bases.refused_bases(home)] == [("other", code)]
+    assert [facts.id for facts in catalog.list_bases(home)] == ["mini"]
+    assert [(name, problem.code) for name, problem in catalog.refused_bases(home)] == [("other", code)]
 
 
 def test_a_folder_of_another_kind_of_model(home: Home) -> None:
@@ -163,11 +163,11 @@ def test_a_single_file_is_known_by_its_header(home: Home) -> None:
     _single(home.models / "v1-5-pruned-emaonly.safetensors")
     (home.models / "sub").mkdir()
     _single(home.models / "sub" / "mine.safetensors", said=said)
-    plain, mine = bases.find(home, "v1-5-pruned-emaonly"), bases.find(home, "sub/mine.safetensors")
+    plain, mine = catalog.find(home, "v1-5-pruned-emaonly"), catalog.find(home, "sub/mine.safetensors")
     assert (plain.layout, plain.family, plain.prediction, plain.resolution) == ("file", "sd1", "epsilon", 512)
     assert plain.licence == "CreativeML OpenRAIL-M" and plain.title == "v1-5-pruned-emaonly"
     assert (mine.title, mine.resolution, mine.licence, mine.licence_facts.key) == ("My base", 640, "MIT", "mit")
-    assert len(bases.layers(plain)) == 354 and {facts.id for facts in bases.list_bases(home)} == {
+    assert len(catalog.layers(plain)) == 354 and {facts.id for facts in catalog.list_bases(home)} == {
         "mini",
         "v1-5-pruned-emaonly.safetensors",
         "sub/mine.safetensors",
@@ -178,11 +178,11 @@ def test_folders_of_sd2_and_sdxl_are_known_with_their_sizes(home: Home) -> None:
     sd2 = {"cross_attention_dim": 1024, "sample_size": 96, "use_linear_projection": True}
     text = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23}
     _folder(home.models / "sd21", unet=sd2, text=text, scheduler={"prediction_type": "v_prediction"})
-    facts = bases.find(home, "sd21")
+    facts = catalog.find(home, "sd21")
     assert (facts.family, facts.version, facts.prediction, facts.resolution) == ("sd2", "sd_v2_v", "v_prediction", 768)
-    assert len(bases.layers(facts)) == 282 + 138
+    assert len(catalog.layers(facts)) == 282 + 138
     _folder(home.models / "sd2b", unet=sd2 | {"sample_size": 64}, text=text)
-    facts = bases.find(home, "sd2b")
+    facts = catalog.find(home, "sd2b")
     assert (facts.family, facts.version, facts.prediction, facts.resolution) == ("sd2", "sd_v2", "epsilon", 512)
     unet = {
         "cross_attention_dim": 2048, "sample_size": 128, "addition_embed_type": "text_time",
@@ -201,10 +201,10 @@ def test_folders_of_sd2_and_sdxl_are_known_with_their_sizes(home: Home) -> None:
     (path / "text_encoder_2" / "model.fp16.safetensors").write_bytes(b"\0")
     assert _code(home, "xl") == "base_parts"
     (path / "tokenizer_2").mkdir()
-    facts = bases.find(home, "xl")
+    facts = catalog.find(home, "xl")
     assert (facts.family, facts.version, facts.resolution) == ("sdxl", "sdxl_base_v1-0", 1024)
     assert facts.prediction == "v_prediction" and facts.zero_snr
-    groups = [module.group for module in bases.layers(facts).values()]
+    groups = [module.group for module in catalog.layers(facts).values()]
     assert groups.count("attention") == 560 + 48 + 128 and groups.count("mlp") == 162 + 24 + 64
 
 
@@ -220,7 +220,7 @@ def test_folders_of_sd2_and_sdxl_are_known_with_their_sizes(home: Home) -> None:
     ],
 )
 def test_single_files_say_family_prediction_and_schedule(home: Home, name: str, words: dict, wanted: tuple) -> None:
-    facts = bases.find(home, str(_single(home.models / f"{name}.safetensors", **words)))
+    facts = catalog.find(home, str(_single(home.models / f"{name}.safetensors", **words)))
     assert (facts.family, facts.version, facts.prediction, facts.zero_snr, facts.resolution) == wanted
 
 
@@ -232,39 +232,39 @@ def test_a_spread_bias_or_the_yaml_beside_it_tells_v_prediction(home: Home) -> N
     spread = np.linspace(-0.4, 0.4, 320).astype(np.float16).tobytes()
     data[header.offset + place.start : header.offset + place.end] = spread
     path.write_bytes(data)
-    assert bases.find(home, "v2").prediction == "v_prediction"
+    assert catalog.find(home, "v2").prediction == "v_prediction"
     plain = _single(home.models / "plain.safetensors")
     plain.with_suffix(".yaml").write_text('model:\n  params:\n    parameterization: "v"\n    zsnr: true\n')
-    facts = bases.find(home, "plain")
+    facts = catalog.find(home, "plain")
     assert facts.prediction == "v_prediction" and facts.zero_snr
 
 
 def test_a_vae_beside_a_single_file_belongs_to_it(home: Home) -> None:
     _single(home.models / "a.b.safetensors")
     raw(home.models / "a.b.vae.safetensors", {"encoder.conv_in.weight": np.zeros(3, np.float16)})
-    assert bases.find(home, "a.b").vae == (home.models / "a.b.vae.safetensors").resolve()
-    assert {facts.id for facts in bases.list_bases(home)} == {"mini", "a.b.safetensors"}
-    assert bases.refused_bases(home) == []
+    assert catalog.find(home, "a.b").vae == (home.models / "a.b.vae.safetensors").resolve()
+    assert {facts.id for facts in catalog.list_bases(home)} == {"mini", "a.b.safetensors"}
+    assert catalog.refused_bases(home) == []
 
 
 def test_another_vae_is_found_or_refused(home: Home, tmp_path: Path) -> None:
     base = _folder(home.models / "sd15")
     raw(home.models / "kl.safetensors", {"a": np.zeros(3, np.float16)})
-    assert bases.find_vae(home, "kl.safetensors") == (home.models / "kl.safetensors").resolve()
-    assert bases.find_vae(home, str(base)) == bases.find_vae(home, "sd15/vae") == (base / "vae").resolve()
+    assert catalog.find_vae(home, "kl.safetensors") == (home.models / "kl.safetensors").resolve()
+    assert catalog.find_vae(home, str(base)) == catalog.find_vae(home, "sd15/vae") == (base / "vae").resolve()
     (tmp_path / "kl.ckpt").write_bytes(b"x")
     for given, code in (
         (str(tmp_path / "kl.ckpt"), "base_pickle"), ("gone", "vae_not_here"), ("../x", "base_dots"),
         ("https://x/vae", "base_url"), (str(tmp_path), "vae_none"),
     ):  # fmt: skip
         with pytest.raises(Problem) as told:
-            bases.find_vae(home, given)
+            catalog.find_vae(home, given)
         assert (told.value.code, told.value.field) == (code, "model.vae")
 
 
 @pytest.mark.parametrize("words", [{"said": {"modelspec.prediction_type": "v"}}, {"v_pred": (1,), "ztsnr": (1,)}])
 def test_a_single_file_may_state_its_prediction(home: Home, words: dict) -> None:
-    facts = bases.find(home, str(_single(home.models / "v.safetensors", **words)))
+    facts = catalog.find(home, str(_single(home.models / "v.safetensors", **words)))
     assert facts.prediction == "v_prediction" and facts.zero_snr == ("ztsnr" in words)
 
 
@@ -342,8 +342,8 @@ def test_a_rectified_flow_file_is_refused_by_name(home: Home, said: dict) -> Non
     for mark in ({"rectified_flow": (1,)}, {"said": {"ss_flow_model": "True"}}):
         assert _code(home, str(_single(home.root / "marked.safetensors", **XL_FILE, **mark))) == "base_flow"
     saved = {"workflow": "true", "prompt": '{"1": "flow"}'}
-    assert bases.find(home, str(_single(home.root / "saved.safetensors", said=saved, **XL_FILE))).prediction == "epsilon"
-    ((name, problem),) = bases.refused_bases(home)
+    assert catalog.find(home, str(_single(home.root / "saved.safetensors", said=saved, **XL_FILE))).prediction == "epsilon"
+    ((name, problem),) = catalog.refused_bases(home)
     assert name == "x.safetensors" and "rectified" in problem.sentence("en") and "rectified" in problem.sentence("ja")
 
 
@@ -352,8 +352,8 @@ def test_a_rectified_flow_file_that_says_nothing_is_known_by_its_name_unless_it_
         assert _code(home, str(_single(home.models / f"{name}.safetensors", **XL_FILE))) == "base_flow"
     stated = {"modelspec.prediction_type": "epsilon"}
     path = _single(home.models / "from-rectified-flow-to-eps.safetensors", said=stated, **XL_FILE)
-    assert bases.find(home, str(path)).prediction == "epsilon"
-    assert bases.find(home, str(_single(home.models / "overflowing.safetensors", **XL_FILE))).prediction == "epsilon"
+    assert catalog.find(home, str(path)).prediction == "epsilon"
+    assert catalog.find(home, str(_single(home.models / "overflowing.safetensors", **XL_FILE))).prediction == "epsilon"
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_a_rectified_flow_folder_is_refused_by_name(home: Home, words: dict) -> 
 def test_another_architecture_is_called_by_its_name(home: Home, key: str, kind: str) -> None:
     raw(home.models / "x.safetensors", {key: np.zeros((4, 4), np.float16)})
     with pytest.raises(Problem) as told:
-        bases.find(home, "x.safetensors")
+        catalog.find(home, "x.safetensors")
     assert told.value.code == "base_other_kind" and kind in told.value.sentence("en")
 
 
@@ -408,7 +408,7 @@ def test_another_architecture_is_called_by_its_name(home: Home, key: str, kind: 
 def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
     home: Home, words: dict, kind: str, said: str
 ) -> None:
-    facts = bases.find(home, str(_single(home.models / "x.safetensors", **XL_FILE, **words)))
+    facts = catalog.find(home, str(_single(home.models / "x.safetensors", **XL_FILE, **words)))
     assert facts.prediction == kind and facts.doubt.startswith(said)
     with pytest.raises(Problem) as told:
         facts.check("auto", "")
@@ -420,16 +420,16 @@ def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
 
 def test_what_a_base_states_counts_before_its_name_and_a_folder_may_contradict_itself_too(home: Home) -> None:
     path = _single(home.models / "x-v_pred-ztsnr.safetensors", said={"modelspec.prediction_type": "epsilon"}, **XL_FILE)
-    facts = bases.find(home, str(path))
+    facts = catalog.find(home, str(path))
     assert (facts.prediction, facts.stated, facts.zero_snr, facts.doubt) == ("epsilon", "epsilon", False, "")
-    guessed = bases.find(home, str(_single(home.models / "y-v_pred.safetensors", **XL_FILE)))
+    guessed = catalog.find(home, str(_single(home.models / "y-v_pred.safetensors", **XL_FILE)))
     assert (guessed.prediction, guessed.stated) == ("v_prediction", "")
     unsaid = _single(home.models / "z.safetensors", said={"modelspec.prediction_type": "None"}, **XL_FILE)
-    assert bases.find(home, str(unsaid)).prediction == "epsilon"
+    assert catalog.find(home, str(unsaid)).prediction == "epsilon"
     odd = _single(home.models / "odd.safetensors", said={"modelspec.prediction_type": "sample"}, **XL_FILE)
     assert _code(home, str(odd)) == "base_prediction"
     _folder(home.models / "eps-zero", scheduler={"prediction_type": "epsilon", "rescale_betas_zero_snr": True})
-    assert bases.find(home, "eps-zero").doubt == "rescale_betas_zero_snr ≠ prediction_type: epsilon"
+    assert catalog.find(home, "eps-zero").doubt == "rescale_betas_zero_snr ≠ prediction_type: epsilon"
 
 
 @pytest.mark.parametrize("layout", ["file", "folder"])
@@ -439,7 +439,7 @@ def test_a_base_without_a_vae_says_so_and_how_to_choose_one(home: Home, layout: 
     else:
         path = _folder(home.models / "bare")
         shutil.rmtree(path / "vae")
-    facts = bases.find(home, str(path))
+    facts = catalog.find(home, str(path))
     assert not facts.has_vae and facts.id in {str(path)}
     with pytest.raises(Problem) as told:
         facts.check("auto", "")
@@ -448,19 +448,19 @@ def test_a_base_without_a_vae_says_so_and_how_to_choose_one(home: Home, layout: 
     facts.check("auto", "kl.safetensors")
     if layout == "file":
         raw(home.models / "bare.vae.safetensors", {"encoder.conv_in.weight": np.zeros(3, np.float16)})
-        bases.find(home, str(path)).check("auto", "")
+        catalog.find(home, str(path)).check("auto", "")
 
 
 def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:
-    facts = bases.find(home, "stable-diffusion-v1-5/stable-diffusion-v1-5@0123abc")
+    facts = catalog.find(home, "stable-diffusion-v1-5/stable-diffusion-v1-5@0123abc")
     assert (facts.path, facts.layout, facts.revision) == (None, "hub", "0123abc")
     assert facts.id == "stable-diffusion-v1-5/stable-diffusion-v1-5" and facts.licence == "CreativeML OpenRAIL-M"
-    assert bases.find(home, "owner/name", "main").revision == "main"
+    assert catalog.find(home, "owner/name", "main").revision == "main"
 
 
 def test_presets_expect_of_a_hub_base_what_its_name_suggests(home: Home) -> None:
-    xl = bases.find(home, "stabilityai/stable-diffusion-xl-base-1.0")
+    xl = catalog.find(home, "stabilityai/stable-diffusion-xl-base-1.0")
     assert (xl.path, xl.family, xl.resolution) == (None, "sdxl", 1024)
     assert preset("style", xl)["lora"]["text_encoder"] is False
-    assert bases.find(home, "stabilityai/stable-diffusion-2-1").family == "sd2"
-    assert "text_encoder" not in preset("style", bases.find(home, "owner/name"))["lora"]
+    assert catalog.find(home, "stabilityai/stable-diffusion-2-1").family == "sd2"
+    assert "text_encoder" not in preset("style", catalog.find(home, "owner/name"))["lora"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer import licences
+from trainer.bases import licences
 from trainer.core.texts import lookup
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from trainer.bases.families.base import Family, Parts
+from trainer.bases.families.sd1 import StableDiffusion1
+from trainer.bases.families.sd2 import StableDiffusion2
+from trainer.bases.families.sdxl import StableDiffusionXL
 from trainer.core.problem import Problem
-from trainer.families.base import Family, Parts
-from trainer.families.sd1 import StableDiffusion1
-from trainer.families.sd2 import StableDiffusion2
-from trainer.families.sdxl import StableDiffusionXL
 
 FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusion2(), StableDiffusionXL())
 

@@ -14,12 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tests.trainer.engine import ldm, tiny
-from tests.trainer.engine.conftest import Bench
-from trainer import base_detect, bases
+from tests.helpers import ldm, tiny
+from tests.helpers.training_home import Bench
 from trainer.adapters.fold import Use
 from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.base_weights import BaseWeights
+from trainer.bases import catalog, detect
+from trainer.bases.families import FAMILIES, Family, Parts, family, loading
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events
@@ -30,7 +31,6 @@ from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.noise import NoiseSchedule
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
-from trainer.families import FAMILIES, Family, Parts, family, loading
 from trainer.formats.architectures import FAMILIES as FACTS
 from trainer.formats.architectures import TextEncoder, UNet, family_modules
 from trainer.formats.header import read_header
@@ -105,7 +105,7 @@ def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind,
     assert said["ss_v2"] == str(name == "sd2") and said["ss_zero_terminal_snr"] == str(zero_snr)
     assert said["modelspec.prediction_type"] == ("v" if prediction == "v_prediction" else "epsilon")
 
-    studio = Studio.load(bases.find(bench.home, str(bench.base)), CPU, torch.float32)
+    studio = Studio.load(catalog.find(bench.home, str(bench.base)), CPU, torch.float32)
     before = base_hash(studio.parts)
     asked = {"prompt": "a red blob", "steps": 3, "guidance": 3.0, "width": 64, "height": 64, "seed": 3}
     base = pixels(studio, DrawRequest(**asked))[0]
@@ -124,7 +124,7 @@ def test_saving_memory_changes_only_rounding(bench_of):
     exact = losses[""]
     assert losses["memory.gradient_checkpointing=true"] == pytest.approx(exact, rel=1e-5)
     assert losses["memory.dtype=bf16"] == pytest.approx(exact, rel=0.05)
-    facts = bases.find(bench.home, str(bench.base))
+    facts = catalog.find(bench.home, str(bench.base))
     half, full = (loading.load(family("sdxl"), facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
     assert all(torch.equal(weight, full.vae.state_dict()[key]) for key, weight in half.vae.state_dict().items())
     assert half.unet.dtype == half.text_encoders["text_encoder_2"].dtype == torch.bfloat16
@@ -133,7 +133,7 @@ def test_saving_memory_changes_only_rounding(bench_of):
 @pytest.mark.parametrize("kind", ["style", "character", "concept"])
 def test_every_preset_teaches_sdxl_and_leaves_its_readers_alone(bench_of, kind):
     bench = bench_of("xl-v")
-    preset = load.preset(kind, bases.find(bench.home, str(bench.base)))
+    preset = load.preset(kind, catalog.find(bench.home, str(bench.base)))
     config = bench.config("run.steps=2", "samples.steps=1")
     config = load.build(
         preset,
@@ -205,8 +205,8 @@ def theirs(base: Path, lora: Path, asked: dict) -> np.ndarray:
 @pytest.fixture
 def single(bases_of, tmp_path, monkeypatch):
     """Writes the single file of a kind under the original names, and lets its small widths be recognised."""
-    monkeypatch.setitem(base_detect._BY_WIDTH, tiny.SD2_WIDTH, "sd2")
-    monkeypatch.setitem(base_detect._BY_WIDTH, sum(tiny.XL_WIDTHS), "sdxl")
+    monkeypatch.setitem(detect._BY_WIDTH, tiny.SD2_WIDTH, "sd2")
+    monkeypatch.setitem(detect._BY_WIDTH, sum(tiny.XL_WIDTHS), "sdxl")
 
     def made(kind: str, **more: torch.Tensor) -> Path:
         from diffusers import DiffusionPipeline
@@ -232,7 +232,7 @@ def single(bases_of, tmp_path, monkeypatch):
 def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_path, kind, marks, prediction):
     path = single(kind, **{mark: torch.zeros(1) for mark in marks})
     name = KINDS[kind][0]
-    known = [bases.find(Home(tmp_path), str(place)) for place in (path, bases_of[kind])]
+    known = [catalog.find(Home(tmp_path), str(place)) for place in (path, bases_of[kind])]
     assert [(f.layout, f.family, f.prediction, f.zero_snr) for f in known] == [
         ("file", name, prediction, bool(marks)),
         ("folder", name, "epsilon", False),
@@ -262,7 +262,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
         from diffusers import DiffusionPipeline
 
         monkeypatch.setattr(Family, "assets", tiny_base)
-        monkeypatch.setitem(base_detect._BY_WIDTH, 32, "sd1")
+        monkeypatch.setitem(detect._BY_WIDTH, 32, "sd1")
         pipe = DiffusionPipeline.from_pretrained(tiny_base)
         whole = ldm.save_single_file(pipe.unet, pipe.vae, pipe.text_encoder, tmp_path / "sd1.safetensors")
     else:
@@ -271,7 +271,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
     early = tmp_path / "early.safetensors"
     save_file({key.replace(".transformer.text_model.", ".transformer."): value for key, value in held.items()}, early)
     assert load_file(early).keys() != held.keys()
-    facts = [bases.find(Home(tmp_path), str(path)) for path in (whole, early)]
+    facts = [catalog.find(Home(tmp_path), str(path)) for path in (whole, early)]
     one, other = (loading.load(family(found.family), found, CPU, torch.float32) for found in facts)
     assert base_hash(one) == base_hash(other)
     ids = torch.arange(3, 80)[None]
@@ -282,7 +282,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
     gone = next(key for key in load_file(early) if key.endswith("transformer.encoder.layers.1.mlp.fc1.weight"))
     save_file({key: value for key, value in load_file(early).items() if key != gone}, tmp_path / "cut.safetensors")
     with pytest.raises(Problem) as problem:
-        cut = bases.find(Home(tmp_path), str(tmp_path / "cut.safetensors"))
+        cut = catalog.find(Home(tmp_path), str(tmp_path / "cut.safetensors"))
         loading.load(family(cut.family), cut, CPU, torch.float32)
     assert problem.value.code == "base_parts" and "layers.1.mlp.fc1.weight" in problem.value.params["detail"]
 
@@ -296,12 +296,12 @@ def test_a_base_without_a_vae_trains_and_draws_with_the_one_chosen(bases_of, sin
     else:
         path = shutil.copytree(bases_of["xl"], tmp_path / "bare")
         shutil.rmtree(path / "vae")
-    facts = bases.find(Home(tmp_path), str(path))
+    facts = catalog.find(Home(tmp_path), str(path))
     asked = DrawRequest("a red blob", steps=1, guidance=2.0, width=64, height=64)
     with pytest.raises(Problem) as told:
         _ = list(Studio.load(facts, CPU, torch.float32).draw(asked))
     assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
-    whole = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
+    whole = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
     given = loading.load(family("sdxl"), facts, CPU, torch.float32, bases_of["xl"] / "vae")
     assert np.array_equal(*(pixels(Studio(parts), asked)[0] for parts in (whole, given)))
 
@@ -311,7 +311,7 @@ def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
     held = load_file(path)
     for gone in ("conditioner.embedders.1.model.ln_final.bias", "first_stage_model.decoder.conv_in.bias"):
         save_file({key: value for key, value in held.items() if key != gone}, path)
-        facts = bases.find(Home(tmp_path), str(path))
+        facts = catalog.find(Home(tmp_path), str(path))
         with pytest.raises(Problem) as told:
             loading.load(family("sdxl"), facts, CPU, torch.float32)
         assert told.value.code == "base_parts"
@@ -323,13 +323,13 @@ def test_half_precision_variants_and_shards_load(bases_of, tmp_path):
     from diffusers import UNet2DConditionModel
 
     folder = shutil.copytree(bases_of["xl-v"], tmp_path / "xl")
-    whole = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
+    whole = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(folder)), CPU, torch.float32)
     shutil.rmtree(folder / "unet")
     whole.unet.save_pretrained(folder / "unet", max_shard_size="400KB", variant="fp16")
     assert len(list((folder / "unet").glob("*.fp16*.safetensors"))) > 1
     text = folder / "text_encoder"
     (text / "model.safetensors").rename(text / "model.fp16.safetensors")
-    parts = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(folder)), CPU, torch.float32)
+    parts = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(folder)), CPU, torch.float32)
     assert base_hash(parts) == base_hash(whole) and isinstance(parts.unet, UNet2DConditionModel)
 
 
@@ -345,8 +345,8 @@ def test_another_vae_is_used_with_its_own_scale(bench_of, tmp_path, monkeypatch,
         path = path.with_suffix(".safetensors")
         save_file({key: value.contiguous() for key, value in ldm.vae_file(vae, "").items()}, path)
         monkeypatch.setattr(Family, "assets", bench.base)
-    facts = bases.find(bench.home, str(bench.base))
-    parts = loading.load(family("sdxl"), facts, CPU, torch.float32, bases.find_vae(bench.home, str(path)))
+    facts = catalog.find(bench.home, str(bench.base))
+    parts = loading.load(family("sdxl"), facts, CPU, torch.float32, catalog.find_vae(bench.home, str(path)))
     assert parts.vae.config.scaling_factor == (0.5 if layout == "folder" else 0.13025)
     assert all(torch.equal(parts.vae.state_dict()[key], weight) for key, weight in vae.state_dict().items())
     if layout == "folder":
@@ -361,7 +361,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
     from diffusers import AutoencoderKL
 
     AutoencoderKL(latent_channels=16, block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path / "wide")
-    facts = bases.find(Home(tmp_path), str(bases_of["xl"]))
+    facts = catalog.find(Home(tmp_path), str(bases_of["xl"]))
     save_file({"a": torch.zeros(1)}, tmp_path / "no.safetensors")
     for given, code in (("wide", "vae_other"), ("no.safetensors", "vae_broken")):
         with pytest.raises(Problem) as told:
@@ -386,7 +386,7 @@ def test_the_size_of_the_picture_and_the_exact_cut_are_told():
 
 
 def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of, tmp_path):
-    parts = loading.load(family("sdxl"), bases.find(Home(tmp_path), str(bases_of["xl-v"])), CPU, torch.float32)
+    parts = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(bases_of["xl-v"])), CPU, torch.float32)
     captions = ["a red blob, round", "another blob"]
     with torch.no_grad():
         told = parts.family.encode(parts, parts.family.tokens(parts, captions))
@@ -445,7 +445,7 @@ def test_the_shipped_configs_make_the_models_at_their_real_size(name):
 
 
 def test_the_template_is_a_whole_family_that_nothing_calls():
-    from trainer.families.template import NewFamily
+    from trainer.bases.families.template import NewFamily
 
     assert NewFamily().name not in {known.name for known in FAMILIES}
     made = NewFamily().describe(SimpleNamespace(device=CPU), [look(64, 64, (64, 48))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.families.sd1 import StableDiffusion1
+from trainer.bases.families.sd1 import StableDiffusion1
 
 
 class StableDiffusion2(StableDiffusion1):

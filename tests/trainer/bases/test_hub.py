@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tests.trainer.test_bases import TEXT, UNET
-from trainer import bases, hub
+from tests.trainer.bases.test_catalog import TEXT, UNET
+from trainer.bases import catalog, hub
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 
@@ -148,7 +148,7 @@ def home(tmp_path: Path) -> Home:
 
 def _refusal(home: Home, given: str = "owner/name", token: str | None = None) -> Problem:
     with pytest.raises(Problem) as told:
-        bases.download(bases.find(home, given), home, token=token)
+        catalog.download(catalog.find(home, given), home, token=token)
     problem = told.value
     for language in ("en", "ja"):
         sentence = problem.sentence(language)
@@ -163,7 +163,7 @@ def test_progress_is_told_where_bars_are_switched_off(server: Hub, home: Home) -
     seen: list[tuple[int, int]] = []
     disable_progress_bars()  # as transformers does when it is told to be quiet
     try:
-        bases.download(bases.find(home, "owner/name"), home, progress=lambda done, of: seen.append((done, of)))
+        catalog.download(catalog.find(home, "owner/name"), home, progress=lambda done, of: seen.append((done, of)))
     finally:
         enable_progress_bars()
     assert seen[-1][0] == seen[-1][1] > 0
@@ -171,28 +171,28 @@ def test_progress_is_told_where_bars_are_switched_off(server: Hub, home: Home) -
 
 def test_a_base_is_fetched_checked_and_found_again(server: Hub, home: Home) -> None:
     seen: list[tuple[int, int]] = []
-    path = bases.download(bases.find(home, "owner/name"), home, progress=lambda done, total: seen.append((done, total)))
+    path = catalog.download(catalog.find(home, "owner/name"), home, progress=lambda done, total: seen.append((done, total)))
     fetched = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     kept = {name for name in server.files if not name.endswith((".bin", ".ckpt", ".py")) and not name.startswith("safety")}
     assert fetched == kept | {hub.STAMP}
     assert all((path / name).read_bytes() == server.files[name] for name in kept)
     assert seen and seen[-1][0] == seen[-1][1] == sum(len(server.files[name]) for name in kept)
-    facts = bases.find(home, "owner/name")
+    facts = catalog.find(home, "owner/name")
     assert (facts.path, facts.layout, facts.revision, facts.family) == (path, "hub", COMMIT, "sd1")
     assert facts.licence_facts.key == "openrail_pp_m" and facts.id == "owner/name"
-    assert [found.id for found in bases.list_bases(home)] == ["mini", "owner/name"]
+    assert [found.id for found in catalog.list_bases(home)] == ["mini", "owner/name"]
     before = len(server.asked)
-    assert bases.download(facts, home) == path and bases.find(home, "owner/name", COMMIT[:8]).path == path
+    assert catalog.download(facts, home) == path and catalog.find(home, "owner/name", COMMIT[:8]).path == path
     assert len(server.asked) == before
     assert not any(name in asked for asked in server.asked for name in (".ckpt", ".bin", "pipeline.py", "safety_checker"))
 
 
 def test_half_precision_is_taken_where_there_is_nothing_else(server: Hub, home: Home) -> None:
     server.files = _repository(".fp16.safetensors")
-    path = bases.download(bases.find(home, "owner/name@v1"), home)
+    path = catalog.download(catalog.find(home, "owner/name@v1"), home)
     assert (path / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists()
     assert hub.stamp(path) == {"id": "owner/name", "revision": COMMIT, "asked": "v1"}
-    assert bases.find(home, "owner/name@v1").path == path
+    assert catalog.find(home, "owner/name@v1").path == path
 
 
 def test_a_broken_download_goes_on_where_it_stopped(server: Hub, home: Home) -> None:
@@ -202,7 +202,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Hub, home: Home) -> 
     del server.files["vae/diffusion_pytorch_model.safetensors"]
     assert _refusal(home).code in ("base_pickle_only", "base_parts")
     server.files = good | {name: whole}
-    path = bases.download(bases.find(home, "owner/name"), home)
+    path = catalog.download(catalog.find(home, "owner/name"), home)
     assert (path / name).read_bytes() == whole
     assert [item.name for item in home.models.iterdir()] == ["owner--name"]
 
@@ -210,14 +210,14 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Hub, home: Home) -> 
 def test_a_wrong_hash_is_fetched_again_once(server: Hub, home: Home) -> None:
     name = "unet/diffusion_pytorch_model.safetensors"
     server.corrupt[name] = 1
-    path = bases.download(bases.find(home, "owner/name"), home)
+    path = catalog.download(catalog.find(home, "owner/name"), home)
     assert (path / name).read_bytes() == server.files[name]
 
 
 def test_a_hash_that_stays_wrong_is_refused(server: Hub, home: Home) -> None:
     server.corrupt["unet/diffusion_pytorch_model.safetensors"] = 99
     assert _refusal(home).code == "hub_hash"
-    assert [facts.id for facts in bases.list_bases(home)] == ["mini"] and bases.find(home, "owner/name").path is None
+    assert [facts.id for facts in catalog.list_bases(home)] == ["mini"] and catalog.find(home, "owner/name").path is None
 
 
 def test_a_hub_that_cannot_be_reached(server: Hub, home: Home) -> None:

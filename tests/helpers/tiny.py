@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from trainer.bases.families.base import ASSETS, END
 from trainer.core.home import PROJECT
-from trainer.families.base import ASSETS, END
 
 SD2_WIDTH, XL_WIDTHS = 48, (32, 48)
 """Widths of the text encoders; what the UNet reads is their sum."""

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainer import base_facts, hub
-from trainer.base_facts import SUPPORTED, BaseFacts, read_file, read_folder
+from trainer.bases import facts as base_facts
+from trainer.bases import hub
+from trainer.bases.facts import SUPPORTED, BaseFacts, read_file, read_folder
 from trainer.core import files
 from trainer.core.files import read_json
 from trainer.core.home import PROJECT, Home
@@ -70,7 +71,7 @@ def download(
     token: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Fetch a hub base into the models folder (going on where it stopped) and return its folder. See trainer/hub.py."""
+    """Fetch a hub base into the models folder (going on where it stopped) and return its folder. See trainer/bases/hub.py."""
     return hub.download(facts, home, token=token, progress=progress)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer import hub
+from trainer.bases import hub
 from trainer.core import files
 from trainer.core.files import read_json
 from trainer.core.home import Home

@@ -6,8 +6,8 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from trainer.bases.families.base import ASSETS, Family, Parts, tokenizer_of
 from trainer.core.problem import Problem
-from trainer.families.base import ASSETS, Family, Parts, tokenizer_of
 from trainer.formats.header import read_header
 from trainer.formats.names import bare
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from trainer.bases import BaseFacts
+    from trainer.bases.catalog import BaseFacts
 
 
 CLIP_NAMES = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embedders.0.transformer."}

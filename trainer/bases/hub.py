@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer import licences
-from trainer.base_facts import PROMPTS, BaseFacts, read_folder
+from trainer.bases import licences
+from trainer.bases.facts import PROMPTS, BaseFacts, read_folder
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.locks import lock
