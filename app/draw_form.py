@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.words import Say
-from trainer import prompt_line, prompts
 from trainer.config.strategies import samplers
 from trainer.core.problem import Problem
 from trainer.formats.detect import FAMILY_NAMES
+from trainer.prompts import lora_tags, prompt_line
 
 ROWS = 5
 NUMBERS = {"steps": (1, 200), "guidance": (0.0, 30.0), "width": prompt_line.SIDES, "height": prompt_line.SIDES}
@@ -52,10 +52,10 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
         switched = True
     if switched:
         raise Wrong("prompt", t("page.preview.switches"))
-    parsed = prompts.parse(typed, known)
+    parsed = lora_tags.parse(typed, known)
     if parsed.broken:
         raise Wrong("prompt", t("page.preview.broken_tag", tag=parsed.broken[0]))
-    found = prompts.resolve(parsed.tags, known)
+    found = lora_tags.resolve(parsed.tags, known)
     for name, near in found.unknown:
         key = "page.preview.unknown_near" if near else "page.preview.unknown"
         raise Wrong("prompt", t(key, name=name, near=near))

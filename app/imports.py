@@ -14,7 +14,7 @@ from app.words import esc
 from trainer.adapters.inspect import inspect
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.library import Library
+from trainer.library.library import Library
 
 _BATCH = re.compile(r"[0-9a-f]{32}")
 _WORDS = ("import", "import_help", "import_type", "import_going", "import_broken")

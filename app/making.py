@@ -16,12 +16,12 @@ from trainer.adapters.tools import extract as tools
 from trainer.adapters.tools.merge import merge, resize
 from trainer.bases import catalog
 from trainer.bases.facts import BaseFacts
-from trainer.cards import Card
 from trainer.core import files, workplace
 from trainer.core.home import Home
 from trainer.core.locks import lock
 from trainer.core.problem import Problem
-from trainer.library import Library
+from trainer.library.cards import Card
+from trainer.library.library import Library
 
 Tell = Callable[[int, int], None]
 """`tell(done, of)` while a tool goes through a base's layers."""

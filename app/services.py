@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainer.jobs.jobs import Jobs
     from trainer.jobs.preview import PreviewClient
     from trainer.jobs.supervisor import Supervisor
-    from trainer.library import Library
+    from trainer.library.library import Library
 
 SERVED = ("runs", "previews", "loras")
 """Folders below `outputs` whose pictures and LoRA files the page may fetch under `/files` (app/files.py)."""
@@ -56,7 +56,7 @@ class Services:
 
     @cached_property
     def library(self) -> Library:
-        from trainer.library import Library
+        from trainer.library.library import Library
 
         return Library(self.home)
 
@@ -93,7 +93,7 @@ class Services:
     def card_free(self) -> int:
         """Free bytes of the first NVIDIA card, 0 where there is none; the driver's tool is asked every half minute at most."""
         if time.monotonic() - self._card_asked > 30:
-            from trainer.doctor_facts import nvidia_cards
+            from trainer.hardware.facts import nvidia_cards
 
             cards = nvidia_cards()
             self._card_free, self._card_asked = (cards[0]["free"] if cards else 0), time.monotonic()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from app.drafts import drawn, filled, own, slides
 from app.seen import Seen, differing, flat, merge
 from app.services import Services, Ui
-from trainer import prompt_line
 from trainer.bases import catalog
 from trainer.config import load, plan
 from trainer.config.lines import read_subset
@@ -18,6 +17,7 @@ from trainer.config.plan import draws
 from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.images import captions, encodings, masks, rereading, subsets
+from trainer.prompts import prompt_line
 
 if TYPE_CHECKING:
     from trainer.bases.catalog import BaseFacts

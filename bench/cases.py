@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer import memory
 from trainer.config.lora import Lora
 from trainer.core.problem import Problem
+from trainer.hardware import memory
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from statistics import median
 from typing import Any
 
 from bench.cases import Case
-from trainer import memory
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT
+from trainer.hardware import memory
 
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 """How far two losses of the same step may be apart, relatively: rounding that grows over the steps."""

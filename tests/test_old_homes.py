@@ -28,7 +28,7 @@ from trainer.images.masks import mask_of
 from trainer.jobs import ledger, supervisor
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.supervisor import Patience, Supervisor
-from trainer.library import Library
+from trainer.library.library import Library
 
 ARCHIVES = sorted((Path(__file__).parent / "homes").glob("*.tar.xz"))
 

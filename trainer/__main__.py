@@ -26,7 +26,7 @@ COMMANDS = {
     "queue": "trainer.commands.queue",
     "resume": "trainer.commands.resume",
     "notify": "trainer.commands.notify",
-    "doctor": "trainer.doctor",
+    "doctor": "trainer.hardware.doctor",
     "bench": "bench.__main__",
 }
 """For people: module, or module:function where the function is not called `main`."""

@@ -106,7 +106,7 @@ def doctor(venv: Venv, rest: list[str]) -> int:
     """The doctor in the environment; where that is not ready, what can be said without it, first of all this."""
     if venv.state() == "ready":
         return go_on(venv, ["-P", "-m", "trainer", "doctor", *rest])
-    from trainer.doctor import main as diagnose
+    from trainer.hardware.doctor import main as diagnose
 
     return diagnose(rest, environment=venv.state())
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.bootstrap.say import Stop
-from trainer.doctor_facts import nvidia_cards
+from trainer.hardware.facts import nvidia_cards
 
 
 @dataclass(frozen=True)

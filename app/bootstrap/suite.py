@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from app.bootstrap.say import Stop, say
-from trainer.doctor_facts import japanese_fonts
+from trainer.hardware.facts import japanese_fonts
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge", "msedge")
 PLACES = {

@@ -1,6 +1,6 @@
 """Library: every LoRA as a picture, the chosen one in full, with what can be changed. Layout and wiring.
 
-HTML from app/views/library.py; files are touched by trainer/library.py alone. Which card is open stands in the address.
+HTML from app/views/library.py; files are touched by trainer/library/library.py alone. Which card is open stands in the address.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from app.services import Ui
 from app.views import library as view
 from app.views import parts
 from app.words import esc
-from trainer import model_card
 from trainer.adapters.inspect import inspect
 from trainer.core.problem import Problem
+from trainer.library import model_card
 
 KINDS = ("style", "character", "concept", "slider")
 STATES = ("trying", "in_use")

@@ -21,7 +21,7 @@ from trainer.images.limits import LIMITS
 from trainer.jobs import webhook
 
 if TYPE_CHECKING:
-    from trainer.doctor import Check
+    from trainer.hardware.doctor import Check
 
 SHOWN = ("torch", "diffusers", "transformers", "peft", "safetensors", "gradio", "pillow")
 PLACES = ("datasets", "models", "loras", "runs", "previews", "trash")
@@ -120,12 +120,12 @@ class Doctor:
 
     def checks(self, ui: Ui) -> list[Check] | None:
         """What was found, in the page's words; None while it is being looked for."""
-        from trainer.doctor import diagnose
+        from trainer.hardware.doctor import diagnose
 
         return None if self.seen is None else diagnose(self.home, ui.lang, seen=self.seen)
 
     def _look(self) -> None:
-        from trainer.doctor_facts import look
+        from trainer.hardware.facts import look
 
         self.seen = look(self.home, "ready")
 

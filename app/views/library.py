@@ -10,7 +10,7 @@ from app.views import parts
 from app.words import Say, date, esc, size
 from trainer.adapters.compat import TITLES
 from trainer.adapters.inspect import slider_line
-from trainer.prompts import number
+from trainer.prompts.lora_tags import number
 
 File = Callable[[Any], str | None]
 _titles: dict[str, str] = {**TITLES}

@@ -12,7 +12,7 @@ from typing import Any
 from app.drawings import Drawing
 from app.views import parts
 from app.words import Say, ago, duration, esc
-from trainer.prompts import number
+from trainer.prompts.lora_tags import number
 
 File = Callable[[Any], str | None]
 STRIPS: dict[str, tuple[float, ...]] = {

@@ -9,14 +9,14 @@ from app.drafts import drawn
 from app.services import Ui
 from app.views import sets
 from app.words import duration, esc, size
-from trainer import memory
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
 from trainer.config.ready import check_slider
 from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
-from trainer.doctor import rung_words
+from trainer.hardware import memory
+from trainer.hardware.doctor import rung_words
 from trainer.images.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
 

@@ -17,7 +17,7 @@ from trainer.adapters.inspect import inspect
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.library import Library
+from trainer.library.library import Library
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

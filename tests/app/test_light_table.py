@@ -16,9 +16,9 @@ from app.drawings import Drawings
 from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.adapters import file as lora_file
-from trainer.cards import MAX_SHOWN
 from trainer.core.texts import t
 from trainer.jobs.store import Store
+from trainer.library.cards import MAX_SHOWN
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

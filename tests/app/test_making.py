@@ -16,7 +16,7 @@ from trainer.adapters.weights import normalise
 from trainer.bases import catalog
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.library import Library
+from trainer.library.library import Library
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from app.views import preview as view
 from tests.helpers import studio
 from trainer.core.home import Home
 from trainer.core.texts import t
-from trainer.library import Library
+from trainer.library.library import Library
 
 en = partial(t, language="en")
 

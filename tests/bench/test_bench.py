@@ -13,13 +13,13 @@ from bench import __main__ as command
 from bench import other, training
 from bench.cases import CASES, HERE, ON_GPU, case
 from tests.helpers import tiny
-from trainer import memory
 from trainer.__main__ import main
 from trainer.bases import catalog
 from trainer.bases.families import family, loading
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT, Home
 from trainer.engine import device
+from trainer.hardware import memory
 
 CPU = torch.device("cpu")
 

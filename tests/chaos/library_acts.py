@@ -12,7 +12,7 @@ from tests.chaos.scene import Scene
 from trainer.adapters import file as lora_file
 from trainer.core import files
 from trainer.formats.header import read_header
-from trainer.library import Library, register
+from trainer.library.library import Library, register
 
 LAYER = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 

@@ -171,7 +171,7 @@ def _act(argv: list[str], folder: Path) -> int:
 
     from trainer.core.home import Home
     from trainer.core.problem import Problem
-    from trainer.library import Library
+    from trainer.library.library import Library
 
     act, name, new = argv
     try:

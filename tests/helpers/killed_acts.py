@@ -8,7 +8,7 @@ from app import imports
 from trainer.core.home import Home
 from trainer.images import captions
 from trainer.images.image_set import ImageSet, restore_set
-from trainer.library import Library
+from trainer.library.library import Library
 
 BATCH = "a" * 32
 os.environ.setdefault("TZ", "UTC")

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-PARTS = ["__init__", "core", "doctor", "doctor_facts"]
+PARTS = ["__init__", "core", "hardware"]
 """What of `trainer` a start needs before anything is installed."""
 
 

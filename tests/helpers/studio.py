@@ -20,7 +20,7 @@ from trainer.core import events, files
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 from trainer.jobs.store import Store
-from trainer.library import register
+from trainer.library.library import register
 
 T = TypeVar("T")
 PROMPTS = ("a fox, inkstamp", "a <b>red</b> apple")

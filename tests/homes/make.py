@@ -26,7 +26,7 @@ from trainer.images import captions
 from trainer.images.image_set import ImageSet
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.supervisor import Patience, Supervisor
-from trainer.library import Library
+from trainer.library.library import Library
 
 PROMPT = "a blob"
 

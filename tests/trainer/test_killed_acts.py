@@ -17,7 +17,7 @@ from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.images import captions
 from trainer.images.image_set import ImageSet
-from trainer.library import Library, register
+from trainer.library.library import Library, register
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks children and kills them")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trainer import model_card
-from trainer.cards import card
 from trainer.commands.sample import lora_use
 from trainer.core.home import Home
 from trainer.core.texts import t
-from trainer.hub_send import send
+from trainer.library import model_card
+from trainer.library.cards import card
+from trainer.library.hub_upload import send
 
 
 def main(argv: list[str]) -> int:

@@ -8,7 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from trainer import prompt_line, prompts
 from trainer.adapters.fold import Use
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
@@ -17,6 +16,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.formats.header import read_header
+from trainer.prompts import lora_tags, prompt_line
 
 
 def parser() -> argparse.ArgumentParser:
@@ -104,10 +104,10 @@ def asked(text: str, uses: tuple[Use, ...], home: Home) -> tuple[prompt_line.Lin
     `<lora:name:0.8>`, whose strength there counts. Problem for a name that is none."""
     line = prompt_line.read(text)
     known = {path.stem: path for path in sorted(home.loras.glob("*.safetensors"))}
-    parsed = prompts.parse(line.prompt, known)
+    parsed = lora_tags.parse(line.prompt, known)
     if parsed.broken:
         raise Problem("prompt_tag", field="prompt", tag=parsed.broken[0])
-    found = prompts.resolve(parsed.tags, known)
+    found = lora_tags.resolve(parsed.tags, known)
     for name, _ in found.unknown:
         raise _no_lora(name, home, "prompt")
     own = {use.path: use for use in uses}
@@ -134,7 +134,7 @@ def lora_use(word: str, home: Home) -> Use:
 
 def _no_lora(name: str, home: Home, field: str) -> Problem:
     """That there is no LoRA of this name, with the nearest ones of the library."""
-    near = prompts.nearest(Path(name).name, [path.stem for path in home.loras.glob("*.safetensors")])
+    near = lora_tags.nearest(Path(name).name, [path.stem for path in home.loras.glob("*.safetensors")])
     return Problem("lora_no_such_near" if near else "lora_no_such", field=field, name=name, near=", ".join(near))
 
 

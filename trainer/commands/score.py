@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainer import likeness
+from trainer import scoring
 from trainer.bases import catalog
 from trainer.config.load import build
 from trainer.config.train import TrainConfig
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     words = argparse.ArgumentParser(prog="launch.py score", description=t("commands.score.about"))
     words.add_argument("what", nargs="+", metavar="RUN_OR_PICTURES", help=t("commands.score.what"))
     words.add_argument("--set", dest="set", metavar="SET", help=t("commands.score.set"))
-    words.add_argument("--with", dest="given", metavar="CLIP", default=likeness.AUTO, help=t("commands.score.given"))
+    words.add_argument("--with", dest="given", metavar="CLIP", default=scoring.AUTO, help=t("commands.score.given"))
     words.add_argument("--trigger", help=t("commands.score.trigger"))
     words.add_argument("--prompt", help=t("commands.score.prompt"))
     words.add_argument("--json", action="store_true", help=t("commands.score.json"))
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         trigger = given.trigger
     folder = _clip(home, given.given, config.model.base if config else "mini")
 
-    from trainer.likeness.measure import Drawn, Measure
+    from trainer.scoring.measure import Drawn, Measure
 
     measure = Measure(folder, learnt, trigger, home.cache, _progress, device="auto",
                       weights=bool(config and config.captions.weights))  # fmt: skip
@@ -95,10 +95,10 @@ def _learnt(home: Home, given: str | None, config: TrainConfig | None) -> tuple[
 
 def _clip(home: Home, given: str, base: str) -> Path:
     """The folder of the CLIP, fetched if need be."""
-    folder = likeness.find(home, given, catalog.find(home, base))
-    if folder is None and given in (likeness.AUTO, likeness.OFF):
-        raise Problem("clip_none", folder=f"models/{likeness.CLIPS.name}")
-    return folder or likeness.CLIPS.fetch(home, likeness.KNOWN.get(given, given), _progress)
+    folder = scoring.find(home, given, catalog.find(home, base))
+    if folder is None and given in (scoring.AUTO, scoring.OFF):
+        raise Problem("clip_none", folder=f"models/{scoring.CLIPS.name}")
+    return folder or scoring.CLIPS.fetch(home, scoring.KNOWN.get(given, given), _progress)
 
 
 def _samples(run: RunDir) -> list[tuple[int, int, Path]]:

@@ -1,5 +1,5 @@
 """Counts the bytes of a training step on torch's meta device: real sizes and shapes, no memory, no card. Writes
-trainer/memory_bytes.json, which trainer/memory.py reads: `python -m trainer.engine.count`.
+trainer/hardware/memory_bytes.json, which trainer/hardware/memory.py reads: `python -m trainer.engine.count`.
 
 Counted are all tensors alive at once, weights apart from what a step adds, in the arithmetic of a GPU in bf16: what autocast
 casts up and down there is cast here. Not counted: the CUDA context, the libraries' work spaces, gaps between blocks.
@@ -19,11 +19,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainer import memory
 from trainer.bases.families import FAMILIES, Parts, family
 from trainer.config.load import build
 from trainer.engine import offload, quantise
 from trainer.engine.inject import Adapter
+from trainer.hardware import memory
 
 META = torch.device("meta")
 SIDES = {"sd1": 512, "sd2": 768, "sdxl": 1024}

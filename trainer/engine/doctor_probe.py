@@ -1,6 +1,6 @@
 """The part of the doctor that loads torch: `python -m trainer.engine.doctor_probe` prints one line of JSON.
 
-It may hang or crash with a broken driver; trainer/doctor_facts.py waits a while and says so.
+It may hang or crash with a broken driver; trainer/hardware/facts.py waits a while and says so.
 """
 
 from __future__ import annotations

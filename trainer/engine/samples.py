@@ -14,7 +14,6 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from trainer import prompt_line
 from trainer.adapters.fold import Use
 from trainer.bases.families import Parts
 from trainer.config.plan import is_slider
@@ -27,8 +26,9 @@ from trainer.engine.inject import Adapter
 from trainer.engine.room import Room
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.images.captions import to_try
-from trainer.likeness.of_run import RunLikeness
-from trainer.prompts import number
+from trainer.prompts import prompt_line
+from trainer.prompts.lora_tags import number
+from trainer.scoring.of_run import RunLikeness
 
 SLIDER_SHOTS = (1.0, 0.5, -0.5, -1.0)
 """The strengths a slider's test pictures are drawn at; 0 is the base's picture of step 0."""

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer import editing, prompt_line
 from trainer.adapters import manner
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.manner import Manner
@@ -30,6 +29,7 @@ from trainer.core.problem import Problem
 from trainer.engine import noise, text
 from trainer.engine import words as words_own
 from trainer.engine.vae import decode
+from trainer.prompts import prompt_line, scheduling
 
 MAX_LORAS = 10
 MAX_PIECES = 10
@@ -149,7 +149,7 @@ def _course(request: DrawRequest, weighted: bool) -> dict[int, tuple[str, str]]:
     """(prompt, negative prompt) by the step from which they count; they change only where brackets are read."""
     if not weighted:
         return {0: (request.prompt, request.negative)}
-    both = [dict(editing.course(said, request.steps)) for said in (request.prompt, request.negative)]
+    both = [dict(scheduling.course(said, request.steps)) for said in (request.prompt, request.negative)]
     found: dict[int, tuple[str, str]] = {}
     for step in sorted(both[0].keys() | both[1].keys()):
         before = found[max(found)] if found else ("", "")

@@ -29,9 +29,9 @@ from trainer.engine.inject import Adapter
 from trainer.engine.samples import Samples, shots
 from trainer.images.captions import with_trigger
 from trainer.images.examples import Item
-from trainer.likeness.of_run import RunLikeness
+from trainer.library.publication import Publication
 from trainer.provenance import Sources
-from trainer.publication import Publication
+from trainer.scoring.of_run import RunLikeness
 
 if TYPE_CHECKING:
     from trainer.engine.outcome import Outcome

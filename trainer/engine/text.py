@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from trainer import emphasis
 from trainer.bases.families import Parts
 from trainer.core.problem import Problem
 from trainer.engine import words
+from trainer.prompts import weights as prompt_weights
 
 _BREAK = re.compile(r"\s*\bBREAK\b\s*")
 PIECE = 75
@@ -131,7 +131,7 @@ def _pieces(tokenizer: Any, caption: str, weighted: bool) -> list[list[tuple[int
         told = tokenizer(caption, truncation=False, add_special_tokens=False).input_ids
         return _cut([(token, 1.0) for token in told])
     found: list[list[tuple[int, float]]] = [[]]
-    for said, weight in emphasis.read(caption):
+    for said, weight in prompt_weights.read(caption):
         for number, part in enumerate(_BREAK.split(said)):
             if number:
                 found.append([])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from trainer import memory, provenance
+from trainer import provenance
 from trainer.adapters.reading import listed
 from trainer.bases import catalog
 from trainer.bases.families import Parts, family, loading
@@ -32,6 +32,7 @@ from trainer.engine.preservation import class_looks
 from trainer.engine.saving import Saver
 from trainer.engine.step import StepMaker
 from trainer.formats.architectures import FAMILIES, UNet
+from trainer.hardware import memory
 from trainer.images import subsets
 from trainer.images.encodings import asked
 from trainer.images.examples import Item, Look, forms_of

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from trainer.memory import TILE
+from trainer.hardware.memory import TILE
 
 
 def encode(vae: Any, pixels: torch.Tensor) -> Any:

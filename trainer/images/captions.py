@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from trainer import emphasis
 from trainer.images.limits import LIMITS
+from trainer.prompts import weights as prompt_weights
 
 _BREAKS = re.compile(r"[\s\x1c-\x1f\x85\u2028\u2029]+")
 _PIECES = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
@@ -155,7 +155,7 @@ def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[
     only, never = ({word.casefold() for word in words} for words in (rules.tag_dropout_only, rules.tag_dropout_never))
 
     def stays(part: str) -> bool:
-        name = (emphasis.plain(part) if rules.weights else part).casefold()
+        name = (prompt_weights.plain(part) if rules.weights else part).casefold()
         return name in never or bool(only and name not in only) or rng.random() >= rules.tag_dropout
 
     return parts[:keep] + [part for part in parts[keep:] if stays(part)]
@@ -191,7 +191,7 @@ def _changed(text: str, rules: Rules, rng: random.Random) -> str:
     middle, _, tail = rest.partition(mark) if mark and mark in rest else (rest, "", "")
     if not (rules.shuffle or rules.tag_dropout > 0 or (mark and mark in text)):
         return text
-    split = emphasis.parts if rules.weights else tags
+    split = prompt_weights.parts if rules.weights else tags
     parts, keep = split(middle), 0 if head else keep
     if rules.shuffle:
         parts = shuffle(parts, keep, rng)

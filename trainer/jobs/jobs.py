@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import prompt_line, provenance
+from trainer import provenance
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
 from trainer.config.load import build
@@ -29,6 +29,7 @@ from trainer.jobs.follow import Follower, RunView
 from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
 from trainer.jobs.states import ENDED, RESUMABLE
 from trainer.jobs.store import Runner, RunRow, Store, Where
+from trainer.prompts import prompt_line
 
 if TYPE_CHECKING:
     from trainer.jobs import foreground

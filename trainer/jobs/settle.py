@@ -19,7 +19,7 @@ from trainer.core.run_dir import RunDir
 from trainer.jobs import attempt
 from trainer.jobs.states import ACTIVE, State
 from trainer.jobs.store import NOT_BEGUN, RunRow, Store
-from trainer.publication import Publication
+from trainer.library.publication import Publication
 
 KILLED = (-9, -15, -2, -1, attempt.NOT_OURS)
 """Exit statuses of a process nothing was wrong with: ended by SIGKILL, SIGTERM, SIGINT, SIGHUP, or for another's sake."""

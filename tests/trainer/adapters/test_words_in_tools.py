@@ -10,7 +10,6 @@ import pytest
 from tests.helpers import studio
 from tests.helpers.lora_files import factors
 from tests.trainer.adapters.test_tools import SMALL
-from trainer import model_card
 from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.embedding import Embedding
@@ -19,7 +18,8 @@ from trainer.adapters.tools.merge import merge, resize
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.formats.header import read_header
-from trainer.library import Library
+from trainer.library import model_card
+from trainer.library.library import Library
 
 
 def word(name: str, seed: int = 0) -> Embedding:

@@ -24,7 +24,7 @@ from trainer.images import captions
 from trainer.images.image_set import ImageSet, list_sets
 from trainer.images.thumbnail import small
 from trainer.jobs.store import Store
-from trainer.library import Library
+from trainer.library.library import Library
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits and mounts of Unix")
 Full = Callable[[Home], AbstractContextManager[None]]

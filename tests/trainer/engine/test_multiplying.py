@@ -11,7 +11,6 @@ import torch
 
 from tests.helpers.lora_files import facts, raw
 from tests.trainer.engine.test_options_at_work import small
-from trainer import memory
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat import programs
@@ -30,6 +29,7 @@ from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
 from trainer.formats.architectures import family_modules
 from trainer.formats.layers import Layer
+from trainer.hardware import memory
 
 KINDS = ("oft", "ia3", "glora", "full")
 LAYERS = {

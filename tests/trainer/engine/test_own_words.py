@@ -24,7 +24,7 @@ from trainer.engine.inject import Adapter, base_hash
 from trainer.engine.sampling import DrawRequest, Studio
 from trainer.engine.train import load_base
 from trainer.formats.header import Header, read_header
-from trainer.library import Library
+from trainer.library.library import Library
 
 PIVOTAL = ("lora.embedding=3", "lora.embedding_from=red fox", "optimizer.embedding_lr=0.01", "run.steps=4", "save.every=2")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainer.core import events, files
-from trainer.library import Library
+from trainer.library.library import Library
 
 
 def config_of(bench):

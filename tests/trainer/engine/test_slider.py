@@ -18,7 +18,6 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.fold import Folder, Use
 from trainer.adapters.inspect import inspect
 from trainer.bases import catalog
-from trainer.cards import card
 from trainer.commands import train as commands
 from trainer.config import load
 from trainer.core import events
@@ -33,6 +32,7 @@ from trainer.engine.slider import SliderMaker
 from trainer.engine.train import load_base
 from trainer.formats.names import bare
 from trainer.images.examples import Look
+from trainer.library.cards import card
 
 WORDS = (
     "run.kind=slider",

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from trainer import memory
 from trainer.config import load
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT
+from trainer.hardware import memory
 
 GB = 10**9
 
@@ -129,7 +129,7 @@ def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
 
 def test_asking_needs_no_torch():
     code = (
-        "import sys; from trainer import memory; from trainer.config.train import Lora; "
+        "import sys; from trainer.hardware import memory; from trainer.config.train import Lora; "
         "memory.propose('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=60)

@@ -10,14 +10,15 @@ from typing import Any
 
 from PIL import Image
 
-from trainer import emphasis, prompt_line, prompts
 from trainer.core import events
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
 from trainer.images.captions import has, without_trigger
 from trainer.images.picture import Picture
-from trainer.likeness.clip import Clip
-from trainer.likeness.scores import among_themselves, scores
+from trainer.prompts import lora_tags, prompt_line
+from trainer.prompts import weights as prompt_weights
+from trainer.scoring.clip import Clip
+from trainer.scoring.scores import among_themselves, scores
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Measure:
 
     def _said(self, prompt: str) -> str:
         """The prompt without LoRA tags, weights and the trigger: a word made up says nothing to a CLIP that never saw it."""
-        text = prompts.parse(prompt_line.words(prompt)).prompt
-        return without_trigger(emphasis.plain(text) if self.weights else text, self.trigger).strip(" ,")
+        text = lora_tags.parse(prompt_line.words(prompt)).prompt
+        return without_trigger(prompt_weights.plain(text) if self.weights else text, self.trigger).strip(" ,")
 
 
 def _knows(folder: Path, trigger: str) -> bool:

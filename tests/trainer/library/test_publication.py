@@ -16,8 +16,8 @@ from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 from trainer.formats.header import read_header
-from trainer.library import Library
-from trainer.publication import Publication
+from trainer.library.library import Library
+from trainer.library.publication import Publication
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a forked child is killed")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.images.captions import to_try
-from trainer.prompts import Tag, number, parse, resolve
+from trainer.prompts.lora_tags import Tag, number, parse, resolve
 
 _letters = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="<>:=")
 _names = st.text(_letters, min_size=1, max_size=20).map(str.strip).filter(bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trainer import likeness
+from trainer import scoring
 from trainer.bases.facts import BaseFacts
 from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
@@ -15,7 +15,7 @@ from trainer.core.run_dir import RunDir
 from trainer.images.picture import Picture
 
 if TYPE_CHECKING:
-    from trainer.likeness.measure import Measure
+    from trainer.scoring.measure import Measure
 
 MOST = 400
 """Pictures of the set that are compared with, evenly over it: a large CLIP takes up to a second for each on a CPU, once."""
@@ -30,7 +30,7 @@ class RunLikeness:
     ) -> None:  # fmt: skip
         self.run, self.config, self.home, self.base, self.tell = run, config, home, base, tell
         self.pictures = pictures[:: -(-len(pictures) // MOST) or 1]
-        self.on = config.validation.likeness != likeness.OFF and not draws(config)  # what the base drew is no set to be like
+        self.on = config.validation.likeness != scoring.OFF and not draws(config)  # what the base drew is no set to be like
         self.seen: dict[int, events.Scored] = {}
         self._measure: Measure | None = None
 
@@ -43,7 +43,7 @@ class RunLikeness:
             if measure is None:
                 self.on = False
                 return
-            from trainer.likeness.measure import Drawn
+            from trainer.scoring.measure import Drawn
 
             drawn = [
                 Drawn(self.run.sample(step, index), prompt, strength if step else 0.0)
@@ -73,15 +73,15 @@ class RunLikeness:
 
     def _made(self) -> Measure | None:
         given = self.config.validation.likeness
-        folder = likeness.find(self.home, given, self.base)
-        if folder is None and given == likeness.AUTO:
+        folder = scoring.find(self.home, given, self.base)
+        if folder is None and given == scoring.AUTO:
             return None
         if folder is None:
-            folder = likeness.CLIPS.fetch(
-                self.home, likeness.KNOWN.get(given, given),
+            folder = scoring.CLIPS.fetch(
+                self.home, scoring.KNOWN.get(given, given),
                 lambda done, of: self.tell(events.Stage(name="fetching", done=done, of=of)),
             )  # fmt: skip
-        from trainer.likeness.measure import Measure
+        from trainer.scoring.measure import Measure
 
         captions = self.config.captions
         return Measure(

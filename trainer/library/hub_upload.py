@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer import model_card
 from trainer.bases import hub
-from trainer.cards import Card
 from trainer.core.problem import Problem
+from trainer.library import model_card
+from trainer.library.cards import Card
 
 
 def send(card: Card, given: str, *, public: bool = False, update: bool = False, language: str | None = None) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.core.problem import Problem
-from trainer.prompt_line import Line, check, read, words
+from trainer.prompts.prompt_line import Line, check, read, words
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer import emphasis
+from trainer.prompts import weights
 
 
 @pytest.mark.parametrize(("text", "pieces"), [
@@ -17,10 +17,10 @@ from trainer import emphasis
     ("(a:1.2.3)", [("a:1.2.3", 1.1)]), ("(a:9999)", [("a:9999", 1.1)]), ("(犬:1.3)", [("犬", 1.3)]), ("()", []),
 ])  # fmt: skip
 def test_brackets_are_read_as_weights(text: str, pieces: list[tuple[str, float]]) -> None:
-    read = emphasis.read(text)
+    read = weights.read(text)
     assert [words for words, _ in read] == [words for words, _ in pieces]
     assert [weight for _, weight in read] == pytest.approx([weight for _, weight in pieces])
-    assert emphasis.plain(text) == "".join(words for words, _ in pieces)
+    assert weights.plain(text) == "".join(words for words, _ in pieces)
 
 
 @pytest.mark.parametrize(("text", "parts"), [
@@ -29,4 +29,4 @@ def test_brackets_are_read_as_weights(text: str, pieces: list[tuple[str, float]]
     ("((a, b:2), c), d", ["((a, b:2), c)", "d"]),
 ])  # fmt: skip
 def test_commas_in_brackets_part_nothing(text: str, parts: list[str]) -> None:
-    assert emphasis.parts(text) == parts
+    assert weights.parts(text) == parts

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.adapters import file as lora_file
-from trainer.cards import SIDECARS, Card, Strength, card, picture_beside, stated_strength
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.home import Home
@@ -23,6 +22,7 @@ from trainer.core.journal import Journal
 from trainer.core.problem import Problem
 from trainer.formats.hashes import file_model_hash
 from trainer.formats.header import read_header
+from trainer.library.cards import SIDECARS, Card, Strength, card, picture_beside, stated_strength
 
 __all__ = ["Card", "Library", "Strength", "register"]
 

@@ -1,6 +1,6 @@
 """What works on this machine and how to mend what does not: `launch.py doctor`, and the page's Settings and Help.
 
-Facts come from trainer/doctor_facts.py; here each rule turns them into sentences. Standard library only, so that it
+Facts come from trainer/hardware/facts.py; here each rule turns them into sentences. Standard library only, so that it
 also runs before anything is installed.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.core.home import Home
 from trainer.core.texts import set_language, t
-from trainer.doctor_facts import look
+from trainer.hardware.facts import look
 
 ENOUGH_DISK, ENOUGH_MEMORY = 5e9, 8e9  # bytes: below this a real base model or its training does not fit well
 MARKS = {True: "✓", False: "✗", None: "–"}
@@ -146,8 +146,8 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
     free = facts["cards"][0].get("free", 0) if facts["cards"] else 0
     if not free or facts["environment"] != "ready":
         return []
-    from trainer import memory
     from trainer.config.lora import Lora
+    from trainer.hardware import memory
 
     lines = []
     for family, known in memory.counted().items():

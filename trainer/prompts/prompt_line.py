@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainer.core.problem import Problem
-from trainer.prompts import parse
+from trainer.prompts.lora_tags import parse
 
 STEPS, GUIDANCE, SIDES, SEEDS = (1, 1000), (0.0, 100.0), (64, 2048), (0, 2**32 - 1)
 """The least and the most of each that can be drawn with, here and wherever else a picture is asked for."""

@@ -20,7 +20,7 @@ from trainer.adapters import metadata
 from trainer.config.train import TrainConfig
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.library import Library, Strength, register
+from trainer.library.library import Library, Strength, register
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from tests.helpers.training_home import Bench
-from trainer import likeness
+from trainer import scoring
 from trainer.bases import catalog
 from trainer.commands import score
 from trainer.core import events
@@ -20,10 +20,10 @@ from trainer.core.problem import Problem
 from trainer.engine.boards import scalars
 from trainer.images.image_set import ImageSet
 from trainer.jobs.follow import Follower
-from trainer.likeness.clip import Clip
-from trainer.likeness.measure import Drawn, Measure
-from trainer.likeness.of_run import RunLikeness
-from trainer.likeness.scores import Looks, among_themselves, copy_limit, scores, unit
+from trainer.scoring.clip import Clip
+from trainer.scoring.measure import Drawn, Measure
+from trainer.scoring.of_run import RunLikeness
+from trainer.scoring.scores import Looks, among_themselves, copy_limit, scores, unit
 
 JUDGE = PROJECT / "models" / "mini" / "judge"
 MASCOT, STYLE = (PROJECT / "datasets" / name for name in ("example-character", "example-style"))
@@ -122,20 +122,20 @@ def test_prompts_are_compared_without_the_trigger_tags_and_weights(home: Home) -
 
 def test_which_model_scores_and_what_is_said_where_it_is_missing(home: Home, tmp_path: Path) -> None:
     mini = catalog.find(home, "mini")
-    assert likeness.find(home, "auto", mini) == JUDGE and likeness.find(home, "off", mini) is None
-    assert likeness.find(home, "auto") is None and likeness.find(home, "clip") is None  # to be fetched first
+    assert scoring.find(home, "auto", mini) == JUDGE and scoring.find(home, "off", mini) is None
+    assert scoring.find(home, "auto") is None and scoring.find(home, "clip") is None  # to be fetched first
     shutil.copytree(JUDGE, home.models / "clips" / "small")
-    assert likeness.find(home, "auto") == home.models / "clips" / "small" == likeness.find(home, "small")
+    assert scoring.find(home, "auto") == home.models / "clips" / "small" == scoring.find(home, "small")
     assert [base.id for base in catalog.list_bases(home)] == ["mini"]
-    assert code(likeness.find, home, "nothing-here") == "clip_missing"
-    assert code(likeness.find, home, "owner/name") == code(likeness.find, home, "owner/name@main") == "clip_commit"
+    assert code(scoring.find, home, "nothing-here") == "clip_missing"
+    assert code(scoring.find, home, "owner/name") == code(scoring.find, home, "owner/name@main") == "clip_commit"
     other = tmp_path / "other"
     other.mkdir()
-    assert code(likeness.find, home, str(other)) == "clip_unknown"
+    assert code(scoring.find, home, str(other)) == "clip_unknown"
     (other / "config.json").write_text('{"model_type": "clip"}')
-    assert code(likeness.find, home, str(other)) == "clip_parts"
+    assert code(scoring.find, home, str(other)) == "clip_parts"
     (other / "pytorch_model.bin").write_bytes(b"\x80")
-    assert code(likeness.find, home, str(other)) == "clip_pickle"
+    assert code(scoring.find, home, str(other)) == "clip_pickle"
     assert code(Measure, JUDGE, [], "", home.cache) == "score_no_pictures"
 
 

@@ -18,7 +18,7 @@ from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.formats.header import read_header
-from trainer.library import register
+from trainer.library.library import register
 
 WORD_METADATA = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")
 """What an embedding file says of itself, in the words of its LoRA."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from trainer import doctor_facts
 from trainer.core.home import PROJECT, Home
 from trainer.core.texts import lookup, t
-from trainer.doctor import Check, diagnose, tell
+from trainer.hardware import facts as doctor_facts
+from trainer.hardware.doctor import Check, diagnose, tell
 
 CARD = {"name": "NVIDIA GeForce RTX 4090", "driver": "580.65", "capability": "8.9"}
 IDLE = {"state": "idle", "version": "0.0.35", "detail": "0.0.35"}

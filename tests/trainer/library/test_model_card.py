@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import studio
-from trainer import model_card
 from trainer.adapters import file as lora_file
-from trainer.cards import Card
 from trainer.commands.card import main
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.library import Library
+from trainer.library import model_card
+from trainer.library.cards import Card
+from trainer.library.library import Library
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from PIL import Image
 from trainer.core import files
 from trainer.core.files import read_json
 from trainer.images.picture import Picture
-from trainer.likeness.scores import SMALL, Looks, small, unit
+from trainer.scoring.scores import SMALL, Looks, small, unit
 
 AT_ONCE = 8
 ROOM = 4 * 2**30

@@ -14,11 +14,11 @@ from pathlib import Path
 from trainer.adapters import embedding
 from trainer.adapters.inspect import slider_line
 from trainer.bases import licences
-from trainer.cards import MAX_SHOWN, Card
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.formats.header import read_header
+from trainer.library.cards import MAX_SHOWN, Card
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_LICENCES = {
