@@ -17,8 +17,8 @@ from app.parts import problem
 from app.services import Ui
 from app.views import preview as view
 from app.words import esc
-from trainer.adapters import manner
-from trainer.adapters.manner import Manner
+from trainer.adapters import inference_settings
+from trainer.adapters.inference_settings import Manner
 from trainer.core.problem import Problem
 
 OFTEN = 0.4
@@ -137,7 +137,7 @@ def _end(ui: Ui, answer: dict[str, Any], drawn: int) -> str:
 def _stamp(ui: Ui, want: draw_form.Wanted) -> Any:
     """What changes when the base's files do, or the way its LoRAs are drawn."""
     base = want.base
-    found, _ = manner.of_files((Path(use["path"]) for use in want.request["loras"]), base)
-    vae = manner.find_vae(found, ui.services.home) if found.vae else None
+    found, _ = inference_settings.of_files((Path(use["path"]) for use in want.request["loras"]), base)
+    vae = inference_settings.find_vae(found, ui.services.home) if found.vae else None
     files = (base.revision, base.path.stat().st_mtime_ns if base.path else None, base.size_bytes)
     return files if found == Manner() else (*files, asdict(found), vae and (vae, vae.stat().st_mtime_ns))

@@ -83,7 +83,7 @@ def _skipped(wanted: Case) -> dict[str, Any]:
 
 
 def _measure(wanted: Case) -> dict[str, Any]:
-    from trainer.engine import device
+    from trainer.engine.speed import device
 
     device.quiet()
     if not _there(wanted):

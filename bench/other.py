@@ -24,10 +24,11 @@ from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.fold import Folder, Use
 from trainer.bases.families import Parts
-from trainer.engine import data, device
-from trainer.engine.cache import Latents
-from trainer.engine.inject import Adapter
-from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.data import batches
+from trainer.engine.data.latents import Latents
+from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.networks.adapter import Adapter
+from trainer.engine.speed import device
 from trainer.images.examples import Look
 
 
@@ -106,7 +107,7 @@ def prepare(case: Case) -> dict[str, Any]:
             rough.resize((640, 640), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.png")
         config = setting.config_of(case)
         config = config.model_copy(update={"images": config.images.model_copy(update={"folder": name})})
-        items = data.load_items(config, case.resolution)
+        items = batches.load_items(config, case.resolution)
         parts = setting.load_parts(case)
         for item in items:
             _ = item.picture.content  # taken in on the page, a set has these already
@@ -131,7 +132,7 @@ def growth(case: Case) -> dict[str, Any]:
     each = {}
     for many in (10, 100, 1000, 10_000):
         items: Any = [SimpleNamespace(bucket=(128, 128), picture=SimpleNamespace(id=str(i), repeats=1)) for i in range(many)]
-        stream = data.Plan(items, 4, 0, True).batches()
+        stream = batches.Plan(items, 4, 0, True).batches()
         looks = max(2 * many, 2000)
         begun = time.perf_counter()
         for _ in itertools.islice(stream, looks // 4):
@@ -145,14 +146,14 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
     """Milliseconds of a whole training step by size of the set, the sizes in turns; every picture has been looked at before."""
     from bench.ours import Ours
 
-    sizes, first = (10, 100, 1000, 10_000), data.load_items(setting.config_of(case), case.resolution)[0]
+    sizes, first = (10, 100, 1000, 10_000), batches.load_items(setting.config_of(case), case.resolution)[0]
     trainers, times = {}, {size: [] for size in sizes}
     for size in sizes:
         items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
         trainers[size] = trainer = Ours(case)
         for item in items:
             trainer.taker.maker.latents.posterior(Look(item, False))
-        trainer.batches = data.Plan(items, case.batch, 0, False).batches()
+        trainer.batches = batches.Plan(items, case.batch, 0, False).batches()
         trainer.step()
     for _ in range(case.rounds):
         for size in sizes:

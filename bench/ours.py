@@ -9,13 +9,14 @@ import torch
 
 from bench import setting
 from bench.cases import Case
-from trainer.engine import device, graphs, kernels, offload, text
-from trainer.engine.guard import Guard
-from trainer.engine.inject import Adapter
-from trainer.engine.outcome import Outcome
-from trainer.engine.step import StepMaker
+from trainer.engine.inference.vae import decode
+from trainer.engine.networks.adapter import Adapter
+from trainer.engine.objective.step import StepMaker
+from trainer.engine.optim.optimizer import Guard
+from trainer.engine.output.metrics import Outcome
+from trainer.engine.speed import cuda_graphs, device, offload, onednn
+from trainer.engine.text import encode
 from trainer.engine.train import settle_base
-from trainer.engine.vae import decode
 
 
 class Ours:
@@ -29,12 +30,12 @@ class Ours:
         device.choose_layout(parts.unet, parts.device, parts.dtype)
         adapter = Adapter(parts, self.config)
         settle_base(self.config, parts)
-        kernels.quicken(parts)
+        onednn.quicken(parts)
         self.adapter = adapter
         self.guard = Guard(self.config, adapter, parts.device, parts.dtype)
         maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
         offload.rest(parts, self.config, maker.text_learns)
-        self.taker, self.graphs = graphs.choose(self.config, maker, self.guard, self.notes.append)
+        self.taker, self.graphs = cuda_graphs.choose(self.config, maker, self.guard, self.notes.append)
         self.batches = setting.batches(case, self.config)
         self.told: list[Any] = []
         self.outcome = Outcome(1000, self.told.append, parts.device)
@@ -57,7 +58,7 @@ class Ours:
         noisy = torch.randn(2, parts.unet.config.in_channels, side // 8, side // 8, device=parts.device, dtype=parts.dtype)
         looks = [next(self.batches)[0]] * 2
         with self.taker.maker.autocast():
-            told = text.encode(parts, ["", "a fox"]) | parts.family.describe(parts, looks)
+            told = encode.encode(parts, ["", "a fox"]) | parts.family.describe(parts, looks)
             parts.family.predict(parts, noisy, torch.tensor([500, 500], device=parts.device), told)
         decode(parts.vae, noisy[:1].float())
 

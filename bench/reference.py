@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import setting
 from bench.cases import Case
 from trainer.config.train import TrainConfig
-from trainer.engine.inject import Adapter
+from trainer.engine.networks.adapter import Adapter
 
 
 class Reference:

@@ -18,9 +18,10 @@ from trainer.bases.families import Parts, base, family, loading
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core.home import PROJECT, Home
-from trainer.engine import data, offload
-from trainer.engine.cache import Latents, Posterior
-from trainer.engine.noise import draw_noise
+from trainer.engine.data import batches as data
+from trainer.engine.data.latents import Latents, Posterior
+from trainer.engine.objective.noise import draw_noise
+from trainer.engine.speed import offload
 from trainer.images.captions import training_caption
 from trainer.images.examples import Look, chance
 

@@ -19,7 +19,7 @@ from bench.limit import wait
 def main(side: str, name: str) -> None:
     """Load, then answer until the input ends."""
     from bench.cases import case as find
-    from trainer.engine import device
+    from trainer.engine.speed import device
 
     case = find(name)
     device.quiet()

@@ -19,9 +19,9 @@ from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.run_dir import RunDir
-from trainer.engine import device
-from trainer.engine.control import Control
-from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.output.control import Control
+from trainer.engine.speed import device
 from trainer.engine.train import train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]

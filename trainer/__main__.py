@@ -34,8 +34,8 @@ INTERNAL = {
     "run": "trainer.jobs.child",
     "captions-worker": "trainer.images.captioners.worker",
     "masks-worker": "trainer.images.masking.worker",
-    "forecast": "trainer.engine.forecast",
-    "preview-worker": "trainer.engine.preview_worker",
+    "forecast": "trainer.engine.probes.forecast",
+    "preview-worker": "trainer.engine.inference.preview_worker",
 }
 """For our own processes."""
 

@@ -18,7 +18,7 @@ from trainer.bases import catalog
 from trainer.bases.families import family, loading
 from trainer.config.lora import Lora
 from trainer.core.home import PROJECT, Home
-from trainer.engine import device
+from trainer.engine.speed import device
 from trainer.hardware import memory
 
 CPU = torch.device("cpu")

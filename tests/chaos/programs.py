@@ -29,8 +29,8 @@ def load() -> None:
         "diffusers",
         "transformers",
         "trainer.engine.train",
-        "trainer.engine.preview_worker",
-        "trainer.engine.sampling",
+        "trainer.engine.inference.preview_worker",
+        "trainer.engine.inference.sampling",
         "trainer.jobs.child",
         "trainer.bases.families.sd1",
         *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
@@ -58,10 +58,10 @@ def run(request: dict[str, Any]) -> int:
 
 
 def _shorten() -> None:
-    from trainer.engine import room
+    from trainer.engine.output import disk_room
     from trainer.jobs import ledger
 
-    room.MARGIN, room.AGAIN, ledger.PATIENCE = 0, 0.3, 3.0
+    disk_room.MARGIN, disk_room.AGAIN, ledger.PATIENCE = 0, 0.3, 3.0
 
 
 def _make_base(argv: list[str], _: Path) -> int:
@@ -159,7 +159,7 @@ def _draw(argv: list[str], folder: Path) -> int:
 
 
 def _work(argv: list[str], folder: Path) -> int:
-    from trainer.engine import preview_worker
+    from trainer.engine.inference import preview_worker
 
     (folder / "worker.pid").write_text(str(os.getpid()))
     return preview_worker.main(argv) or 0

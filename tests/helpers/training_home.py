@@ -13,7 +13,7 @@ from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.run_dir import RunDir
-from trainer.engine.control import Control
+from trainer.engine.output.control import Control
 from trainer.engine.train import train
 
 

@@ -22,7 +22,7 @@ def torch_threads() -> None:
     """As many threads as the tests may take; the libraries say nothing of themselves."""
     import torch
 
-    from trainer.engine import device
+    from trainer.engine.speed import device
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     device.quiet()

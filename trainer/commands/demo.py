@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(work: Home, config: Any) -> tuple[Path, int]:
-    from trainer.engine.control import Control
+    from trainer.engine.output.control import Control
     from trainer.engine.train import train
 
     run = RunDir(work.runs / "demo")
@@ -90,8 +90,8 @@ def _train(work: Home, config: Any) -> tuple[Path, int]:
 def _draw(base: Any, out: Path, prompts: list[str]) -> dict[str, float]:
     """Draw every prompt at every strength; returns the mean absolute difference to the base, 0..255, by strength."""
     from trainer.adapters.fold import Use
-    from trainer.engine import device
-    from trainer.engine.sampling import DrawRequest, Studio
+    from trainer.engine.inference.sampling import DrawRequest, Studio
+    from trainer.engine.speed import device
 
     where = device.choose_device("auto")
     studio = Studio.load(base, where, device.choose_dtype("auto", where))

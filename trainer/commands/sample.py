@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
     for path in named:
         check_made_for(path, facts.family, facts.title, partial=given.partial)
 
-    from trainer.engine import device
-    from trainer.engine.sampling import DrawRequest, Studio
+    from trainer.engine.inference.sampling import DrawRequest, Studio
+    from trainer.engine.speed import device
 
     requests = []
     for line, own in lines:

@@ -21,16 +21,19 @@ from trainer.core import events, files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.engine import compiled, data, device, graphs, kernels, noise, offload, quantise, slider, text, validation
-from trainer.engine.boards import with_boards
-from trainer.engine.cache import Latents
-from trainer.engine.control import Control
-from trainer.engine.guard import Guard
-from trainer.engine.inject import Adapter
-from trainer.engine.outcome import Outcome
-from trainer.engine.preservation import class_looks
-from trainer.engine.saving import Saver
-from trainer.engine.step import StepMaker
+from trainer.engine.data import batches as data
+from trainer.engine.data.latents import Latents
+from trainer.engine.data.regularization import class_looks
+from trainer.engine.networks.adapter import Adapter
+from trainer.engine.objective import noise, slider, validation
+from trainer.engine.objective.step import StepMaker
+from trainer.engine.optim.optimizer import Guard
+from trainer.engine.output.control import Control
+from trainer.engine.output.loggers import with_boards
+from trainer.engine.output.metrics import Outcome
+from trainer.engine.output.saving import Saver
+from trainer.engine.speed import compiled, cuda_graphs, device, offload, onednn, quantize
+from trainer.engine.text import encode
 from trainer.formats.architectures import FAMILIES, UNet
 from trainer.hardware import memory
 from trainer.images import subsets
@@ -72,7 +75,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     images, forms = config.images, forms_of(config.images)
     plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
-    quick = kernels.quicken(parts)
+    quick = onednn.quicken(parts)
     guard = Guard(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
@@ -81,7 +84,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     resting = offload.rest(parts, config, maker.text_learns)
     judge = validation.Judge(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
-    taker, graphed = graphs.choose(config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why})))
+    taker, graphed = cuda_graphs.choose(
+        config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why}))
+    )
     blocks = "eager: graphs are on" if "graph" in graphed.split(":")[0] else compile_blocks(config, maker, items, total - step)
     outcome = Outcome(total, tell, parts.device)
     tell(
@@ -179,7 +184,7 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     first = offload.MAIN if config.memory.base_precision != "full" or config.memory.offload else where
     parts = loading.load(family(facts.family, facts.title), facts, first, dtype, vae)
     parts.device, parts.vae = where, parts.vae.to(where)
-    text.read_at(parts, config.captions.clip_skip)
+    encode.read_at(parts, config.captions.clip_skip)
     parts.scheduler = noise.predicting(parts.scheduler, facts.prediction)
     if config.noise.zero_terminal:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
@@ -230,7 +235,7 @@ def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home,
     latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens
     captions = [caption for item in items for caption in item.captions]
-    long = text.count_long(parts, captions, limit, config.captions.weights)
+    long = encode.count_long(parts, captions, limit, config.captions.weights)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
     images = config.images
@@ -250,7 +255,7 @@ def settle_base(config: TrainConfig, parts: Parts) -> tuple[int, str]:
     """The frozen base, with the adapter in it, as it is held from here on: in few bits, partly in main memory, its activations
     computed twice. Returns how many layers are in few bits, and which blocks wait, for the log."""
     away = offload.chosen(parts, config.memory.offload)
-    few = quantise.settle(parts, config.memory.base_precision, away)
+    few = quantize.settle(parts, config.memory.base_precision, away)
     if config.memory.checkpoints:
         checkpoint_gradients(parts)
     return few, offload.settle(parts, away)
@@ -291,7 +296,7 @@ def step_down(error: BaseException, maker: StepMaker, config: TrainConfig, parts
     """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
     for parameter in adapter.parameters():
         parameter.grad = None
-    graphs.drop(parts)
+    cuda_graphs.drop(parts)
     held = device.peak_memory(parts.device)
     free = device.available(parts.device)
     if maker.split > 1 or (config.run.batch_size == 1 and parts.unet.is_gradient_checkpointing):

@@ -111,7 +111,7 @@ def _mebibytes(text: str) -> int:
 def _probe(limit: float = PROBE_LIMIT) -> dict[str, Any]:
     """What torch says of itself, asked in a child: {"failed": "hung" | "crashed" | "broken"} when it cannot say."""
     environment = dict(os.environ, PYTHONPATH=str(PROJECT), PYTHONUTF8="1")
-    command = [sys.executable, "-m", "trainer.engine.doctor_probe"]
+    command = [sys.executable, "-m", "trainer.engine.probes.doctor_probe"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
     except subprocess.TimeoutExpired:

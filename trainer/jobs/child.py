@@ -32,7 +32,7 @@ from trainer.jobs.trouble import Trouble, say
 from trainer.jobs.webhook import Webhook
 
 if TYPE_CHECKING:
-    from trainer.engine.control import Control
+    from trainer.engine.output.control import Control
 
 DONE, FAILED = 0, 1
 T = TypeVar("T")
@@ -276,7 +276,7 @@ def patiently(act: Callable[[], T], seconds: float = 600.0) -> T:
 
 
 def _train(child: Child, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
-    from trainer.engine.control import Control
+    from trainer.engine.output.control import Control
 
     run = child.run
     control = Control(run, child.between)

@@ -1,6 +1,6 @@
 """How like its training set a picture is, how well it fits its prompt, and whether it copies. Light: a CLIP loads in `clip`.
 
-Called by a run after it drew its test pictures (trainer/engine/saving.py) and by `score` (trainer/commands/score.py).
+Called by a run after it drew its test pictures (trainer/engine/output/saving.py) and by `score` (trainer/commands/score.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.targets import Seat
 from trainer.config.lora import Lora
-from trainer.engine.kinds import KINDS
+from trainer.engine.networks.types import KINDS
 from trainer.formats.layers import Layer
 from trainer.formats.names import to_kohya
 

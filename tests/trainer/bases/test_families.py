@@ -26,10 +26,10 @@ from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.engine.guard import Guard
-from trainer.engine.inject import Adapter, base_hash
-from trainer.engine.noise import NoiseSchedule
-from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.networks.adapter import Adapter, base_hash
+from trainer.engine.objective.noise import NoiseSchedule
+from trainer.engine.optim.optimizer import Guard
 from trainer.engine.train import load_base
 from trainer.formats.architectures import FAMILIES as FACTS
 from trainer.formats.architectures import TextEncoder, UNet, family_modules

@@ -176,7 +176,7 @@ def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
 
 
 def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch):
-    from trainer.engine.sampling import Studio
+    from trainer.engine.inference.sampling import Studio
 
     monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
     place = ("text_encoder_2", "encoder.layers.0.self_attn.q_proj")
@@ -242,7 +242,7 @@ def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, words, code, part):
-    from trainer.engine.sampling import Studio
+    from trainer.engine.inference.sampling import Studio
 
     monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
     home = Home(tmp_path / "home")

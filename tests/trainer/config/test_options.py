@@ -173,7 +173,7 @@ def test_a_zero_that_means_off_elsewhere_is_answered_with_the_way_to_do_it_here(
 
 def test_a_run_from_before_an_option_hashes_as_it_did():
     """The hash that checkpoints of earlier versions carry: the defaults, and a run as the style preset made it then."""
-    from trainer.engine.checkpoint import config_hash
+    from trainer.engine.output.checkpoint import config_hash
 
     assert config_hash(TrainConfig()) == "e71d92acb1b7ed30"
     tree = load.dump(load.build(load.preset("style")))

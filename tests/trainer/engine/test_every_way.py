@@ -16,9 +16,9 @@ from trainer.adapters.file import read_header
 from trainer.adapters.fold import Folder, Use
 from trainer.config import load
 from trainer.core.home import Home
-from trainer.engine import checkpoint
-from trainer.engine.inject import Adapter, base_hash
-from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.networks.adapter import Adapter, base_hash
+from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
 
 BASES = {

@@ -13,7 +13,7 @@ from tests.trainer.engine.test_train import tensors
 from trainer import provenance
 from trainer.core import events
 from trainer.core.problem import Problem
-from trainer.engine import checkpoint
+from trainer.engine.output import checkpoint
 from trainer.images.image_set import ImageSet
 
 OPTIONS = ("run.steps=6", "save.every=2")

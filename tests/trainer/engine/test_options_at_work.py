@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.trainer.engine.test_guard import CPU, OPTIMIZERS, Layers, everything, steps
+from tests.trainer.engine.optim.test_optimizer import CPU, OPTIMIZERS, Layers, everything, steps
 from trainer.config import load
 from trainer.config.options import options
 from trainer.core.problem import Problem
-from trainer.engine import checkpoint
-from trainer.engine.cache import Latents
-from trainer.engine.data import load_items
-from trainer.engine.guard import Guard
-from trainer.engine.inject import Adapter
-from trainer.engine.step import StepMaker
+from trainer.engine.data.batches import load_items
+from trainer.engine.data.latents import Latents
+from trainer.engine.networks.adapter import Adapter
+from trainer.engine.objective.step import StepMaker
+from trainer.engine.optim.optimizer import Guard
+from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
 from trainer.images.examples import Look
 

@@ -19,8 +19,8 @@ from trainer.bases.families import Parts, family
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
-from trainer.engine.inject import Adapter
-from trainer.engine.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.networks.adapter import Adapter
 
 ASSETS = family("sd1").assets
 

@@ -19,11 +19,12 @@ from trainer.bases import catalog
 from trainer.core import events
 from trainer.core.home import PROJECT
 from trainer.core.problem import Problem
-from trainer.engine import checkpoint, device
-from trainer.engine.control import Control
-from trainer.engine.guard import Guard
-from trainer.engine.inject import base_hash
-from trainer.engine.step import StepMaker
+from trainer.engine.networks.adapter import base_hash
+from trainer.engine.objective.step import StepMaker
+from trainer.engine.optim.optimizer import Guard
+from trainer.engine.output import checkpoint
+from trainer.engine.output.control import Control
+from trainer.engine.speed import device
 from trainer.engine.train import load_base
 
 
@@ -141,7 +142,8 @@ def test_killed_and_resumed_equals_straight(bench, tmp_path):
     script = (
         f"import json,sys;from pathlib import Path;import torch;torch.set_num_threads({torch.get_num_threads()});"
         "from trainer.config.load import build;from trainer.engine.train import train;"
-        "from trainer.engine.control import Control;from trainer.core.home import Home;from trainer.core.run_dir import RunDir;"
+        "from trainer.engine.output.control import Control;from trainer.core.home import Home;"
+        "from trainer.core.run_dir import RunDir;"
         "from trainer.core.events import EventLog;c,r,h=sys.argv[1:];run=RunDir(Path(r));log=EventLog(run.events);"
         "train(run,build(json.loads(Path(c).read_text())),Home(Path(h)),log.write,Control(run))"
     )
@@ -335,7 +337,7 @@ def test_control_reads_each_request_once_also_after_a_crash(bench):
 
 def test_optimiser_rates_follow_part_and_schedule(bench):
     parts = load_base(bench.config(), bench.home)
-    from trainer.engine.inject import Adapter
+    from trainer.engine.networks.adapter import Adapter
 
     config = bench.config("optimizer.lr=0.01", "optimizer.text_encoder_lr=0.001")
     guard = Guard(config, Adapter(parts, config), parts.device)
@@ -367,7 +369,7 @@ def test_a_base_in_16_bits_learns_the_same(bench, dtype):
 
 
 def test_the_scale_of_fp16_gives_way_and_leaves_the_step_the_same(bench):
-    from trainer.engine.inject import Adapter
+    from trainer.engine.networks.adapter import Adapter
 
     config = bench.config("optimizer.lr=0.01", "run.max_grad_norm=0")
     parts = load_base(config, bench.home)

@@ -114,7 +114,8 @@ def test_a_rung_is_a_set_of_options_and_a_config_stands_on_one():
 
 
 def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
-    from trainer.engine import count, device
+    from trainer.engine.probes import count
+    from trainer.engine.speed import device
 
     device.quiet()
     known = memory.counted()["sd1"]

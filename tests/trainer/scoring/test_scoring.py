@@ -17,7 +17,7 @@ from trainer.commands import score
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.engine.boards import scalars
+from trainer.engine.output.loggers import scalars
 from trainer.images.image_set import ImageSet
 from trainer.jobs.follow import Follower
 from trainer.scoring.clip import Clip
@@ -217,8 +217,8 @@ def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench
 
 def test_a_strength_is_read_from_what_is_written_into_a_picture(tmp_path: Path) -> None:
     from trainer.adapters.fold import Use
-    from trainer.engine.sampling import Drawn as Drew
-    from trainer.engine.sampling import DrawRequest
+    from trainer.engine.inference.sampling import Drawn as Drew
+    from trainer.engine.inference.sampling import DrawRequest
 
     request = DrawRequest("a hat", "", 0, 1, 1.0, 8, 8, (Use(Path("x.safetensors"), 0.8, 0.8),), (0.5,))
     Drew(Image.new("RGB", (8, 8)), 0.5, request).save(tmp_path / "a.png")

@@ -1,0 +1,254 @@
+"""Puts the layers that learn into a frozen base, and reads them out in the terms of the LoRA file. Called by the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.adapters.embedding import Embedding
+from trainer.adapters.reading import Reading
+from trainer.adapters.targets import choose, fitting
+from trainer.adapters.weights import normalise
+from trainer.bases.families import Parts
+from trainer.config.lines import read_factor
+from trainer.config.train import TrainConfig
+from trainer.core.problem import Problem
+from trainer.engine.networks.continuing import GoingOn, Taken
+from trainer.engine.networks.types import KINDS
+from trainer.engine.text import embeddings
+from trainer.formats import architectures
+from trainer.formats.architectures import Modules, TextEncoder, UNet
+from trainer.formats.detect import FAMILY_NAMES
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
+from trainer.images.examples import chance
+
+ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
+
+
+class Adapter:
+    """The trainable layers of a run, by part and module name of the base."""
+
+    def __init__(self, parts: Parts, config: TrainConfig, start_from: Path | None = None) -> None:
+        """Wrap the chosen layers, doing nothing yet, or what the file `start_from` does. Problem where none is left."""
+        self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
+        self.layers: dict[tuple[str, str], Any] = {}
+        self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
+        self.taken = Taken(0, 0)
+        """What became of `start_from`."""
+        self.going_on: Reading | None = None
+        """How much of `start_from` is understood."""
+        self.left: tuple[str, ...] = ()
+        """The layers of `start_from` that are not trained here, or whose bias is not."""
+        self.word = None
+        """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
+        if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
+            self.word = embeddings.begin(parts, config.captions.trigger, config.lora.embedding, config.lora.embedding_from)
+            parts.words = embeddings.Words([self.word])
+        there = layers_of(parts)
+        seats = choose(there, config.lora)
+        self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
+        if not seats and self.word is None:
+            raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
+        if config.lora.up_ratio != 1 and config.optimizer.one_rate:
+            raise Problem("ratio_with_prodigy", field="lora.up_ratio")
+        for part in dict.fromkeys(part for part, _ in seats):
+            model = parts.module(part)
+            torch.manual_seed(chance(config.run.seed, "init", part) % 2**63)
+            spelt = {name if part == "unet" else bare(name): name for name, _ in model.named_modules()}
+            inside = {spelt[module]: seat for (p, module), seat in seats.items() if p == part}
+            self.layers |= {(part, name): layer for name, layer in self.kind.put(model, inside, config.lora).items()}
+        for parameter in self.parameters():
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+        if start_from is not None:
+            self._go_on_from(start_from)
+
+    # --- learning ---------------------------------------------------------------------------------------------
+
+    def begin(self, step: int, total: int, seed: int) -> None:
+        """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
+        first, second = self.config.text_encoder_until, self.config.text_encoder_2_until
+        until = {"text_encoder": first, "text_encoder_2": first if second is None else second}
+        for (part, _), layer in self.layers.items():
+            if until.get(part, 1) < 1:
+                for parameter in self.kind.learns(layer).values():
+                    parameter.requires_grad_(step < round(until[part] * total))
+        if self.dropping:
+            torch.manual_seed(chance(seed, "dropout", step) % 2**63)
+            for layer in self.layers.values():
+                layer.train()
+
+    @torch.no_grad()
+    def end(self) -> None:
+        """After each step: no more dropout, so that what is drawn and judged is steady; and every layer whose ‖s·ΔW‖ is
+        over `lora.max_norm` shrunk to it, evenly over its factors. No host sync."""
+        most = self.config.max_norm
+        for layer in self.layers.values() if self.dropping else ():
+            layer.eval()
+        for layer in self.layers.values() if most else ():
+            factors = [p for name, p in self.kind.learns(layer).items() if name != "dora"]
+            now = self.kind.file(layer)
+            change = Layer({k: v for k, v in now.tensors.items() if k != "dora"}, now.alpha).delta()
+            shrink = (most / change.norm().clamp(min=1e-12)).clamp(max=1.0) ** (1 / len(factors))
+            for factor in factors:
+                factor.mul_(shrink)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for an optimiser: by part and `ratio`, how many times the part's rate they learn at, which is
+        the block's own factor and with LoRA+ (Hayou et al. 2024), for up factors, another. What learns at the rate of the
+        part comes last.
+        """
+        found = []
+        for part in dict.fromkeys(part for part, _ in self.layers):
+            by_ratio: dict[float, list[torch.nn.Parameter]] = {}
+            for (p, name), layer in self.layers.items():
+                if p == part:
+                    speed = self._speed(part, name)
+                    for what, tensor in self.kind.learns(layer).items():
+                        by_ratio.setdefault(speed * (self.config.up_ratio if what == "up" else 1.0), []).append(tensor)
+            in_order = sorted(by_ratio, key=lambda ratio: ratio == 1.0)
+            found += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
+        if self.word is not None:
+            found.append({"name": "embedding", "params": list(self.word.vectors.values()), "ratio": 1.0})
+        return found
+
+    def _speed(self, part: str, name: str) -> float:
+        """The factor of `optimizer.block_lrs` for a layer by the name it has in the model."""
+        return self.speeds.get(f"{part}.{name if part == 'unet' else bare(name)}", 1.0)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All trainable tensors."""
+        vectors: list[Any] = list(self.word.vectors.values()) if self.word is not None else []
+        return [weight for layer in self.layers.values() for weight in self.kind.learns(layer).values()] + vectors
+
+    def trains(self, part: str) -> bool:
+        """Whether `part` has trainable layers, or reads a word that learns."""
+        return any(p == part for p, _ in self.layers) or (self.word is not None and part != "unet")
+
+    # --- files ------------------------------------------------------------------------------------------------
+
+    def factors(self) -> dict[tuple[str, str], Layer]:
+        """{(part, module): Layer} in float32 on the CPU, as `adapters.file.write` takes it."""
+        return {key: self.kind.file(layer).moved(_numpy) for key, layer in self.layers.items()}
+
+    def embedding(self) -> Embedding | None:
+        """The trigger's own vectors as they are saved."""
+        if self.word is None:
+            return None
+        return Embedding(self.word.name, {part: _numpy(rows) for part, rows in self.word.vectors.items()})
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The exact tensors by name, for checkpoints: what learns and what does not."""
+        return {name: weight.detach().cpu().clone() for name, weight in self._tensors().items()}
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Put `state` back. KeyError or ValueError where names or shapes differ: another rank or other targets."""
+        mine = self._tensors()
+        if mine.keys() != state.keys():
+            raise KeyError("the checkpoint has other layers")
+        for name, weight in mine.items():
+            if weight.shape != state[name].shape:
+                raise ValueError(f"{name}: the checkpoint has another rank")
+            weight.data.copy_(state[name])
+
+    @contextmanager
+    def at(self, sign: float) -> Iterator[None]:
+        """As at strength `sign`, 1 or -1, inside the block: base + sign · what was learnt, as drawing from the file has it."""
+        turned = list(self.layers.values()) if sign < 0 else []
+        for layer in turned:
+            self.kind.turn(layer)
+        try:
+            yield
+        finally:
+            for layer in turned:
+                self.kind.turn(layer)
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The bare base inside the block, whatever was learnt; afterwards the same tensors learn as before."""
+        learning = [parameter.requires_grad for parameter in self.parameters()]
+        for layer in self.layers.values():
+            self.kind.enable(layer, False)
+        try:
+            with embeddings.switched_off(self.parts):
+                yield
+        finally:
+            for layer in self.layers.values():
+                self.kind.enable(layer, True)
+            for parameter, learns in zip(self.parameters(), learning, strict=True):
+                parameter.requires_grad_(learns)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        vectors = self.word.vectors if self.word is not None else {}
+        return {
+            f"{part}|{name}|{side}": weight
+            for (part, name), layer in self.layers.items()
+            for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()
+        } | {f"embedding|{part}": rows for part, rows in vectors.items()}
+
+    @torch.no_grad()
+    def _go_on_from(self, path: Path) -> None:
+        """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
+        what is not trained here is left behind, counted in `taken` and named in `left`. Problem where less than half of
+        the file is known, unless `lora.partial` allows it."""
+        theirs = normalise(path, partial=self.config.partial, field="lora.start_from")
+        if theirs.family != self.parts.family.name:
+            raise Problem(
+                "lora_other_family",
+                field="lora.start_from",
+                name=path.stem,
+                theirs=FAMILY_NAMES[theirs.family],
+                ours=self.parts.facts.title,
+            )
+        self.taken = GoingOn(path, self.kind, self.config).take(self.layers, theirs)
+        learning = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
+        self.going_on = theirs.reading
+        self.left = tuple(
+            ".".join(place) for place, layer in theirs.modules.items() if place not in learning or layer.bias is not None
+        )
+        own = self.word
+        for given_word in embeddings.of_files(self.parts, [path]):
+            if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too
+                for name, vectors in own.vectors.items():
+                    rows = given_word.vectors[name][: len(vectors)]
+                    vectors[: len(rows)] = rows
+
+
+def layers_of(parts: Parts) -> Modules:
+    """Every layer of a loaded base an adapter can sit on, by the names of LoRA files."""
+    encoders = {part: TextEncoder.from_config(model.config.to_dict()) for part, model in parts.text_encoders.items()}
+    return architectures.modules(UNet.from_config(parts.unet.config), encoders)
+
+
+def _speeds(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:
+    """{layer's name: factor} by the lines of `optimizer.block_lrs`. Problem where a line fits no layer of the base."""
+    factors = dict(read_factor(line) for line in lines)
+    for block in factors:
+        if not any(fitting(name, [block]) for name in names):
+            raise Problem("block_unknown", field="optimizer.block_lrs", block=block)
+    found = {name: fitting(name, factors) for name in names}
+    return {name: factors[block] for name, block in found.items() if block is not None}
+
+
+def _numpy(weight: torch.Tensor) -> np.ndarray:
+    return weight.detach().cpu().float().numpy().copy()
+
+
+def base_hash(parts: Parts) -> str:
+    """SHA-256 over the base's weights by name, wrapped for training or not: equal before and after a run."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part in ("unet", *parts.family.text_parts):
+        for name, weight in sorted(parts.module(part).state_dict().items()):
+            if any(mark in name for mark in ADAPTER_NAMES):
+                continue
+            digest.update(f"{part}.{name.replace('.base_layer', '')}".encode())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,240 @@
+"""Going on from a LoRA file: what it holds goes into the layers that learn, so that the training begins exactly where the
+file ends, or a Problem says what to set. Called by inject.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+
+from trainer.adapters.weights import LoraWeights
+from trainer.config.lora import Lora
+from trainer.core.problem import Problem
+from trainer.engine.networks.types import NAME, Kind
+from trainer.formats import layers, multiplied
+from trainer.formats.layers import Layer
+from trainer.formats.names import bare
+
+PAIRS = {
+    "up": "down", "hada_w1_a": "hada_w1_b", "hada_w2_a": "hada_w2_b", "lokr_w1_a": "lokr_w1_b", "lokr_w2_a": "lokr_w2_b",
+    "glora_a1": "glora_a2", "glora_b1": "glora_b2",
+}  # fmt: skip
+"""Factors whose product matters, [n, r] and [r, m]: a wider rank than the file's is filled up with nothing."""
+SCALED = ("up", "hada_w1_a", "lokr_w1", "lokr_w1_a", "glora_a1", "glora_b1")
+"""The factors that take up how much the file's scale differs from the training's."""
+MOST = 512
+"""The largest rank that can be set."""
+
+
+class Pair(NamedTuple):
+    """A layer that learns, and what the file holds for it."""
+
+    key: tuple[str, str]
+    """Part and module, by the names of LoRA files."""
+    layer: Any
+    given: Layer
+
+    @property
+    def place(self) -> str:
+        return ".".join(self.key)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The base's weight's."""
+        return tuple(self.layer.base_layer.weight.shape)
+
+
+class Taken(NamedTuple):
+    """What became of a file."""
+
+    left: int
+    """How many of its layers and biases are not trained here."""
+    shaped: int
+    """How many layers have the file's own factors or blocks, other than the options ask for."""
+
+
+class GoingOn:
+    """From one file, at the options of one training."""
+
+    def __init__(self, path: Path, kind: Kind, lora: Lora) -> None:
+        self.path, self.kind, self.lora = path, kind, lora
+
+    @torch.no_grad()
+    def take(self, learning: Mapping[tuple[str, str], Any], theirs: LoraWeights) -> Taken:
+        """Fill the layers that learn. What the file lacks begins at nothing. Problem where the training cannot begin exactly
+        where the file ends."""
+        pairs: list[Pair] = []
+        left = len(theirs.modules)
+        for (part, name), layer in learning.items():
+            key = (part, name if part == "unet" else bare(name))
+            given = theirs.modules.get(key)
+            if given is not None and not given.bias_alone:
+                pairs.append(Pair(key, layer, given.moved(torch.from_numpy)))
+                left -= 1 if given.bias is None else 0  # a bias does not learn here
+        if not pairs:
+            self._refuse("lora_no_match")
+        for pair in pairs:
+            self._check(pair)
+        if self.kind.file_kind == "oft":
+            pairs = [Pair(key, layer, unbounded(given)) for key, layer, given in pairs]
+        taken = [pair for pair in pairs if self._other_shape(pair)]
+        rest = [pair for pair in pairs if pair not in taken]
+        self._check_ranks(rest)
+        for pair in taken:
+            self._adopt(pair)
+        for pair in rest:
+            self._fill(pair)
+        return Taken(left, len(taken))
+
+    def _refuse(self, code: str, **params: Any) -> NoReturn:
+        raise Problem(code, field="lora.start_from", name=self.path.stem, **params)
+
+    # --- whether it can be exact ---------------------------------------------------------------------------------
+
+    def _check(self, pair: Pair) -> None:
+        theirs = kind_of(pair.given)
+        if theirs != self.kind.file_kind:
+            self._refuse("start_kind", theirs=theirs, ours=self.lora.kind)
+        if not pair.given.fits(pair.shape):
+            self._refuse("start_size", layer=pair.place, ours=f"{pair.shape[0]} x {prod(pair.shape[1:])}")
+        if theirs == "dora" and len(pair.given.tensors["dora"]) != 1:
+            self._refuse("start_dora_rows")
+        if theirs == "ia3" and bool(pair.given.tensors["ia3_in"].reshape(-1)[0]):
+            self._refuse("start_ia3_input", layer=pair.place)
+
+    def _other_shape(self, pair: Pair) -> bool:
+        """Whether a LoKr is split elsewhere than ours or keeps more than ours can, or an OFT's blocks do not fit into ours."""
+        mine = self.kind.learns(pair.layer)
+        if self.kind.file_kind == "lokr":
+            return split_of(mine) != split_of(pair.given.tensors) or any(self._ranks(pair))
+        if self.kind.file_kind == "oft":
+            return mine["oft_blocks"].shape[-1] % pair.given.tensors["oft_blocks"].shape[-1] != 0
+        return False
+
+    def _check_ranks(self, pairs: list[Pair]) -> None:
+        """Every product of two factors has room in ours."""
+        needed = max(((need, ours, pair.place) for pair in pairs for need, ours in self._ranks(pair)), default=(0, 0, ""))
+        rank, ours, layer = needed
+        if rank > MOST:
+            self._refuse("start_too_large", layer=layer, theirs=rank, ours=MOST)
+        if rank:
+            self._refuse("start_rank", layer=layer, theirs=rank, ours=ours)
+
+    def _ranks(self, pair: Pair) -> Iterable[tuple[int, int]]:
+        """(the rank needed, ours) of each product that has no room."""
+        mine = self.kind.learns(pair.layer)
+        for left, right in PAIRS.items():
+            if left in mine:
+                n, r, m = len(mine[left]), len(mine[right]), mine[right][0].numel()
+                need = min(rank_of(pair.given, left), n, m)
+                if need > r:
+                    yield need, r
+
+    # --- filling -------------------------------------------------------------------------------------------------
+
+    def _adopt(self, pair: Pair) -> None:
+        """Exchange the tensors that learn for the file's own: what is made of them does not ask for their shapes."""
+        layer, tensors = pair.layer, pair.given.tensors
+        where = layer.base_layer.weight.device
+        if self.kind.file_kind == "oft":
+            layer.oft_blocks = torch.nn.Parameter(tensors["oft_blocks"].float().to(where))
+            return
+        by = pair.given.scale / scale_of(layer)
+        for name in layer.adapter_layer_names:
+            held = getattr(layer, name)
+            if NAME in held:
+                del held[NAME]
+            if name in tensors:
+                tensor = tensors[name].float() * (by if name in SCALED else 1.0)
+                held[NAME] = torch.nn.Parameter((tensor.flatten(1) if name.endswith("_b") else tensor).to(where))
+
+    def _fill(self, pair: Pair) -> None:
+        mine, given = self.kind.learns(pair.layer), pair.given
+        scale = scale_of(pair.layer)
+        for name, tensor in mine.items():
+            if name in PAIRS.values():
+                continue
+            by = given.scale / scale if name in SCALED else 1.0
+            if name in PAIRS:
+                fill_pair(tensor, mine[PAIRS[name]], given, name, by)
+            elif name == "oft_blocks":
+                fill_blocks(tensor, given.tensors[name])
+            elif name.startswith("lokr_"):
+                tensor.copy_(by * layers.factor(given.tensors, name, core_of(name)).reshape(tensor.shape))
+            else:
+                tensor.copy_(by * given.tensors[name].reshape(tensor.shape))
+
+
+def scale_of(layer: Any) -> float:
+    """What a layer that learns multiplies its product by."""
+    scaling: Any = getattr(layer, "scaling", 1.0)
+    return scaling if isinstance(scaling, float) else scaling[NAME]  # PEFT's layers have one for each adapter
+
+
+def kind_of(given: Layer) -> str:
+    """The kind of a file's layer, with all that a training here could not go on with named beside it."""
+    names = given.tensors.keys()
+    if given.kind == "dora":
+        inside = layers.kind(names - {"dora"})
+        return "dora" if inside == "lora" else f"dora + {inside}"
+    if given.kind == "oft":
+        return ("oft" if given.tensors["oft_blocks"].ndim == 3 else "boft") + (" + rescale" if "rescale" in names else "")
+    return given.kind
+
+
+def unbounded(given: Layer) -> Layer:
+    """An OFT without a constraint: half of Q as it is bounded gives the same Q."""
+    blocks = given.tensors["oft_blocks"]
+    return Layer({"oft_blocks": multiplied.generator(blocks, multiplied.bound(blocks, given.alpha)) / 2}, 0.0)
+
+
+def split_of(tensors: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of a LoKr's first factor."""
+    if "lokr_w1" in tensors:
+        rows, columns = tensors["lokr_w1"].shape
+        return rows, columns
+    return tensors["lokr_w1_a"].shape[0], tensors["lokr_w1_b"].shape[1]
+
+
+def core_of(name: str) -> str:
+    """The core that may stand between the two factors of a LoHa's or LoKr's own factor."""
+    return name.replace("_w", "_t").removesuffix("_a") if name.startswith(("hada_", "lokr_")) else ""
+
+
+def rank_of(given: Layer, left: str) -> int:
+    """How many ranks the product named by its left factor has in the file; a whole factor has as many as its smaller side."""
+    t = given.tensors
+    if left in t and core_of(left) not in t:
+        return t[left].shape[1]
+    whole = layers.factor(t, left.removesuffix("_a"), core_of(left))
+    return min(len(whole), whole[0].numel())
+
+
+def fill_pair(left: torch.nn.Parameter, right: torch.nn.Parameter, given: Layer, name: str, by: float) -> None:
+    """left · right = by · the file's product; ranks beyond it have nothing on the left. A product of more ranks than there
+    are is written by its singular values, of which there is room for all."""
+    t = given.tensors
+    paired = name in t and core_of(name) not in t
+    a, b = (t[name].flatten(1), t[PAIRS[name]].flatten(1)) if paired else (None, None)
+    if a is None or b is None or a.shape[1] > len(right):
+        whole = a @ b if a is not None and b is not None else layers.factor(t, name.removesuffix("_a"), core_of(name))
+        u, sigma, vt = torch.linalg.svd(whole.reshape(len(left), -1).float(), full_matrices=False)
+        root = sigma.sqrt()
+        a, b = u * root, root[:, None] * vt
+    left.zero_()
+    left.flatten(1)[:, : a.shape[1]] = by * a.to(left)
+    right.flatten(1)[: len(b)] = b.to(right)
+
+
+def fill_blocks(ours: torch.nn.Parameter, theirs: torch.Tensor) -> None:
+    """Smaller blocks of the file along the diagonal of ours."""
+    side = theirs.shape[-1]
+    many = ours.shape[-1] // side
+    ours.zero_()
+    for index in range(many):
+        at = slice(index * side, (index + 1) * side)
+        ours[:, at, at] = theirs[index::many].to(ours)
