@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from app.drafts import Drafts
     from trainer.bases.catalog import BaseFacts
     from trainer.images.captioners.job import Captioning
-    from trainer.images.image_set import ImageSet
     from trainer.images.masking.job import Masking
+    from trainer.images.set.image_set import ImageSet
     from trainer.jobs.jobs import Jobs
     from trainer.jobs.preview import PreviewClient
     from trainer.jobs.supervisor import Supervisor
@@ -102,7 +102,7 @@ class Services:
     def thumbnail(self, name: str, picture: str, side: int) -> Path | bytes | None:
         """The small picture of one picture of the set `name`, made when first asked for; None where there is none. Its bytes
         where the disk is full."""
-        from trainer.images.thumbnail import small, thumbnail
+        from trainer.images.set.thumbnail import small, thumbnail
 
         found = self.set(name)
         if found is None:
@@ -118,7 +118,7 @@ class Services:
 
     def film(self, name: str, picture: str, side: int) -> bytes | None:
         """What a picture's mask leaves out, as a red film over it (PNG); None where there is no mask that can be read."""
-        from trainer.images.masks import overlay
+        from trainer.images.geometry.masks import overlay
 
         found = self.set(name)
         try:
@@ -128,7 +128,7 @@ class Services:
 
     def sets(self) -> list[ImageSet]:
         """Every image set of this home."""
-        from trainer.images.image_set import list_sets
+        from trainer.images.set.image_set import list_sets
 
         return list_sets(self.home)
 
@@ -138,7 +138,7 @@ class Services:
 
     def set(self, name: str | None) -> ImageSet | None:
         """The image set in the folder `name`, or None."""
-        from trainer.images.image_set import ImageSet
+        from trainer.images.set.image_set import ImageSet
 
         if not is_name(name):
             return None

@@ -16,14 +16,16 @@ from trainer.config.load import ConfigProblems, Tree
 from trainer.config.plan import draws
 from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
-from trainer.images import captions, encodings, masks, rereading, subsets
+from trainer.images.captions import captions, encodings, rereading
+from trainer.images.geometry import masks
+from trainer.images.set import subsets
 from trainer.prompts import prompt_line
 
 if TYPE_CHECKING:
     from trainer.bases.catalog import BaseFacts
     from trainer.config.train import TrainConfig
-    from trainer.images.image_set import ImageSet
-    from trainer.images.report import Report
+    from trainer.images.report.report import Report
+    from trainer.images.set.image_set import ImageSet
 
 
 def base_of(services: Services, tree: Tree) -> BaseFacts | None:
@@ -199,8 +201,8 @@ def formats(tree: Tree) -> tuple[float, bool]:
 
 def report(services: Services, found: ImageSet) -> Report:
     """What in a set will hurt a training with the settings of its draft."""
-    from trainer.images.image_set import ImageSet
-    from trainer.images.report import report as look
+    from trainer.images.report.report import report as look
+    from trainer.images.set.image_set import ImageSet
 
     tree = opened(services, found)
     encoding = encodings.asked(str(load.get(tree, "images.encoding") or ""))

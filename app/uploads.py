@@ -1,7 +1,7 @@
 """Pictures on their way from the browser into a set: one request a file, no form data, then one intake for all of them.
 
 Called by app/static/drop.js; routes hang in app/main.py. A file is streamed to disk and counted on its way; what it
-is, trainer/images/intake.py decides from its bytes.
+is, trainer/images/intake/intake.py decides from its bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from trainer.core import workplace
 from trainer.core.files import free_name, safe_name
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES, t
-from trainer.images.entry import Sent
-from trainer.images.limits import LIMITS, MB
+from trainer.images.intake.entry import Sent
+from trainer.images.set.limits import LIMITS, MB
 
 DROP = "drop"
 """Where the files of a batch lie in its folder."""
@@ -134,7 +134,7 @@ class _Over(Exception):
 
 def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[str, Any]:
     """The intake of one drop, into a set that exists or a new one that takes its name from what was dropped."""
-    from trainer.images import intake
+    from trainer.images.intake import intake
 
     def tell(done: int, of: int, _: str) -> None:
         batch.done, batch.of = done, of

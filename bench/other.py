@@ -29,7 +29,7 @@ from trainer.engine.data.latents import Latents
 from trainer.engine.inference.sampling import DrawRequest, Studio
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.speed import device
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 
 
 def preview(case: Case) -> dict[str, Any]:

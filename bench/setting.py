@@ -22,8 +22,8 @@ from trainer.engine.data import batches as data
 from trainer.engine.data.latents import Latents, Posterior
 from trainer.engine.objective.noise import draw_noise
 from trainer.engine.speed import offload
-from trainer.images.captions import training_caption
-from trainer.images.examples import Look, chance
+from trainer.images.captions.captions import training_caption
+from trainer.images.set.examples import Look, chance
 
 SET = PROJECT / "datasets" / "example-style"
 ASSETS = Path(base.__file__).parent / "assets"

@@ -23,8 +23,8 @@ from trainer.adapters.weights import read_tensors
 from trainer.bases import catalog
 from trainer.core import events
 from trainer.core.home import Home
-from trainer.images.image_set import ImageSet, list_sets, restore_set
-from trainer.images.masks import mask_of
+from trainer.images.geometry.masks import mask_of
+from trainer.images.set.image_set import ImageSet, list_sets, restore_set
 from trainer.jobs import ledger, supervisor
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.supervisor import Patience, Supervisor

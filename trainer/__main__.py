@@ -16,7 +16,7 @@ COMMANDS = {
     "train": "trainer.commands.train",
     "sample": "trainer.commands.sample",
     "demo": "trainer.commands.demo",
-    "check": "trainer.images.check",
+    "check": "trainer.images.report.check",
     "caption": "trainer.commands.caption",
     "mask": "trainer.commands.mask",
     "score": "trainer.commands.score",

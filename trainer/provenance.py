@@ -23,9 +23,10 @@ from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.images import masks, subsets
-from trainer.images.caption_files import read_lines
-from trainer.images.picture import Picture
+from trainer.images.captions.files import read_lines
+from trainer.images.geometry import masks
+from trainer.images.set import subsets
+from trainer.images.set.picture import Picture
 
 Kept = dict[str, Any]
 PARTS = ("unet", "text_encoder", "text_encoder_2", "vae")

@@ -21,7 +21,7 @@ from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners.job import CaptionJob
 from trainer.images.captioners.writing import empty
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 Show = Callable[..., list[Any]]
 """`images.show`: everything about a set and the picture chosen in it."""

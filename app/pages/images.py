@@ -25,10 +25,10 @@ from trainer.config import load
 from trainer.config.lines import MAX_WEIGHT
 from trainer.core.files import is_name
 from trainer.core.problem import Problem
-from trainer.images import captions
-from trainer.images.image_set import ImageSet, restore_set
-from trainer.images.masks import mask_file
-from trainer.images.picture import Picture
+from trainer.images.captions import captions
+from trainer.images.geometry.masks import mask_file
+from trainer.images.set.image_set import ImageSet, restore_set
+from trainer.images.set.picture import Picture
 
 TYPED: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
 

@@ -14,7 +14,7 @@ from app.drawings import Drawing, Drawings
 from app.services import Ui
 from app.views import preview as view
 from trainer.config.strategies.samplers import SAMPLERS, TITLES
-from trainer.images.captions import to_try
+from trainer.images.captions.captions import to_try
 
 FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "sampler", "width", "height", "strip", "weights")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""

@@ -17,7 +17,7 @@ from app.views import parts
 from app.words import esc, size
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES
-from trainer.images.limits import LIMITS
+from trainer.images.set.limits import LIMITS
 from trainer.jobs import webhook
 
 if TYPE_CHECKING:

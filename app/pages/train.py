@@ -25,7 +25,7 @@ from trainer.config.load import ConfigProblems
 from trainer.config.options import help_text, label, option
 from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 WHERE = {"images.folder": "field-images", "save.name": "train-name"}
 REFILL = ("run.kind", "model.base", "optimizer.name", "schedule.name")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from app.services import Ui
 from app.views.sets import film, tell, thumb
 from app.words import esc
-from trainer.images import buckets, encodings, masks, rereading
+from trainer.images.captions import encodings, rereading
+from trainer.images.geometry import buckets, masks
 
 if TYPE_CHECKING:
-    from trainer.images.image_set import ImageSet
-    from trainer.images.picture import Picture
+    from trainer.images.set.image_set import ImageSet
+    from trainer.images.set.picture import Picture
 
 PER_PAGE = 48
 

@@ -8,8 +8,8 @@ from app.services import Ui
 from app.words import esc
 
 if TYPE_CHECKING:
-    from trainer.images.image_set import ImageSet
     from trainer.images.masking.job import MaskJob
+    from trainer.images.set.image_set import ImageSet
 
 NAMED = 8
 """Pictures named for one reason."""

@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 from app.services import Ui
 from app.words import esc
-from trainer.images import masks
+from trainer.images.geometry import masks
 
 if TYPE_CHECKING:
-    from trainer.images.finding import Finding
-    from trainer.images.image_set import ImageSet
-    from trainer.images.picture import Picture
-    from trainer.images.report import Report
+    from trainer.images.report.finding import Finding
+    from trainer.images.report.report import Report
+    from trainer.images.set.image_set import ImageSet
+    from trainer.images.set.picture import Picture
 
 ELSEWHERE = 6
 """Pictures of further folders named in a finding."""

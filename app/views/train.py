@@ -17,7 +17,7 @@ from trainer.config.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.hardware import memory
 from trainer.hardware.doctor import rung_words
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from app.pages import PAGES
 from tests.helpers import full_disk, studio
 from tests.helpers.browser import LiveServer, serve
 from trainer.core.texts import LANGUAGES, t
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
 

@@ -24,7 +24,7 @@ from tests.helpers import studio
 from trainer.core import process
 from trainer.core.home import PROJECT, Home
 from trainer.core.texts import LANGUAGES
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 LONG = "長" * 200
 RAW = re.compile(r"Traceback|[A-Za-z]+(?:Error|Exception)\b|object has no attribute|\.py\b|NoneType|not in the list of choices")

@@ -19,9 +19,9 @@ from trainer.bases import catalog
 from trainer.config import load
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.images.image_set import ImageSet
-from trainer.images.intake import take_in
-from trainer.images.report import report
+from trainer.images.intake.intake import take_in
+from trainer.images.report.report import report
+from trainer.images.set.image_set import ImageSet
 from trainer.jobs.forecast import NoForecast
 
 EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'

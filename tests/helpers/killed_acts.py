@@ -6,8 +6,8 @@ import os
 
 from app import imports
 from trainer.core.home import Home
-from trainer.images import captions
-from trainer.images.image_set import ImageSet, restore_set
+from trainer.images.captions import captions
+from trainer.images.set.image_set import ImageSet, restore_set
 from trainer.library.library import Library
 
 BATCH = "a" * 32

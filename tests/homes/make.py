@@ -22,8 +22,8 @@ from PIL import Image
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
-from trainer.images import captions
-from trainer.images.image_set import ImageSet
+from trainer.images.captions import captions
+from trainer.images.set.image_set import ImageSet
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.supervisor import Patience, Supervisor
 from trainer.library.library import Library

@@ -15,8 +15,8 @@ from app import imports
 from tests.helpers import killed_acts, studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
-from trainer.images import captions
-from trainer.images.image_set import ImageSet
+from trainer.images.captions import captions
+from trainer.images.set.image_set import ImageSet
 from trainer.library.library import Library, register
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks children and kills them")

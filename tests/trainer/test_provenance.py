@@ -19,7 +19,7 @@ from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
 from trainer.formats.header import read_header
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 from trainer.provenance import Sources
 
 

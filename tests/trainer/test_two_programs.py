@@ -12,7 +12,7 @@ from app.drawings import Drawings
 from tests.helpers import studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
-from trainer.images.image_set import ImageSet, list_sets
+from trainer.images.set.image_set import ImageSet, list_sets
 from trainer.library.library import Library
 
 PICTURES = 12
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from app.drawings import Drawings
 from trainer.core.home import Home
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 from trainer.library.library import Library
 home, act, me = Home(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)

@@ -21,7 +21,7 @@ from trainer.config.plan import is_slider
 from trainer.config.slider import Slider
 from trainer.config.train import TrainConfig
 from trainer.core import files
-from trainer.images.captions import to_try
+from trainer.images.captions.captions import to_try
 
 VERSION = "0.1.0"
 MAX_TAGS = 100

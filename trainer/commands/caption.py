@@ -10,11 +10,11 @@ from typing import Any
 from trainer.core.home import Home
 from trainer.core.texts import t
 from trainer.images import captioners
-from trainer.images.brought import of_name
 from trainer.images.captioners import CAPTIONERS, Ask
 from trainer.images.captioners.writing import describe, empty
-from trainer.images.captions import with_trigger
-from trainer.images.image_set import KINDS, ImageSet
+from trainer.images.captions.captions import with_trigger
+from trainer.images.intake.brought import of_name
+from trainer.images.set.image_set import KINDS, ImageSet
 
 
 def main(argv: list[str]) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 from trainer.core.home import Home
 from trainer.core.texts import t
 from trainer.images import masking
-from trainer.images.image_set import ImageSet
 from trainer.images.masking.making import make
+from trainer.images.set.image_set import ImageSet
 
 
 def main(argv: list[str]) -> int:

@@ -17,10 +17,10 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
-from trainer.images import subsets
-from trainer.images.image_set import ImageSet
-from trainer.images.names import NAMED, natural
-from trainer.images.picture import Picture
+from trainer.images.intake.names import NAMED, natural
+from trainer.images.set import subsets
+from trainer.images.set.image_set import ImageSet
+from trainer.images.set.picture import Picture
 from trainer.jobs.settle import last_end
 
 

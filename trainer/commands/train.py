@@ -13,7 +13,8 @@ from trainer.config import load
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.images import folder_tree, lines, subsets
+from trainer.images.intake import folder_tree, notices
+from trainer.images.set import subsets
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,7 +99,7 @@ def trials(sweeps: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 def from_set(folder: Path) -> load.Tree:
     """What the image set itself says: its trigger, and whose the pictures are."""
-    from trainer.images.image_set import ImageSet
+    from trainer.images.set.image_set import ImageSet
 
     if not folder.is_dir():
         raise Problem("folder_missing", field="images.folder", folder=str(folder))
@@ -113,9 +114,9 @@ def from_set(folder: Path) -> load.Tree:
 
 def _tell_encodings(folder: str, encoding: str) -> None:
     """Say what captions are read as where their bytes leave it open."""
-    from trainer.images.encodings import asked
-    from trainer.images.image_set import ImageSet
-    from trainer.images.rereading import sentences
+    from trainer.images.captions.encodings import asked
+    from trainer.images.captions.rereading import sentences
+    from trainer.images.set.image_set import ImageSet
 
     if folder and Path(folder).is_dir():
         for sentence in sentences(ImageSet(folder, read_only=True, encoding=asked(encoding))):
@@ -134,7 +135,7 @@ def from_tree(folder: Path, slider: bool = False) -> load.Tree:
         load.put(tree, "preservation.folder", str(found.class_folders[0]))
         if found.class_word:
             load.put(tree, "preservation.caption", found.class_word)
-        told = [lines.Line(line.name, "class_used", line.params) if line.code == "class_pictures" else line for line in told]
-    for sentence in lines.sentences("notices", told):
+        told = [notices.Line(line.name, "class_used", line.params) if line.code == "class_pictures" else line for line in told]
+    for sentence in notices.sentences("notices", told):
         print(sentence, file=sys.stderr)
     return tree

@@ -36,11 +36,11 @@ from trainer.engine.speed import compiled, cuda_graphs, device, offload, onednn,
 from trainer.engine.text import encode
 from trainer.formats.architectures import FAMILIES, UNet
 from trainer.hardware import memory
-from trainer.images import subsets
-from trainer.images.encodings import asked
-from trainer.images.examples import Item, Look, forms_of
-from trainer.images.image_set import ImageSet
-from trainer.images.report import report
+from trainer.images.captions.encodings import asked
+from trainer.images.report.report import report
+from trainer.images.set import subsets
+from trainer.images.set.examples import Item, Look, forms_of
+from trainer.images.set.image_set import ImageSet
 
 Tell = Callable[[events.Event], None]
 

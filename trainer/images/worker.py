@@ -16,8 +16,8 @@ from typing import Any
 
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.images.image_set import ImageSet
-from trainer.images.picture import Picture
+from trainer.images.set.image_set import ImageSet
+from trainer.images.set.picture import Picture
 
 Tell = Callable[..., None]
 """`tell(event, **facts)` writes one line."""

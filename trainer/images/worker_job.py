@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 from trainer.core import process
 from trainer.core.home import PROJECT
 from trainer.core.problem import Problem
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 State = Literal["starting", "fetching", "loading", "writing", "done", "cancelled", "failed"]
 ENDED = ("done", "cancelled", "failed")

@@ -13,7 +13,7 @@ from trainer.config.load import Tree, get
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.images import subsets
+from trainer.images.set import subsets
 from trainer.jobs.store import Store
 
 

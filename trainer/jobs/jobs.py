@@ -24,7 +24,8 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
-from trainer.images import masks, subsets
+from trainer.images.geometry import masks
+from trainer.images.set import subsets
 from trainer.jobs.follow import Follower, RunView
 from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
 from trainer.jobs.states import ENDED, RESUMABLE

@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainer.core import files
 from trainer.core.files import read_json
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 from trainer.scoring.scores import SMALL, Looks, small, unit
 
 AT_ONCE = 8

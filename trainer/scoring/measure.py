@@ -13,8 +13,8 @@ from PIL import Image
 from trainer.core import events
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
-from trainer.images.captions import has, without_trigger
-from trainer.images.picture import Picture
+from trainer.images.captions.captions import has, without_trigger
+from trainer.images.set.picture import Picture
 from trainer.prompts import lora_tags, prompt_line
 from trainer.prompts import weights as prompt_weights
 from trainer.scoring.clip import Clip

@@ -12,7 +12,7 @@ from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 
 if TYPE_CHECKING:
     from trainer.scoring.measure import Measure

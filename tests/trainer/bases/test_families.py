@@ -35,7 +35,7 @@ from trainer.formats.architectures import FAMILIES as FACTS
 from trainer.formats.architectures import TextEncoder, UNet, family_modules
 from trainer.formats.header import read_header
 from trainer.formats.names import bare
-from trainer.images.examples import Item, Look, micro_conditioning
+from trainer.images.set.examples import Item, Look, micro_conditioning
 
 CPU = torch.device("cpu")
 KINDS = {

@@ -22,8 +22,8 @@ from trainer.commands.train import main as train
 from trainer.config import load
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.images import subsets
-from trainer.images.check import main as check
+from trainer.images.report.check import main as check
+from trainer.images.set import subsets
 
 
 def trainer(home: Path, *words: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:

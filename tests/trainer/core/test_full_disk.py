@@ -20,9 +20,9 @@ from trainer.config.load import build
 from trainer.core import files, storage
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.images import captions
-from trainer.images.image_set import ImageSet, list_sets
-from trainer.images.thumbnail import small
+from trainer.images.captions import captions
+from trainer.images.set.image_set import ImageSet, list_sets
+from trainer.images.set.thumbnail import small
 from trainer.jobs.store import Store
 from trainer.library.library import Library
 

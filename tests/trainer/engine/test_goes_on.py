@@ -14,7 +14,7 @@ from trainer import provenance
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.output import checkpoint
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 OPTIONS = ("run.steps=6", "save.every=2")
 

@@ -20,7 +20,7 @@ from trainer.engine.objective.step import StepMaker
 from trainer.engine.optim.optimizer import Guard
 from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 
 OTHER = {
     "lr": "0.004", "text_encoder_lr": "0.004", "weight_decay": "0.9", "beta1": "0.5", "beta2": "0.5", "d_coef": "3",

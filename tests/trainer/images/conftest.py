@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.core.home import Home
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 
 @pytest.fixture(autouse=True)

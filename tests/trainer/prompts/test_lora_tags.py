@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.images.captions import to_try
+from trainer.images.captions.captions import to_try
 from trainer.prompts.lora_tags import Tag, number, parse, resolve
 
 _letters = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="<>:=")

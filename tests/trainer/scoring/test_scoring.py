@@ -18,7 +18,7 @@ from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.output.loggers import scalars
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 from trainer.jobs.follow import Follower
 from trainer.scoring.clip import Clip
 from trainer.scoring.measure import Drawn, Measure

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from trainer.config import plan
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
-from trainer.images import buckets, subsets
-from trainer.images.caption_files import read_lines
-from trainer.images.examples import AS_IT_IS, Item, Look, Size, chance, form_of
-from trainer.images.forms import Forms
+from trainer.images.captions.files import read_lines
+from trainer.images.geometry import buckets
+from trainer.images.geometry.augment import Forms
+from trainer.images.set import subsets
+from trainer.images.set.examples import AS_IT_IS, Item, Look, Size, chance, form_of
 
 
 def load_items(config: TrainConfig, resolution: int) -> list[Item]:

@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from trainer.bases.families import Parts
 from trainer.core.problem import Problem
 from trainer.engine.inference import vae
-from trainer.images import forms
-from trainer.images.examples import AS_IT_IS, Item, Look, Size, form_of
-from trainer.images.forms import Forms
+from trainer.images.geometry import augment
+from trainer.images.geometry.augment import Forms
+from trainer.images.set.examples import AS_IT_IS, Item, Look, Size, form_of
 
 TOGETHER = 8
 """Pictures of one format the VAE encodes at once on a GPU."""
@@ -190,7 +190,7 @@ class Latents:
 def _pixels(look: Look) -> torch.Tensor:
     """The picture cut to its format, changed and mirrored as the look is, `[3, H, W]` in -1..1."""
     picture = look.item.picture
-    cut = forms.coloured(forms.cut(picture.load(), look.item.bucket, look.focus, look.form), look.form)
+    cut = augment.coloured(augment.cut(picture.load(), look.item.bucket, look.focus, look.form), look.form)
     pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1
     return pixels.flip(-1) if look.flipped else pixels
 

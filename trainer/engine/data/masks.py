@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainer.images import forms
-from trainer.images.examples import Look
-from trainer.images.masks import mask_of
+from trainer.images.geometry import augment
+from trainer.images.geometry.masks import mask_of
+from trainer.images.set.examples import Look
 
 
 class Masks:
@@ -35,6 +35,6 @@ class Masks:
         mask = mask_of(look.item.picture)
         if mask is None:
             return torch.ones(1, height, width)
-        cut = forms.cut(mask, look.item.bucket, look.focus, look.form).resize((width, height), Image.Resampling.BOX)
+        cut = augment.cut(mask, look.item.bucket, look.focus, look.form).resize((width, height), Image.Resampling.BOX)
         marked = torch.from_numpy(np.asarray(cut, np.float32).copy()) / 255
         return (self.floor + (1 - self.floor) * marked).clamp(min=1e-6)[None]

@@ -10,7 +10,7 @@ from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.engine.data.batches import Plan, load_items
 from trainer.engine.data.latents import Latents
-from trainer.images.examples import Item, Look
+from trainer.images.set.examples import Item, Look
 
 
 class ClassLooks:

@@ -26,7 +26,7 @@ from trainer.formats.architectures import Modules, TextEncoder, UNet
 from trainer.formats.detect import FAMILY_NAMES
 from trainer.formats.layers import Layer
 from trainer.formats.names import bare
-from trainer.images.examples import chance
+from trainer.images.set.examples import chance
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
 

@@ -29,7 +29,7 @@ from trainer.engine.data.regularization import ClassLooks
 from trainer.engine.inference.sampling import DrawRequest, Studio
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import Batch, StepMaker
-from trainer.images.examples import Look, chance
+from trainer.images.set.examples import Look, chance
 
 
 def maker(config: TrainConfig) -> type[StepMaker]:

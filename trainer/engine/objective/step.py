@@ -18,8 +18,8 @@ from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective import losses
 from trainer.engine.objective.noise import NoiseSchedule, draw_noise, draw_timesteps
 from trainer.engine.text import encode
-from trainer.images.captions import training_caption, without_trigger
-from trainer.images.examples import Look, chance
+from trainer.images.captions.captions import training_caption, without_trigger
+from trainer.images.set.examples import Look, chance
 
 CAPTION_BYTES = 512 * 2**20
 """How much memory encoded captions may take: about 850 of SDXL's in fp32, twice as many in bf16."""

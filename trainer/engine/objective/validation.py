@@ -17,8 +17,8 @@ from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.objective.step import Batch, StepMaker
-from trainer.images.captions import training_caption
-from trainer.images.examples import Item, Look, chance
+from trainer.images.captions.captions import training_caption
+from trainer.images.set.examples import Item, Look, chance
 
 LEVELS = 8
 """Noise levels each picture is judged at, evenly over the schedule: the middles of eight equal parts."""

@@ -25,7 +25,7 @@ from trainer.engine.inference.sampling import DrawRequest, Studio
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.output import checkpoint
 from trainer.engine.output.disk_room import Room
-from trainer.images.captions import to_try
+from trainer.images.captions.captions import to_try
 from trainer.prompts import prompt_line
 from trainer.prompts.lora_tags import number
 from trainer.scoring.of_run import RunLikeness

@@ -27,8 +27,8 @@ from trainer.engine.optim.optimizer import Guard
 from trainer.engine.output import checkpoint, disk_room
 from trainer.engine.output.control import Control
 from trainer.engine.output.samples import Samples, shots
-from trainer.images.captions import with_trigger
-from trainer.images.examples import Item
+from trainer.images.captions.captions import with_trigger
+from trainer.images.set.examples import Item
 from trainer.library.publication import Publication
 from trainer.provenance import Sources
 from trainer.scoring.of_run import RunLikeness

@@ -15,7 +15,7 @@ from trainer.config.load import build
 from trainer.config.plan import draws
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
-from trainer.images.examples import Look, forms_of
+from trainer.images.set.examples import Look, forms_of
 
 STEPS = 3
 

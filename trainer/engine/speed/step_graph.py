@@ -19,7 +19,7 @@ from trainer.config.train import TrainConfig
 from trainer.engine.objective.step import Batch, StepMaker
 from trainer.engine.optim.optimizer import Guard
 from trainer.engine.text.encode import PIECE
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 
 Result = tuple[torch.Tensor, torch.Tensor]
 """The loss, and whether the step was made: scalars on the device."""

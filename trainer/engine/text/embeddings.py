@@ -17,7 +17,7 @@ import torch
 
 from trainer.adapters import embedding
 from trainer.core.problem import Problem
-from trainer.images.captions import swapped
+from trainer.images.captions.captions import swapped
 
 if TYPE_CHECKING:
     from trainer.bases.families import Parts

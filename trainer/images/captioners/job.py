@@ -7,8 +7,8 @@ from typing import Any
 
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.images.captions import with_trigger
-from trainer.images.image_set import ImageSet
+from trainer.images.captions.captions import with_trigger
+from trainer.images.set.image_set import ImageSet
 from trainer.images.worker_job import WorkerJob
 
 

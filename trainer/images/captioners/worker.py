@@ -8,7 +8,7 @@ from trainer.core.home import Home
 from trainer.images import worker
 from trainer.images.captioners import Ask
 from trainer.images.captioners.writing import describe
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 
 
 def main(argv: list[str]) -> int:

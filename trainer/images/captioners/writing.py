@@ -8,7 +8,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners import Ask
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 
 AT_ONCE = 4
 """Pictures in one go of the model: enough for a card, and progress is still seen on a CPU."""

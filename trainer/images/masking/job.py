@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 from trainer.images.worker_job import WorkerJob
 
 

@@ -8,7 +8,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images import masking
 from trainer.images.masking import Found
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 
 AT_ONCE = 4
 Tell = Callable[..., None]

@@ -10,7 +10,7 @@ from typing import Any
 from trainer.core.home import Home
 from trainer.images import worker
 from trainer.images.masking.making import make
-from trainer.images.picture import Picture
+from trainer.images.set.picture import Picture
 
 
 def main(argv: list[str]) -> int:

@@ -18,8 +18,8 @@ from trainer.engine.data import latents as cache
 from trainer.engine.data.batches import Plan, load_items, total_steps
 from trainer.engine.data.masks import Masks
 from trainer.engine.train import load_base
-from trainer.images.examples import Item, Look, form_of, forms_of, micro_conditioning
-from trainer.images.forms import Form
+from trainer.images.geometry.augment import Form
+from trainer.images.set.examples import Item, Look, form_of, forms_of, micro_conditioning
 
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Item]:

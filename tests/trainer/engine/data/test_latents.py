@@ -10,7 +10,7 @@ from trainer.core.problem import Problem
 from trainer.engine.data import batches
 from trainer.engine.data import latents as cache
 from trainer.engine.train import load_base
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 
 
 @pytest.mark.parametrize("together", [1, 3])

@@ -9,8 +9,8 @@ from PIL import Image
 
 from trainer.core.problem import Problem
 from trainer.engine.data.masks import Masks
-from trainer.images.examples import Item, Look
-from trainer.images.image_set import ImageSet
+from trainer.images.set.examples import Item, Look
+from trainer.images.set.image_set import ImageSet
 
 
 def paint(path, alpha=None, size=(64, 48)):

@@ -31,7 +31,7 @@ from trainer.engine.objective.slider import SliderMaker
 from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
 from trainer.formats.names import bare
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 from trainer.library.cards import card
 
 WORDS = (

@@ -19,7 +19,7 @@ from trainer.engine.data.regularization import class_looks
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import StepMaker
 from trainer.engine.train import load_base
-from trainer.images.examples import Look
+from trainer.images.set.examples import Look
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])

@@ -16,7 +16,7 @@ from trainer.engine.data.latents import HEADER, Latents
 from trainer.engine.objective.step import StepMaker
 from trainer.engine.probes import forecast
 from trainer.engine.train import load_base
-from trainer.images.examples import forms_of
+from trainer.images.set.examples import forms_of
 
 MANY = ("images.buckets=false", "images.variants=3", "images.colour=0.1", "images.crops=2", "images.flip=true", "run.steps=7")
 EACH = 2 * 4 * 32 * 32 * 4 + HEADER

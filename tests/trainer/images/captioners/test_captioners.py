@@ -18,7 +18,7 @@ from trainer.images import captioners
 from trainer.images.captioners import CAPTIONERS, Ask
 from trainer.images.captioners.blip import tidy
 from trainer.images.captioners.tagger import prepared, spoken
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 
 def refusal(home: Home, given: Path | str) -> str:

@@ -11,7 +11,7 @@ from trainer.commands import caption
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.images.captioners.job import Captioning
-from trainer.images.image_set import ImageSet
+from trainer.images.set.image_set import ImageSet
 
 
 @pytest.fixture

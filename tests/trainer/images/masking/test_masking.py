@@ -15,11 +15,11 @@ from trainer.commands import mask as command
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.images import masking
-from trainer.images.image_set import ImageSet
+from trainer.images.geometry.masks import mask_file, mask_of, overlay
 from trainer.images.masking.clipseg import ClipSeg, masked
 from trainer.images.masking.job import Masking
 from trainer.images.masking.plain import UNSURE, flooded, found, oklab
-from trainer.images.masks import mask_file, mask_of, overlay
+from trainer.images.set.image_set import ImageSet
 
 
 @pytest.fixture

@@ -1,0 +1,190 @@
+"""Captions read in another encoding than was taken for the likeliest, and back. Used by the Images page and the intake.
+
+What a caption file held when it came lies in the set's `.captions`, so that every reading is made from the bytes themselves;
+`set.json` notes under `encoding` what each was read as. A file put into the folder by hand is its own original until then.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.core import files
+from trainer.core.encodings import normal
+from trainer.core.texts import t
+from trainer.images.captions import captions, encodings
+from trainer.images.captions.files import data_of
+from trainer.images.set import staging
+from trainer.images.set import undo as acts
+
+if TYPE_CHECKING:
+    from trainer.images.set.image_set import ImageSet
+    from trainer.images.set.picture import Picture
+
+
+@dataclass(frozen=True)
+class SetReading:
+    """Captions of a set that were read in one encoding: the first words, and those of the next-best reading. `ids` are the
+    pictures whose caption still stands as it was read."""
+
+    encoding: str
+    ids: tuple[str, ...]
+    words: str
+    other: str | None
+    other_words: str
+
+
+@dataclass(frozen=True)
+class _Original:
+    picture: Picture
+    data: bytes
+    encoding: str
+    settled: bool
+    by_hand: bool
+    """Whether the bytes still stand in the caption file itself."""
+
+    def written(self, encoding: str) -> str:
+        """What goes into the caption file: one line, or the lines of a file written by hand."""
+        line = captions.shorten(self.text(encoding))[0]
+        lines = [captions.clean(part) for part in encodings.decode(self.data, encoding).splitlines()] if self.by_hand else []
+        whole = "\n".join(part for part in lines if part)
+        text = whole if captions.clean(whole) == line else line
+        return f"{text}\n" if text else ""
+
+    def text(self, encoding: str) -> str:
+        return captions.clean(encodings.decode(self.data, encoding))
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the caption still is what was read from the bytes."""
+        return self.picture.caption == captions.shorten(self.text(self.encoding))[0]
+
+
+def keep(image_set: ImageSet, id_: str, data: bytes, encoding: str) -> None:
+    """Keep what the caption of a picture was written as, and what it was read in."""
+    with image_set.lock:
+        _put(staging.written_file(image_set.folder, id_), data)
+        said = staging.read_set(image_set.folder)
+        staging.notes_of(said).setdefault(id_, {})["encoding"] = encoding
+        staging.write_set(image_set.folder, said)
+
+
+def sentences(image_set: ImageSet, language: str | None = None) -> list[str]:
+    """What the captions of a folder are read as, for a person at the command line."""
+    said = []
+    for one in readings(image_set):
+        key = "read_other" if one.other else "read"
+        names = {"encoding": encodings.label(one.encoding, language), "words": one.words, "count": len(one.ids)}
+        if one.other:
+            names |= {"other": encodings.label(one.other, language), "other_words": one.other_words, "name": one.other}
+        said.append(t(f"encodings.{key}", language=language, **names))
+    return said
+
+
+def readings(image_set: ImageSet, pictures: list[Picture] | None = None) -> list[SetReading]:
+    """Every encoding captions of the set were read in without being certain, those with most captions first; not those a
+    person has called right. `pictures` saves looking at the folder again."""
+    groups: dict[str, list[_Original]] = {}
+    for original in _originals(image_set, pictures):
+        if original.untouched and not original.settled:
+            groups.setdefault(original.encoding, []).append(original)
+    found = []
+    for encoding, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+        other = encodings.next_best([original.data for original in group], encoding)
+        ids = tuple(original.picture.id for original in group)
+        words = encodings.words(group[0].text(encoding))
+        found.append(SetReading(encoding, ids, words, other, encodings.words(group[0].text(other)) if other else ""))
+    return found
+
+
+def read_as(image_set: ImageSet, encoding: str, ids: Iterable[str]) -> str | None:
+    """Read the captions of these pictures in `encoding`, from the bytes they came as; a caption a person has changed since
+    stays. Returns an undo token, None where nothing changed."""
+    wanted = set(ids)
+    with image_set.lock:
+        chosen = [o for o in _originals(image_set) if o.picture.id in wanted and o.untouched]
+        after = {o.picture.id: captions.shorten(o.text(encoding))[0] for o in chosen}
+        if not chosen:
+            return None
+        said = staging.read_set(image_set.folder)
+        notes = staging.notes_of(said)
+        before = {id_: dict(notes.get(id_) or {}) for id_ in after}
+        token = acts.record_reading(image_set.folder, {o.picture.id: o.picture.caption_file for o in chosen}, before, after)
+        for original in chosen:
+            _put(staging.written_file(image_set.folder, original.picture.id), original.data)
+            note = notes.setdefault(original.picture.id, {})
+            note["encoding"] = encoding
+            note.pop("encoding_settled", None)
+        staging.write_set(image_set.folder, said)
+        for original in chosen:
+            files.write_text(original.picture.caption_file, original.written(encoding))
+        return token
+
+
+def settle(image_set: ImageSet, encoding: str) -> int:
+    """Call the reading of captions in `encoding` right: it is not asked about again. Returns for how many pictures."""
+    with image_set.lock:
+        ids = next((one.ids for one in readings(image_set) if one.encoding == encoding), ())
+        by_hand = [o.picture.id for o in _originals(image_set) if o.by_hand and o.picture.id in ids]
+        read_as(image_set, encoding, by_hand)
+        said = staging.read_set(image_set.folder)
+        for id_ in ids:
+            staging.notes_of(said).setdefault(id_, {})["encoding_settled"] = True
+        staging.write_set(image_set.folder, said)
+        return len(ids)
+
+
+def undo(image_set: ImageSet, act: acts.Act) -> acts.Act:
+    """Put caption files back byte for byte, and what they were read as; not where a person changed the caption since."""
+    place = image_set.folder / ".trash" / act.token
+    said = staging.read_set(image_set.folder)
+    notes = staging.notes_of(said)
+    for picture in image_set.pictures():
+        held = place / picture.caption_file.name
+        before = data_of(held)
+        stopped = before is not None and before == data_of(picture.caption_file)  # a reading that was broken off
+        if picture.id not in act.after or (picture.caption != act.after[picture.id] and not stopped):
+            continue
+        if held.is_file():
+            os.replace(held, picture.caption_file)
+        note = notes.setdefault(picture.id, {})
+        note.pop("encoding", None)
+        note.pop("encoding_settled", None)
+        if earlier := (act.entries.get(picture.id) or {}).get("encoding"):
+            note["encoding"] = earlier
+        else:
+            staging.written_file(image_set.folder, picture.id).unlink(missing_ok=True)
+    staging.write_set(image_set.folder, said)
+    shutil.rmtree(place)
+    return act
+
+
+def _originals(image_set: ImageSet, pictures: list[Picture] | None = None) -> list[_Original]:
+    """The pictures whose caption was, or is, in an encoding that its bytes do not say for certain."""
+    notes = staging.notes_of(staging.read_set(image_set.folder))
+    found = []
+    for picture in image_set.pictures() if pictures is None else pictures:
+        note = notes.get(picture.id)
+        noted = note.get("encoding") if isinstance(note, dict) else None
+        settled = isinstance(note, dict) and note.get("encoding_settled") is True
+        if isinstance(noted, str) and normal(noted) == noted:
+            data = data_of(staging.written_file(image_set.folder, picture.id))
+            if data:
+                found.append(_Original(picture, data, noted, settled, by_hand=False))
+            continue
+        if picture.encoding == "utf-8" and "\ufffd" not in picture.caption:
+            continue
+        data = data_of(picture.caption_file)
+        sure = encodings.certain(data) if data else None
+        if data and (sure is None or sure.encoding != picture.encoding):
+            found.append(_Original(picture, data, picture.encoding, settled, by_hand=True))
+    return found
+
+
+def _put(file: Path, data: bytes) -> None:
+    file.parent.mkdir(exist_ok=True)
+    files.write_bytes(file, data)

@@ -1,0 +1,78 @@
+"""Forms of a picture: itself, and others changed a little in colour or turned a little. Pure functions for the engine.
+
+A turned form is scaled up until no empty corner shows and then cut, so that it keeps its format.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import NamedTuple
+
+from PIL import Image, ImageEnhance
+
+from trainer.images.geometry import buckets
+
+HUE = 0.1
+"""How far the hue moves for a colour change of 1, as a share of the circle."""
+
+
+class Form(NamedTuple):
+    """One change: three factors, a shift of the hue as a share of the circle, and degrees against the clock."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    turn: float
+
+
+class Forms(NamedTuple):
+    """How many forms each picture has, itself among them, and how far the others may go."""
+
+    count: int = 1
+    colour: float = 0.0
+    turn: float = 0.0
+
+    def draw(self, rng: random.Random) -> Form:
+        """One of the others, by the state of `rng`."""
+        brightness, contrast, saturation, hue, turn = (rng.uniform(-1, 1) for _ in range(5))
+        return Form(
+            1 + self.colour * brightness,
+            1 + self.colour * contrast,
+            1 + self.colour * saturation,
+            HUE * self.colour * hue,
+            self.turn * turn,
+        )
+
+
+def zoom(size: buckets.Size, form: Form | None) -> float:
+    """How much larger a picture must be for its format to hold no empty corner once turned: w·cos + h·sin over w, h alike."""
+    if form is None or not form.turn:
+        return 1.0
+    (wide, high), angle = size, math.radians(abs(form.turn))
+    return math.cos(angle) + math.sin(angle) * max(high / wide, wide / high)
+
+
+def cut(image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, form: Form | None) -> Image.Image:
+    """The picture cut to its format around the focus as ever, and then turned around the middle of the cut."""
+    scale = zoom(bucket, form)
+    if form is None or scale == 1.0:
+        return buckets.cut(image, bucket, focus)
+    wide, high = (math.ceil(side * scale) + 2 for side in bucket)  # a pixel more on each side: interpolation looks around
+    turned = buckets.cut(image, (wide, high), focus).rotate(form.turn, Image.Resampling.BICUBIC)
+    left, top = (wide - bucket[0]) // 2, (high - bucket[1]) // 2
+    return turned.crop((left, top, left + bucket[0], top + bucket[1]))
+
+
+def coloured(image: Image.Image, form: Form | None) -> Image.Image:
+    """An RGB picture with the form's brightness, contrast, saturation and hue."""
+    if form is None:
+        return image
+    for enhance, factor in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), form[:3], strict=True):
+        image = enhance(image).enhance(factor) if factor != 1 else image
+    shift = round(form.hue * 256)
+    if not shift:
+        return image
+    hue, saturation, value = image.convert("HSV").split()
+    return Image.merge("HSV", (hue.point([(h + shift) % 256 for h in range(256)]), saturation, value)).convert("RGB")
