@@ -1,6 +1,6 @@
 """Drawing for the Preview page, told step by step: what the table and the line below it should show now.
 
-Called by app/pages/preview.py; the pictures are drawn by the resident worker (trainer/jobs/preview.py).
+Called by app/pages/preview.py; the pictures are drawn by the resident worker (trainer/jobs/workers/preview.py).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import shutil
 
 from app.services import Ui
 from app.words import esc
-from trainer.adapters.inspect import inspect
+from trainer.adapters.compat.inspect import inspect
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.library.library import Library

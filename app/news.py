@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from app.services import Services
 from app.words import Say
 from trainer.core.texts import LANGUAGES, t
-from trainer.jobs.store import RunRow
+from trainer.jobs.ledger.run_store import RunRow
 
 LATEST = 20
 

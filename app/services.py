@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from trainer.images.masking.job import Masking
     from trainer.images.set.image_set import ImageSet
     from trainer.jobs.jobs import Jobs
-    from trainer.jobs.preview import PreviewClient
     from trainer.jobs.supervisor import Supervisor
+    from trainer.jobs.workers.preview import PreviewClient
     from trainer.library.library import Library
 
 SERVED = ("runs", "previews", "loras")
@@ -62,7 +62,7 @@ class Services:
 
     @cached_property
     def preview(self) -> PreviewClient:
-        from trainer.jobs.preview import PreviewClient
+        from trainer.jobs.workers.preview import PreviewClient
 
         return PreviewClient(self.home)
 

@@ -25,8 +25,9 @@ from trainer.core import events
 from trainer.core.home import Home
 from trainer.images.geometry.masks import mask_of
 from trainer.images.set.image_set import ImageSet, list_sets, restore_set
-from trainer.jobs import ledger, supervisor
+from trainer.jobs import supervisor
 from trainer.jobs.jobs import Jobs
+from trainer.jobs.ledger import sqlite_file
 from trainer.jobs.supervisor import Patience, Supervisor
 from trainer.library.library import Library
 
@@ -170,7 +171,7 @@ def test_a_home_of_a_newer_version_is_refused_with_a_sentence_and_left_as_it_is(
 
     with contextlib.closing(sqlite3.connect(old.home.database)) as database:
         database.execute("PRAGMA journal_mode=WAL")  # as in every home that was opened
-        database.execute(f"PRAGMA user_version={ledger.VERSION + 1}")
+        database.execute(f"PRAGMA user_version={sqlite_file.VERSION + 1}")
         database.commit()
     shutil.rmtree(old.home.cache)
     old.home.create()

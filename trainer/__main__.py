@@ -20,7 +20,7 @@ COMMANDS = {
     "caption": "trainer.commands.caption",
     "mask": "trainer.commands.mask",
     "score": "trainer.commands.score",
-    "inspect": "trainer.adapters.inspect",
+    "inspect": "trainer.adapters.compat.inspect",
     **{name: f"trainer.commands.lora_files:{name}" for name in ("export", "merge", "resize", "extract", "bake")},
     "card": "trainer.commands.card",
     "queue": "trainer.commands.queue",
@@ -31,7 +31,7 @@ COMMANDS = {
 }
 """For people: module, or module:function where the function is not called `main`."""
 INTERNAL = {
-    "run": "trainer.jobs.child",
+    "run": "trainer.jobs.trainer.trainer_process",
     "captions-worker": "trainer.images.captioners.worker",
     "masks-worker": "trainer.images.masking.worker",
     "forecast": "trainer.engine.probes.forecast",

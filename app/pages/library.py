@@ -18,7 +18,7 @@ from app.services import Ui
 from app.views import library as view
 from app.views import parts
 from app.words import esc
-from trainer.adapters.inspect import inspect
+from trainer.adapters.compat.inspect import inspect
 from trainer.core.problem import Problem
 from trainer.library import model_card
 

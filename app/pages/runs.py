@@ -22,7 +22,7 @@ from app.views.sets import thumb
 from app.words import esc
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs.states import ACTIVE
+from trainer.jobs.ledger.states import ACTIVE
 
 SECONDS = 2
 LISTED = 60

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from app.views import parts
 from app.words import Say, date, esc, size
-from trainer.adapters.compat import TITLES
-from trainer.adapters.inspect import slider_line
+from trainer.adapters.compat.inspect import slider_line
+from trainer.adapters.compat.verdicts import TITLES
 from trainer.prompts.lora_tags import number
 
 File = Callable[[Any], str | None]

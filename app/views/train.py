@@ -18,7 +18,7 @@ from trainer.core.problem import Problem
 from trainer.hardware import memory
 from trainer.hardware.doctor import rung_words
 from trainer.images.set.image_set import ImageSet
-from trainer.jobs.forecast import NoForecast
+from trainer.jobs.workers.forecaster import NoForecast
 
 if TYPE_CHECKING:
     from trainer.bases.catalog import BaseFacts

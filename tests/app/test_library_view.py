@@ -13,7 +13,7 @@ from app.services import Services, Ui
 from app.views import library as view
 from app.views.preview import STRIPS
 from tests.helpers import studio
-from trainer.adapters.inspect import inspect
+from trainer.adapters.compat.inspect import inspect
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t

@@ -17,7 +17,7 @@ from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.adapters import file as lora_file
 from trainer.core.texts import t
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 from trainer.library.cards import MAX_SHOWN
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.core.home import Home
 from trainer.core.texts import t
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

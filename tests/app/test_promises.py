@@ -19,7 +19,7 @@ from trainer.config import load
 from trainer.core import files
 from trainer.core.home import PROJECT
 from trainer.core.texts import t
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

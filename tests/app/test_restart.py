@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers import studio
 from trainer.core.home import PROJECT, Home
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -17,8 +17,8 @@ from trainer.config import load
 from trainer.core import events, files
 from trainer.core.home import PROJECT, Home
 from trainer.core.run_dir import RunDir
+from trainer.images.provenance import Sources
 from trainer.images.set.image_set import ImageSet
-from trainer.provenance import Sources
 
 PARTS = ("head", "pictures", "loss", "score", "notes", "log", "list")
 

@@ -14,7 +14,7 @@ from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.texts import LANGUAGES, t
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.states import LEGAL, STATES
+from trainer.jobs.ledger.states import LEGAL, STATES
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 

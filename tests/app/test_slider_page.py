@@ -24,7 +24,7 @@ WORDS = {"target": "a fox", "positive": "a huge fox", "negative": "a tiny fox"}
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     home = Home(tmp_path_factory.mktemp("slider")).create()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.jobs.forecast.Forecaster.get", lambda self, config: None)
+        patch.setattr("trainer.jobs.workers.forecaster.Forecaster.get", lambda self, config: None)
         yield from serve(home.root)
 
 

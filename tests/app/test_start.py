@@ -22,7 +22,7 @@ from trainer.core.problem import Problem
 from trainer.images.intake.intake import take_in
 from trainer.images.report.report import report
 from trainer.images.set.image_set import ImageSet
-from trainer.jobs.forecast import NoForecast
+from trainer.jobs.workers.forecaster import NoForecast
 
 EVIL = '"><img src=x onerror=alert(1)><script>window.__x=1</script> ${1+1} {{x}} \u202eabc'
 

@@ -31,7 +31,7 @@ def load() -> None:
         "trainer.engine.train",
         "trainer.engine.inference.preview_worker",
         "trainer.engine.inference.sampling",
-        "trainer.jobs.child",
+        "trainer.jobs.trainer.trainer_process",
         "trainer.bases.families.sd1",
         *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
     ):
@@ -59,9 +59,9 @@ def run(request: dict[str, Any]) -> int:
 
 def _shorten() -> None:
     from trainer.engine.output import disk_room
-    from trainer.jobs import ledger
+    from trainer.jobs.ledger import sqlite_file
 
-    disk_room.MARGIN, disk_room.AGAIN, ledger.PATIENCE = 0, 0.3, 3.0
+    disk_room.MARGIN, disk_room.AGAIN, sqlite_file.PATIENCE = 0, 0.3, 3.0
 
 
 def _make_base(argv: list[str], _: Path) -> int:
@@ -73,7 +73,7 @@ def _make_base(argv: list[str], _: Path) -> int:
 
 def _train(argv: list[str], folder: Path) -> int:
     from trainer.engine.train import train
-    from trainer.jobs import child
+    from trainer.jobs.trainer import trainer_process
 
     def alone(run: Any, *rest: Any) -> Any:
         """The real engine, with a lock of the campaign's own that shows two of them at one run."""
@@ -84,7 +84,7 @@ def _train(argv: list[str], folder: Path) -> int:
                 (folder / "twice").write_text(run.id)
             return train(run, *rest)
 
-    return child.main(argv, train=alone, beat=0.3, tick=0.1)
+    return trainer_process.main(argv, train=alone, beat=0.3, tick=0.1)
 
 
 def _spawn_by_zygote(folder: Path) -> None:
@@ -135,7 +135,7 @@ def _serve(argv: list[str], folder: Path) -> int:
 def _draw(argv: list[str], folder: Path) -> int:
     """The Preview page's client, drawing until it is killed: one picture after the other into `previews`."""
     from trainer.core.home import Home
-    from trainer.jobs.preview import PreviewClient
+    from trainer.jobs.workers.preview import PreviewClient
 
     home = Home(folder / "home")
     worker = Path(__file__).with_name("worker.py")

@@ -26,8 +26,8 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.formats.header import read_header
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.states import ENDED
-from trainer.jobs.store import RunRow
+from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.states import ENDED
 
 STEPS, EVERY = 8, 4
 COLUMNS = ("lost", "twice", "published twice", "half files", "missing", "tensors differ", "acts broken", "unexpected")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer import provenance
 from trainer.core import events, files
 from trainer.core.problem import Problem
-from trainer.jobs import child
-from trainer.provenance import Sources
+from trainer.images import provenance
+from trainer.images.provenance import Sources
+from trainer.jobs.trainer import trainer_process
 
 
 def save(run, step, sources=None):
@@ -108,4 +108,4 @@ if __name__ == "__main__":
     assert sys.argv[1] == "run"
     if files.read_json(Path(sys.argv[sys.argv.index("--home") + 1]) / "fake.json", {}).get("dead_on_arrival"):
         sys.exit("it does not even begin")
-    sys.exit(child.main(sys.argv[2:], train=train, beat=0.2, tick=0.05))
+    sys.exit(trainer_process.main(sys.argv[2:], train=train, beat=0.2, tick=0.05))

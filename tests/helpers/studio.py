@@ -19,7 +19,7 @@ from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 from trainer.library.library import register
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.jobs import webhook
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 
 def main(argv: list[str]) -> int:

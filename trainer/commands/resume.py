@@ -10,8 +10,8 @@ from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.jobs import foreground
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.states import RESUMABLE
-from trainer.jobs.store import RunRow
+from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.states import RESUMABLE
 
 
 def main(argv: list[str]) -> int:

@@ -21,7 +21,7 @@ from trainer.images.intake.names import NAMED, natural
 from trainer.images.set import subsets
 from trainer.images.set.image_set import ImageSet
 from trainer.images.set.picture import Picture
-from trainer.jobs.settle import last_end
+from trainer.jobs.recovery import last_end
 
 
 def main(argv: list[str]) -> int:

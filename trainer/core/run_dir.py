@@ -36,7 +36,7 @@ class RunDir:
 
     @property
     def agreed(self) -> Path:
-        """The changed image set a person agreed to go on with (trainer/provenance.py)."""
+        """The changed image set a person agreed to go on with (trainer/images/provenance.py)."""
         return self.path / "agreed.json"
 
     @property

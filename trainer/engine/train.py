@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from trainer import provenance
 from trainer.adapters.reading import listed
 from trainer.bases import catalog
 from trainer.bases.families import Parts, family, loading
@@ -36,6 +35,7 @@ from trainer.engine.speed import compiled, cuda_graphs, device, offload, onednn,
 from trainer.engine.text import encode
 from trainer.formats.architectures import FAMILIES, UNet
 from trainer.hardware import memory
+from trainer.images import provenance
 from trainer.images.captions.encodings import asked
 from trainer.images.report.report import report
 from trainer.images.set import subsets

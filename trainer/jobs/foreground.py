@@ -16,12 +16,12 @@ from trainer.core import events, process
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
-from trainer.jobs.follow import note_text
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.states import ENDED
-from trainer.jobs.store import RunRow
+from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.states import ENDED
+from trainer.jobs.ledger.trouble import Trouble
+from trainer.jobs.run_reader import note_text
 from trainer.jobs.supervisor import Command, Patience, Supervisor, command
-from trainer.jobs.trouble import Trouble
 
 Show = Callable[[events.Event | RunRow], None]
 

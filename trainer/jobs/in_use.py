@@ -14,7 +14,7 @@ from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images.set import subsets
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 
 def refuse(store: Store, home: Home, path: Path) -> None:

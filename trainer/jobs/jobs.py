@@ -12,7 +12,6 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import provenance
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
 from trainer.config.load import build
@@ -24,12 +23,13 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
+from trainer.images import provenance
 from trainer.images.geometry import masks
 from trainer.images.set import subsets
-from trainer.jobs.follow import Follower, RunView
-from trainer.jobs.forecast import Forecast, Forecaster, NoForecast
-from trainer.jobs.states import ENDED, RESUMABLE
-from trainer.jobs.store import Runner, RunRow, Store, Where
+from trainer.jobs.ledger.run_store import Runner, RunRow, Store, Where
+from trainer.jobs.ledger.states import ENDED, RESUMABLE
+from trainer.jobs.run_reader import Follower, RunView
+from trainer.jobs.workers.forecaster import Forecast, Forecaster, NoForecast
 from trainer.prompts import prompt_line
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from trainer.core import files, process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs.settle import adopt, hand_back, last_end, settle
-from trainer.jobs.states import ACTIVE
-from trainer.jobs.store import RunRow, Store
+from trainer.jobs.ledger.run_store import RunRow, Store
+from trainer.jobs.ledger.states import ACTIVE
+from trainer.jobs.recovery import adopt, hand_back, last_end, settle
 from trainer.jobs.webhook import Webhook
 
 Command = Callable[[RunDir, Home], list[str]]

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.jobs.store import RunRow, Store
+from trainer.jobs.ledger.run_store import RunRow, Store
 
 SETTING = "webhook"
 SECONDS = 4.0

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer.adapters import embedding
-from trainer.adapters.inspect import slider_line
+from trainer.adapters.compat.inspect import slider_line
 from trainer.bases import licences
 from trainer.core import files
 from trainer.core.problem import Problem

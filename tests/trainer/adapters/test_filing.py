@@ -11,10 +11,10 @@ import pytest
 from tests.helpers.lora_files import factors, raw
 from tests.trainer.adapters.spellings import ALL
 from trainer.adapters import file as lora_file
+from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.export import export
 from trainer.adapters.filing import fitting
 from trainer.adapters.fold import Use
-from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.merge import merge, resize
 from trainer.core.problem import Problem
 from trainer.formats.architectures import family_modules

@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.inspect import inspect
+from trainer.adapters.compat.inspect import inspect
 from trainer.core.problem import Problem
 from trainer.formats import multiplied
 from trainer.formats.header import read_header

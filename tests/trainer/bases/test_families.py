@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers import ldm, tiny
 from tests.helpers.training_home import Bench
+from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.fold import Use
-from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.bases import catalog, detect
 from trainer.bases.families import FAMILIES, Family, Parts, family, loading

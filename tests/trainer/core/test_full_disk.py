@@ -23,7 +23,7 @@ from trainer.core.problem import Problem
 from trainer.images.captions import captions
 from trainer.images.set.image_set import ImageSet, list_sets
 from trainer.images.set.thumbnail import small
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 from trainer.library.library import Library
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits and mounts of Unix")

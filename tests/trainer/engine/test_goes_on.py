@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from tests.trainer.engine.test_train import tensors
-from trainer import provenance
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.output import checkpoint
+from trainer.images import provenance
 from trainer.images.set.image_set import ImageSet
 
 OPTIONS = ("run.steps=6", "save.every=2")

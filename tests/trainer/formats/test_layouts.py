@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.lora_files import factors, raw
 from tests.trainer.adapters.spellings import ALL, KOHYA, UNET_ALONE, Weights, comfyui, kohya
+from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.export import export
 from trainer.adapters.fold import Use
-from trainer.adapters.inspect import inspect
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.weights import normalise
 from trainer.formats.architectures import family_modules

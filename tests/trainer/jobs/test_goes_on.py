@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.helpers.jobs import QUICK, command, wait_for
-from trainer import provenance
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.images import provenance
+from trainer.images.provenance import Sources
 from trainer.jobs import foreground
-from trainer.jobs.states import ENDED
-from trainer.provenance import Sources
+from trainer.jobs.ledger.states import ENDED
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.trainer.jobs.test_preview import client, draw  # noqa: F401
+from tests.trainer.jobs.workers.test_preview import client, draw  # noqa: F401
 from trainer.config import load
 from trainer.core.problem import Problem
 from trainer.jobs import in_use

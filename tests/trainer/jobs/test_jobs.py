@@ -22,11 +22,12 @@ from trainer.adapters import file as lora_file
 from trainer.core import events, process
 from trainer.core.problem import Problem
 from trainer.core.texts import LANGUAGES, lookup
-from trainer.jobs import forecast, foreground
-from trainer.jobs.forecast import Forecaster, NoForecast
+from trainer.jobs import foreground
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.states import STATES
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
+from trainer.jobs.ledger.states import STATES
+from trainer.jobs.workers import forecaster as forecast
+from trainer.jobs.workers.forecaster import Forecaster, NoForecast
 
 
 def changed(config, section, **values):

@@ -13,7 +13,7 @@ from trainer.core import process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 from trainer.jobs.supervisor import Supervisor
 
 

@@ -12,8 +12,8 @@ from tests.helpers.jobs import wait_for
 from trainer.config import load
 from trainer.core import events, files
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.preview import PreviewClient
 from trainer.jobs.supervisor import Patience, Supervisor
+from trainer.jobs.workers.preview import PreviewClient
 
 pytestmark = pytest.mark.slow
 

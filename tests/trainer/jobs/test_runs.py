@@ -14,8 +14,8 @@ import pytest
 from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
-from trainer.jobs.child import Child
 from trainer.jobs.supervisor import Patience, Supervisor
+from trainer.jobs.trainer.trainer_process import Child
 
 
 def reached(jobs, id_, step=3):

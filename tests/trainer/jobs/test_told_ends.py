@@ -11,10 +11,10 @@ import pytest
 from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.config.load import dump
 from trainer.core import events, files, process
-from trainer.jobs import attempt
-from trainer.jobs.settle import adopt
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
+from trainer.jobs.recovery import adopt
 from trainer.jobs.supervisor import Supervisor
+from trainer.jobs.trainer import attempt
 
 
 def ends(jobs, id_, state, seconds=60.0):

@@ -19,7 +19,7 @@ from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.output.loggers import scalars
 from trainer.images.set.image_set import ImageSet
-from trainer.jobs.follow import Follower
+from trainer.jobs.run_reader import Follower
 from trainer.scoring.clip import Clip
 from trainer.scoring.measure import Drawn, Measure
 from trainer.scoring.of_run import RunLikeness

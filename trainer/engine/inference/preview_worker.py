@@ -1,6 +1,6 @@
 """The resident process behind the Preview page: keeps a base loaded and draws on request. JSON lines in and out.
 
-Started by trainer/jobs/preview.py as `python -m trainer preview-worker --home DIR`; ends with its standard input.
+Started by trainer/jobs/workers/preview.py as `python -m trainer preview-worker --home DIR`; ends with its standard input.
 """
 
 from __future__ import annotations

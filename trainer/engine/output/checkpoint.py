@@ -39,7 +39,7 @@ class Resumed:
     judged: list[tuple[int, float]]
     """What `validation.Judge` had found by then."""
     sources: dict[str, Any] | None = None
-    """What was learnt from by then (trainer/provenance.py); None in checkpoints of versions that did not note it."""
+    """What was learnt from by then (trainer/images/provenance.py); None in checkpoints of versions that did not note it."""
 
 
 def config_hash(config: TrainConfig) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from trainer import provenance
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
 from trainer.bases.families import Parts
@@ -27,10 +26,11 @@ from trainer.engine.optim.optimizer import Guard
 from trainer.engine.output import checkpoint, disk_room
 from trainer.engine.output.control import Control
 from trainer.engine.output.samples import Samples, shots
+from trainer.images import provenance
 from trainer.images.captions.captions import with_trigger
+from trainer.images.provenance import Sources
 from trainer.images.set.examples import Item
 from trainer.library.publication import Publication
-from trainer.provenance import Sources
 from trainer.scoring.of_run import RunLikeness
 
 if TYPE_CHECKING:

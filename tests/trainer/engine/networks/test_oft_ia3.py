@@ -13,9 +13,9 @@ from tests.helpers.lora_files import facts, raw
 from tests.trainer.engine.test_options_at_work import small
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
-from trainer.adapters.compat import programs
+from trainer.adapters.compat.inspect import inspect
+from trainer.adapters.compat.verdicts import programs
 from trainer.adapters.fold import Folder, Use
-from trainer.adapters.inspect import inspect
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events

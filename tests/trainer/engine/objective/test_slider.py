@@ -15,8 +15,8 @@ from tests.helpers import tiny
 from tests.helpers.training_home import Bench, make_tiny
 from tests.trainer.engine.objective.test_step import Reference, alpha_bar
 from trainer.adapters import file as lora_file
+from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.fold import Folder, Use
-from trainer.adapters.inspect import inspect
 from trainer.bases import catalog
 from trainer.commands import train as commands
 from trainer.config import load

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from tests.helpers import tiny
 from tests.helpers.training_home import make_tiny
 from trainer.adapters import embedding
+from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.file import write_tensors
 from trainer.adapters.fold import Use
-from trainer.adapters.inspect import inspect
 from trainer.adapters.weights import normalise
 from trainer.core import events
 from trainer.core.problem import Problem

@@ -11,9 +11,9 @@ import pytest
 
 from tests.helpers.jobs import wait_for
 from trainer.core import events, process
-from trainer.jobs import lease
-from trainer.jobs.lease import Held, borrow
-from trainer.jobs.store import Store
+from trainer.jobs.ledger import lease
+from trainer.jobs.ledger.lease import Held, borrow
+from trainer.jobs.ledger.run_store import Store
 
 
 class Training(threading.Thread):
@@ -123,8 +123,8 @@ def test_a_page_that_dies_while_drawing_gives_the_device_back(home, store, train
 import sys, time
 from pathlib import Path
 sys.path[:0] = {sys.path!r}
-from trainer.jobs.lease import borrow
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.lease import borrow
+from trainer.jobs.ledger.run_store import Store
 with borrow(Store(Path({str(home.database)!r})), "main", poll=0.01) as granted:
     print(granted, flush=True)
     time.sleep(60)

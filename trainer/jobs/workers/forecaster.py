@@ -24,7 +24,7 @@ from trainer.config.train import TrainConfig
 from trainer.core import files, process, workplace
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 
 SECTIONS = ("run", "model", "images", "slider", "lora", "optimizer", "memory", "preservation")
 """Whose options cost something."""

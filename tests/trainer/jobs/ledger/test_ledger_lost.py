@@ -12,11 +12,11 @@ import pytest
 from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
-from trainer.jobs import attempt
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.settle import adopt
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
+from trainer.jobs.recovery import adopt
 from trainer.jobs.supervisor import Supervisor
+from trainer.jobs.trainer import attempt
 
 DAMAGES = ("deleted", "deleted with all beside it", "emptied", "overwritten", "header", "middle", "cut short", "another file")
 
@@ -161,11 +161,11 @@ def test_a_damaged_ledger_never_replaces_the_good_copy(home, store, config):
 
 
 def test_where_not_even_the_copy_can_be_put_back_a_sentence_says_so(home, store, config, monkeypatch):
-    from trainer.jobs import ledger
+    from trainer.jobs.ledger import sqlite_file
 
     store.create(config, "a")
     store.read("PRAGMA wal_checkpoint(TRUNCATE)")
-    monkeypatch.setattr(ledger, "_mend", lambda path: "restored")
+    monkeypatch.setattr(sqlite_file, "_mend", lambda path: "restored")
     spoil(home.database, "overwritten")
     with pytest.raises(Problem) as caught:
         store.look_over()
@@ -183,7 +183,7 @@ def test_a_trainer_that_finds_the_ledger_held_waits_and_begins(home, jobs, store
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from trainer.jobs import ledger
+from trainer.jobs.ledger import sqlite_file
 ledger.PATIENCE = 0.2
 sys.argv = {command(jobs.run_dir(id_), home)[1:]!r}
 import runpy

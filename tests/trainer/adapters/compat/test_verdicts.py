@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.lora_files import factors, facts, raw
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
-from trainer.adapters.compat import PROGRAMS, Verdict, programs
+from trainer.adapters.compat.verdicts import PROGRAMS, Verdict, programs
 from trainer.bases import catalog
 from trainer.config.train import TrainConfig
 from trainer.core.home import Home

@@ -18,11 +18,11 @@ from tests.helpers.jobs import wait_for
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem
-from trainer.jobs import ledger
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.settle import adopt
-from trainer.jobs.states import ACTIVE, ENDED, LEGAL, STATES
-from trainer.jobs.store import Store
+from trainer.jobs.ledger import sqlite_file
+from trainer.jobs.ledger.run_store import Store
+from trainer.jobs.ledger.states import ACTIVE, ENDED, LEGAL, STATES
+from trainer.jobs.recovery import adopt
 
 CONFIG = TrainConfig.model_validate({"save": {"name": "red"}})
 
@@ -122,7 +122,7 @@ def test_of_eight_processes_exactly_one_gets_the_run(home, store, tmp_path):
 import sys, time
 from pathlib import Path
 sys.path[:0] = {sys.path!r}
-from trainer.jobs.store import Store
+from trainer.jobs.ledger.run_store import Store
 store = Store(Path({str(home.database)!r}))
 print("ready", flush=True)
 while not Path({str(go)!r}).exists(): time.sleep(0.002)
@@ -159,7 +159,7 @@ def test_power_cut_settings_are_on(store):
 
 
 def test_on_a_network_drive_the_older_journal_is_used(home, monkeypatch):
-    monkeypatch.setattr(ledger, "on_network", lambda path: True)
+    monkeypatch.setattr(sqlite_file, "on_network", lambda path: True)
     store = Store(home.database)
     assert store.read("PRAGMA journal_mode")[0][0] == "delete"
     id_ = store.create(CONFIG, "a")
@@ -173,8 +173,8 @@ def test_network_drives_are_known(monkeypatch, tmp_path):
             self.mountpoint, self.fstype, self.opts = mountpoint, fstype, "rw"
 
     parts = [Part("/", "ext4"), Part("/net", "nfs4"), Part("/net/local", "ext4"), Part("/share", "cifs")]
-    monkeypatch.setattr(ledger.psutil, "disk_partitions", lambda all: parts)
-    told = [ledger.on_network(Path(p)) for p in ("/home/a.db", "/net/a.db", "/net/local/a.db", "/share/x/a.db")]
+    monkeypatch.setattr(sqlite_file.psutil, "disk_partitions", lambda all: parts)
+    told = [sqlite_file.on_network(Path(p)) for p in ("/home/a.db", "/net/a.db", "/net/local/a.db", "/share/x/a.db")]
     assert told == [False, True, False, True]
 
 
@@ -206,7 +206,7 @@ def test_a_ledger_held_by_another_program_is_waited_for(store):
 def test_a_ledger_held_for_too_long_is_told(store, monkeypatch):
     id_ = store.create(CONFIG, "a")
     store.write("PRAGMA busy_timeout=100")
-    monkeypatch.setattr(ledger, "PATIENCE", 0.3)
+    monkeypatch.setattr(sqlite_file, "PATIENCE", 0.3)
     holder = hold(store.path, 30)
     with pytest.raises(Problem) as caught:
         store.move(id_, "stopped")
@@ -233,14 +233,14 @@ def test_a_ledger_that_cannot_be_written_is_told(home):
     with pytest.raises(sqlite3.OperationalError) as caught:
         connection.execute("INSERT INTO settings VALUES('a', '1')")
     connection.close()
-    told = ledger.translated(caught.value, home.database)
+    told = sqlite_file.translated(caught.value, home.database)
     assert isinstance(told, Problem) and told.code == "job_ledger_readonly"
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(home):
     store = Store(home.database)
     store.create(CONFIG, "a")
-    store.write(f"PRAGMA user_version={ledger.VERSION + 1}")
+    store.write(f"PRAGMA user_version={sqlite_file.VERSION + 1}")
     store.close()
     before = home.database.read_bytes()
     with pytest.raises(Problem) as caught:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import provenance
 from trainer.config import load
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
@@ -19,8 +18,9 @@ from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
 from trainer.formats.header import read_header
+from trainer.images import provenance
+from trainer.images.provenance import Sources
 from trainer.images.set.image_set import ImageSet
-from trainer.provenance import Sources
 
 
 @pytest.fixture

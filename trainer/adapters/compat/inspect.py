@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from trainer.adapters import embedding
-from trainer.adapters.compat import PROGRAMS, TITLES, Verdict, layers_of, programs
-from trainer.adapters.layer_rules import lycoris_refuses
+from trainer.adapters.compat.layer_rules import lycoris_refuses
+from trainer.adapters.compat.verdicts import PROGRAMS, TITLES, Verdict, layers_of, programs
 from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
 from trainer.core.problem import Problem

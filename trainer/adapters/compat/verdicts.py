@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from trainer.adapters.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
+from trainer.adapters.compat.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
 from trainer.core.texts import t
 from trainer.formats.architectures import FAMILIES, family_modules
 from trainer.formats.detect import FAMILY_NAMES, Seen, locate, look

@@ -12,7 +12,7 @@ from tests.helpers.lora_files import factors, facts, raw
 from trainer.__main__ import main
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
-from trainer.adapters.inspect import inspect
+from trainer.adapters.compat.inspect import inspect
 from trainer.config.train import TrainConfig
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from trainer.core import events
 from trainer.core.run_dir import RunDir
-from trainer.jobs.follow import POINTS, Follower, log_tail, points
-from trainer.jobs.progress import Progress, Smooth
+from trainer.jobs.run_reader import POINTS, Follower, log_tail, points
+from trainer.jobs.trainer.progress import Progress, Smooth
 
 
 @pytest.fixture

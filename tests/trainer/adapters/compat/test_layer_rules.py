@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.helpers.lora_files import raw
-from trainer.adapters.compat import PROGRAMS, Verdict, programs
-from trainer.adapters.inspect import inspect
-from trainer.adapters.inspect import main as inspect_command
+from trainer.adapters.compat.inspect import inspect
+from trainer.adapters.compat.inspect import main as inspect_command
+from trainer.adapters.compat.verdicts import PROGRAMS, Verdict, programs
 from trainer.formats.architectures import family_modules
 from trainer.formats.header import read_header
 from trainer.formats.names import to_kohya

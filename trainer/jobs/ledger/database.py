@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainer.jobs import ledger
+from trainer.jobs.ledger import sqlite_file
 
 T = TypeVar("T")
 _NOWHERE = (0, 0)
@@ -22,7 +22,7 @@ class Database:
     def __init__(self, database: Path) -> None:
         self.path = database
         self._lock = threading.RLock()
-        self._connection, self.mended = ledger.open_ledger(database)
+        self._connection, self.mended = sqlite_file.open_ledger(database)
         self._file: tuple[int, int] | None = self._identity()
         self.opened = 1
         """How often the file was opened: it changes where the file was lost, damaged or put back from its copy."""
@@ -49,13 +49,13 @@ class Database:
 
     def back_up(self) -> None:
         """Keep a copy for the day the file is damaged."""
-        self._do(lambda connection: ledger.back_up(connection, self.path))
+        self._do(lambda connection: sqlite_file.back_up(connection, self.path))
 
     def look_over(self) -> None:
         """Read the file anew and mend it where it is damaged: a connection goes on with the pages it has in memory, and
         notices nothing."""
         with self._lock:
-            if self._identity() == self._file and not ledger.is_whole(self.path):
+            if self._identity() == self._file and not sqlite_file.is_whole(self.path):
                 self._open_again(damaged=True)
 
     def read(self, sql: str, values: Any = ()) -> list[sqlite3.Row]:
@@ -87,21 +87,21 @@ class Database:
             if self._identity() != self._file:  # lost, or mended by another process: what we hold is not the ledger now
                 self._open_again(damaged=False)
             try:
-                return ledger.patiently(lambda: act(self._connection), patience)
+                return sqlite_file.patiently(lambda: act(self._connection), patience)
             except sqlite3.DatabaseError as error:
-                if not ledger.is_damage(error):
-                    raise ledger.translated(error, self.path) from error
+                if not sqlite_file.is_damage(error):
+                    raise sqlite_file.translated(error, self.path) from error
             self._open_again(damaged=True)  # damaged under our hands
             try:
-                return ledger.patiently(lambda: act(self._connection), patience)
+                return sqlite_file.patiently(lambda: act(self._connection), patience)
             except sqlite3.DatabaseError as error:
-                raise ledger.translated(error, self.path) from error
+                raise sqlite_file.translated(error, self.path) from error
 
     def _open_again(self, damaged: bool) -> None:
         """Let the file go and open the one that is there now, made whole where it is not."""
         self._file = None
         self._connection.close()
-        self._connection, mended = ledger.open_ledger(self.path, damaged)
+        self._connection, mended = sqlite_file.open_ledger(self.path, damaged)
         self.mended = mended or self.mended
         self._file = self._identity()
         self.opened += 1

@@ -14,8 +14,8 @@ from typing import Any
 from trainer.core import events
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import lookup, t
-from trainer.jobs.progress import Smooth
-from trainer.jobs.store import RunRow
+from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.trainer.progress import Smooth
 
 POINTS = 400
 TAIL = 8192

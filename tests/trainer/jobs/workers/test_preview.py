@@ -12,9 +12,9 @@ import pytest
 from tests.helpers.jobs import wait_for
 from trainer.core import process
 from trainer.core.home import PROJECT
-from trainer.jobs import lease
-from trainer.jobs.lease import Held
-from trainer.jobs.preview import PreviewClient
+from trainer.jobs.ledger import lease
+from trainer.jobs.ledger.lease import Held
+from trainer.jobs.workers.preview import PreviewClient
 
 PROGRAM = PROJECT / "tests" / "helpers" / "worker_program.py"
 
@@ -170,7 +170,7 @@ def test_the_worker_ends_with_the_page(home):
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from tests.trainer.jobs.test_preview import PreviewClient, draw, worker
+from tests.trainer.jobs.workers.test_preview import PreviewClient, draw, worker
 from trainer.core.home import Home
 client = PreviewClient(Home.find({str(home.root)!r}), command=worker)
 print(list(draw(client))[-1]["event"], client._worker.pid, flush=True)

@@ -21,14 +21,14 @@ from trainer.core import events, files, process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs import attempt as attempts
-from trainer.jobs.attempt import NOT_OURS
-from trainer.jobs.lease import Held
-from trainer.jobs.progress import Progress
-from trainer.jobs.signals import Signals
-from trainer.jobs.states import ACTIVE, State
-from trainer.jobs.store import Store, device_key
-from trainer.jobs.trouble import Trouble, say
+from trainer.jobs.ledger.lease import Held
+from trainer.jobs.ledger.run_store import Store, device_key
+from trainer.jobs.ledger.states import ACTIVE, State
+from trainer.jobs.ledger.trouble import Trouble, say
+from trainer.jobs.trainer import attempt as attempts
+from trainer.jobs.trainer.attempt import NOT_OURS
+from trainer.jobs.trainer.progress import Progress
+from trainer.jobs.trainer.signals import Signals
 from trainer.jobs.webhook import Webhook
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from trainer.core import files, process
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import lookup, t
-from trainer.jobs import ledger
-from trainer.jobs.database import Database
-from trainer.jobs.states import ACTIVE, ENDED, State, sources
+from trainer.jobs.ledger import sqlite_file
+from trainer.jobs.ledger.database import Database
+from trainer.jobs.ledger.states import ACTIVE, ENDED, State, sources
 
 Where = Literal["first", "up", "down"]
 NOT_BEGUN = "not_begun"
@@ -114,7 +114,7 @@ class Store(Database):
     def making_runs(self) -> Iterator[None]:
         """While this is held no other process or thread makes run folders, or enters those it finds."""
         try:
-            with FileLock(self.path.with_name("start.lock"), timeout=ledger.PATIENCE, thread_local=False):
+            with FileLock(self.path.with_name("start.lock"), timeout=sqlite_file.PATIENCE, thread_local=False):
                 yield
         except Timeout:
             raise Problem("job_ledger_locked", file=str(self.path)) from None

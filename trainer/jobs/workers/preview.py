@@ -18,9 +18,9 @@ from typing import Any
 from trainer.core import process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.jobs import lease
-from trainer.jobs.store import Store
-from trainer.jobs.worker import DIED, Worker
+from trainer.jobs.ledger import lease
+from trainer.jobs.ledger.run_store import Store
+from trainer.jobs.workers.worker import DIED, Worker
 
 ENDS = ("done", "failed", "cancelled")
 

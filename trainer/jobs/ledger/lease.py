@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from trainer.core import process
-from trainer.jobs import ledger
-from trainer.jobs.store import Store
+from trainer.jobs.ledger import sqlite_file
+from trainer.jobs.ledger.run_store import Store
 
 _HOLDER = "holder, kind, pid, born, boot"
 
@@ -83,7 +83,7 @@ class Held:
         self.me = (name, "train", *process.me())
         self.held = False
         self._opened = store.opened
-        self._watch = ledger.connect(store.path)  # its own, so that changes by the heartbeat's thread show too
+        self._watch = sqlite_file.connect(store.path)  # its own, so that changes by the heartbeat's thread show too
         self._seen = -1
 
     def take(self) -> None:
@@ -121,7 +121,7 @@ class Held:
         """The ledger was lost or mended meanwhile: watch the one there is now, and hold the device in it."""
         self._opened, self._seen = self.store.opened, -1
         self._watch.close()
-        self._watch = ledger.connect(self.store.path)
+        self._watch = sqlite_file.connect(self.store.path)
         self.take()
 
     def _lend(self, connection: sqlite3.Connection) -> bool:
