@@ -104,11 +104,10 @@ def _pixels(parts, loras: tuple[Use, ...]) -> list[np.ndarray]:
 def _look(parts) -> torch.Tensor:
     """What the model gives for one caption, one noise, one timestep."""
     tokens = parts.family.tokens(parts, ["blobby, a red blob"])
-    picture = SimpleNamespace(width=64, height=64, focus=None)
-    look = SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=(64, 64)), flipped=False, focus=None, form=None)
+    sized = SimpleNamespace(bucket=(64, 64), micro_conditioning=(64, 64, 0, 0, 64, 64))
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        told = parts.family.encode(parts, tokens) | parts.family.describe(parts, [look])
+        told = parts.family.encode(parts, tokens) | parts.family.describe(parts, [sized])
         return parts.family.predict(parts, noisy, torch.tensor([300]), told)
 
 

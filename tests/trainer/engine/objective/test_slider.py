@@ -87,11 +87,10 @@ def test_a_step_at_both_signs_is_what_the_formula_says(tmp_path, picture_folder,
 
 
 def _look(parts) -> torch.Tensor:
-    picture = SimpleNamespace(width=64, height=64, focus=None)
-    look = SimpleNamespace(item=SimpleNamespace(picture=picture, bucket=(64, 64)), flipped=False, focus=None, form=None)
+    sized = SimpleNamespace(bucket=(64, 64), micro_conditioning=(64, 64, 0, 0, 64, 64))
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        told = parts.family.encode(parts, parts.family.tokens(parts, ["a fox"])) | parts.family.describe(parts, [look])
+        told = parts.family.encode(parts, parts.family.tokens(parts, ["a fox"])) | parts.family.describe(parts, [sized])
         return parts.family.predict(parts, noisy, torch.tensor([300]), told)
 
 
