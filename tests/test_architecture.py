@@ -69,7 +69,9 @@ def _loaded(work: str) -> set[str]:
 
 
 def test_opening_the_page_loads_no_torch(tmp_path):
-    loaded = _loaded(f"from pathlib import Path; from app.main import create_app; create_app(Path({str(tmp_path)!r}), None)")
+    loaded = _loaded(
+        f"from pathlib import Path; from app.server.main import create_app; create_app(Path({str(tmp_path)!r}), None)"
+    )
     assert "gradio" in loaded and not loaded & HEAVY
 
 

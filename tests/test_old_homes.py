@@ -166,7 +166,7 @@ def test_a_picture_is_drawn_with_its_lora(old, tmp_path):
 
 
 def test_a_home_of_a_newer_version_is_refused_with_a_sentence_and_left_as_it_is(old, capsys):
-    from app.main import create_app
+    from app.server.main import create_app
     from trainer.core.problem import Problem
 
     with contextlib.closing(sqlite3.connect(old.home.database)) as database:

@@ -37,7 +37,7 @@ def server(home: Path) -> Iterator[str]:
     """The page for `home` on a free port of this machine."""
     import uvicorn
 
-    from app.main import create_app
+    from app.server.main import create_app
 
     sock = socket.create_server(("127.0.0.1", 0))
     running = uvicorn.Server(uvicorn.Config(create_app(home), log_level="warning", ws="none", timeout_graceful_shutdown=2))

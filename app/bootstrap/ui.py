@@ -198,7 +198,7 @@ def run_studio(home: Home, options: Options, sock: socket.socket, waiting: Waiti
     """Load the studio (seconds), then let it answer on the socket in place of the waiting page."""
     import uvicorn
 
-    from app.main import create_app
+    from app.server.main import create_app
 
     studio = create_app(home.root, options.lang)
 

@@ -1,4 +1,4 @@
-// <atelier-add>: a LoRA file from elsewhere. Sends it to app/uploads.py, then tells Python (`added`) where it lies.
+// <atelier-add>: a LoRA file from elsewhere. Sends it to app/server/uploads.py, then tells Python (`added`) where it lies.
 import { tell } from "./tell.js";
 
 class Add extends HTMLElement {

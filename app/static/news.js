@@ -1,5 +1,5 @@
 // Says that a run has ended or needs somebody: in the tab's title, and as a notification where the person switched that on.
-// Every page asks app/news.py. <atelier-bell data-words="{…}">: the switch, on the Runs page (app/pages/runs.py).
+// Every page asks app/server/news.py. <atelier-bell data-words="{…}">: the switch, on the Runs page (app/pages/runs/page.py).
 const EVERY = 5000, SEEN = "lora-atelier.news", BELL = "lora-atelier.bell";
 const page = document.documentElement;
 

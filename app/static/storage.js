@@ -1,4 +1,4 @@
-// Says above every page that the disk is full or may not be written to, while that is so. Asks app/storage.py.
+// Says above every page that the disk is full or may not be written to, while that is so. Asks app/server/storage.py.
 const EVERY = 10000;
 const line = document.querySelector(".a-storage");
 

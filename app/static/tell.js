@@ -1,5 +1,5 @@
 // From the page to Python. <button data-says="choose" data-said='{"set": "x"}'> tells when clicked; data-focus="id" leads to a field.
-// writes into the hidden field that app/parts.py `signal` made, as if typed.
+// writes into the hidden field that app/ui/html.py `signal` made, as if typed.
 export function tell(name, value) {
   const field = document.querySelector(`#signal-${name} textarea, #signal-${name} input`);
   if (!field) return false;

@@ -1,6 +1,6 @@
 // <atelier-wait>: while one is there, the page's fields take no input: they are about to be filled, and what a person typed
 // before that would be lost, or would be kept in place of what is there. After LONG milliseconds without an answer the page
-// says so (`.a-late`, app/document.py) and offers to be opened again.
+// says so (`.a-late`, app/server/document.py) and offers to be opened again.
 const LONG = 20_000;
 
 function hold(held) {

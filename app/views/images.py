@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from app.services import Ui
+from app.ui.format import esc
+from app.ui.services import Ui
 from app.views.sets import film, tell, thumb
-from app.words import esc
 from trainer.images.captions import encodings, rereading
 from trainer.images.geometry import buckets, masks
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from app.ui.format import Say, date, esc, size
 from app.views import parts
-from app.words import Say, date, esc, size
 from trainer.adapters.compat.inspect import slider_line
 from trainer.adapters.compat.verdicts import TITLES
 from trainer.prompts.lora_tags import number

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from app.ui.format import Say, esc
 from app.views import parts
-from app.words import Say, esc
 
 File = Callable[[Any], str | None]
 Learnt = Callable[[str, str], str | None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.services import Ui
-from app.words import esc
+from app.ui.format import esc
+from app.ui.services import Ui
 
 if TYPE_CHECKING:
     from trainer.images.masking.job import MaskJob

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from app.words import Say, esc
+from app.ui.format import Say, esc
 
 
 def tells(name: str, value: str) -> str:

@@ -1,6 +1,6 @@
 """The light table as HTML: the strip element's state, the line that says how far drawing is, what was drawn before.
 
-Called by app/pages/preview.py; the strip itself is app/static/strip.js.
+Called by app/pages/preview/page.py; the strip itself is app/static/strip.js.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.drawings import Drawing
+from app.actions.drawings import Drawing
+from app.ui.format import Say, ago, duration, esc
 from app.views import parts
-from app.words import Say, ago, duration, esc
 from trainer.prompts.lora_tags import number
 
 File = Callable[[Any], str | None]

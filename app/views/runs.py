@@ -1,4 +1,4 @@
-"""A run as HTML: the list, the state in words, the numbers, the pictures in time. Called by app/pages/runs.py."""
+"""A run as HTML: the list, the state in words, the numbers, the pictures in time. Called by app/pages/runs/page.py."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app import charts
+from app.ui import charts
+from app.ui.format import Say, ago, duration, esc, size, speed, time_left
 from app.views import parts
-from app.words import Say, ago, duration, esc, size, speed, time_left
 
 TONES = {
     "draft": "quiet", "queued": "wait", "starting": "work", "running": "work", "pausing": "wait", "paused": "wait",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from app.services import Ui
-from app.words import esc
+from app.ui.format import esc
+from app.ui.services import Ui
 from trainer.images.geometry import masks
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app import form, start
-from app.drafts import drawn
-from app.services import Ui
+from app.forms import options, training
+from app.forms.drafts import drawn
+from app.ui.format import duration, esc, size
+from app.ui.services import Ui
 from app.views import sets
-from app.words import duration, esc, size
 from trainer.config import load
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
@@ -68,11 +68,11 @@ def slider_steps(ui: Ui) -> str:
 
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
-    base = start.base_of(ui.services, tree)
+    base = training.base_of(ui.services, tree)
     licence = about_base(ui, base, str(load.get(tree, "model.prediction") or "auto")) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
-    return [licence, form.effective_rate(ui, tree), save, cost(ui, here, tree), smaller(ui, here, tree)]
+    return [licence, options.effective_rate(ui, tree), save, cost(ui, here, tree), smaller(ui, here, tree)]
 
 
 def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
@@ -96,11 +96,11 @@ def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     """Steps, minutes as a range, megabytes; what of it is known."""
     if here is None and not drawn(tree):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
-    if any(name in NEEDED for name, _ in start.missing(here, tree)):
+    if any(name in NEEDED for name, _ in training.missing(here, tree)):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none_slider'))}</p>"
     try:
-        config = start.config_of(ui.services, here, tree)
-        length = length_words(*start.length(config))
+        config = training.config_of(ui.services, here, tree)
+        length = length_words(*training.length(config))
         check_slider(config)
     except (ConfigProblems, Problem):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.wrong'))}</p>"
@@ -124,21 +124,21 @@ def length_words(steps: int, epochs: float) -> dict[str, str]:
 
 def costs(ui: Ui, here: ImageSet | None) -> list[str]:
     """`cost` and `smaller`, looked at again while the trial is on."""
-    tree = start.opened(ui.services, here)
+    tree = training.opened(ui.services, here)
     return [cost(ui, here, tree), smaller(ui, here, tree)]
 
 
 def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     """Where the settings take more than is free on the card, or ran out of memory when they were tried: the quickest ones
     that fit, and a button for them."""
-    base, free = start.base_of(ui.services, tree), ui.services.card_free()
+    base, free = training.base_of(ui.services, tree), ui.services.card_free()
     if base is None or base.family not in memory.counted():
         return ""
     try:
-        config = start.config_of(ui.services, here, tree)
+        config = training.config_of(ui.services, here, tree)
     except ConfigProblems:
         return ""
-    side = start.side(ui.services, tree)
+    side = training.side(ui.services, tree)
     now = memory.of_config(config, base.family, side)
     if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
         return _tried(ui, config, base.family, side) if here else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.services import Ui
+from app.ui.format import esc
+from app.ui.services import Ui
 from app.views.parts import bar
-from app.words import esc
 
 if TYPE_CHECKING:
     from trainer.images.worker_job import WorkerJob

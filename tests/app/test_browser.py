@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app import start
+from app.forms import training
 from tests.helpers.browser import eventually, settled, visit
 from trainer.core.home import PROJECT
 from trainer.core.texts import t
@@ -148,9 +148,9 @@ def test_the_newer_of_two_changes_is_kept_when_the_older_is_slow(page: Page, liv
         kept.append((tree["save"]["name"], tree["run"]["kind"]))
         return answer
 
-    keep = start.keep
+    keep = training.keep
     visit(page, f"{live_server.url}/en/train?set=-")
-    monkeypatch.setattr(start, "keep", slow)
+    monkeypatch.setattr(training, "keep", slow)
     page.locator("#train-name :is(input, textarea)").fill("Owl")
     eventually(page, lambda: bool(begun))
     page.get_by_label(t("choices.run.kind.character", language="en")).check(force=True)

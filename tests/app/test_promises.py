@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from app.security import Guard
+from app.server.security import Guard
 from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.config import load

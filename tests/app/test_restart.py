@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SERVER = """
 import sys, uvicorn
 from pathlib import Path
-from app.main import create_app
+from app.server.main import create_app
 uvicorn.run(create_app(Path(sys.argv[1])), port=int(sys.argv[2]), ws="none", log_level="error", timeout_graceful_shutdown=2)
 """
 

@@ -33,7 +33,7 @@ def load() -> None:
         "trainer.engine.inference.sampling",
         "trainer.jobs.trainer.trainer_process",
         "trainer.bases.families.sd1",
-        *(("app.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
+        *(("app.server.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
     ):
         importlib.import_module(name)
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -123,7 +123,7 @@ def _serve(argv: list[str], folder: Path) -> int:
     """The whole page with its supervisor, on the port given."""
     import uvicorn
 
-    from app.main import create_app
+    from app.server.main import create_app
     from trainer.jobs import supervisor
 
     _spawn_by_zygote(folder)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
     from starlette.types import ASGIApp
 
-    from app.services import Services
+    from app.ui.services import Services
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def serve(home: Path, lang: str | None = None, network: Callable[[ASGIApp], ASGI
     and the browser."""
     import uvicorn
 
-    from app.main import create_app
+    from app.server.main import create_app
 
     app = create_app(home, lang)
     sock = socket.create_server(("127.0.0.1", 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from app import imports
+from app.actions import imports
 from trainer.core.home import Home
 from trainer.images.captions import captions
 from trainer.images.set.image_set import ImageSet, restore_set

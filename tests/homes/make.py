@@ -188,15 +188,15 @@ def runs(home: Home) -> dict[str, str]:
 
 def drafts(home: Home) -> None:
     """What was typed on the Train page and not started: for a set, and before anything was dropped."""
-    from app import start
-    from app.services import Services
+    from app.forms import training
+    from app.ui.services import Services
 
     services = Services(home)
     for found in (next(found for found in services.sets() if found.meta.trigger), None):
-        wanted = start.opened(services, found)
+        wanted = training.opened(services, found)
         for name, value in (("save.name", "下書き" if found else "Not begun"), ("lora.rank", 5), ("run.kind", "character")):
             load.put(wanted, name, value)
-        start.keep(services, found, wanted)
+        training.keep(services, found, wanted)
 
 
 def expected(archive: Path, place: Path, ids: dict[str, str], target: Path) -> None:

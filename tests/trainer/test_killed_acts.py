@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app import imports
+from app.actions import imports
 from tests.helpers import killed_acts, studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home

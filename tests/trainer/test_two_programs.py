@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.drawings import Drawings
+from app.actions.drawings import Drawings
 from tests.helpers import studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
@@ -21,7 +21,7 @@ KEY = "0123456789abcdef"
 BOTH = """
 import sys
 from pathlib import Path
-from app.drawings import Drawings
+from app.actions.drawings import Drawings
 from trainer.core.home import Home
 from trainer.images.set.image_set import ImageSet
 from trainer.library.library import Library

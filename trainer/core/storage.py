@@ -1,4 +1,4 @@
-"""Whether a home can be written to just now. The page says it on every page (app/storage.py)."""
+"""Whether a home can be written to just now. The page says it on every page (app/server/storage.py)."""
 
 from __future__ import annotations
 

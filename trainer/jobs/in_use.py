@@ -1,6 +1,6 @@
 """Whether something on disk is needed by a run that trains or waits, so that nobody takes it away from under it.
 
-Asked before an image set or a LoRA goes to the trash or gets another name (app/services.py).
+Asked before an image set or a LoRA goes to the trash or gets another name (app/ui/services.py).
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.drafts import Drafts
-from app.drawings import Drawings
+from app.actions.drawings import Drawings
+from app.forms.drafts import Drafts
 from tests.helpers import full_disk, studio
 from trainer.config.load import build
 from trainer.core import files, storage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app import uploads
+from app.server import uploads
 from trainer.core import workplace
 from trainer.core.home import PROJECT
 
