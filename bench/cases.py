@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.core.problem import Problem
 from trainer.hardware import memory
 

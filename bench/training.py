@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench.cases import Case
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.core.home import PROJECT
 from trainer.hardware import memory
 

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.actions import drawings
-from app.actions.drawings import Drawing, Drawings
 from app.forms import preview
 from app.ui.format import esc
 from app.ui.html import problem
@@ -21,6 +19,8 @@ from app.views import preview as view
 from trainer.adapters import inference_settings
 from trainer.adapters.inference_settings import Manner
 from trainer.core.problem import Problem
+from trainer.library import drawings
+from trainer.library.drawings import Drawing, Drawings
 
 OFTEN = 0.4
 """Seconds between two changes of the line that says how far drawing is."""

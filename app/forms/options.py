@@ -15,13 +15,13 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from app.forms.drafts import drawn, filled, slides
 from app.ui.html import markup
 from app.ui.services import Ui
 from trainer.config import load
+from trainer.config.drafts import drawn, filled, slides
 from trainer.config.load import Tree
 from trainer.config.options import Option, help_text, label, option, options
-from trainer.config.slider import NEEDED
+from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 
 ELSEWHERE = ("run.kind", "model.base", "images.folder", "save.name", "rights.pictures_ok", "captions.trigger", *NEEDED)

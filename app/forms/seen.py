@@ -10,8 +10,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.forms.drafts import same
 from trainer.config import load
+from trainer.config.drafts import same
 from trainer.config.load import Tree
 
 NOTHING = object()

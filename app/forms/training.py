@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.forms.drafts import drawn, filled, own, slides
 from app.forms.seen import Seen, differing, flat, merge
 from app.ui.services import Services, Ui
 from trainer.bases import catalog
 from trainer.config import load, plan
+from trainer.config.drafts import drawn, filled, own, slides
 from trainer.config.lines import read_subset
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.plan import draws
-from trainer.config.slider import NEEDED
+from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.images.captions import captions, encodings, rereading
 from trainer.images.geometry import masks

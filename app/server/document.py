@@ -10,15 +10,14 @@ import hashlib
 import re
 from functools import cache
 from html import escape
-from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.pages import PAGES
+from app.ui.theme import STATIC
 from trainer.core.texts import LANGUAGES, t
 
-STATIC = Path(__file__).parents[1] / "static"
 PAGE = re.compile(rf"/(?P<lang>{'|'.join(LANGUAGES)})/(?P<page>{'|'.join(PAGES)})")
 
 

@@ -25,6 +25,7 @@ from app.server.queue_order import InOrder
 from app.server.refusals import Refusals
 from app.server.security import SMALL_BODY, Guard
 from app.ui.services import Services, Ui
+from app.ui.theme import STATIC
 from trainer.core import workplace
 from trainer.core.home import Home
 from trainer.core.texts import LANGUAGES, set_language, t
@@ -79,7 +80,7 @@ def _create(home: Path, lang: str | None) -> FastAPI:
     app.include_router(uploads.router(services))
     app.include_router(news.router(services))
     app.include_router(storage.router(services))
-    app.mount("/static", Static(directory=document.STATIC), name="static")
+    app.mount("/static", Static(directory=STATIC), name="static")
     for language in LANGUAGES:
         blocks = build(services, language)
         with warnings.catch_warnings():

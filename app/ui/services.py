@@ -18,8 +18,8 @@ from trainer.core.problem import Problem
 from trainer.core.texts import t
 
 if TYPE_CHECKING:
-    from app.forms.drafts import Drafts
     from trainer.bases.catalog import BaseFacts
+    from trainer.config.drafts import Drafts
     from trainer.images.captioners.job import Captioning
     from trainer.images.masking.job import Masking
     from trainer.images.set.image_set import ImageSet
@@ -68,7 +68,7 @@ class Services:
 
     @cached_property
     def drafts(self) -> Drafts:
-        from app.forms.drafts import Drafts
+        from trainer.config.drafts import Drafts
 
         return Drafts(self.home)
 

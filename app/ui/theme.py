@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gradio.themes import Base
 
 FONT = (
@@ -123,3 +125,6 @@ class LightTable(Base):
             shadow_drop_lg="none",
             shadow_inset="none",
         )
+
+
+STATIC = Path(__file__).parents[1] / "static"

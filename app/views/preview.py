@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.actions.drawings import Drawing
 from app.ui.format import Say, ago, duration, esc
 from app.views import parts
+from trainer.library.drawings import Drawing
 from trainer.prompts.lora_tags import number
 
 File = Callable[[Any], str | None]

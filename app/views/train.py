@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.forms import options, training
-from app.forms.drafts import drawn
 from app.ui.format import duration, esc, size
 from app.ui.services import Ui
 from app.views import sets
 from trainer.config import load
+from trainer.config.drafts import drawn
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
 from trainer.config.ready import check_slider
-from trainer.config.slider import NEEDED
+from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.hardware import memory
 from trainer.hardware.doctor import rung_words

@@ -16,7 +16,7 @@ from tests.helpers import tiny
 from trainer.__main__ import main
 from trainer.bases import catalog
 from trainer.bases.families import family, loading
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.core.home import PROJECT, Home
 from trainer.engine.speed import device
 from trainer.hardware import memory

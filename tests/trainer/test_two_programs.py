@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.actions.drawings import Drawings
 from tests.helpers import studio
 from trainer.core import files
 from trainer.core.home import PROJECT, Home
 from trainer.images.set.image_set import ImageSet, list_sets
+from trainer.library.drawings import Drawings
 from trainer.library.library import Library
 
 PICTURES = 12
@@ -21,7 +21,7 @@ KEY = "0123456789abcdef"
 BOTH = """
 import sys
 from pathlib import Path
-from app.actions.drawings import Drawings
+from trainer.library.drawings import Drawings
 from trainer.core.home import Home
 from trainer.images.set.image_set import ImageSet
 from trainer.library.library import Library

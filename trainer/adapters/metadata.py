@@ -16,9 +16,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from trainer.bases.facts import BaseFacts, file_hashes, hashes_of
-from trainer.config.lora import Lora
 from trainer.config.plan import is_slider
-from trainer.config.slider import Slider
+from trainer.config.sections.lora import Lora
+from trainer.config.sections.slider import Slider
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.images.captions.captions import to_try

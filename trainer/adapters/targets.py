@@ -15,7 +15,7 @@ from trainer.config.lines import read_block
 from trainer.formats.architectures import Module, Modules
 
 if TYPE_CHECKING:
-    from trainer.config.lora import Lora
+    from trainer.config.sections.lora import Lora
 
 GROUPS = {
     "attention": {"attention"},

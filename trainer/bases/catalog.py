@@ -15,10 +15,9 @@ from trainer.bases import hub
 from trainer.bases.facts import SUPPORTED, BaseFacts, read_file, read_folder
 from trainer.core import files
 from trainer.core.files import read_json
-from trainer.core.home import PROJECT, Home
+from trainer.core.home import CAPTIONER_FOLDER, PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.formats.architectures import Modules, TextEncoder, UNet, family_modules, modules
-from trainer.images import captioners
 
 __all__ = ["BaseFacts", "download", "find", "find_vae", "layers", "list_bases", "refused_bases"]
 
@@ -172,7 +171,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
         return
     for entry in entries:
         path = Path(entry.path)
-        if entry.name.startswith(".") or entry.name == captioners.PLACE:
+        if entry.name.startswith(".") or entry.name == CAPTIONER_FOLDER:
             continue
         if entry.is_dir():
             if (path / "model_index.json").is_file():

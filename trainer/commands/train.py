@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Train in the foreground, with `--sweep` once for each value; Ctrl-C stops and keeps. What cannot be begun is refused
     before anything is."""
-    from trainer.jobs.jobs import run_in_foreground
+    from trainer.jobs import foreground
 
     given = parser().parse_intermixed_args(argv)
     home = Home.find(given.home).create()
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     for number, config in enumerate(configs, 1):
         if len(configs) > 1:
             print(t("commands.train.trial", number=number, of=len(configs), name=config.save.name), flush=True)
-        status = run_in_foreground(config, home)
+        status = foreground.run(config, home, foreground.Lines())
         if status:
             return status
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer.config.plan import is_slider
-from trainer.config.slider import NEEDED
+from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer.config.captions import Captions
-from trainer.config.images import Images
-from trainer.config.learning import Loss, Noise, Preservation, Validation
-from trainer.config.lora import Lora
-from trainer.config.memory import Memory
-from trainer.config.slider import Slider
+from trainer.config.sections.captions import Captions
+from trainer.config.sections.images import Images
+from trainer.config.sections.learning import Loss, Noise, Preservation, Validation
+from trainer.config.sections.lora import Lora
+from trainer.config.sections.memory import Memory
+from trainer.config.sections.slider import Slider
 from trainer.config.strategies.optimizers import (
     CAME,
     Adafactor,

@@ -12,6 +12,8 @@ from trainer.core.problem import Problem
 
 PRIVATE = 0o700
 """The mode of the folders of a home: its owner's alone."""
+CAPTIONER_FOLDER = "captioners"
+"""The folder of the models folder with the models that write captions; none of them is a base."""
 PROJECT = Path(__file__).resolve().parents[2]
 
 

@@ -146,7 +146,7 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
     free = facts["cards"][0].get("free", 0) if facts["cards"] else 0
     if not free or facts["environment"] != "ready":
         return []
-    from trainer.config.lora import Lora
+    from trainer.config.sections.lora import Lora
     from trainer.hardware import memory
 
     lines = []

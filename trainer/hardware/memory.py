@@ -18,7 +18,7 @@ from trainer.adapters.targets import choose
 from trainer.formats.architectures import family_modules
 
 if TYPE_CHECKING:
-    from trainer.config.lora import Lora
+    from trainer.config.sections.lora import Lora
     from trainer.config.train import TrainConfig
 
 COUNTED = Path(__file__).parent / "memory_bytes.json"

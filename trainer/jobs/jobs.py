@@ -10,7 +10,6 @@ import shutil
 import threading
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
@@ -31,9 +30,6 @@ from trainer.jobs.ledger.states import ENDED, RESUMABLE
 from trainer.jobs.run_reader import Follower, RunView
 from trainer.jobs.workers.forecaster import Forecast, Forecaster, NoForecast
 from trainer.prompts import prompt_line
-
-if TYPE_CHECKING:
-    from trainer.jobs import foreground
 
 ROOM = 600 * 2**20
 """Bytes that must be free before a run is taken in."""
@@ -228,10 +224,3 @@ class Jobs:
     def close(self) -> None:
         """End what this object started (the measuring child); runs go on."""
         self._forecaster.cancel()
-
-
-def run_in_foreground(config: TrainConfig, home: Home, show: foreground.Show | None = None) -> int:
-    """Train at the command line, told line by line; the exit status. Ctrl-C stops and keeps (foreground.py)."""
-    from trainer.jobs import foreground
-
-    return foreground.run(config, home, show or foreground.Lines())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.server.document import STATIC
 from app.ui.format import esc
 from app.ui.html import markup, title
 from app.ui.services import Ui
+from app.ui.theme import STATIC
 from app.views.sets import thumb
 
 TOPICS = ("what", "kinds", "fits", "pictures", "captions", "strength", "several", "licences", "stuck")

@@ -9,12 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from app.actions.drawings import Drawing, Drawings
 from app.forms.preview import ROWS
 from app.ui.services import Ui
 from app.views import preview as view
 from trainer.config.strategies.samplers import SAMPLERS, TITLES
 from trainer.images.captions.captions import to_try
+from trainer.library.drawings import Drawing, Drawings
 
 FIELDS = ("base", "prompt", "negative", "seed", "steps", "guidance", "sampler", "width", "height", "strip", "weights")
 """Fields with one value each; besides, `on name unet te` for each of the rows 0 to 4."""

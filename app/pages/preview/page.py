@@ -1,7 +1,7 @@
 """Preview: draw with LoRAs at several strengths, then slide between the pictures. Layout and wiring.
 
 Fields become a request in app/forms/preview.py; the strip is app/static/strip.js with HTML from app/views/preview.py; what
-was drawn stands on disk (app/actions/drawings.py), so a strength is never drawn twice and a reload loses nothing.
+was drawn stands on disk (trainer/library/drawings.py), so a strength is never drawn twice and a reload loses nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 
 from app.actions import drawing
-from app.actions.drawings import Drawing, Drawings
 from app.forms import preview
 from app.forms.preview import ROWS
 from app.pages.address import asked, told
@@ -22,6 +21,7 @@ from app.ui.html import PRIVATE, on_load, plain, problem, signal, title
 from app.ui.services import Ui
 from app.views import preview as view
 from trainer.core.problem import Problem
+from trainer.library.drawings import Drawing, Drawings
 
 SIZES = ("steps", "guidance", "width", "height")
 """Fields whose good values are facts of the base."""

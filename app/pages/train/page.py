@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 
 from app.forms import options, training
-from app.forms.drafts import drawn
 from app.forms.seen import Seen
 from app.pages.address import asked
 from app.ui.format import esc
@@ -21,9 +20,10 @@ from app.ui.services import Ui
 from app.views import sets
 from app.views import train as view
 from trainer.config import load
+from trainer.config.drafts import drawn
 from trainer.config.load import ConfigProblems
 from trainer.config.options import help_text, label, option
-from trainer.config.slider import NEEDED
+from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.images.set.image_set import ImageSet
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.forms import drafts, training
 from app.forms import options as form
+from app.forms import training
 from app.ui.services import Services, Ui
 from app.views.train import about_base
 from tests.helpers import lora_files
-from trainer.config import load
+from trainer.config import drafts, load
 from trainer.config.options import Option, options
 from trainer.core.home import Home
 

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.actions import drawings
-from app.actions.drawings import Drawings
 from app.forms import preview
 from app.forms.preview import Wrong, wanted
 from app.views import preview as view
 from tests.helpers import studio
 from trainer.core.home import Home
 from trainer.core.texts import t
+from trainer.library import drawings
+from trainer.library.drawings import Drawings
 from trainer.library.library import Library
 
 en = partial(t, language="en")

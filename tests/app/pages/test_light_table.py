@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from app.actions import drawings
-from app.actions.drawings import Drawings
 from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.adapters import file as lora_file
 from trainer.core.texts import t
 from trainer.jobs.ledger.run_store import Store
+from trainer.library import drawings
 from trainer.library.cards import MAX_SHOWN
+from trainer.library.drawings import Drawings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

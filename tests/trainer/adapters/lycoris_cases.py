@@ -22,7 +22,7 @@ from torch import nn
 from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
 from trainer.adapters.targets import Seat
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.engine.networks.types import KINDS
 from trainer.formats.layers import Layer
 from trainer.formats.names import to_kohya

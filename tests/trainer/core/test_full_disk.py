@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.actions.drawings import Drawings
-from app.forms.drafts import Drafts
 from tests.helpers import full_disk, studio
+from trainer.config.drafts import Drafts
 from trainer.config.load import build
 from trainer.core import files, storage
 from trainer.core.home import PROJECT, Home
@@ -24,6 +23,7 @@ from trainer.images.captions import captions
 from trainer.images.set.image_set import ImageSet, list_sets
 from trainer.images.set.thumbnail import small
 from trainer.jobs.ledger.run_store import Store
+from trainer.library.drawings import Drawings
 from trainer.library.library import Library
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="limits and mounts of Unix")

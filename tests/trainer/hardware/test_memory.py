@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from trainer.config import load
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.core.home import PROJECT
 from trainer.hardware import memory
 

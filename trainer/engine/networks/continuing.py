@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 
 from trainer.adapters.weights import LoraWeights
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.core.problem import Problem
 from trainer.engine.networks.types import NAME, Kind
 from trainer.formats import layers, multiplied

@@ -17,7 +17,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from trainer.adapters.targets import Seat
-from trainer.config.lora import Lora
+from trainer.config.sections.lora import Lora
 from trainer.engine.networks.dora import ColumnDora
 from trainer.engine.networks.glora_full import General, Whole
 from trainer.engine.networks.oft_ia3 import Scaled, Turned

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trainer.config.learning import Noise
+from trainer.config.sections.learning import Noise
 from trainer.core.problem import Problem
 
 

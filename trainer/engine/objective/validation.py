@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from trainer.config.learning import Validation
+from trainer.config.sections.learning import Validation
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem

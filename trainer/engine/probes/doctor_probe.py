@@ -17,7 +17,7 @@ def probe() -> dict[str, Any]:
     """torch's build, whether a sum on the card comes out right, which attention the engine takes here and why."""
     import torch
 
-    from trainer.config.memory import Memory
+    from trainer.config.sections.memory import Memory
     from trainer.engine.speed.device import choose_attention, choose_device, choose_dtype
 
     found: dict[str, Any] = {

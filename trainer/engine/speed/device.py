@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from trainer.config.memory import Memory
+from trainer.config.sections.memory import Memory
 from trainer.core.problem import Problem
 
 

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from trainer.bases import hub
 from trainer.core import files
-from trainer.core.home import PROJECT, Home
+from trainer.core.home import CAPTIONER_FOLDER, PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 
 if TYPE_CHECKING:
     from PIL import Image
-
-PLACE = "captioners"
-"""Their folder below `models`; what lies there is no base."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,15 @@ class Captioner:
         if not self.hub:
             places = [root / "models" / "mini" / self.name for root in (home.root, PROJECT)]
             return next((place for place in places if place.is_dir()), places[-1])
-        place = home.models / PLACE
+        place = home.models / CAPTIONER_FOLDER
         return hub.fetched(self.hub, self.commit, place)
 
     def fetch(self, home: Home, progress: Callable[[int, int], None] | None = None) -> Path:
         """Its folder, fetched if need be; Problem with what to do where that cannot be."""
         here = self.folder(home)
-        return here or hub.fetch(self.hub, self.commit, re.compile(self.files), home.models / PLACE, progress=progress)
+        return here or hub.fetch(
+            self.hub, self.commit, re.compile(self.files), home.models / CAPTIONER_FOLDER, progress=progress
+        )
 
     def cost(self, language: str | None = None) -> str:
         """What the one download costs, said before it begins."""
@@ -130,7 +129,7 @@ def find(home: Home, given: str) -> tuple[Captioner, Path | None]:
     for one in CAPTIONERS:
         if given == one.name:
             return one, one.folder(home)
-    for folder in (home.models / PLACE / given, files.expanded(given)):
+    for folder in (home.models / CAPTIONER_FOLDER / given, files.expanded(given)):
         if given and folder.is_dir():
             return _sort(folder), folder
     raise Problem("captioner_missing", given=given[:200], known=", ".join(one.name for one in CAPTIONERS))

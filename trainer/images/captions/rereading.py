@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.core import files
 from trainer.core.encodings import normal
@@ -22,8 +22,20 @@ from trainer.images.set import staging
 from trainer.images.set import undo as acts
 
 if TYPE_CHECKING:
-    from trainer.images.set.image_set import ImageSet
+    from contextlib import AbstractContextManager
+
     from trainer.images.set.picture import Picture
+
+
+class RereadableSet(Protocol):
+    """What is asked here of an image set (set/image_set.py)."""
+
+    folder: Path
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+
+    def pictures(self) -> list[Picture]: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class _Original:
         return self.picture.caption == captions.shorten(self.text(self.encoding))[0]
 
 
-def keep(image_set: ImageSet, id_: str, data: bytes, encoding: str) -> None:
+def keep(image_set: RereadableSet, id_: str, data: bytes, encoding: str) -> None:
     """Keep what the caption of a picture was written as, and what it was read in."""
     with image_set.lock:
         _put(staging.written_file(image_set.folder, id_), data)
@@ -73,7 +85,7 @@ def keep(image_set: ImageSet, id_: str, data: bytes, encoding: str) -> None:
         staging.write_set(image_set.folder, said)
 
 
-def sentences(image_set: ImageSet, language: str | None = None) -> list[str]:
+def sentences(image_set: RereadableSet, language: str | None = None) -> list[str]:
     """What the captions of a folder are read as, for a person at the command line."""
     said = []
     for one in readings(image_set):
@@ -85,7 +97,7 @@ def sentences(image_set: ImageSet, language: str | None = None) -> list[str]:
     return said
 
 
-def readings(image_set: ImageSet, pictures: list[Picture] | None = None) -> list[SetReading]:
+def readings(image_set: RereadableSet, pictures: list[Picture] | None = None) -> list[SetReading]:
     """Every encoding captions of the set were read in without being certain, those with most captions first; not those a
     person has called right. `pictures` saves looking at the folder again."""
     groups: dict[str, list[_Original]] = {}
@@ -101,7 +113,7 @@ def readings(image_set: ImageSet, pictures: list[Picture] | None = None) -> list
     return found
 
 
-def read_as(image_set: ImageSet, encoding: str, ids: Iterable[str]) -> str | None:
+def read_as(image_set: RereadableSet, encoding: str, ids: Iterable[str]) -> str | None:
     """Read the captions of these pictures in `encoding`, from the bytes they came as; a caption a person has changed since
     stays. Returns an undo token, None where nothing changed."""
     wanted = set(ids)
@@ -125,7 +137,7 @@ def read_as(image_set: ImageSet, encoding: str, ids: Iterable[str]) -> str | Non
         return token
 
 
-def settle(image_set: ImageSet, encoding: str) -> int:
+def settle(image_set: RereadableSet, encoding: str) -> int:
     """Call the reading of captions in `encoding` right: it is not asked about again. Returns for how many pictures."""
     with image_set.lock:
         ids = next((one.ids for one in readings(image_set) if one.encoding == encoding), ())
@@ -138,7 +150,7 @@ def settle(image_set: ImageSet, encoding: str) -> int:
         return len(ids)
 
 
-def undo(image_set: ImageSet, act: acts.Act) -> acts.Act:
+def undo(image_set: RereadableSet, act: acts.Act) -> acts.Act:
     """Put caption files back byte for byte, and what they were read as; not where a person changed the caption since."""
     place = image_set.folder / ".trash" / act.token
     said = staging.read_set(image_set.folder)
@@ -163,7 +175,7 @@ def undo(image_set: ImageSet, act: acts.Act) -> acts.Act:
     return act
 
 
-def _originals(image_set: ImageSet, pictures: list[Picture] | None = None) -> list[_Original]:
+def _originals(image_set: RereadableSet, pictures: list[Picture] | None = None) -> list[_Original]:
     """The pictures whose caption was, or is, in an encoding that its bytes do not say for certain."""
     notes = staging.notes_of(staging.read_set(image_set.folder))
     found = []

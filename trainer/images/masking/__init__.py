@@ -6,39 +6,19 @@ Used by `mask` (trainer/commands/mask.py) and by the Images page through job.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from trainer.bases.auxiliary import Shelf
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-
-if TYPE_CHECKING:
-    from PIL import Image
+from trainer.images.masking.found import Masker
 
 PLAIN, CLIPSEG, U2NET = METHODS = ("plain", "clipseg", "u2net")
 SEGMENTERS = Shelf("maskers", "masker", ("clipseg",))
-WORD = "the character"
-"""What is looked for where no word is given."""
 PACKAGE = "onnxruntime==1.32.0"
-
-
-@dataclass(frozen=True)
-class Found:
-    """A mask in mode L at the picture's size, white where it counts, and how sure it is (0..1)."""
-
-    mask: Image.Image
-    sure: float
-
-
-class Masker(Protocol):
-    """A way of making masks, ready to be used; `word` says what to look for, where it can be told."""
-
-    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]: ...
 
 
 def find(home: Home, given: str) -> tuple[str, Path | None]:

@@ -16,7 +16,7 @@ from PIL import Image
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
 from trainer.images.captioners import quiet
-from trainer.images.masking import WORD, Found
+from trainer.images.masking.found import WORD, Found
 
 SEEN = 0.4
 """The probability from which a pixel belongs to the word; at half of it the mask is black, at twice white."""

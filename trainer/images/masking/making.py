@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images import masking
-from trainer.images.masking import Found
+from trainer.images.masking.found import Found
 from trainer.images.set.picture import Picture
 
 AT_ONCE = 4

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from trainer.core.problem import Problem
-from trainer.images.masking import Found
+from trainer.images.masking.found import Found
 
 SIDE = 384
 """The longer side at which is flooded."""

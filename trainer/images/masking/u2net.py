@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.core.problem import Problem
-from trainer.images.masking import Found
+from trainer.images.masking.found import Found
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 

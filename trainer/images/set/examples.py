@@ -8,7 +8,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from trainer.config.images import Images
+from trainer.config.sections.images import Images
 from trainer.images.geometry import buckets
 from trainer.images.geometry.augment import Form, Forms, zoom
 from trainer.images.set.image_set import Picture

@@ -19,7 +19,7 @@ from trainer.images.set.image_set import ImageSet
 from trainer.images.set.picture import Picture
 
 if TYPE_CHECKING:
-    from trainer.config.images import Images
+    from trainer.config.sections.images import Images
     from trainer.config.train import TrainConfig
 
 

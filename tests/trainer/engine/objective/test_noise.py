@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.config.learning import Noise
+from trainer.config.sections.learning import Noise
 from trainer.core.problem import Problem
 from trainer.engine.objective.noise import NoiseSchedule, draw_noise, draw_timesteps, stretched_to_zero
 

@@ -211,7 +211,7 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
 
 def test_on_the_command_line_a_folder_takes_the_place_of_drawn_pictures_and_its_trigger_stays_away(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr("trainer.jobs.jobs.run_in_foreground", lambda config, home: asked.append(config) or 0)
+    monkeypatch.setattr("trainer.jobs.foreground.run", lambda config, home, show: asked.append(config) or 0)
     words = ["--preset", "slider", "--name", "Size", "--home", str(tmp_path), *WORDS[1:4]]
     assert commands.main(words) == commands.main([*words, "--images", str(PROJECT / "datasets" / "example-style")]) == 0
     alone, own = asked

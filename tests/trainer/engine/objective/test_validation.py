@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trainer.config.learning import Validation
+from trainer.config.sections.learning import Validation
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.data import batches as data

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 import torch
 
-from trainer.config.memory import Memory
+from trainer.config.sections.memory import Memory
 from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.speed import device

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.config.captions import Captions
+from trainer.config.sections.captions import Captions
 from trainer.images.captions import captions, encodings
 from trainer.images.captions.captions import CaptionRules, training_caption
 from trainer.images.captions.encodings import Reading

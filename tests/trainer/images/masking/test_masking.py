@@ -17,6 +17,7 @@ from trainer.core.problem import Problem
 from trainer.images import masking
 from trainer.images.geometry.masks import mask_file, mask_of, overlay
 from trainer.images.masking.clipseg import ClipSeg, masked
+from trainer.images.masking.found import Found
 from trainer.images.masking.job import Masking
 from trainer.images.masking.plain import UNSURE, flooded, found, oklab
 from trainer.images.set.image_set import ImageSet
@@ -56,7 +57,7 @@ def test_the_mascot_is_cut_out_as_it_was_drawn(monkeypatch: pytest.MonkeyPatch) 
     for pose, picture in zip(poses.EXAMPLE_POSES, pictures, strict=True):
         drawn = np.asarray(rasterise(mascot.svg(pose, 512), 512).convert("RGBA"))[..., 3] > 127
         answer = found(picture.load())
-        assert isinstance(answer, masking.Found) and answer.sure > UNSURE, picture.id
+        assert isinstance(answer, Found) and answer.sure > UNSURE, picture.id
         assert answer.mask.size == (512, 512) and answer.mask.mode == "L"
         overlaps.append(overlap(np.asarray(answer.mask) > 127, drawn))
     assert min(overlaps) > 0.9 and sum(overlaps) / 16 > 0.98, overlaps
@@ -67,7 +68,7 @@ def test_a_mask_has_a_soft_edge_and_whole_insides() -> None:
     ImageDraw.Draw(ring).ellipse((250, 100, 650, 500), fill="white")
     ImageDraw.Draw(ring).ellipse((350, 200, 550, 400), fill=(90, 160, 220))  # the ground's colour, but inside
     answer = found(ring)
-    assert isinstance(answer, masking.Found) and answer.mask.size == (900, 600)
+    assert isinstance(answer, Found) and answer.mask.size == (900, 600)
     row = np.asarray(answer.mask)[300]
     assert row[450] == 255 and row[100] == 0 and row[300] == 255
     assert 3 <= ((row > 10) & (row < 245)).sum() <= 24
@@ -78,7 +79,7 @@ def test_a_portrait_cut_off_below_is_no_ground() -> None:
     ImageDraw.Draw(portrait).ellipse((100, 60, 200, 180), fill=(190, 120, 90))
     ImageDraw.Draw(portrait).rectangle((60, 180, 240, 400), fill=(40, 60, 120))
     answer = found(portrait)
-    assert isinstance(answer, masking.Found)
+    assert isinstance(answer, Found)
     assert np.asarray(answer.mask)[399, 150] == 255 and np.asarray(answer.mask)[399, 20] == 0
 
 
@@ -184,7 +185,7 @@ def test_probabilities_become_a_soft_mask_or_a_sentence() -> None:
     chance = np.zeros((10, 10), np.float32)
     chance[:, 5:] = 0.9
     answer = masked(chance, (40, 20), "hat")
-    assert isinstance(answer, masking.Found) and answer.mask.size == (40, 20) and answer.sure == pytest.approx(0.9)
+    assert isinstance(answer, Found) and answer.mask.size == (40, 20) and answer.sure == pytest.approx(0.9)
     assert np.asarray(answer.mask)[10, 2] == 0 and np.asarray(answer.mask)[10, 38] == 255
     nothing = masked(chance / 3, (40, 20), "hat")
     assert isinstance(nothing, Problem) and "“hat”" in nothing.sentence("en")
@@ -206,7 +207,7 @@ def test_a_u2net_file_is_squeezed_made_even_and_stretched(home: Home, tmp_path: 
     picture = Image.new("RGB", (64, 64), "black")
     picture.paste("white", (32, 0, 64, 64))
     answer, nothing = masking.load(home, str(file))([picture, Image.new("RGB", (8, 8))], "")
-    assert isinstance(answer, masking.Found) and answer.mask.size == (64, 64)
+    assert isinstance(answer, Found) and answer.mask.size == (64, 64)
     assert np.asarray(answer.mask)[5, 5] == 0 and np.asarray(answer.mask)[5, 60] == 255 and answer.sure > 0.9
     assert isinstance(nothing, Problem) and nothing.code == "mask_nothing"
     file.write_bytes(b"not a model")
