@@ -37,6 +37,118 @@ def imports(path: Path, top_level_only: bool) -> set[str]:
     return found
 
 
+FLOORS = {
+    "trainer.core": (),
+    "trainer.prompts": ("trainer.core",),
+    "trainer.config": ("trainer.core",),
+    "trainer.formats": ("trainer.core",),
+    "trainer.bases": ("trainer.core", "trainer.formats"),
+    "trainer.images": ("trainer.core", "trainer.prompts", "trainer.config", "trainer.bases"),
+    "trainer.adapters": ("trainer.core", "trainer.config", "trainer.formats", "trainer.bases", "trainer.images"),
+    "trainer.library": ("trainer.core", "trainer.config", "trainer.formats", "trainer.bases", "trainer.adapters"),
+    "trainer.scoring": ("trainer.core", "trainer.prompts", "trainer.config", "trainer.bases", "trainer.images"),
+    "trainer.hardware": ("trainer.core", "trainer.config", "trainer.formats", "trainer.adapters"),
+    "trainer.engine": (
+        "trainer.core", "trainer.prompts", "trainer.config", "trainer.formats", "trainer.bases", "trainer.images",
+        "trainer.adapters", "trainer.library", "trainer.scoring", "trainer.hardware",
+    ),
+    "trainer.jobs": (
+        "trainer.core", "trainer.prompts", "trainer.config", "trainer.bases", "trainer.images", "trainer.adapters",
+        "trainer.library", "trainer.engine",
+    ),
+    "trainer.commands": (
+        "trainer.core", "trainer.prompts", "trainer.config", "trainer.formats", "trainer.bases", "trainer.images",
+        "trainer.adapters", "trainer.library", "trainer.scoring", "trainer.engine", "trainer.jobs",
+    ),
+    "trainer.__main__": ("trainer.core",),
+    "app.ui": (
+        "trainer.core", "trainer.config", "trainer.bases", "trainer.images", "trainer.library", "trainer.hardware",
+        "trainer.jobs",
+    ),
+    "app.forms": (
+        "trainer.core", "trainer.prompts", "trainer.config", "trainer.formats", "trainer.bases", "trainer.images", "app.ui",
+    ),
+    "app.views": (
+        "trainer.core", "trainer.prompts", "trainer.config", "trainer.bases", "trainer.images", "trainer.adapters",
+        "trainer.library", "trainer.hardware", "trainer.jobs", "app.ui", "app.forms",
+    ),
+    "app.actions": (
+        "trainer.core", "trainer.bases", "trainer.adapters", "trainer.library", "app.ui", "app.forms", "app.views",
+    ),
+    "app.pages": (
+        "trainer.core", "trainer.config", "trainer.images", "trainer.adapters", "trainer.library", "trainer.hardware",
+        "trainer.jobs", "app.ui", "app.forms", "app.views", "app.actions",
+    ),
+    "app.server": (
+        "trainer.core", "trainer.config", "trainer.images", "trainer.jobs", "app.ui", "app.forms", "app.pages",
+    ),
+    "app.bootstrap": ("trainer.core", "trainer.hardware", "app.server"),
+}  # fmt: skip
+"""Package -> the packages it may import, each of which stands above it in this table. Imports for type checkers count too."""
+MOST_FILES = 14
+"""The longest listing of one folder."""
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file of ours."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph() -> dict[str, set[str]]:
+    """{module: the modules of ours it imports}, type-only imports and those inside functions included."""
+    paths = {module_of(path): path for folder in ("trainer", "app") for path in modules(folder)}
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        targets: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= {target if target in paths else node.module for target in full}
+        graph[name] = (targets & set(paths)) - {name}
+    return graph
+
+
+def floor_of(module: str) -> str:
+    """`trainer.engine` for `trainer.engine.data.batches`."""
+    return ".".join(module.split(".")[:2])
+
+
+def test_a_package_imports_only_what_the_table_allows():
+    floors = list(FLOORS)
+    for floor, below in FLOORS.items():
+        assert all(floors.index(other) < floors.index(floor) for other in below), f"{floor} would import upward"
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in import_graph().items()
+        for target in sorted(targets)
+        if floor_of(module) != floor_of(target) and floor_of(target) not in FLOORS.get(floor_of(module), ())
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_allows_nothing_that_is_not_used():
+    used = {(floor_of(module), floor_of(target)) for module, targets in import_graph().items() for target in targets}
+    assert {(floor, below) for floor, allowed in FLOORS.items() for below in allowed} <= used
+
+
+def test_no_circle_of_imports_exists_between_files():
+    left = import_graph()
+    while free := [module for module, targets in left.items() if not targets & set(left)]:
+        for module in free:
+            del left[module]
+    assert not left, "in a circle, or importing one: " + ", ".join(sorted(left))
+
+
+def test_no_listing_is_longer_than_a_person_reads():
+    folders = {path.parent for folder in ("trainer", "app") for path in modules(folder)}
+    long = {folder: len(list(folder.glob("*.py"))) for folder in folders}
+    assert not {folder: count for folder, count in long.items() if count > MOST_FILES}
+    assert {path.name for path in (PROJECT / "trainer").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {path.name for path in (PROJECT / "app").glob("*.py")} == {"__init__.py"}
+
+
 def tops(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
