@@ -85,7 +85,7 @@ def _skipped(wanted: Case) -> dict[str, Any]:
 def _measure(wanted: Case) -> dict[str, Any]:
     from trainer.engine.speed import device
 
-    device.quiet()
+    device.silence_libraries()
     if not _there(wanted):
         raise Problem("bench_no_gpu", case=wanted.name)
     if wanted.kind in ("train", "rung", "startup"):

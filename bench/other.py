@@ -22,14 +22,14 @@ from bench.cases import Case
 from bench.limit import wait
 from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
-from trainer.adapters.fold import Folder, Use
-from trainer.bases.families import Parts
+from trainer.adapters.fold import LoraFuser, LoraStrength
+from trainer.bases.families import ModelComponents
 from trainer.engine.data import batches
-from trainer.engine.data.latents import Latents
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.data.latents import LatentCache
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.speed import device
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 
 def preview(case: Case) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def preview(case: Case) -> dict[str, Any]:
             cover=None,
         )
         path = lora_file.write(Path(folder) / "bench.safetensors", adapter.factors(), told, "fp16", parts.family.name)
-        studio = Studio(setting.load_parts(case))
-        asked = DrawRequest("a fox", steps=3, guidance=3.0, width=case.resolution, height=case.resolution)
-        folded = DrawRequest(**{**asked.__dict__, "loras": (Use(path),)})
+        studio = ImageSampler(setting.load_parts(case))
+        asked = GenerateRequest("a fox", steps=3, guidance=3.0, width=case.resolution, height=case.resolution)
+        folded = GenerateRequest(**{**asked.__dict__, "loras": (LoraStrength(path),)})
         times: dict[str, list[float]] = {"ours": [], "reference": []}
         turn = [("ours", folded), ("reference", asked)]
         for _ in range(case.rounds + 1):
@@ -72,16 +72,16 @@ def preview(case: Case) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _step_ratio(parts: Parts, path: Path, case: Case) -> float:
+def _step_ratio(parts: ModelComponents, path: Path, case: Case) -> float:
     """Seconds of one UNet call with the bare base to those with the LoRA folded in, in turns; the folding itself left out."""
-    folder, side = Folder(parts), case.resolution // 8
+    folder, side = LoraFuser(parts), case.resolution // 8
     condition = parts.family.encode(parts, parts.family.tokens(parts, ["", "a fox"]))
     noisy = torch.randn(2, parts.unet.config.in_channels, side, side, device=parts.device, dtype=parts.dtype)
     t = torch.tensor([500, 500], device=parts.device)
     ratios = []
     for number in range(2 * case.rounds):
         seconds = {}
-        for uses in ([], [Use(path)]) if number % 2 else ([Use(path)], []):
+        for uses in ([], [LoraStrength(path)]) if number % 2 else ([LoraStrength(path)], []):
             folder.apply(uses)
             parts.family.predict(parts, noisy, t, condition)
             wait(case.device)
@@ -107,7 +107,7 @@ def prepare(case: Case) -> dict[str, Any]:
             rough.resize((640, 640), Image.Resampling.BICUBIC).save(folder / f"{number:04d}.png")
         config = setting.config_of(case)
         config = config.model_copy(update={"images": config.images.model_copy(update={"folder": name})})
-        items = batches.load_items(config, case.resolution)
+        items = batches.load_examples(config, case.resolution)
         parts = setting.load_parts(case)
         for item in items:
             _ = item.picture.content  # taken in on the page, a set has these already
@@ -119,7 +119,7 @@ def prepare(case: Case) -> dict[str, Any]:
         plain = time.perf_counter() - begun
         seconds = []
         for _ in range(2):
-            latents = Latents(parts, folder / "cache")
+            latents = LatentCache(parts, folder / "cache")
             begun = time.perf_counter()
             latents.prepare(items, False, lambda done, of: None)
             seconds.append(time.perf_counter() - begun)
@@ -132,7 +132,7 @@ def growth(case: Case) -> dict[str, Any]:
     each = {}
     for many in (10, 100, 1000, 10_000):
         items: Any = [SimpleNamespace(bucket=(128, 128), picture=SimpleNamespace(id=str(i), repeats=1)) for i in range(many)]
-        stream = batches.Plan(items, 4, 0, True).batches()
+        stream = batches.BucketBatchSampler(items, 4, 0, True).batches()
         looks = max(2 * many, 2000)
         begun = time.perf_counter()
         for _ in itertools.islice(stream, looks // 4):
@@ -146,14 +146,14 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
     """Milliseconds of a whole training step by size of the set, the sizes in turns; every picture has been looked at before."""
     from bench.ours import Ours
 
-    sizes, first = (10, 100, 1000, 10_000), batches.load_items(setting.config_of(case), case.resolution)[0]
+    sizes, first = (10, 100, 1000, 10_000), batches.load_examples(setting.config_of(case), case.resolution)[0]
     trainers, times = {}, {size: [] for size in sizes}
     for size in sizes:
         items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
         trainers[size] = trainer = Ours(case)
         for item in items:
-            trainer.taker.maker.latents.posterior(Look(item, False))
-        trainer.batches = batches.Plan(items, case.batch, 0, False).batches()
+            trainer.taker.maker.latents.posterior(View(item, False))
+        trainer.batches = batches.BucketBatchSampler(items, case.batch, 0, False).batches()
         trainer.step()
     for _ in range(case.rounds):
         for size in sizes:

@@ -11,9 +11,9 @@ from bench import setting
 from bench.cases import Case
 from trainer.engine.inference.vae import decode
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
-from trainer.engine.output.metrics import Outcome
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
+from trainer.engine.output.metrics import StepMetrics
 from trainer.engine.speed import cuda_graphs, device, offload, onednn
 from trainer.engine.text import encode
 from trainer.engine.train import settle_base
@@ -30,15 +30,15 @@ class Ours:
         device.choose_layout(parts.unet, parts.device, parts.dtype)
         adapter = Adapter(parts, self.config)
         settle_base(self.config, parts)
-        onednn.quicken(parts)
+        onednn.enable_onednn(parts)
         self.adapter = adapter
-        self.guard = Guard(self.config, adapter, parts.device, parts.dtype)
-        maker = StepMaker(self.config, parts, adapter, setting.ReadyLatents(parts))
+        self.guard = OptimizerStepper(self.config, adapter, parts.device, parts.dtype)
+        maker = TrainingObjective(self.config, parts, adapter, setting.ReadyLatents(parts))
         offload.rest(parts, self.config, maker.text_learns)
         self.taker, self.graphs = cuda_graphs.choose(self.config, maker, self.guard, self.notes.append)
         self.batches = setting.batches(case, self.config)
         self.told: list[Any] = []
-        self.outcome = Outcome(1000, self.told.append, parts.device)
+        self.outcome = StepMetrics(1000, self.told.append, parts.device)
         self.number = 0
 
     def step(self) -> float:

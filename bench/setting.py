@@ -14,16 +14,16 @@ import torch
 
 from bench.cases import Case
 from trainer.bases import catalog
-from trainer.bases.families import Parts, base, family, loading
+from trainer.bases.families import ModelComponents, base, family, loading
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core.home import PROJECT, Home
 from trainer.engine.data import batches as data
-from trainer.engine.data.latents import Latents, Posterior
+from trainer.engine.data.latents import LatentCache, Posterior
 from trainer.engine.objective.noise import draw_noise
 from trainer.engine.speed import offload
 from trainer.images.captions.captions import training_caption
-from trainer.images.set.examples import Look, chance
+from trainer.images.set.examples import View, derive_seed
 
 SET = PROJECT / "datasets" / "example-style"
 ASSETS = Path(base.__file__).parent / "assets"
@@ -51,7 +51,7 @@ def config_of(case: Case) -> TrainConfig:
     )
 
 
-def load_parts(case: Case) -> Parts:
+def load_parts(case: Case) -> ModelComponents:
     """The embedded base from disk, or the real size of a family with random weights that keep signals in bounds."""
     device, dtype = torch.device(case.device), {"fp32": torch.float32, "bf16": torch.bfloat16}[case.dtype]
     facts = catalog.find(Home(PROJECT), "mini")
@@ -63,7 +63,7 @@ def load_parts(case: Case) -> Parts:
     return replace(parts, device=device)
 
 
-def _tiny(parts: Parts) -> Parts:
+def _tiny(parts: ModelComponents) -> ModelComponents:
     """The embedded base with a UNet so small that a step is mostly what is around the arithmetic."""
     from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
@@ -83,7 +83,7 @@ def _tiny(parts: Parts) -> Parts:
     return replace(parts, unet=unet.requires_grad_(False).eval().to(parts.device, parts.dtype))
 
 
-def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> Parts:
+def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> ModelComponents:
     folder, known = ASSETS / name, family(name)
     torch.manual_seed(0)
     made: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def _random(name: str, facts: Any, device: torch.device, dtype: torch.dtype) -> 
     tokenizer = loading.load(family("sd1"), catalog.find(Home(PROJECT), "mini"), torch.device("cpu"), torch.float32).tokenizers
     words = {part: next(iter(tokenizer.values())) for part in known.text_parts}
     texts = {part: made[part] for part in known.text_parts}
-    return Parts(known, facts, made["unet"], texts, words, made["vae"], made["scheduler"], device, dtype)
+    return ModelComponents(known, facts, made["unet"], texts, words, made["vae"], made["scheduler"], device, dtype)
 
 
 def _made(folder: Path, kind: Any) -> Any:
@@ -108,33 +108,35 @@ def _made(folder: Path, kind: Any) -> Any:
     return kind.from_config(config)
 
 
-class ReadyLatents(Latents):
+class ReadyLatents(LatentCache):
     """Posteriors as a cache would give them, without the VAE: preparing has a case of its own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ModelComponents) -> None:
         self.parts, self.keep, self.memory = parts, True, {}
         self.scaling, self.shift = float(parts.vae.config.scaling_factor), 0.0
 
-    def posterior(self, look: Look) -> Posterior:
+    def posterior(self, look: View) -> Posterior:
         key = f"{look.item.picture.id}|{look.flipped}"
         if key not in self.memory:
-            generator = torch.Generator().manual_seed(chance(key))
+            generator = torch.Generator().manual_seed(derive_seed(key))
             width, height = (side // 8 for side in look.item.bucket)
             shape = (self.parts.vae.config.latent_channels, height, width)
             self.memory[key] = Posterior(torch.randn(shape, generator=generator) / self.scaling, torch.full(shape, 0.01))
         return self.memory[key]
 
 
-def batches(case: Case, config: TrainConfig) -> Iterator[list[Look]]:
+def batches(case: Case, config: TrainConfig) -> Iterator[list[View]]:
     """The run's own order of looks."""
-    return data.Plan(data.load_items(config, case.resolution), case.batch, config.run.seed, config.images.flip).batches()
+    return data.BucketBatchSampler(
+        data.load_examples(config, case.resolution), case.batch, config.run.seed, config.images.flip
+    ).batches()
 
 
-def drawn(config: TrainConfig, latents: Latents, step: int, looks: list[Look]) -> tuple[Any, ...]:
+def drawn(config: TrainConfig, latents: LatentCache, step: int, looks: list[View]) -> tuple[Any, ...]:
     """What the engine draws for this step: latents, noise, timesteps and captions, so that both sides see the same."""
-    generator = torch.Generator().manual_seed(chance(config.run.seed, "noise", step, 0))
+    generator = torch.Generator().manual_seed(derive_seed(config.run.seed, "noise", step, 0))
     x0 = latents.sample(looks, generator)
     noise = draw_noise(x0.shape, generator, config.noise.offset)
     t = torch.randint(0, 1000, (len(looks),), generator=generator)
-    rng = random.Random(chance(config.run.seed, "caption", step, 0))
+    rng = random.Random(derive_seed(config.run.seed, "caption", step, 0))
     return x0, noise, t, [training_caption(look.item.picture.caption, config.captions, rng) for look in looks]

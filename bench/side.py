@@ -22,7 +22,7 @@ def main(side: str, name: str) -> None:
     from trainer.engine.speed import device
 
     case = find(name)
-    device.quiet()
+    device.silence_libraries()
     begun = time.perf_counter()
     if side == "ours":
         from bench.ours import Ours as Side

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.bases import catalog
 from trainer.commands.demo import SET
 from trainer.commands.train import from_set
@@ -19,7 +19,7 @@ from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.run_dir import RunDir
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.output.control import Control
 from trainer.engine.speed import device
 from trainer.engine.train import train
@@ -62,10 +62,10 @@ def test_the_main_job_in_bf16(tmp_path, attention):
     assert len(losses) >= 60 and all(loss is not None and np.isfinite(loss) for loss in losses)
     assert np.mean(losses[-15:]) < np.mean(losses[:15])
     where = device.choose_device("auto")
-    studio = Studio.load(catalog.find(home, "mini"), where, device.choose_dtype("auto", where))
-    asked = DrawRequest("a fox, white background", steps=8, guidance=3.0, width=128, height=128)
+    studio = ImageSampler.load(catalog.find(home, "mini"), where, device.choose_dtype("auto", where))
+    asked = GenerateRequest("a fox, white background", steps=8, guidance=3.0, width=128, height=128)
     bare = np.asarray(next(iter(studio.draw(asked))).image, np.int16)
-    strip = DrawRequest(**{**asked.__dict__, "loras": (Use(file),), "strengths": (0.0, 0.5, 1.0)})
+    strip = GenerateRequest(**{**asked.__dict__, "loras": (LoraStrength(file),), "strengths": (0.0, 0.5, 1.0)})
     zero, half, one = (np.asarray(d.image, np.int16) for d in studio.draw(strip))
     assert np.array_equal(zero, bare)
     assert 0 < np.abs(half - bare).mean() < np.abs(one - bare).mean()

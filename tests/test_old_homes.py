@@ -28,7 +28,7 @@ from trainer.images.set.image_set import ImageSet, list_sets, restore_set
 from trainer.jobs import supervisor
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.ledger import sqlite_file
-from trainer.jobs.supervisor import Patience, Supervisor
+from trainer.jobs.supervisor import Supervisor, Timeouts
 from trainer.library.library import Library
 
 ARCHIVES = sorted((Path(__file__).parent / "homes").glob("*.tar.xz"))
@@ -122,7 +122,7 @@ def test_its_interrupted_run_goes_on_to_the_numbers_its_own_version_came_to(old,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     id_ = old.ids["interrupted"]
     done = len(told(jobs, id_))
-    watch = Supervisor(old.home, jobs.store, patience=Patience(tick=0.05), command=supervisor.command)
+    watch = Supervisor(old.home, jobs.store, patience=Timeouts(tick=0.05), command=supervisor.command)
     jobs.resume(id_)
 
     def ended() -> bool:

@@ -17,7 +17,7 @@ from app.ui.html import problem
 from app.ui.services import Ui
 from app.views import preview as view
 from trainer.adapters import inference_settings
-from trainer.adapters.inference_settings import Manner
+from trainer.adapters.inference_settings import InferenceSettings
 from trainer.core.problem import Problem
 from trainer.library import drawings
 from trainer.library.drawings import Drawing, Drawings
@@ -28,7 +28,7 @@ LATEST = 12
 
 
 @dataclass(frozen=True)
-class Shown:
+class PreviewUpdate:
     """HTML by part of the page; None where nothing changes."""
 
     names: tuple[str, ...]
@@ -53,10 +53,10 @@ def table(
     ]
 
 
-def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[Shown]:
+def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[PreviewUpdate]:
     """Draw the strengths that are not there yet. Raises `draw_form.Wrong` before anything starts."""
     t, services = ui.t, ui.services
-    want = preview.wanted(form, services.bases(), services.library.cards(), t, ui.lang)
+    want = preview.parse_form(form, services.bases(), services.library.cards(), t, ui.lang)
     if not want.names:
         strengths = (0.0,)
     store = Drawings(services.home.previews)
@@ -65,11 +65,11 @@ def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[S
     strength = strengths[0] if len(strengths) == 1 else None
     if not missing:
         strip, saves, recent = table(ui, form, known, strengths, strength)
-        yield Shown(want.names, strip, saves, recent, view.done(t, None, 0), "", first=True)
-        yield Shown(want.names, last=True)
+        yield PreviewUpdate(want.names, strip, saves, recent, view.done(t, None, 0), "", first=True)
+        yield PreviewUpdate(want.names, last=True)
         return
     strip, saves, recent = table(ui, form, known, strengths, strength)
-    yield Shown(want.names, strip, saves, None, view.progress(t, event="progress"), "", first=True)
+    yield PreviewUpdate(want.names, strip, saves, None, view.progress(t, event="progress"), "", first=True)
     request = {**want.request, "strengths": list(missing) if want.names else None}
     line = _Line(t, len(missing))
     notes = ""
@@ -79,14 +79,14 @@ def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[S
             known = store.add(known, 0.0 if at is None else at, Path(answer["file"]))
             strip, saves, _ = table(ui, form, known, strengths)
             line.drawn += 1
-            yield Shown(want.names, strip, saves, progress=line.said)
+            yield PreviewUpdate(want.names, strip, saves, progress=line.said)
         elif answer["event"] == "note":
             notes += f'<p class="a-note" role="status">{esc(t("notes." + answer["code"], **answer["params"]))}</p>'
         elif answer["event"] in ("done", "cancelled", "failed"):
             recent = table(ui, form, known)[2] if known.frames else None
-            yield Shown(want.names, recent=recent, progress=_end(ui, answer, line.drawn) + notes, last=True)
+            yield PreviewUpdate(want.names, recent=recent, progress=_end(ui, answer, line.drawn) + notes, last=True)
         elif (said := line.hear(answer)) is not None:
-            yield Shown(want.names, progress=said)
+            yield PreviewUpdate(want.names, progress=said)
 
 
 class _Line:
@@ -135,10 +135,10 @@ def _end(ui: Ui, answer: dict[str, Any], drawn: int) -> str:
     return problem(Problem(answer["code"], **answer.get("params", {})).sentence(ui.lang))
 
 
-def _stamp(ui: Ui, want: preview.Wanted) -> Any:
+def _stamp(ui: Ui, want: preview.PreviewJob) -> Any:
     """What changes when the base's files do, or the way its LoRAs are drawn."""
     base = want.base
     found, _ = inference_settings.of_files((Path(use["path"]) for use in want.request["loras"]), base)
     vae = inference_settings.find_vae(found, ui.services.home) if found.vae else None
     files = (base.revision, base.path.stat().st_mtime_ns if base.path else None, base.size_bytes)
-    return files if found == Manner() else (*files, asdict(found), vae and (vae, vae.stat().st_mtime_ns))
+    return files if found == InferenceSettings() else (*files, asdict(found), vae and (vae, vae.stat().st_mtime_ns))

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools import bake as baking
 from trainer.adapters.tools import extract as tools
@@ -97,13 +97,13 @@ def _named(name: str) -> None:
         raise Problem("name_missing", field="save.name")
 
 
-def _uses(cards: list[Card], strengths: str) -> list[Use]:
+def _uses(cards: list[Card], strengths: str) -> list[LoraStrength]:
     """The LoRAs, each at its strength."""
     numbers = [_strength(word) for word in strengths.replace("、", ",").split(",") if word.strip()]
     if len(numbers) > len(cards):
         raise Problem("strengths_many", field="strengths", given=len(numbers), names=len(cards))
     numbers += [1.0] * (len(cards) - len(numbers))
-    return [Use(card.file, number, number) for card, number in zip(cards, numbers, strict=True)]
+    return [LoraStrength(card.file, number, number) for card, number in zip(cards, numbers, strict=True)]
 
 
 def _here(home: Home, name: str) -> BaseFacts:

@@ -17,7 +17,7 @@ from trainer.hardware.facts import nvidia_cards
 
 
 @dataclass(frozen=True)
-class Card:
+class GpuCard:
     """An NVIDIA card as its driver names it: the driver's version and the compute capability, such as (8, 9)."""
 
     name: str
@@ -32,16 +32,16 @@ class Machine:
     system: str  # Linux, Windows, Darwin
     processor: str  # x86_64, AMD64, arm64, aarch64
     bits: int
-    card: Card | None
+    card: GpuCard | None
 
 
-def newest(cards: list[dict[str, str]]) -> Card | None:
+def newest(cards: list[dict[str, str]]) -> GpuCard | None:
     """The card with the highest compute capability, from what the driver's tool says; None without one."""
     known = []
     for card in cards:
         driver, capability = (tuple(map(int, re.findall(r"\d+", card[key]))) for key in ("driver", "capability"))
         if driver and len(capability) == 2:
-            known.append(Card(card["name"], driver, (capability[0], capability[1])))
+            known.append(GpuCard(card["name"], driver, (capability[0], capability[1])))
     return max(known, key=lambda card: card.capability, default=None)
 
 

@@ -49,7 +49,7 @@ def span(seconds: float) -> str:
     return t("launch.minutes", m=int(seconds // 60), s=int(seconds % 60))
 
 
-class Line:
+class Message:
     """One line that is written over as work goes on; on something that is no terminal, a new line now and then."""
 
     def __init__(self) -> None:
@@ -86,4 +86,4 @@ def cut(text: str, width: int, pad: bool = False) -> str:
     return "".join(kept) + (" " * (width - used) if pad else "")
 
 
-line = Line()
+line = Message()

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from app.bootstrap.environment import SETTINGS
 from app.bootstrap.say import Stop, say
-from app.bootstrap.waiting import SIGN, Waiting
+from app.bootstrap.waiting import SIGN, SplashPage
 from trainer.core.files import FULL
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -162,7 +162,7 @@ def serve(options: Options) -> int:
     if sock is None:
         return 0
     url = url_of(options.host, sock.getsockname()[1])
-    waiting = Waiting(sock, options.lang, mark_of(home))
+    waiting = SplashPage(sock, options.lang, mark_of(home))
     waiting.start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     say("loading")
@@ -194,7 +194,7 @@ def make_home(home: Home) -> None:
             raise Stop("home_not_writable", status=2, folder=str(home.outputs), detail=error.strerror or str(error)) from error
 
 
-def run_studio(home: Home, options: Options, sock: socket.socket, waiting: Waiting, url: str) -> None:
+def run_studio(home: Home, options: Options, sock: socket.socket, waiting: SplashPage, url: str) -> None:
     """Load the studio (seconds), then let it answer on the socket in place of the waiting page."""
     import uvicorn
 

@@ -107,7 +107,7 @@ class _Server(ThreadingHTTPServer):
         """A browser that went away while it was answered is nothing to tell."""
 
 
-class Waiting:
+class SplashPage:
     """Answers on `sock` from a thread until `hand_over`."""
 
     def __init__(self, sock: socket.socket, language: str | None, mark: str) -> None:

@@ -22,7 +22,7 @@ SEEDS = prompt_line.SEEDS[1]
 STRONGEST = 10.0
 
 
-class Wrong(Exception):
+class FieldError(Exception):
     """A sentence for a person, and the field it belongs beside: `lora`, `prompt` or `more`."""
 
     def __init__(self, field: str, sentence: str) -> None:
@@ -31,7 +31,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PreviewJob:
     """What to draw: the base, the worker's request without its strengths, and the LoRAs' names in order."""
 
     base: Any
@@ -39,11 +39,11 @@ class Wanted:
     names: tuple[str, ...]
 
 
-def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: Say, lang: str) -> Wanted:
-    """The request of a filled form, or `Wrong`. `form` holds plain values by name, `loras` a list of rows."""
+def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: Say, lang: str) -> PreviewJob:
+    """The request of a filled form, or `FieldError`. `form` holds plain values by name, `loras` a list of rows."""
     base = next((facts for facts in bases if facts.id == form.get("base")), bases[0] if bases else None)
     if base is None:
-        raise Wrong("more", t("page.preview.no_base"))
+        raise FieldError("more", t("page.preview.no_base"))
     known = {card.name: card for card in cards}
     typed = str(form.get("prompt") or "")
     try:
@@ -51,23 +51,23 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
     except Problem:
         switched = True
     if switched:
-        raise Wrong("prompt", t("page.preview.switches"))
+        raise FieldError("prompt", t("page.preview.switches"))
     parsed = lora_tags.parse(typed, known)
     if parsed.broken:
-        raise Wrong("prompt", t("page.preview.broken_tag", tag=parsed.broken[0]))
+        raise FieldError("prompt", t("page.preview.broken_tag", tag=parsed.broken[0]))
     found = lora_tags.resolve(parsed.tags, known)
     for name, near in found.unknown:
         key = "page.preview.unknown_near" if near else "page.preview.unknown"
-        raise Wrong("prompt", t(key, name=name, near=near))
+        raise FieldError("prompt", t(key, name=name, near=near))
     uses = _rows(form.get("loras") or (), known, t)
     uses |= {tag.name: (tag.unet, tag.text_encoder) for tag in found.tags}
     if len(uses) > ROWS:
-        raise Wrong("lora", t("problems.too_many_loras", limit=ROWS))
+        raise FieldError("lora", t("problems.too_many_loras", limit=ROWS))
     for name in uses:
         _fits(known[name], base, t, lang)
     prompt = parsed.prompt.strip()
     if not prompt and not uses:
-        raise Wrong("prompt", t("problems.prompt_missing"))
+        raise FieldError("prompt", t("problems.prompt_missing"))
     loras = [{"path": str(known[name].file), "unet": unet, "text_encoder": te} for name, (unet, te) in uses.items()]
     request = {
         "prompt": prompt,
@@ -77,7 +77,7 @@ def wanted(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: 
         "loras": loras,
         **_sampler(form, lang),
     }
-    return Wanted(base, request, tuple(uses))
+    return PreviewJob(base, request, tuple(uses))
 
 
 def _rows(rows: Sequence[dict[str, Any]], known: dict[str, Any], t: Say) -> dict[str, tuple[float, float]]:
@@ -88,9 +88,9 @@ def _rows(rows: Sequence[dict[str, Any]], known: dict[str, Any], t: Say) -> dict
         if not row.get("on") or not name:
             continue
         if name not in known:
-            raise Wrong("lora", t("page.preview.unknown", name=name))
+            raise FieldError("lora", t("page.preview.unknown", name=name))
         if name in uses:
-            raise Wrong("lora", t("page.preview.twice", name=name))
+            raise FieldError("lora", t("page.preview.twice", name=name))
         unet = 1.0 if row.get("unet") is None else _number(row["unet"], -STRONGEST, STRONGEST, "lora", t)
         te = row.get("te")
         uses[name] = (unet, unet if te is None else _number(te, -STRONGEST, STRONGEST, "lora", t))
@@ -99,23 +99,23 @@ def _rows(rows: Sequence[dict[str, Any]], known: dict[str, Any], t: Say) -> dict
 
 def _fits(card: Any, base: Any, t: Say, lang: str) -> None:
     if card.broken:
-        raise Wrong("lora", card.broken.sentence(lang))
+        raise FieldError("lora", card.broken.sentence(lang))
     if card.family != base.family:
         theirs, ours = (FAMILY_NAMES.get(family, family) for family in (card.family, base.family))
-        raise Wrong("lora", t("page.preview.other_base", name=card.name, theirs=theirs, ours=ours))
+        raise FieldError("lora", t("page.preview.other_base", name=card.name, theirs=theirs, ours=ours))
 
 
 def _numbers(form: dict[str, Any], t: Say) -> dict[str, Any]:
     values: dict[str, Any] = {}
     seed = form.get("seed")
     if not isinstance(seed, int | float) or not math.isfinite(seed) or seed != int(seed) or not 0 <= seed <= SEEDS:
-        raise Wrong("more", t("page.preview.seed_bad"))
+        raise FieldError("more", t("page.preview.seed_bad"))
     values["seed"] = int(seed)
     for name, (low, high) in NUMBERS.items():
         value = _number(form.get(name), low, high, "more", t)
         values[name] = value if name == "guidance" else int(value)
     if values["width"] % 8 or values["height"] % 8:
-        raise Wrong("more", t("problems.size_bad", low=64, high=2048))
+        raise FieldError("more", t("problems.size_bad", low=64, high=2048))
     return values
 
 
@@ -124,13 +124,13 @@ def _sampler(form: dict[str, Any], lang: str) -> dict[str, str]:
     try:
         chosen = samplers.known(str(form.get("sampler") or "base"))
     except Problem as error:
-        raise Wrong("more", error.sentence(lang)) from error
+        raise FieldError("more", error.sentence(lang)) from error
     return {} if chosen == "base" else {"sampler": chosen}
 
 
 def _number(value: Any, low: float, high: float, field: str, t: Say) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
-        raise Wrong(field, t("page.preview.number_bad", low=f"{low:g}", high=f"{high:g}"))
+        raise FieldError(field, t("page.preview.number_bad", low=f"{low:g}", high=f"{high:g}"))
     return float(value)
 
 

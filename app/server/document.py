@@ -82,7 +82,7 @@ def dress(html: str, lang: str, page: str, nonce: str) -> str:
     return re.sub(r"<script(?=[\s>])", f'<script nonce="{nonce}"', html)
 
 
-class Dress:
+class DocumentMiddleware:
     """ASGI middleware: rewrites the documents of our pages and leaves everything else alone."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -21,9 +21,9 @@ from fastapi.staticfiles import StaticFiles
 
 from app.pages import PAGES
 from app.server import document, downloads, news, storage, uploads
-from app.server.queue_order import InOrder
+from app.server.queue_order import QueueOrderMiddleware
 from app.server.refusals import Refusals
-from app.server.security import SMALL_BODY, Guard
+from app.server.security import SMALL_BODY, RequestGuardMiddleware
 from app.ui.services import Services, Ui
 from app.ui.theme import STATIC
 from trainer.core import workplace
@@ -101,10 +101,10 @@ def _create(home: Path, lang: str | None) -> FastAPI:
                 mcp_server=False,
                 app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
             )
-    app.add_middleware(document.Dress)
-    app.add_middleware(InOrder)
+    app.add_middleware(document.DocumentMiddleware)
+    app.add_middleware(QueueOrderMiddleware)
     app.add_middleware(Refusals, home=services.home)
-    app.add_middleware(Guard)
+    app.add_middleware(RequestGuardMiddleware)
     return app
 
 

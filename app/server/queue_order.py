@@ -18,7 +18,7 @@ PAUSE = 0.05
 _END = b'"close_stream"'
 
 
-class InOrder:
+class QueueOrderMiddleware:
     """Sends the end of a stream first, then the number of an event which that stream will not answer."""
 
     def __init__(self, app: ASGIApp) -> None:

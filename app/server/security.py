@@ -51,7 +51,7 @@ def policy(nonce: str) -> str:
     )
 
 
-class Guard:
+class RequestGuardMiddleware:
     """Checks each request before anything else sees it and puts the security headers on each answer."""
 
     def __init__(self, app: ASGIApp, names: Iterable[str] = (), large: str = "/uploads/") -> None:

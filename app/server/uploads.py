@@ -32,7 +32,7 @@ DROP = "drop"
 
 
 @dataclass
-class Batch:
+class UploadBatch:
     """One drop. It lives in memory; its files lie in `folder` until the intake is through."""
 
     folder: Path
@@ -58,10 +58,10 @@ class Finish(BaseModel):
 def router(services: Services) -> APIRouter:
     """Begin a drop, put its files, finish it."""
     routes = APIRouter(prefix="/uploads")
-    batches: dict[str, Batch] = {}
+    batches: dict[str, UploadBatch] = {}
     place = services.home.cache / "uploads"
 
-    def batch_of(name: str) -> Batch:
+    def batch_of(name: str) -> UploadBatch:
         if name not in batches:
             raise HTTPException(404)
         return batches[name]
@@ -70,7 +70,7 @@ def router(services: Services) -> APIRouter:
     def begin() -> JSONResponse:
         sweep(place, batches)
         name = uuid.uuid4().hex
-        batches[name] = Batch(workplace.create(place, name))
+        batches[name] = UploadBatch(workplace.create(place, name))
         return JSONResponse({"id": name})
 
     @routes.put("/{name}/file")
@@ -132,7 +132,7 @@ class _Over(Exception):
         self.limit = limit
 
 
-def _take_in(services: Services, batch: Batch, said: Finish, lang: str) -> dict[str, Any]:
+def _take_in(services: Services, batch: UploadBatch, said: Finish, lang: str) -> dict[str, Any]:
     """The intake of one drop, into a set that exists or a new one that takes its name from what was dropped."""
     from trainer.images.intake import intake
 
@@ -176,7 +176,7 @@ def target_of(folder: Path, path: str) -> Path:
     return free_name(folder, PurePosixPath(name).stem, PurePosixPath(name).suffix)
 
 
-def sweep(place: Path, batches: dict[str, Batch]) -> None:
+def sweep(place: Path, batches: dict[str, UploadBatch]) -> None:
     """Remove what broken-off uploads left behind, never those of another server on this home that is open."""
     for name, batch in list(batches.items()):
         if time.time() - batch.begun > workplace.AGE:

@@ -160,7 +160,7 @@ def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
     return _proposal(ui, ui.t("page.train.memory.tried", rung=rung_words(rung, ui.lang)), rung)
 
 
-def _proposal(ui: Ui, words: str, rung: memory.Rung) -> str:
+def _proposal(ui: Ui, words: str, rung: memory.MemoryPlan) -> str:
     button = f"<button type='button' class='a-small' {sets.tell('smaller', options=rung.options())}>"
     return f"<p class='a-note'>{esc(words)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from app.server.security import Guard
+from app.server.security import RequestGuardMiddleware
 from tests.helpers import studio
 from tests.helpers.browser import visit
 from trainer.config import load
@@ -139,7 +139,7 @@ def test_strangers_are_refused_from_the_head_of_their_request_a_thousand_times(l
             answered.append(message["status"])
 
     async def ask() -> None:
-        guard = Guard(inside)
+        guard = RequestGuardMiddleware(inside)
         for turn in range(1000):
             method, path, headers, _ = STRANGERS[turn % len(STRANGERS)]
             head = [(name.encode(), value.encode()) for name, value in ({"host": "127.0.0.1:7860"} | headers).items()]

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.slow
 def test_both_loops_give_the_same_losses_and_the_work_is_counted():
-    device.quiet()
+    device.silence_libraries()
     from bench.ours import Ours
     from bench.reference import Reference
 
@@ -40,7 +40,7 @@ def test_both_loops_give_the_same_losses_and_the_work_is_counted():
 
 def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_path, monkeypatch):
     """The cases of real size need a card; here both sides take the same road on a small base of the family."""
-    device.quiet()
+    device.silence_libraries()
     from bench import setting
     from bench.ours import Ours
     from bench.reference import Reference

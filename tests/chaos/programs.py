@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos import kill_points
-from trainer.jobs.supervisor import Patience
+from trainer.jobs.supervisor import Timeouts
 
-QUICK = Patience(tick=0.05, heartbeat=3.0, step=600, birth=1.0, stop=20.0, grace=1.0, leave=5.0, copy=0.3)
+QUICK = Timeouts(tick=0.05, heartbeat=3.0, step=600, birth=1.0, stop=20.0, grace=1.0, leave=5.0, copy=0.3)
 ADDRESS = "CHAOS_ZYGOTE"
 
 
@@ -127,7 +127,7 @@ def _serve(argv: list[str], folder: Path) -> int:
     from trainer.jobs import supervisor
 
     _spawn_by_zygote(folder)
-    supervisor.Patience.__init__.__defaults__ = tuple(vars(QUICK).values())
+    supervisor.Timeouts.__init__.__defaults__ = tuple(vars(QUICK).values())
     uvicorn.run(create_app(folder / "home", "en"), host="127.0.0.1", port=int(argv[0]), log_level="warning")
     return 0
 

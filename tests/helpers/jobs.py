@@ -9,10 +9,10 @@ from pathlib import Path
 
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
-from trainer.jobs.supervisor import Patience
+from trainer.jobs.supervisor import Timeouts
 
 PROGRAM = Path(__file__).parent / "child_program.py"
-QUICK = Patience(tick=0.05, heartbeat=1.5, step=600, birth=1.0, stop=3.0, grace=1.0, leave=5.0, copy=0.5)
+QUICK = Timeouts(tick=0.05, heartbeat=1.5, step=600, birth=1.0, stop=3.0, grace=1.0, leave=5.0, copy=0.5)
 
 
 def command(run: RunDir, home: Home) -> list[str]:

@@ -25,7 +25,7 @@ from trainer.core.home import PROJECT, Home
 from trainer.images.captions import captions
 from trainer.images.set.image_set import ImageSet
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.supervisor import Patience, Supervisor
+from trainer.jobs.supervisor import Supervisor, Timeouts
 from trainer.library.library import Library
 
 PROMPT = "a blob"
@@ -133,7 +133,7 @@ class Studio:
 
     def __init__(self, home: Home) -> None:
         self.jobs = Jobs(home)
-        self.watch = Supervisor(home, self.jobs.store, patience=Patience(tick=0.05))
+        self.watch = Supervisor(home, self.jobs.store, patience=Timeouts(tick=0.05))
 
     def until(self, reached: Callable[[], bool], seconds: float = 300) -> None:
         """Look after the runs until it is so."""

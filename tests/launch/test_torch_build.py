@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from app.bootstrap import torch_build
-from app.bootstrap.machine import Card, Machine, newest
+from app.bootstrap.machine import GpuCard, Machine, newest
 from tests.helpers.launching import ROOT, Index, closed_port
 
-NEW = Card("GeForce RTX 4090", (580, 65), (8, 9))
-OLD_DRIVER = Card("GeForce RTX 3060", (560, 94), (8, 6))
-OLD_CARD = Card("GeForce GTX 1080", (580, 65), (6, 1))
-BLACKWELL_OLD_DRIVER = Card("GeForce RTX 5090", (570, 1), (12, 0))
+NEW = GpuCard("GeForce RTX 4090", (580, 65), (8, 9))
+OLD_DRIVER = GpuCard("GeForce RTX 3060", (560, 94), (8, 6))
+OLD_CARD = GpuCard("GeForce GTX 1080", (580, 65), (6, 1))
+BLACKWELL_OLD_DRIVER = GpuCard("GeForce RTX 5090", (570, 1), (12, 0))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ BLACKWELL_OLD_DRIVER = Card("GeForce RTX 5090", (570, 1), (12, 0))
     ],
 )
 def test_the_index_is_the_one_with_the_build_this_machine_can_use(
-    system: str, processor: str, card: Card | None, build: str | None, monkeypatch: pytest.MonkeyPatch
+    system: str, processor: str, card: GpuCard | None, build: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ATELIER_TORCH_INDEX", "http://127.0.0.1:9/whl/")
     index = torch_build.index_for(Machine(system, processor, 64, card))
@@ -47,7 +47,7 @@ def test_the_newest_card_decides_and_a_driver_that_says_nothing_useful_counts_as
         {"name": "NVIDIA A100-SXM4", "driver": "550.54.14", "capability": "8.0"},
         {"name": "odd", "driver": "[N/A]", "capability": "[N/A]"},
     ]
-    assert newest(rows) == Card("NVIDIA A100-SXM4", (550, 54, 14), (8, 0))
+    assert newest(rows) == GpuCard("NVIDIA A100-SXM4", (550, 54, 14), (8, 0))
     assert newest(rows[2:]) is None
     assert newest([]) is None
 

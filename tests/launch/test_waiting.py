@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from app.bootstrap.ui import listen
-from app.bootstrap.waiting import Waiting, language_for, page
+from app.bootstrap.waiting import SplashPage, language_for, page
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -63,7 +63,7 @@ def test_no_request_is_lost_while_the_socket_changes_hands() -> None:
     assert sock is not None
     port = sock.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    waiting = Waiting(sock, None, "mark")
+    waiting = SplashPage(sock, None, "mark")
     waiting.start()
     answers: list[str] = []
     failed: list[str] = []
@@ -107,7 +107,7 @@ def test_programs_are_told_to_wait_and_people_get_a_page() -> None:
     sock = listen("127.0.0.1", 0)
     assert sock is not None
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    waiting = Waiting(sock, "ja", "mark")
+    waiting = SplashPage(sock, "ja", "mark")
     waiting.start()
     with urllib.request.urlopen(f"{url}/library", timeout=5) as answer:
         assert "アトリエを開いています" in answer.read().decode()

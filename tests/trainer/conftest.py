@@ -25,7 +25,7 @@ def torch_threads() -> None:
     from trainer.engine.speed import device
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    device.quiet()
+    device.silence_libraries()
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,11 @@ from trainer.formats.layers import Layer
 from trainer.formats.names import bare
 
 if TYPE_CHECKING:
-    from trainer.bases.families import Parts
+    from trainer.bases.families import ModelComponents
 
 
 @dataclass(frozen=True)
-class Use:
+class LoraStrength:
     """One LoRA at its own strengths."""
 
     path: Path
@@ -35,17 +35,17 @@ class Use:
     text_encoder: float = 1.0
 
 
-class Folder:
+class LoraFuser:
     """Folds LoRA files into the layers of `parts` (which may already be wrapped for training)."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ModelComponents) -> None:
         self.parts = parts
         self._pristine: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._read: dict[tuple[Path, int], LoraWeights] = {}
         self.left: dict[Path, tuple[str, ...]] = {}
         """The layers of each file that had no effect when it was last applied, by its own or by diffusers' names."""
 
-    def apply(self, uses: Iterable[Use], scale: float = 1.0, partial: bool = False) -> list[tuple[Path, int, int]]:
+    def apply(self, uses: Iterable[LoraStrength], scale: float = 1.0, partial: bool = False) -> list[tuple[Path, int, int]]:
         """Leave exactly `uses`, each times `scale`, in the base. Strength 0 leaves the pristine tensor itself.
 
         Returns (path, matched, total) by file; `left` has what did not fit. Problem where a file fits no layer or belongs to

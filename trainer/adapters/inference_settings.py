@@ -25,7 +25,7 @@ DEEPEST = 12
 
 
 @dataclass(frozen=True)
-class Manner:
+class InferenceSettings:
     """What a training changed in how its base reads and draws. The default changes nothing."""
 
     clip_skip: int = 1
@@ -42,7 +42,7 @@ class Manner:
     run_id: str = ""
 
 
-def of_file(path: Path, base: BaseFacts) -> Manner:
+def of_file(path: Path, base: BaseFacts) -> InferenceSettings:
     """The manner of one LoRA when it is drawn on `base`. What a file says wrongly or not at all changes nothing."""
     said = read_header(path).metadata
     config, run = _tree(said, "atelier.config"), _tree(said, "atelier.run")
@@ -52,7 +52,7 @@ def of_file(path: Path, base: BaseFacts) -> Manner:
     prediction = str(stated) if by_hand and stated != base.prediction else ""
     zero = said.get("ss_zero_terminal_snr") == "True" and (prediction or base.prediction) == "v_prediction"
     skip = said.get("ss_clip_skip", "")
-    return Manner(
+    return InferenceSettings(
         clip_skip=int(skip) if skip.isascii() and skip.isdigit() and 1 <= int(skip) <= DEEPEST and base.family != "sdxl" else 1,
         prediction=prediction,
         zero_terminal=zero and not base.zero_snr,
@@ -63,19 +63,19 @@ def of_file(path: Path, base: BaseFacts) -> Manner:
     )
 
 
-def of_files(paths: Iterable[Path], base: BaseFacts) -> tuple[Manner, bool]:
+def of_files(paths: Iterable[Path], base: BaseFacts) -> tuple[InferenceSettings, bool]:
     """The manner several LoRAs are drawn in together, and whether they disagree: the first that says something counts.
     Weights are read where one of them read them, for a prompt without brackets is the same either way."""
-    known = [found for path in paths if (found := of_file(path, base)) != Manner(run_id=found.run_id)]
+    known = [found for path in paths if (found := of_file(path, base)) != InferenceSettings(run_id=found.run_id)]
     if not known:
-        return Manner(), False
+        return InferenceSettings(), False
     weights = any(found.weights for found in known)
-    more = [found for found in known if replace(found, weights=False, run_id="") != Manner()]
+    more = [found for found in known if replace(found, weights=False, run_id="") != InferenceSettings()]
     known = [replace(found, weights=weights) for found in more or known]
     return known[0], any(replace(found, run_id="") != replace(known[0], run_id="") for found in known)
 
 
-def find_vae(manner: Manner, home: Home) -> Path | None:
+def find_vae(manner: InferenceSettings, home: Home) -> Path | None:
     """Where the separate VAE lies on this machine: where its run took it from, else by its name in the models folder.
 
     None where it is not here, or where what is here has other contents.

@@ -25,19 +25,19 @@ GROUPS = {
 """Target choice -> the groups of layers in adapters/families.py it means."""
 
 
-class Seat(NamedTuple):
+class LayerRank(NamedTuple):
     """One layer that learns: how large its adapter is and how it is scaled."""
 
     rank: int
     alpha: float
 
 
-def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], Seat]:
+def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], LayerRank]:
     """{(part, module): Seat} of the layers that learn, in the model's order. May be empty."""
     groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.only, lora.skip))
     blocks = dict(read_block(line) for line in lora.block_ranks)
     learning = _parts(layers, lora)
-    chosen: dict[tuple[str, str], Seat] = {}
+    chosen: dict[tuple[str, str], LayerRank] = {}
     for (part, module), layer in layers.items():
         name = f"{part}.{module}"
         if layer.group not in groups or part not in learning:
@@ -66,7 +66,7 @@ def fitting(name: str, blocks: Iterable[str]) -> str | None:
     return max(fit, key=lambda block: ("*" in block, len(block.removeprefix("unet."))), default=None)
 
 
-def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
+def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> LayerRank:
     """The rank of the block it is in, else the convolutions' own, else the common one; of OFT the side of its blocks.
 
     alpha / rank is the same in every block, so that all learn equally fast.
@@ -85,4 +85,4 @@ def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Seat:
     if lora.kind in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
         most = min(layer.shape[0], layer.shape[1] * (layer.shape[2] * layer.shape[3] if len(layer.shape) == 4 else 1))
         alpha, rank = alpha / rank * min(rank, most), min(rank, most)
-    return Seat(rank, alpha)
+    return LayerRank(rank, alpha)

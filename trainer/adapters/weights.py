@@ -17,8 +17,8 @@ import numpy as np
 from trainer.adapters.reading import Reading, sort_keys
 from trainer.core.problem import Problem
 from trainer.formats import multiplied
-from trainer.formats.architectures import FAMILIES, inner_shape
-from trainer.formats.detect import Layout, Seen, look
+from trainer.formats.architectures import ARCHITECTURES, inner_shape
+from trainer.formats.detect import FileFormat, Layout, look
 from trainer.formats.header import SIZES, Header, Tensor, read_header
 from trainer.formats.layers import Layer
 
@@ -139,13 +139,13 @@ def check_made_for(
         raise Problem("lora_other_family", field=field, name=path.stem, theirs=seen.family_name, ours=base)
 
 
-def _usable(header: Header, name: str) -> Seen:
+def _usable(header: Header, name: str) -> FileFormat:
     """What the file is; a Problem where nothing here can use it."""
     seen = look(header)
     refuse_others(seen.kind, name)
     if seen.kind not in KINDS and seen.kind != "words":
         raise Problem("lora_kind", file=name, kind=seen.kind)
-    if seen.family not in FAMILIES:
+    if seen.family not in ARCHITECTURES:
         raise Problem("lora_family", file=name, family=seen.family_name)
     return seen
 

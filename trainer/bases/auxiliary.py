@@ -20,7 +20,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class AuxiliaryModels:
     """One sort of model: where it lies below `models`, which classes of transformers it may be, what is read of it."""
 
     name: str

@@ -89,23 +89,23 @@ def _train(work: Home, config: Any) -> tuple[Path, int]:
 
 def _draw(base: Any, out: Path, prompts: list[str]) -> dict[str, float]:
     """Draw every prompt at every strength; returns the mean absolute difference to the base, 0..255, by strength."""
-    from trainer.adapters.fold import Use
-    from trainer.engine.inference.sampling import DrawRequest, Studio
+    from trainer.adapters.fold import LoraStrength
+    from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
     from trainer.engine.speed import device
 
     where = device.choose_device("auto")
-    studio = Studio.load(base, where, device.choose_dtype("auto", where))
+    studio = ImageSampler.load(base, where, device.choose_dtype("auto", where))
     rows: list[list[Image.Image]] = []
     differences: dict[str, list[float]] = {f"{s:.2f}": [] for s in STRENGTHS}
     for index, prompt in enumerate(prompts):
         _say("drawing", done=index + 1, of=len(prompts))
-        request = DrawRequest(
+        request = GenerateRequest(
             prompt, seed=SEED + index, steps=base.steps, guidance=base.guidance, width=base.resolution, height=base.resolution
         )
         bare = np.asarray(next(iter(studio.draw(request))).image, np.float64)
-        loras = (Use(out / "lora.safetensors"),)
+        loras = (LoraStrength(out / "lora.safetensors"),)
         row = []
-        for drawn in studio.draw(DrawRequest(**{**request.__dict__, "loras": loras, "strengths": STRENGTHS})):
+        for drawn in studio.draw(GenerateRequest(**{**request.__dict__, "loras": loras, "strengths": STRENGTHS})):
             drawn.save(out / "pictures" / f"p{index}_s{drawn.strength:.2f}.png")
             differences[f"{drawn.strength:.2f}"].append(float(np.abs(np.asarray(drawn.image, np.float64) - bare).mean()))
             row.append(drawn.image)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
 from trainer.config.strategies.samplers import SAMPLERS
@@ -57,12 +57,12 @@ def main(argv: list[str]) -> int:
     for path in named:
         check_made_for(path, facts.family, facts.title, partial=given.partial)
 
-    from trainer.engine.inference.sampling import DrawRequest, Studio
+    from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
     from trainer.engine.speed import device
 
     requests = []
     for line, own in lines:
-        plain = DrawRequest(
+        plain = GenerateRequest(
             line.prompt,
             given.negative,
             given.seed,
@@ -81,9 +81,9 @@ def main(argv: list[str]) -> int:
         }
         chosen |= {name: value for name, value in vars(line).items() if value is not None}
         requests.append(replace(plain, **chosen).checked())
-    device.quiet()
+    device.silence_libraries()
     where = device.choose_device(given.device)
-    studio = Studio.load(facts, where, device.choose_dtype("auto", where), home)
+    studio = ImageSampler.load(facts, where, device.choose_dtype("auto", where), home)
     for index, request in enumerate(requests):
         for drawn in studio.draw(request):
             strength = 1.0 if drawn.strength is None else drawn.strength
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def asked(text: str, uses: tuple[Use, ...], home: Home) -> tuple[prompt_line.Line, tuple[Use, ...]]:
+def asked(text: str, uses: tuple[LoraStrength, ...], home: Home) -> tuple[prompt_line.Line, tuple[LoraStrength, ...]]:
     """A prompt as it was typed, with its switches read, and the LoRAs to draw it with: `uses` and those it names itself as
     `<lora:name:0.8>`, whose strength there counts. Problem for a name that is none."""
     line = prompt_line.read(text)
@@ -111,11 +111,11 @@ def asked(text: str, uses: tuple[Use, ...], home: Home) -> tuple[prompt_line.Lin
     for name, _ in found.unknown:
         raise _no_lora(name, home, "prompt")
     own = {use.path: use for use in uses}
-    own |= {known[tag.name]: Use(known[tag.name], tag.unet, tag.text_encoder) for tag in found.tags}
+    own |= {known[tag.name]: LoraStrength(known[tag.name], tag.unet, tag.text_encoder) for tag in found.tags}
     return replace(line, prompt=parsed.prompt), tuple(own.values()) if found.tags else uses
 
 
-def lora_use(word: str, home: Home) -> Use:
+def lora_use(word: str, home: Home) -> LoraStrength:
     """`FILE[:unet[:te]]`, split from the right so that `C:\\x.safetensors:0.8` works; a bare name is one of the library.
 
     A name that is there as it was typed counts before its end is taken for a strength.
@@ -129,7 +129,7 @@ def lora_use(word: str, home: Home) -> Use:
     if not path.is_file():
         raise _no_lora(rest, home, "loras")
     unet = numbers[0] if numbers else 1.0
-    return Use(path, unet, numbers[1] if len(numbers) > 1 else unet)
+    return LoraStrength(path, unet, numbers[1] if len(numbers) > 1 else unet)
 
 
 def _no_lora(name: str, home: Home, field: str) -> Problem:
@@ -155,7 +155,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _base_of(uses: tuple[Use, ...]) -> str | None:
+def _base_of(uses: tuple[LoraStrength, ...]) -> str | None:
     """The base the first LoRA names, where it is one of ours here."""
     for use in uses:
         name = read_header(use.path).metadata.get("ss_sd_model_name")

@@ -43,14 +43,14 @@ def main(argv: list[str]) -> int:
         trigger = given.trigger
     folder = _clip(home, given.given, config.model.base if config else "mini")
 
-    from trainer.scoring.measure import Drawn, Measure
+    from trainer.scoring.measure import SampleImage, SimilarityScorer
 
-    measure = Measure(folder, learnt, trigger, home.cache, _progress, device="auto",
+    measure = SimilarityScorer(folder, learnt, trigger, home.cache, _progress, device="auto",
                       weights=bool(config and config.captions.weights))  # fmt: skip
     if run:
-        found = [(f"{step}/p{index}", Drawn.read(file, given.prompt), step) for step, index, file in _samples(run)]
+        found = [(f"{step}/p{index}", SampleImage.read(file, given.prompt), step) for step, index, file in _samples(run)]
     else:
-        found = [(file.name, Drawn.read(file, given.prompt), 0) for file in _files(given.what)]
+        found = [(file.name, SampleImage.read(file, given.prompt), 0) for file in _files(given.what)]
     if not found:
         raise Problem("score_nothing", given=given.what[0])
     steps = dict.fromkeys(step for _, _, step in found)

@@ -135,7 +135,10 @@ def from_tree(folder: Path, slider: bool = False) -> load.Tree:
         load.put(tree, "preservation.folder", str(found.class_folders[0]))
         if found.class_word:
             load.put(tree, "preservation.caption", found.class_word)
-        told = [notices.Line(line.name, "class_used", line.params) if line.code == "class_pictures" else line for line in told]
+        told = [
+            notices.IntakeNotice(line.name, "class_used", line.params) if line.code == "class_pictures" else line
+            for line in told
+        ]
     for sentence in notices.sentences("notices", told):
         print(sentence, file=sys.stderr)
     return tree

@@ -12,7 +12,7 @@ import torch
 
 from trainer.adapters.reading import listed
 from trainer.bases import catalog
-from trainer.bases.families import Parts, family, loading
+from trainer.bases.families import ModelComponents, family, loading
 from trainer.config.plan import is_slider
 from trainer.config.ready import check_slider
 from trainer.config.train import TrainConfig
@@ -21,25 +21,25 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.engine.data import batches as data
-from trainer.engine.data.latents import Latents
+from trainer.engine.data.latents import LatentCache
 from trainer.engine.data.regularization import class_looks
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective import noise, slider, validation
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output.control import Control
 from trainer.engine.output.loggers import with_boards
-from trainer.engine.output.metrics import Outcome
-from trainer.engine.output.saving import Saver
+from trainer.engine.output.metrics import StepMetrics
+from trainer.engine.output.saving import RunOutputs
 from trainer.engine.speed import compiled, cuda_graphs, device, offload, onednn, quantize
 from trainer.engine.text import encode
-from trainer.formats.architectures import FAMILIES, UNet
+from trainer.formats.architectures import ARCHITECTURES, UNet
 from trainer.hardware import memory
 from trainer.images import provenance
 from trainer.images.captions.encodings import asked
 from trainer.images.report.report import report
 from trainer.images.set import subsets
-from trainer.images.set.examples import Item, Look, forms_of
+from trainer.images.set.examples import Example, View, augmentations_of
 from trainer.images.set.image_set import ImageSet
 
 Tell = Callable[[events.Event], None]
@@ -51,7 +51,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     Raises Problem for a person's mistakes and for faults with advice. The base's weights are never changed.
     """
     check_slider(config)
-    device.quiet()
+    device.silence_libraries()
     began = time.monotonic()
     tell = with_boards(tell, run, config)
     tell(events.Stage(name="loading"))
@@ -73,22 +73,22 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     held, items = validation.held_out(config, items)
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
-    images, forms = config.images, forms_of(config.images)
-    plan = data.Plan(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
-    quick = onednn.quicken(parts)
-    guard = Guard(config, adapter, parts.device, parts.dtype)
+    images, forms = config.images, augmentations_of(config.images)
+    plan = data.BucketBatchSampler(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
+    quick = onednn.enable_onednn(parts)
+    guard = OptimizerStepper(config, adapter, parts.device, parts.dtype)
     if guard.instead:
         tell(events.Note(code="optimizer_instead", params={"name": config.optimizer.name, "why": guard.instead}))
-    saver = Saver(run, config, home, parts, adapter, items, total, tell, control, sources)
+    saver = RunOutputs(run, config, home, parts, adapter, items, total, tell, control, sources)
     maker = slider.maker(config)(config, parts, adapter, latents, classes)
     resting = offload.rest(parts, config, maker.text_learns)
-    judge = validation.Judge(config.validation, held, maker, total, tell)
+    judge = validation.Validator(config.validation, held, maker, total, tell)
     step = saver.resume(guard, judge)
     taker, graphed = cuda_graphs.choose(
         config, maker, guard, lambda why: tell(events.Note(code="graphs_off", params={"why": why}))
     )
     blocks = "eager: graphs are on" if "graph" in graphed.split(":")[0] else compile_blocks(config, maker, items, total - step)
-    outcome = Outcome(total, tell, parts.device)
+    outcome = StepMetrics(total, tell, parts.device)
     tell(
         events.Started(
             step=step,
@@ -141,7 +141,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
             adapter.begin(step, total, config.run.seed)
             loss, finite = taker.take(step, looks, config.schedule.factor(step, total))
         except RuntimeError as error:
-            if not device.is_short(error):
+            if not device.is_oom(error):
                 raise
             taker.drop()
             step_down(error, maker, config, parts, adapter, tell)
@@ -169,7 +169,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     return file
 
 
-def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> Parts:
+def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) -> ModelComponents:
     """The frozen base on the chosen device in the chosen number format; what is to be held in few bits, or partly in main
     memory, lies there whole until `settle_base`."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
@@ -191,7 +191,7 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     return parts
 
 
-def main_size(config: TrainConfig, parts: Parts) -> int:
+def main_size(config: TrainConfig, parts: ModelComponents) -> int:
     """The side of the square whose area pictures are trained at."""
     return config.images.resolution or parts.facts.resolution
 
@@ -215,10 +215,12 @@ def fetched(home: Home, base: str, revision: str | None, tell: Tell) -> catalog.
     return facts
 
 
-def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home, tell: Tell) -> tuple[list[Item], Latents]:
+def look_at_pictures(
+    run: RunDir, config: TrainConfig, parts: ModelComponents, home: Home, tell: Tell
+) -> tuple[list[Example], LatentCache]:
     """Report on the set, sort the pictures into formats, encode what is not encoded yet; names what had to be left out."""
     resolution = main_size(config, parts)
-    items = data.load_items(config, resolution)
+    items = data.load_examples(config, resolution)
     if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
         own, *more = (ImageSet(place, read_only=True, encoding=asked(config.images.encoding)) for place in places)
@@ -232,14 +234,14 @@ def look_at_pictures(run: RunDir, config: TrainConfig, parts: Parts, home: Home,
             dense=config.images.bucket_dense,
         )
         files.write_json(run.report, found.as_json())
-    latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
+    latents = LatentCache(parts, home.cache / "latents", config.memory.cache_latents)
     limit = config.captions.max_tokens
     captions = [caption for item in items for caption in item.captions]
     long = encode.count_long(parts, captions, limit, config.captions.weights)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
     images = config.images
-    good = latents.prepare(items, images.flip, encoding(tell), images.crops, forms_of(images))
+    good = latents.prepare(items, images.flip, encoding(tell), images.crops, augmentations_of(images))
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))
@@ -251,7 +253,7 @@ def encoding(tell: Tell) -> Callable[[int, int], None]:
     return lambda done, of: tell(events.Stage(name="encoding", done=done, of=of))
 
 
-def settle_base(config: TrainConfig, parts: Parts) -> tuple[int, str]:
+def settle_base(config: TrainConfig, parts: ModelComponents) -> tuple[int, str]:
     """The frozen base, with the adapter in it, as it is held from here on: in few bits, partly in main memory, its activations
     computed twice. Returns how many layers are in few bits, and which blocks wait, for the log."""
     away = offload.chosen(parts, config.memory.offload)
@@ -261,7 +263,7 @@ def settle_base(config: TrainConfig, parts: Parts) -> tuple[int, str]:
     return few, offload.settle(parts, away)
 
 
-def checkpoint_gradients(parts: Parts) -> None:
+def checkpoint_gradients(parts: ModelComponents) -> None:
     """Compute activations twice instead of keeping them (Chen et al. 2016)."""
     parts.unet.enable_gradient_checkpointing()
     parts.unet.train()  # diffusers checkpoints only in training mode; SD's UNets have no dropout
@@ -270,7 +272,7 @@ def checkpoint_gradients(parts: Parts) -> None:
         encoder.train()
 
 
-def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[Item], steps: int) -> str:
+def compile_blocks(config: TrainConfig, maker: TrainingObjective, items: list[Example], steps: int) -> str:
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
     if config.memory.compile == "off":
         return "eager: asked"
@@ -280,7 +282,7 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[Item], ste
         return "eager: a slider's step has two signs"
     formats = Counter(item.bucket for item in items)
     common, _ = formats.most_common(1)[0]
-    looks = [Look(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
+    looks = [View(next(item for item in items if item.bucket == common), False)] * config.run.batch_size
     batch = maker.draw(0, 0, looks).to(maker.parts.device)
     return compiled.choose(
         maker.parts.unet,
@@ -292,15 +294,17 @@ def compile_blocks(config: TrainConfig, maker: StepMaker, items: list[Item], ste
     )
 
 
-def step_down(error: BaseException, maker: StepMaker, config: TrainConfig, parts: Parts, adapter: Adapter, tell: Tell) -> None:
+def step_down(
+    error: BaseException, maker: TrainingObjective, config: TrainConfig, parts: ModelComponents, adapter: Adapter, tell: Tell
+) -> None:
     """Once: half batches twice and gradient checkpointing, with the same sum. A second time is a Problem with figures."""
     for parameter in adapter.parameters():
         parameter.grad = None
     cuda_graphs.drop(parts)
     held = device.peak_memory(parts.device)
-    free = device.available(parts.device)
+    free = device.bytes_available(parts.device)
     if maker.split > 1 or (config.run.batch_size == 1 and parts.unet.is_gradient_checkpointing):
-        needed = max(held + device.refused(error), free + device.refused(error), counted_bytes(config, parts))
+        needed = max(held + device.bytes_requested(error), free + device.bytes_requested(error), counted_bytes(config, parts))
         raise Problem("memory_short", needed=f"{needed / 1e9:.1f}", free=f"{free / 1e9:.1f}") from error
     maker.split = 2
     checkpoint_gradients(parts)
@@ -315,10 +319,10 @@ def sizes(adapter: Adapter, config: TrainConfig) -> dict[str, str]:
     return {"file": f"{file / 1e6:,.0f}", "kept": f"{(file + 12 * numbers) / 1e6:,.0f}"}
 
 
-def counted_bytes(config: TrainConfig, parts: Parts) -> int:
+def counted_bytes(config: TrainConfig, parts: ModelComponents) -> int:
     """What counting says the settings take as they were stepped down to, or 0 where the base is not of its family's size."""
     family_name = parts.family.name
-    if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != FAMILIES[family_name].unet:
+    if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != ARCHITECTURES[family_name].unet:
         return 0
     lora, side = config.lora, main_size(config, parts)
     rung = replace(memory.of_config(config, family_name, side), batch=-(-config.run.batch_size // 2), checkpointing=True)

@@ -75,7 +75,7 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
-class Family:
+class Architecture:
     """A model family at its real size, and the prefix a LoRA file gives each part."""
 
     id: str
@@ -84,19 +84,19 @@ class Family:
     prefixes: dict[str, str]
 
 
-FAMILIES = {
+ARCHITECTURES = {
     family.id: family
     for family in (
-        Family(
+        Architecture(
             "sd1", UNet((320, 640, 1280, 1280), (1, 1, 1, 0), 768), {"text_encoder": TextEncoder(12, 768, 3072)},
             {"unet": "lora_unet_", "text_encoder": "lora_te_"},
         ),
-        Family(
+        Architecture(
             "sd2", UNet((320, 640, 1280, 1280), (1, 1, 1, 0), 1024, True),
             {"text_encoder": TextEncoder(23, 1024, 4096)},
             {"unet": "lora_unet_", "text_encoder": "lora_te_"},
         ),
-        Family(
+        Architecture(
             "sdxl", UNet((320, 640, 1280), (0, 2, 10), 2048, True),
             {"text_encoder": TextEncoder(12, 768, 3072), "text_encoder_2": TextEncoder(32, 1280, 5120)},
             {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"},
@@ -108,7 +108,7 @@ FAMILIES = {
 @cache
 def family_modules(family: str) -> Modules:
     """Every layer of a family at its real size. The dictionary is shared: do not change it."""
-    facts = FAMILIES[family]
+    facts = ARCHITECTURES[family]
     return modules(facts.unet, facts.text_encoders)
 
 
@@ -117,7 +117,7 @@ def inner_shape(place: tuple[str, str], family: str, whole: Sequence[int]) -> tu
     if len(whole) > 2:
         return tuple(whole[1:])
     rows, columns = whole[0], math.prod(whole[1:])
-    known = family_modules(family).get(place) if family in FAMILIES else None
+    known = family_modules(family).get(place) if family in ARCHITECTURES else None
     if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
         return tuple(known.shape[1:])
     if _WIDE.search(place[1]) and columns % 9 == 0:

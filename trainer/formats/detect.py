@@ -14,7 +14,7 @@ from trainer.formats.layers import size
 from trainer.formats.layouts import Layout, locate, read
 from trainer.formats.names import split_key
 
-__all__ = ["FAMILY_NAMES", "Layout", "Seen", "locate", "look", "rank", "split_key"]
+__all__ = ["FAMILY_NAMES", "FileFormat", "Layout", "locate", "look", "rank", "split_key"]
 
 FAMILY_NAMES = {
     "sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL",
@@ -35,7 +35,7 @@ _FAMILIES_OF_TENSORS = ("hada_", "lokr_", "oft_", "glora_")
 
 
 @dataclass(frozen=True)
-class Seen:
+class FileFormat:
     """`kind`: lora, locon, dora, loha, lokr, tucker, oft, boft, ia3, glora, full, checkpoint, embedding, words (vectors of
     words bundled, no adapter beside them) or none."""
 
@@ -50,9 +50,9 @@ class Seen:
         return FAMILY_NAMES[self.family]
 
 
-def look(header: Header) -> Seen:
+def look(header: Header) -> FileFormat:
     """What a header shows."""
-    return Seen(_layout(header), _kind(header), _family(header), cross_width(header))
+    return FileFormat(_layout(header), _kind(header), _family(header), cross_width(header))
 
 
 def _layout(header: Header) -> Layout:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from trainer.formats.architectures import FAMILIES, TextEncoder, UNet, modules, sd1_modules
+from trainer.formats.architectures import ARCHITECTURES, TextEncoder, UNet, modules, sd1_modules
 
 __all__ = [
     "Key", "bare", "from_kohya", "key_map", "norm_names", "sd1_modules", "spelled", "split_key",
@@ -88,7 +88,7 @@ def bare(module: str) -> str:
 
 def to_kohya(part: str, module: str, family: str = "sd1") -> str:
     """The kohya module name. `part` is `unet`, `text_encoder` or `text_encoder_2`."""
-    return FAMILIES[family].prefixes[part] + spelled(part, module).replace(".", "_")
+    return ARCHITECTURES[family].prefixes[part] + spelled(part, module).replace(".", "_")
 
 
 def to_diffusers(part: str, module: str) -> str:
@@ -128,7 +128,7 @@ def to_sgm(module: str, family: str = "sd1") -> str:
     if kind == "downsamplers":
         return f"input_blocks.{3 + 3 * level}.0.op"
     if kind == "upsamplers":
-        attends = FAMILIES[family].unet.depths[::-1][level] > 0
+        attends = ARCHITECTURES[family].unet.depths[::-1][level] > 0
         return f"output_blocks.{2 + 3 * level}.{2 if attends else 1}.conv"
     blocks = f"input_blocks.{1 + 3 * level + layer}" if found[1] == "down" else f"output_blocks.{3 * level + layer}"
     return f"{blocks}.{1 if kind == 'attentions' else 0}.{rest}"

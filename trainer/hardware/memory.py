@@ -32,7 +32,7 @@ STATE = 16
 
 
 @dataclass(frozen=True)
-class Rung:
+class MemoryPlan:
     """Settings of one rung of the ladder, and the bytes they take. The base is in bf16 and latents are kept throughout, text
     encodings wherever no text encoder learns and captions are not `endless`; what is kept is not needed on the card. The
     optimiser is the one chosen (AdamW is counted)."""
@@ -56,7 +56,7 @@ class Rung:
         }  # fmt: skip
 
 
-def needed(family: str, side: int, rung: Rung, numbers: int) -> int:
+def needed(family: str, side: int, rung: MemoryPlan, numbers: int) -> int:
     """Bytes a training takes on a card: weights, what learns, and the largest of a step, a picture drawn between steps, and
     captions encoded.
 
@@ -80,10 +80,12 @@ def needed(family: str, side: int, rung: Rung, numbers: int) -> int:
     return round((there + STATE * numbers + most) * SHARE) + ASIDE
 
 
-def ladder(family: str, side: int, lora: Lora, batch: int = 1, accumulation: int = 1, endless: bool = False) -> Iterator[Rung]:
+def ladder(
+    family: str, side: int, lora: Lora, batch: int = 1, accumulation: int = 1, endless: bool = False
+) -> Iterator[MemoryPlan]:
     """The rungs from the quickest to the smallest, all with the effective batch of `batch` x `accumulation`. The base loses 1 %
     before half of it waits, and 9 % only after all of it does."""
-    first = Rung(batch, accumulation, text_encoder=lora.text_encoder, endless=endless)
+    first = MemoryPlan(batch, accumulation, text_encoder=lora.text_encoder, endless=endless)
     yield _counted(first, family, side, lora)
     small = replace(first, checkpointing=True)
     yield _counted(small, family, side, lora)
@@ -100,7 +102,7 @@ def ladder(family: str, side: int, lora: Lora, batch: int = 1, accumulation: int
 
 def propose(
     family: str, side: int, free: int, lora: Lora, batch: int = 1, accumulation: int = 1, endless: bool = False
-) -> tuple[Rung, bool]:
+) -> tuple[MemoryPlan, bool]:
     """The quickest rung that fits into `free` bytes and True, or the smallest there is and False."""
     rung = None
     for rung in ladder(family, side, lora, batch, accumulation, endless):
@@ -110,7 +112,7 @@ def propose(
     return rung, False
 
 
-def below(config: TrainConfig, family: str, side: int, share: float) -> Rung | None:
+def below(config: TrainConfig, family: str, side: int, share: float) -> MemoryPlan | None:
     """The quickest rung that takes at most `share` of what the settings take, where they proved too large: as counted, so
     for a base and a device of any size. Else the least; None where the settings are the least already."""
     now = of_config(config, family, side)
@@ -119,10 +121,10 @@ def below(config: TrainConfig, family: str, side: int, share: float) -> Rung | N
     return next((rung for rung in lower if rung.bytes <= share * now.bytes), lower[-1] if lower else None)
 
 
-def of_config(config: TrainConfig, family: str, side: int) -> Rung:
+def of_config(config: TrainConfig, family: str, side: int) -> MemoryPlan:
     """The rung a config stands on as it is."""
     lora, run, memory = config.lora, config.run, config.memory
-    rung = Rung(
+    rung = MemoryPlan(
         run.batch_size,
         run.accumulation,
         memory.checkpoints,
@@ -152,6 +154,6 @@ def counted() -> dict[str, Any]:
     return json.loads(COUNTED.read_text("utf-8"))
 
 
-def _counted(rung: Rung, family: str, side: int, lora: Lora) -> Rung:
+def _counted(rung: MemoryPlan, family: str, side: int, lora: Lora) -> MemoryPlan:
     learns = lora.model_copy(update={"text_encoder": rung.text_encoder})
     return replace(rung, bytes=needed(family, side, rung, numbers_of(family, learns)))

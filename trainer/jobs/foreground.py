@@ -21,7 +21,7 @@ from trainer.jobs.ledger.run_store import RunRow
 from trainer.jobs.ledger.states import ENDED
 from trainer.jobs.ledger.trouble import Trouble
 from trainer.jobs.run_reader import note_text
-from trainer.jobs.supervisor import Command, Patience, Supervisor, command
+from trainer.jobs.supervisor import Command, Supervisor, Timeouts, command
 
 Show = Callable[[events.Event | RunRow], None]
 
@@ -31,7 +31,7 @@ def run(
     home: Home,
     show: Show,
     *,
-    patience: Patience | None = None,
+    patience: Timeouts | None = None,
     command: Command = command,
 ) -> int:
     """Train. `show` gets each event, and the row whenever its state changes. 0: finished; 1: not; 130: stopped.
@@ -48,7 +48,7 @@ def resume(
     show: Show,
     *,
     set_as_it_is: bool = False,
-    patience: Patience | None = None,
+    patience: Timeouts | None = None,
     command: Command = command,
 ) -> int:
     """Go on with a run that ended before its time, shown as `run` shows a new one. See `Jobs.resume` for what is refused."""
@@ -63,9 +63,9 @@ def resume(
     return _watch(jobs, id_, show, size, patience, command)
 
 
-def _watch(jobs: Jobs, id_: str, show: Show, offset: int, patience: Patience | None, command: Command) -> int:
+def _watch(jobs: Jobs, id_: str, show: Show, offset: int, patience: Timeouts | None, command: Command) -> int:
     """Start the queued run in its turn and show its events from byte `offset` on, until its process is gone."""
-    patience = patience or Patience(tick=0.3)
+    patience = patience or Timeouts(tick=0.3)
     supervisor = Supervisor(jobs.home, jobs.store, patience=patience, command=command, only=id_)
     asked, trouble, state = _Asked(), _Trouble(id_), None
     try:

@@ -27,7 +27,7 @@ Command = Callable[[RunDir, Home], list[str]]
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long, in seconds of the monotonic clock, before something is done."""
 
     tick: float = 1.0
@@ -63,12 +63,12 @@ class Supervisor:
         home: Home,
         store: Store | None = None,
         *,
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         command: Command = command,
         only: str | None = None,
     ) -> None:
         self.home, self.store = home.create(), store or Store(home.database)
-        self.patience, self.command, self.only = patience or Patience(), command, only
+        self.patience, self.command, self.only = patience or Timeouts(), command, only
         self._beats: dict[str, tuple[tuple[int, int], float]] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._statuses: dict[int, int] = {}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.bases.auxiliary import Shelf
+from trainer.bases.auxiliary import AuxiliaryModels
 from trainer.bases.facts import BaseFacts
 from trainer.core.home import Home
 
-CLIPS = Shelf("clips", "clip", ("clip", "vision-text-dual-encoder"))
+CLIPS = AuxiliaryModels("clips", "clip", ("clip", "vision-text-dual-encoder"))
 KNOWN = {"clip": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41"}
 """Names for what stands under a hub id; 1.7 GB."""
 OFF, AUTO = "off", "auto"

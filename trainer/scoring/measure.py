@@ -22,7 +22,7 @@ from trainer.scoring.scores import among_themselves, scores
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampleImage:
     """A picture on disk to be scored. `strength` is what its LoRAs were drawn at, None where that is not known."""
 
     file: Path
@@ -30,7 +30,7 @@ class Drawn:
     strength: float | None = None
 
     @classmethod
-    def read(cls, file: Path, prompt: str | None = None) -> Drawn:
+    def read(cls, file: Path, prompt: str | None = None) -> SampleImage:
         """A picture with what was written into it when it was drawn here; a `prompt` given holds instead."""
         said = _settings(file)
         loras = said.get("loras")
@@ -40,7 +40,7 @@ class Drawn:
         return cls(file, prompt if prompt is not None else written if isinstance(written, str) else "", strength)
 
 
-class Measure:
+class SimilarityScorer:
     """`pictures` are the training set's readable ones. Problem where there is none."""
 
     def __init__(
@@ -53,7 +53,7 @@ class Measure:
         self.trigger = "" if _knows(folder, trigger) else trigger
         self.learnt = self.clip.learnt(pictures, cache / "likeness", tell)
 
-    def score(self, drawn: Sequence[Drawn], step: int = 0) -> events.Scored:
+    def score(self, drawn: Sequence[SampleImage], step: int = 0) -> events.Scored:
         """All of `drawn` at one step, in order."""
         said = [self._said(one.prompt) for one in drawn]
         words = iter(self.clip.sentences([text for text in said if text]) if any(said) else ())

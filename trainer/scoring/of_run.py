@@ -15,7 +15,7 @@ from trainer.core.run_dir import RunDir
 from trainer.images.set.picture import Picture
 
 if TYPE_CHECKING:
-    from trainer.scoring.measure import Measure
+    from trainer.scoring.measure import SimilarityScorer
 
 MOST = 400
 """Pictures of the set that are compared with, evenly over it: a large CLIP takes up to a second for each on a CPU, once."""
@@ -32,7 +32,7 @@ class RunLikeness:
         self.pictures = pictures[:: -(-len(pictures) // MOST) or 1]
         self.on = config.validation.likeness != scoring.OFF and not draws(config)  # what the base drew is no set to be like
         self.seen: dict[int, events.Scored] = {}
-        self._measure: Measure | None = None
+        self._measure: SimilarityScorer | None = None
 
     def score(self, step: int, shots: list[tuple[str, float]]) -> None:
         """Look at the pictures drawn at `step`, one for each (prompt, strength), and tell their scores."""
@@ -43,10 +43,10 @@ class RunLikeness:
             if measure is None:
                 self.on = False
                 return
-            from trainer.scoring.measure import Drawn
+            from trainer.scoring.measure import SampleImage
 
             drawn = [
-                Drawn(self.run.sample(step, index), prompt, strength if step else 0.0)
+                SampleImage(self.run.sample(step, index), prompt, strength if step else 0.0)
                 for index, (prompt, strength) in enumerate(shots)
             ]
             scored = self.seen[step] = measure.score(drawn, step)
@@ -71,7 +71,7 @@ class RunLikeness:
             return events.Note(code="likeness_copies", params=told)
         return events.Note(code="likeness_copies_later", params=told | {"free": max(free)})
 
-    def _made(self) -> Measure | None:
+    def _made(self) -> SimilarityScorer | None:
         given = self.config.validation.likeness
         folder = scoring.find(self.home, given, self.base)
         if folder is None and given == scoring.AUTO:
@@ -81,10 +81,10 @@ class RunLikeness:
                 self.home, scoring.KNOWN.get(given, given),
                 lambda done, of: self.tell(events.Stage(name="fetching", done=done, of=of)),
             )  # fmt: skip
-        from trainer.scoring.measure import Measure
+        from trainer.scoring.measure import SimilarityScorer
 
         captions = self.config.captions
-        return Measure(
+        return SimilarityScorer(
             folder, self.pictures, captions.trigger, self.home.cache,
             lambda done, of: self.tell(events.Stage(name="scoring", done=done, of=of)), weights=captions.weights,
         )  # fmt: skip

@@ -28,7 +28,7 @@ Show = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
-class Fold:
+class CaptionPanel:
     """What `wire` needs of the fold."""
 
     whole: Any
@@ -41,7 +41,7 @@ class Fold:
     line: Any
 
 
-def build(ui: Ui) -> Fold:
+def build(ui: Ui) -> CaptionPanel:
     """The fold, closed; images.py shows it where there is a set of a person's own."""
     t = ui.t
     with gr.Accordion(t("page.images.write.title"), open=False, visible=False, elem_classes="t-more") as whole:
@@ -61,10 +61,12 @@ def build(ui: Ui) -> Fold:
             go = gr.Button(t("page.images.write.go"), size="sm", elem_id="write-go")
     line = markup(elem_id="write-line")  # outside the fold: one picture may be asked about while it is closed
     cancel = gr.Button(t("page.images.write.cancel"), size="sm", elem_id="write-cancel", visible=False)
-    return Fold(whole, which, about, prefix, overwrite, go, cancel, line)
+    return CaptionPanel(whole, which, about, prefix, overwrite, go, cancel, line)
 
 
-def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], caption: Any, again: Any, show: Show) -> None:
+def wire(
+    ui: Ui, fold: CaptionPanel, here: tuple[Any, Any, Any], whole: list[Any], caption: Any, again: Any, show: Show
+) -> None:
     """`here` are the set, the chosen picture and the leaf; `whole` what `show` fills; `again` asks for one picture."""
     watched = gr.State(0)
     """The job this page saw running, by its `id`: its end is told once."""

@@ -25,7 +25,7 @@ Show = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
-class Fold:
+class MaskPanel:
     """What `wire` needs of the fold."""
 
     whole: Any
@@ -37,7 +37,7 @@ class Fold:
     line: Any
 
 
-def build(ui: Ui) -> Fold:
+def build(ui: Ui) -> MaskPanel:
     """The fold, closed; images.py shows it where there is a set of a person's own."""
     t = ui.t
     with gr.Accordion(t("page.images.mask.title"), open=False, visible=False, elem_classes="t-more") as whole:
@@ -56,10 +56,10 @@ def build(ui: Ui) -> Fold:
             go = gr.Button(t("page.images.mask.go"), size="sm", elem_id="mask-go")
             cancel = gr.Button(t("page.images.write.cancel"), size="sm", elem_id="mask-cancel", visible=False)
         line = markup(elem_id="mask-line")
-    return Fold(whole, which, word, again, go, cancel, line)
+    return MaskPanel(whole, which, word, again, go, cancel, line)
 
 
-def wire(ui: Ui, fold: Fold, here: tuple[Any, Any, Any], whole: list[Any], show: Show) -> None:
+def wire(ui: Ui, fold: MaskPanel, here: tuple[Any, Any, Any], whole: list[Any], show: Show) -> None:
     """`here` are the set, the chosen picture and the leaf; `whole` what `show` fills."""
     watched = gr.State(0)
     """The job this page saw running, by its `id`: its end is told once."""

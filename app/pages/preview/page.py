@@ -95,7 +95,7 @@ def build(ui: Ui) -> None:
                     *["" if shown.first else gr.skip()] * 3,
                     *(busy if shown.first else free if shown.last else [gr.skip()] * 3),
                 ]
-        except preview.Wrong as wrong:
+        except preview.FieldError as wrong:
             said = [problem(wrong.sentence) if wrong.field == field else "" for field in ("lora", "prompt", "more")]
             yield [*[gr.skip()] * 3, "", "", gr.skip(), *said, *free]
 

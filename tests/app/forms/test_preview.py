@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.forms import preview
-from app.forms.preview import Wrong, wanted
+from app.forms.preview import FieldError, parse_form
 from app.views import preview as view
 from tests.helpers import studio
 from trainer.core.home import Home
@@ -42,8 +42,8 @@ def form(*loras: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return filled | {"loras": [{"on": True, "unet": 1, "te": None, **row} for row in loras]} | changes
 
 
-def ask(home: Home, filled: dict[str, Any], *bases: Base) -> preview.Wanted:
-    return wanted(filled, bases or (Base(),), Library(home).cards(), en, "en")
+def ask(home: Home, filled: dict[str, Any], *bases: Base) -> preview.PreviewJob:
+    return parse_form(filled, bases or (Base(),), Library(home).cards(), en, "en")
 
 
 def test_a_lora_draws_with_its_words_as_strongly_unless_said_otherwise(home: Home) -> None:
@@ -56,14 +56,14 @@ def test_a_lora_draws_with_its_words_as_strongly_unless_said_otherwise(home: Hom
 
 def test_no_guidance_is_a_value_and_no_steps_are_answered_beside_the_field(home: Home) -> None:
     assert ask(home, form(guidance=0)).request["guidance"] == 0.0
-    with pytest.raises(Wrong) as wrong:
+    with pytest.raises(FieldError) as wrong:
         ask(home, form(steps=0))
     assert wrong.value.field == "more" and "200" in wrong.value.sentence
 
 
 def test_switches_in_the_prompt_are_sent_to_the_fields_below(home: Home) -> None:
     for prompt in ("a fox --n blurry", "a fox --s 3 --l 0", "a fox --ar 16"):
-        with pytest.raises(Wrong) as wrong:
+        with pytest.raises(FieldError) as wrong:
             ask(home, form(prompt=prompt))
         assert wrong.value.field == "prompt" and "fields below" in wrong.value.sentence
     assert ask(home, form(prompt="a fox -- at night")).request["prompt"] == "a fox -- at night"
@@ -76,7 +76,7 @@ def test_a_lora_whose_name_holds_a_colon_is_drawn_by_its_tag_or_asked_about(home
     request = ask(home, form(prompt="a fox <lora:ink:2:0.8>")).request
     assert request["loras"] == [{"path": str(colon), "unet": 0.8, "text_encoder": 0.8}] and request["prompt"] == "a fox"
     shutil.copyfile(path, path.with_name("Ink.safetensors"))
-    with pytest.raises(Wrong) as wrong:
+    with pytest.raises(FieldError) as wrong:
         ask(home, form(prompt="a fox <lora:ink:2:0.8>"))
     assert wrong.value.field == "prompt" and "<lora:ink:2:0.8>" in wrong.value.sentence
 
@@ -84,7 +84,7 @@ def test_a_lora_whose_name_holds_a_colon_is_drawn_by_its_tag_or_asked_about(home
 def test_a_sampler_is_asked_for_by_name_and_the_bases_own_without_a_word(home: Home) -> None:
     assert ask(home, form(sampler="unipc")).request["sampler"] == "unipc"
     assert all("sampler" not in ask(home, filled).request for filled in (form(), form(sampler="base"), form(sampler=None)))
-    with pytest.raises(Wrong) as wrong:
+    with pytest.raises(FieldError) as wrong:
         ask(home, form(sampler="magic"))
     assert wrong.value.field == "more" and "magic" in wrong.value.sentence
 
@@ -126,20 +126,20 @@ def test_a_lora_named_in_the_prompt_is_taken_out_of_it_and_its_strength_counts(h
 )
 def test_a_mistake_is_answered_beside_its_field(home: Home, changes: Any, rows: Any, field: str, words: str) -> None:
     studio.lora(home)
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(FieldError) as caught:
         ask(home, form(*rows, **changes))
     assert caught.value.field == field and words in caught.value.sentence
 
 
 def test_a_lora_for_another_kind_of_base_is_refused_with_a_sentence(home: Home) -> None:
     studio.lora(home)
-    with pytest.raises(Wrong, match=r"made for Stable Diffusion 1\.x and cannot be used with Stable Diffusion XL"):
+    with pytest.raises(FieldError, match=r"made for Stable Diffusion 1\.x and cannot be used with Stable Diffusion XL"):
         ask(home, form({"name": "Ink_fox"}, base="big"), Base("big", "sdxl"))
 
 
 def test_without_a_base_there_is_a_sentence(home: Home) -> None:
-    with pytest.raises(Wrong, match="no base model"):
-        wanted(form(), (), (), en, "en")
+    with pytest.raises(FieldError, match="no base model"):
+        parse_form(form(), (), (), en, "en")
 
 
 @given(st.one_of(st.none(), st.text(max_size=9), st.floats(), st.integers()))

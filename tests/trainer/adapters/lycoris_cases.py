@@ -21,9 +21,9 @@ from torch import nn
 
 from tests.helpers.lora_files import raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.targets import Seat
+from trainer.adapters.targets import LayerRank
 from trainer.config.sections.lora import Lora
-from trainer.engine.networks.types import KINDS
+from trainer.engine.networks.types import ADAPTER_TYPES
 from trainer.formats.layers import Layer
 from trainer.formats.names import to_kohya
 
@@ -151,8 +151,8 @@ def _here(case: Case, key: str, name: str, layer: Any, folder: Path) -> Found:
     """A file of a layer trained here, loaded there."""
     lora = Lora.model_validate({"rank": 4, **case.words["ours"]})
     model = nn.ModuleDict({"layer": layer})
-    kind = KINDS[lora.kind]
-    (learning,) = kind.put(model, {"layer": Seat(lora.rank, 3.0)}, lora).values()
+    kind = ADAPTER_TYPES[lora.kind]
+    (learning,) = kind.put(model, {"layer": LayerRank(lora.rank, 3.0)}, lora).values()
     with torch.no_grad():
         for what, tensor in kind.learns(learning).items():
             noise = torch.randn(tensor.shape)

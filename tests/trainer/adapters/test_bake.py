@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.lora_files import facts, raw
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.weights import read_tensors
@@ -46,7 +46,7 @@ def test_a_file_of_comfyuis_trainer_changes_every_weight_norm_and_bias(tmp_path:
             tensors[f"{name}.{'diff' if what == 'weight' else 'diff_b'}"] = expected[key]
     path = raw(tmp_path / "a.safetensors", {key: np.asarray(array, np.float32) for key, array in tensors.items()})
     notes: list[tuple[str, dict]] = []
-    new = bake(base, [Use(path, 0.5)], tmp_path / "new", note=lambda code, params: notes.append((code, params)))
+    new = bake(base, [LoraStrength(path, 0.5)], tmp_path / "new", note=lambda code, params: notes.append((code, params)))
     now = _whole(new, "unet")
     assert now.keys() == expected.keys()
     for key, array in now.items():
@@ -67,10 +67,10 @@ def test_a_layer_without_a_place_is_named_and_most_of_them_are_refused(tmp_path:
         path = raw(tmp_path / f"{count}.safetensors", {fits: bias} | odd)
         if allowed:
             with pytest.raises(Problem) as told:
-                bake(base, [Use(path)], tmp_path / "new")
+                bake(base, [LoraStrength(path)], tmp_path / "new")
             assert told.value.code == "lora_half_fits" and "up_blocks.0.attentions.0.proj_in" in str(told.value)
             assert not (tmp_path / "new").exists()
-        bake(base, [Use(path)], tmp_path / f"new{count}", partial=allowed, note=lambda *said: notes.append(said))
+        bake(base, [LoraStrength(path)], tmp_path / f"new{count}", partial=allowed, note=lambda *said: notes.append(said))
         code, params = notes[-2]
         assert code == "layers_unbaked" and (params["read"], params["total"]) == (1, count + 1)
         assert "unet.up_blocks.0.attentions.0.proj_in" in params["layers"]
@@ -98,7 +98,7 @@ def test_openclips_projection_norms_and_joint_biases_are_baked_where_they_lie(tm
             np.concatenate([0 * row, row, 0 * row]),
         ),
     }[what]
-    new = bake(base, [Use(raw(tmp_path / "a.safetensors", tensors))], tmp_path / "new.safetensors")
+    new = bake(base, [LoraStrength(raw(tmp_path / "a.safetensors", tensors))], tmp_path / "new.safetensors")
     now = read_tensors(new)
     for name, array in old.items():
         assert np.array_equal(now[name], array + expected if name == key else array), name

@@ -14,7 +14,7 @@ from trainer.adapters import file as lora_file
 from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.export import export
 from trainer.adapters.filing import fitting
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.merge import merge, resize
 from trainer.core.problem import Problem
 from trainer.formats.architectures import family_modules
@@ -50,7 +50,8 @@ def test_every_tool_says_the_family_whatever_its_source_said(tmp_path: Path, fam
     path = lora(tmp_path / "a.safetensors", family, said)
     new = [
         export(path, "kohya", tmp_path / "k.safetensors"), export(path, "diffusers", tmp_path / "d.safetensors"),
-        merge([Use(path), Use(path, 0.5)], tmp_path / "m.safetensors"), resize(path, tmp_path / "r.safetensors", rank=1),
+        merge([LoraStrength(path), LoraStrength(path, 0.5)], tmp_path / "m.safetensors"),
+        resize(path, tmp_path / "r.safetensors", rank=1),
     ]  # fmt: skip
     for file in new:
         states = read_header(file).metadata
@@ -86,9 +87,9 @@ def test_a_merge_says_of_its_base_what_all_say(tmp_path: Path) -> None:
     one = lora(tmp_path / "1.safetensors", "sdxl", {"ss_sd_model_name": "a.safetensors", "modelspec.prediction_type": "v"})
     two = lora(tmp_path / "2.safetensors", "sdxl", {"ss_sd_model_name": "b.safetensors", "modelspec.prediction_type": "v"})
     three = lora(tmp_path / "3.safetensors", "sdxl", None)
-    states = read_header(merge([Use(one), Use(two)], tmp_path / "m.safetensors")).metadata
+    states = read_header(merge([LoraStrength(one), LoraStrength(two)], tmp_path / "m.safetensors")).metadata
     assert "ss_sd_model_name" not in states and states["modelspec.prediction_type"] == "v"
-    states = read_header(merge([Use(three), Use(one)], tmp_path / "n.safetensors")).metadata
+    states = read_header(merge([LoraStrength(three), LoraStrength(one)], tmp_path / "n.safetensors")).metadata
     assert states["ss_sd_model_name"] == "a.safetensors"
 
 

@@ -13,15 +13,15 @@ from PIL import Image
 from tests.helpers import tiny
 from trainer.adapters import inference_settings
 from trainer.adapters.file import read_header, rewrite
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.bases import catalog
 from trainer.commands import sample
 from trainer.config import load
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.engine.inference.preview_worker import Worker
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.preview_worker import PreviewWorker
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.text.encode import encode, reading_at
 from trainer.engine.train import load_base
 
@@ -61,12 +61,12 @@ def test_everybody_draws_what_the_run_itself_drew(bench, trained, tmp_path, caps
     assert (said["ss_clip_skip"], said["ss_vae_name"], said["modelspec.prediction_type"]) == ("2", "other-vae", "v")
     assert str(tmp_path) not in str(said)
     base = catalog.find(bench.home, str(bench.base))
-    studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
-    plain = next(iter(studio.draw(DrawRequest(**_asked(base)))))
-    (drawn,) = studio.draw(DrawRequest(**_asked(base, Use(file))))
+    studio = ImageSampler.load(base, torch.device("cpu"), torch.float32, bench.home)
+    plain = next(iter(studio.draw(GenerateRequest(**_asked(base)))))
+    (drawn,) = studio.draw(GenerateRequest(**_asked(base, LoraStrength(file))))
     assert np.array_equal(np.asarray(drawn.image), wanted) and studio.notes == []
     assert "VAE: other-vae, Clip skip: 2" in drawn._a1111() and "Clip" not in plain._a1111()
-    again = next(iter(studio.draw(DrawRequest(**_asked(base)))))
+    again = next(iter(studio.draw(GenerateRequest(**_asked(base)))))
     assert np.array_equal(np.asarray(again.image), np.asarray(plain.image))  # nothing of it stays behind
 
     # elsewhere: another home, where only the file and a VAE of that name are
@@ -102,7 +102,7 @@ def test_everybody_draws_what_the_run_itself_drew(bench, trained, tmp_path, caps
     shutil.rmtree(there.models / "other-vae")
     answers = _Answers()
     use = {"path": str(moved), "unet": 1.0}
-    Worker(there, answers).do(
+    PreviewWorker(there, answers).do(
         {"id": 1, "do": "draw", "base": str(bench.base), "out": str(tmp_path / "out"), "request": _asked(base, use)}
     )
     notes = [(told["code"], told["params"]) for told in answers.told if told["event"] == "note"]
@@ -128,7 +128,7 @@ def test_a_long_prompt_and_clip_skip_reach_the_picture_as_in_training(bench):
     with torch.no_grad():
         wanted = encode(early, [LONG], 150)["hidden"]
         plain = encode(parts, [LONG], 150)["hidden"]
-        words = Studio(parts)._words(DrawRequest(LONG), 2, 150)
+        words = ImageSampler(parts)._words(GenerateRequest(LONG), 2, 150)
         assert torch.equal(words["prompt_embeds"], wanted) and words["negative_prompt_embeds"].shape == wanted.shape
         assert torch.equal(encode(parts, [LONG], 150)["hidden"], plain) and not torch.equal(plain, wanted)
         with reading_at(parts, 9):  # deeper than there are layers: the first one reads
@@ -140,8 +140,8 @@ def test_a_long_prompt_and_clip_skip_reach_the_picture_as_in_training(bench):
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, family):
     facts = catalog.find(Home(tmp_path), str(tiny.make(tmp_path / "base", family, words=4096)))
-    studio = Studio.load(facts, torch.device("cpu"), torch.float32)
-    asked = DrawRequest("a red blob", steps=2, guidance=3.0, width=64, height=64)
+    studio = ImageSampler.load(facts, torch.device("cpu"), torch.float32)
+    asked = GenerateRequest("a red blob", steps=2, guidance=3.0, width=64, height=64)
     pipe = studio.parts.family.pipeline(studio.parts)
     theirs = pipe(
         "a red blob",
@@ -154,8 +154,8 @@ def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, 
     ).images
     theirs = pipe.image_processor.postprocess(pipe.vae.decode(theirs / pipe.vae.config.scaling_factor)[0].detach())[0]
     assert np.array_equal(np.asarray(next(iter(studio.draw(asked))).image), np.asarray(theirs))
-    (long,) = studio.draw(DrawRequest(LONG, steps=1, guidance=3.0, width=64, height=64))
-    (cut,) = studio.draw(DrawRequest("red, " * 37, steps=1, guidance=3.0, width=64, height=64))
+    (long,) = studio.draw(GenerateRequest(LONG, steps=1, guidance=3.0, width=64, height=64))
+    (cut,) = studio.draw(GenerateRequest("red, " * 37, steps=1, guidance=3.0, width=64, height=64))
     assert studio.notes == [] and not np.array_equal(np.asarray(long.image), np.asarray(cut.image))
 
 
@@ -169,11 +169,11 @@ def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, 
     without = rewrite(with_weights, bench.home.loras / "plain.safetensors", {"atelier.config": other})
     assert told != other
     base = catalog.find(bench.home, str(bench.base))
-    studio = Studio.load(base, torch.device("cpu"), torch.float32, bench.home)
+    studio = ImageSampler.load(base, torch.device("cpu"), torch.float32, bench.home)
 
     def draw(prompt: str, *files, weights: bool = False) -> np.ndarray:
-        asked = _asked(base, *map(Use, files)) | {"prompt": prompt, "weights": weights}
-        (drawn,) = studio.draw(DrawRequest(**asked))
+        asked = _asked(base, *map(LoraStrength, files)) | {"prompt": prompt, "weights": weights}
+        (drawn,) = studio.draw(GenerateRequest(**asked))
         assert ("weights" in drawn.facts) is (weights or with_weights in files)
         return np.asarray(drawn.image)
 
@@ -222,20 +222,25 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     base = catalog.find(bench.home, str(bench.base))
     layer = {("unet", "mid_block.attentions.0.proj_in"): (np.ones((1, 64), np.float32), np.ones((64, 1), np.float32), 1.0)}
 
-    def told(**metadata: str) -> inference_settings.Manner:
+    def told(**metadata: str) -> inference_settings.InferenceSettings:
         return inference_settings.of_file(file.write(tmp_path / "a.safetensors", layer, metadata, "fp32"), base)
 
     for value in ("None", "-1", "0", "2.5", "99", "٢"):
         assert told(ss_clip_skip=value).clip_skip == 1
-    assert told(ss_clip_skip="2") == inference_settings.Manner(clip_skip=2)
+    assert told(ss_clip_skip="2") == inference_settings.InferenceSettings(clip_skip=2)
     assert told(ss_vae_name="../../etc/passwd").vae == "passwd" and told(ss_vae_name="..").vae == ""
     other = json.dumps({"model": {"prediction": "v_prediction"}})
     assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
     assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
     for captions in ([], {"weights": "yes"}, {"weights": 1}):
         assert not told(**{"atelier.config": json.dumps({"captions": captions})}).weights
-    assert told(**{"atelier.config": json.dumps({"captions": {"weights": True}})}) == inference_settings.Manner(weights=True)
-    assert told(**{"atelier.config": "[", "atelier.run": "[]", "ss_zero_terminal_snr": "True"}) == inference_settings.Manner()
+    assert told(**{"atelier.config": json.dumps({"captions": {"weights": True}})}) == inference_settings.InferenceSettings(
+        weights=True
+    )
+    assert (
+        told(**{"atelier.config": "[", "atelier.run": "[]", "ss_zero_terminal_snr": "True"})
+        == inference_settings.InferenceSettings()
+    )
 
 
 def test_a_base_that_lies_is_told_what_it_predicts(bench):

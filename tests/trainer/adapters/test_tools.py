@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.lora_files import factors, facts, raw
 from trainer.adapters import file as lora_file
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.bake import bake
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.extract import extract
@@ -57,7 +57,7 @@ def _code(act) -> str:
 def test_a_merge_side_by_side_is_exactly_the_weighted_sum(tmp_path: Path) -> None:
     one = _file(tmp_path / "one.safetensors", 4, 2.0, 0, **{"ss_v2": "False", "modelspec.trigger_phrase": "fox"})
     two = _file(tmp_path / "two.safetensors", 3, 5.0, 1, **{"modelspec.trigger_phrase": "cat"})
-    out = merge([Use(one, 0.7, 0.2), Use(two, -0.5, 0.0)], tmp_path / "both.safetensors", dtype="fp32")
+    out = merge([LoraStrength(one, 0.7, 0.2), LoraStrength(two, -0.5, 0.0)], tmp_path / "both.safetensors", dtype="fp32")
     a, b, both = _deltas(one), _deltas(two), _deltas(out)
     for (part, module), delta in both.items():
         wanted = 0.7 * a[part, module] - 0.5 * b[part, module] if part == "unet" else 0.2 * a[part, module]
@@ -73,7 +73,7 @@ def test_a_merge_side_by_side_is_exactly_the_weighted_sum(tmp_path: Path) -> Non
 
 def test_a_merge_to_a_rank_is_the_best_one_of_that_rank(tmp_path: Path) -> None:
     one, two = _file(tmp_path / "one.safetensors"), _loha(tmp_path / "two.safetensors")
-    out = merge([Use(one), Use(two)], tmp_path / "both.safetensors", rank=5, dtype="fp32")
+    out = merge([LoraStrength(one), LoraStrength(two)], tmp_path / "both.safetensors", rank=5, dtype="fp32")
     a, b, both = _deltas(one), _deltas(two), _deltas(out)
     for place in (TO_Q, CONV):
         wanted = (a[place] + b[place].reshape(a[place].shape)).reshape(32, -1).astype(np.float64)
@@ -128,14 +128,14 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path: Path) -> N
             cross: Layer.lora(np.ones((1, width), "f4"), np.ones((640, 1), "f4"), 1)}, {}, "fp32", family)
         for family, width in (("sdxl", 2048), ("sd1", 768))
     )  # fmt: skip
-    assert _code(lambda: merge([Use(one)], out)) == "merge_few"
-    assert _code(lambda: merge([Use(one), Use(loha)], out)) == "merge_needs_rank"
-    assert _code(lambda: merge([Use(one, 0, 0), Use(loha, 0, 0)], out)) == "merge_nothing"
-    assert _code(lambda: merge([Use(sd1), Use(big)], out)) == "merge_family"
-    assert _code(lambda: merge([Use(one), Use(size)], out)) == "tool_needs_base"
+    assert _code(lambda: merge([LoraStrength(one)], out)) == "merge_few"
+    assert _code(lambda: merge([LoraStrength(one), LoraStrength(loha)], out)) == "merge_needs_rank"
+    assert _code(lambda: merge([LoraStrength(one, 0, 0), LoraStrength(loha, 0, 0)], out)) == "merge_nothing"
+    assert _code(lambda: merge([LoraStrength(sd1), LoraStrength(big)], out)) == "merge_family"
+    assert _code(lambda: merge([LoraStrength(one), LoraStrength(size)], out)) == "tool_needs_base"
     ia3 = lora_file.write(tmp_path / "ia3.safetensors", {TO_Q: _ia3()}, {}, "fp32")
     assert _code(lambda: resize(ia3, out, rank=4)) == "tool_needs_base"
-    assert _code(lambda: merge([Use(one), Use(one)], one)) == "out_exists"
+    assert _code(lambda: merge([LoraStrength(one), LoraStrength(one)], one)) == "out_exists"
     assert _code(lambda: resize(one, out)) == "resize_how"
     assert _code(lambda: resize(one, out, rank=0)) == "rank_range"
     assert _code(lambda: resize(one, out, energy=1.5)) == "energy_range"
@@ -186,7 +186,7 @@ def test_with_the_base_a_dora_and_an_ia3_become_a_plain_lora_and_merge(tmp_path:
     one = resize(paths["dora"], tmp_path / "one.safetensors", rank=rows, dtype="fp32", base=base)
     assert lora_file.normalise(one).modules[place].kind == "lora"
     assert np.allclose(_deltas(one)[place], wanted["dora"], atol=1e-5)
-    both = [Use(paths["dora"], 0.5), Use(paths["ia3"])]
+    both = [LoraStrength(paths["dora"], 0.5), LoraStrength(paths["ia3"])]
     assert _code(lambda: merge(both, tmp_path / "both.safetensors", base=base)) == "merge_needs_rank"
     out = merge(both, tmp_path / "both.safetensors", rank=rows, dtype="fp32", base=base)
     assert np.allclose(_deltas(out)[place], 0.5 * wanted["dora"] + wanted["ia3"], atol=1e-5)
@@ -198,7 +198,7 @@ def test_a_bias_goes_through_resize_and_merge(tmp_path: Path) -> None:
     layer = Layer({"down": down, "up": up, "diff_b": bias}, alpha)
     path = lora_file.write(tmp_path / "b.safetensors", {TO_Q: layer}, {}, "fp32")
     small = resize(path, tmp_path / "s.safetensors", rank=2, dtype="fp32")
-    both = merge([Use(path, 0.5), Use(path, 2.0)], tmp_path / "m.safetensors", dtype="fp32")
+    both = merge([LoraStrength(path, 0.5), LoraStrength(path, 2.0)], tmp_path / "m.safetensors", dtype="fp32")
     assert np.array_equal(lora_file.normalise(small).modules[TO_Q].bias, bias)
     assert np.allclose(lora_file.normalise(both).modules[TO_Q].bias, 2.5 * bias)
 
@@ -239,7 +239,7 @@ def test_extract_finds_the_lora_again_that_bake_put_in(tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in base.path.rglob("*.safetensors")}
     lora = _file(tmp_path / "a.safetensors", 3, 3.0)
     told: list[tuple[int, int]] = []
-    new = bake(base, [Use(lora, 0.5, 2.0)], tmp_path / "new", lambda done, of: told.append((done, of)))
+    new = bake(base, [LoraStrength(lora, 0.5, 2.0)], tmp_path / "new", lambda done, of: told.append((done, of)))
     tuned = facts(path=new, layout="folder")
     assert {file: file.read_bytes() for file in before} == before and told[-1] == (len(SMALL), len(SMALL))
     assert (new / "unet" / "config.json").exists() and not list(tmp_path.glob(".new*"))
@@ -250,7 +250,7 @@ def test_extract_finds_the_lora_again_that_bake_put_in(tmp_path: Path) -> None:
         assert np.allclose(back[place].reshape(delta.shape), delta * strength, atol=1e-5)
     assert read_header(found).metadata["modelspec.merged_from"] == "new"
     assert _code(lambda: extract(base, base, tmp_path / "c.safetensors", rank=3)) == "extract_same"
-    assert _code(lambda: bake(base, [Use(lora)], new)) == "out_exists"
+    assert _code(lambda: bake(base, [LoraStrength(lora)], new)) == "out_exists"
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
@@ -281,7 +281,7 @@ def test_every_layer_of_a_single_file_is_found_and_baked_in_place(tmp_path: Path
     attention = ("unet", "mid_block.attentions.0.transformer_blocks.0.attn2.to_k")
     cross = Layer.lora(np.zeros((1, {"sd1": 768, "sd2": 1024, "sdxl": 2048}[family]), "f4"), np.zeros((1280, 1), "f4"), 1)
     lora = lora_file.write(tmp_path / "a.safetensors", {place: change, attention: cross}, {}, "fp32", family)
-    new = bake(base, [Use(lora)], tmp_path / "new.safetensors")
+    new = bake(base, [LoraStrength(lora)], tmp_path / "new.safetensors")
     after = BaseWeights(facts(path=new, layout="file", family=family))
     for spot in layers:
         assert np.array_equal(after.read(spot), weights.read(spot) + (0.5 if spot == place else 0))

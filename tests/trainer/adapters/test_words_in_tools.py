@@ -13,7 +13,7 @@ from tests.trainer.adapters.test_tools import SMALL
 from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.embedding import Embedding
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.merge import merge, resize
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -50,18 +50,18 @@ def test_a_resized_file_keeps_its_word_as_it_was_carried(tmp_path: Path, bundled
 def test_a_merged_file_brings_every_word_along_and_refuses_one_with_two_meanings(tmp_path: Path) -> None:
     one, two = (file(tmp_path / f"{name}.safetensors", word(name, seed)) for seed, name in enumerate(("zibbo", "robby")))
     plain = file(tmp_path / "plain.safetensors")
-    both = merge([Use(one), Use(two)], tmp_path / "both.safetensors")
+    both = merge([LoraStrength(one), LoraStrength(two)], tmp_path / "both.safetensors")
     assert {name: rows[0, 0] for name, rows in words(both).items()} == {
         name: word(name, seed).vectors["text_encoder"][0, 0] for seed, name in enumerate(("zibbo", "robby"))
     }
-    alone = merge([Use(plain), Use(two)], tmp_path / "alone.safetensors")
+    alone = merge([LoraStrength(plain), LoraStrength(two)], tmp_path / "alone.safetensors")
     assert list(words(alone)) == ["robby"]
     assert not any(key.startswith(embedding.BUNDLE) for key in read_header(alone).tensors)
-    assert list(words(merge([Use(two), Use(alone)], tmp_path / "twice.safetensors"))) == ["robby"]
-    assert words(merge([Use(plain), Use(plain)], tmp_path / "none.safetensors")) == {}
+    assert list(words(merge([LoraStrength(two), LoraStrength(alone)], tmp_path / "twice.safetensors"))) == ["robby"]
+    assert words(merge([LoraStrength(plain), LoraStrength(plain)], tmp_path / "none.safetensors")) == {}
     other = file(tmp_path / "other.safetensors", word("zibbo", 9))
     with pytest.raises(Problem) as told:
-        merge([Use(one), Use(other)], tmp_path / "no.safetensors")
+        merge([LoraStrength(one), LoraStrength(other)], tmp_path / "no.safetensors")
     assert told.value.code == "merge_words" and "“zibbo”" in told.value.sentence("en")
     assert not (tmp_path / "no.safetensors").exists()
 

@@ -17,25 +17,25 @@ from safetensors.torch import load_file, save_file
 from tests.helpers import ldm, tiny
 from tests.helpers.training_home import Bench
 from trainer.adapters.compat.inspect import inspect
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.bases import catalog, detect
-from trainer.bases.families import FAMILIES, Family, Parts, family, loading
+from trainer.bases.families import FAMILIES, Family, ModelComponents, family, loading
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.objective.noise import NoiseSchedule
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.train import load_base
-from trainer.formats.architectures import FAMILIES as FACTS
+from trainer.formats.architectures import ARCHITECTURES as FACTS
 from trainer.formats.architectures import TextEncoder, UNet, family_modules
 from trainer.formats.header import read_header
 from trainer.formats.names import bare
-from trainer.images.set.examples import Item, Look, micro_conditioning
+from trainer.images.set.examples import Example, View, micro_conditioning
 
 CPU = torch.device("cpu")
 KINDS = {
@@ -105,11 +105,11 @@ def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind,
     assert said["ss_v2"] == str(name == "sd2") and said["ss_zero_terminal_snr"] == str(zero_snr)
     assert said["modelspec.prediction_type"] == ("v" if prediction == "v_prediction" else "epsilon")
 
-    studio = Studio.load(catalog.find(bench.home, str(bench.base)), CPU, torch.float32)
+    studio = ImageSampler.load(catalog.find(bench.home, str(bench.base)), CPU, torch.float32)
     before = base_hash(studio.parts)
     asked = {"prompt": "a red blob", "steps": 3, "guidance": 3.0, "width": 64, "height": 64, "seed": 3}
-    base = pixels(studio, DrawRequest(**asked))[0]
-    zero, one = pixels(studio, DrawRequest(**asked, loras=(Use(straight),), strengths=(0.0, 1.0)))
+    base = pixels(studio, GenerateRequest(**asked))[0]
+    zero, one = pixels(studio, GenerateRequest(**asked, loras=(LoraStrength(straight),), strengths=(0.0, 1.0)))
     assert np.array_equal(zero, base) and not np.array_equal(one, base) and base_hash(studio.parts) == before
     assert np.abs(one - theirs(bench.base, straight, asked)).max() <= 1
 
@@ -161,7 +161,7 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     words = ("optimizer.text_encoder_2_lr=0.001", "lora.text_encoder_until=0.5", "lora.text_encoder_2_until=0.75")
     adapter = made(*words)
     config = bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words)
-    guard = Guard(config, adapter, CPU)
+    guard = OptimizerStepper(config, adapter, CPU)
     guard.update(torch.tensor(1.0), 1.0)
     assert guard.rates() == pytest.approx({"unet": 0.01, "text_encoder": 0.002, "text_encoder_2": 0.001})
     seen = []
@@ -180,7 +180,7 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     assert said["ss_text_encoder_lr"].startswith("[0, ")
 
 
-def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
+def pixels(studio: ImageSampler, asked: GenerateRequest) -> list[np.ndarray]:
     return [np.asarray(drawn.image, np.int16) for drawn in studio.draw(asked)]
 
 
@@ -247,7 +247,7 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
     noise = NoiseSchedule.of(file.scheduler, CPU)
     assert noise.prediction == prediction and noise.zero_terminal == bool(marks)
     drawn = [
-        pixels(Studio(parts), DrawRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
+        pixels(ImageSampler(parts), GenerateRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
         for parts in (file, folder)
     ]
     assert np.array_equal(*drawn) != bool(marks)
@@ -297,13 +297,13 @@ def test_a_base_without_a_vae_trains_and_draws_with_the_one_chosen(bases_of, sin
         path = shutil.copytree(bases_of["xl"], tmp_path / "bare")
         shutil.rmtree(path / "vae")
     facts = catalog.find(Home(tmp_path), str(path))
-    asked = DrawRequest("a red blob", steps=1, guidance=2.0, width=64, height=64)
+    asked = GenerateRequest("a red blob", steps=1, guidance=2.0, width=64, height=64)
     with pytest.raises(Problem) as told:
-        _ = list(Studio.load(facts, CPU, torch.float32).draw(asked))
+        _ = list(ImageSampler.load(facts, CPU, torch.float32).draw(asked))
     assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
     whole = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
     given = loading.load(family("sdxl"), facts, CPU, torch.float32, bases_of["xl"] / "vae")
-    assert np.array_equal(*(pixels(Studio(parts), asked)[0] for parts in (whole, given)))
+    assert np.array_equal(*(pixels(ImageSampler(parts), asked)[0] for parts in (whole, given)))
 
 
 def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
@@ -374,7 +374,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
 
 def look(width, height, bucket, focus=None, flipped=False):
     picture = SimpleNamespace(width=width, height=height, focus=focus, file=Path("0001.png"))
-    return Look(Item(picture, bucket), flipped)
+    return View(Example(picture, bucket), flipped)
 
 
 def test_the_size_of_the_picture_and_the_exact_cut_are_told():
@@ -437,7 +437,7 @@ def test_the_shipped_configs_make_the_models_at_their_real_size(name):
     facts = FACTS[name]
     assert UNet.from_config(configs["unet"]) == facts.unet
     assert {part: TextEncoder.from_config(configs[part]) for part in known.text_parts} == facts.text_encoders
-    parts = Parts(known, None, unet, encoders, {}, None, None, torch.device("meta"), torch.float32)
+    parts = ModelComponents(known, None, unet, encoders, {}, None, None, torch.device("meta"), torch.float32)
     adapter = Adapter(parts, TrainConfig())
     places = [(part, bare(module)) for part, module in adapter.layers]
     assert tuple(sum(part == p for p, _ in places) for part in ("unet", *known.text_parts)) == layers

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from trainer.adapters import file as lora_file
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.bases import catalog
 from trainer.commands.sample import lora_use, read_strengths
 from trainer.commands.sample import main as sample
@@ -176,9 +176,9 @@ def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
 
 
 def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_loaded(tmp_path, monkeypatch):
-    from trainer.engine.inference.sampling import Studio
+    from trainer.engine.inference.sampling import ImageSampler
 
-    monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
+    monkeypatch.setattr(ImageSampler, "load", lambda *_: pytest.fail("the base was loaded"))
     place = ("text_encoder_2", "encoder.layers.0.self_attn.q_proj")
     layer = (np.ones((4, 1280), np.float32), np.ones((1280, 4), np.float32), 4.0)
     file = lora_file.write(tmp_path / "xl.safetensors", {place: layer}, {}, family="sdxl")
@@ -242,9 +242,9 @@ def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, words, code, part):
-    from trainer.engine.inference.sampling import Studio
+    from trainer.engine.inference.sampling import ImageSampler
 
-    monkeypatch.setattr(Studio, "load", lambda *_: pytest.fail("the base was loaded"))
+    monkeypatch.setattr(ImageSampler, "load", lambda *_: pytest.fail("the base was loaded"))
     home = Home(tmp_path / "home")
     for name in ("ink", "ink:2"):
         _lora(home, name)
@@ -257,9 +257,9 @@ def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
     home = Home(tmp_path / "home")
     colon = _lora(home, "foo:1")
     for word, strength in (("foo:1", 1.0), ("foo:1:0.8", 0.8), (f"{colon}", 1.0), (f"{colon}:0", 0.0)):
-        assert lora_use(word, home) == Use(colon, strength, strength)
+        assert lora_use(word, home) == LoraStrength(colon, strength, strength)
     plain = _lora(home, "foo")
-    assert lora_use("foo:1", home).path == colon and lora_use("foo:0.5", home) == Use(plain, 0.5, 0.5)
+    assert lora_use("foo:1", home).path == colon and lora_use("foo:0.5", home) == LoraStrength(plain, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_what_this_server_gave_up_is_swept_when_old_and_what_is_under_way_is_not
     given_up, on = workplace.create(tmp_path), workplace.create(tmp_path)
     for folder in (given_up, on):
         age(folder)
-    uploads.sweep(tmp_path, {on.name: uploads.Batch(on)})
+    uploads.sweep(tmp_path, {on.name: uploads.UploadBatch(on)})
     assert [path.name for path in tmp_path.iterdir()] == [on.name]
 
 

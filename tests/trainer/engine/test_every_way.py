@@ -13,10 +13,10 @@ import torch
 from tests.helpers import tiny
 from tests.helpers.training_home import Bench, make_tiny
 from trainer.adapters.file import read_header
-from trainer.adapters.fold import Folder, Use
+from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.config import load
 from trainer.core.home import Home
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
@@ -96,9 +96,9 @@ def benches(tmp_path_factory, picture_folder):
     return of
 
 
-def _pixels(parts, loras: tuple[Use, ...]) -> list[np.ndarray]:
-    asked = DrawRequest("a red blob", steps=1, guidance=3.0, width=64, height=64, loras=loras, strengths=(0.0, 0.7))
-    return [np.asarray(drawn.image, np.int16) for drawn in Studio(parts).draw(asked)]
+def _pixels(parts, loras: tuple[LoraStrength, ...]) -> list[np.ndarray]:
+    asked = GenerateRequest("a red blob", steps=1, guidance=3.0, width=64, height=64, loras=loras, strengths=(0.0, 0.7))
+    return [np.asarray(drawn.image, np.int16) for drawn in ImageSampler(parts).draw(asked)]
 
 
 def _look(parts) -> torch.Tensor:
@@ -166,14 +166,14 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
 
     parts = deepcopy(loaded)
     before, plain = base_hash(parts), _look(parts)
-    zero, some = _pixels(parts, (Use(straight),))
+    zero, some = _pixels(parts, (LoraStrength(straight),))
     assert np.array_equal(zero, bare) and not np.array_equal(some, bare) and base_hash(parts) == before
     adapter = Adapter(parts, config)
     adapter.load(last.adapter)
     learnt = _look(parts)
     with adapter.switched_off():
-        folder = Folder(parts)
-        ((_, matched, total),) = folder.apply([Use(straight)])
+        folder = LoraFuser(parts)
+        ((_, matched, total),) = folder.apply([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)
         drawn = _look(parts)
         folder.clear()

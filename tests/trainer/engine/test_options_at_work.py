@@ -13,14 +13,14 @@ from tests.trainer.engine.optim.test_optimizer import CPU, OPTIMIZERS, Layers, e
 from trainer.config import load
 from trainer.config.options import options
 from trainer.core.problem import Problem
-from trainer.engine.data.batches import load_items
-from trainer.engine.data.latents import Latents
+from trainer.engine.data.batches import load_examples
+from trainer.engine.data.latents import LatentCache
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 OTHER = {
     "lr": "0.004", "text_encoder_lr": "0.004", "weight_decay": "0.9", "beta1": "0.5", "beta2": "0.5", "d_coef": "3",
@@ -40,7 +40,7 @@ def learnt(name: str, *words: str) -> torch.Tensor:
     """Lion sees signs alone: only a rate that overshoots shows what it remembers."""
     layers, rate = Layers(), {"lion": ["optimizer.lr=0.05"], "dadapt_lion": ["optimizer.lr=10"]}.get(name, [])
     config = load.build({}, overrides=[f"optimizer.name={name}", *rate, *words])
-    steps(Guard(config, layers, CPU), layers, 0, 12)
+    steps(OptimizerStepper(config, layers, CPU), layers, 0, 12)
     return everything(layers)
 
 
@@ -53,7 +53,7 @@ def test_every_field_of_an_optimiser_changes_what_is_learnt(name: str, field: st
 def test_weight_decay_pulls_to_nothing() -> None:
     """With no gradient to follow, AdamW's step is w - lr · decay · w."""
     layers = Layers()
-    guard = Guard(load.build({}, overrides=["optimizer.lr=0.1", "optimizer.weight_decay=0.5"]), layers, CPU)
+    guard = OptimizerStepper(load.build({}, overrides=["optimizer.lr=0.1", "optimizer.weight_decay=0.5"]), layers, CPU)
     before = layers.weights[0].detach().clone()
     for weight in layers.weights:
         weight.grad = torch.zeros_like(weight)
@@ -65,7 +65,7 @@ def test_weight_decay_pulls_to_nothing() -> None:
 def test_the_cap_on_a_step_is_a_cap_on_the_norm_of_all_gradients_together(cap: float, share: float | None) -> None:
     """Seen where AdamW keeps its first gradient: its average is (1 - beta1) · g."""
     layers = Layers()
-    guard = Guard(load.build({}, overrides=[f"run.max_grad_norm={cap}"]), layers, CPU)
+    guard = OptimizerStepper(load.build({}, overrides=[f"run.max_grad_norm={cap}"]), layers, CPU)
     loss = layers.loss()
     loss.backward()
     norm = torch.cat([w.grad.flatten() for w in layers.weights]).norm()  # type: ignore[union-attr]
@@ -88,7 +88,7 @@ def learner(tiny_base, picture_folder, tmp_path_factory):
     mask.save(root / "set" / "0000.mask.png")
     bench = Bench(Home(root / "home").create(), tiny_base, root / "set")
     parts = load_base(bench.config(), bench.home)
-    return bench, parts, Adapter(parts, bench.config()), Latents(parts, bench.home.cache / "latents")
+    return bench, parts, Adapter(parts, bench.config()), LatentCache(parts, bench.home.cache / "latents")
 
 
 def small(folder) -> None:
@@ -110,9 +110,9 @@ def test_an_option_changes_the_loss(learner, given: str, word: str) -> None:
 
     def loss(*words: str) -> float:
         config = bench.config("images.upscale=false", *words)
-        items = load_items(config, 64)
-        maker = StepMaker(config, parts, adapter, latents)
-        return float(maker.backward(3, [[Look(items[0], False), Look(items[1], False)]]))
+        items = load_examples(config, 64)
+        maker = TrainingObjective(config, parts, adapter, latents)
+        return float(maker.backward(3, [[View(items[0], False), View(items[1], False)]]))
 
     assert loss(given) != loss(given, word)
 
@@ -128,7 +128,7 @@ def test_formats_follow_their_options(bench) -> None:
     """Of a picture 96 x 64: a format of its shape, a finer one, or a square."""
 
     def wide(*words: str) -> set:
-        return {item.bucket for item in load_items(bench.config(*words), 256) if item.picture.id == "0005"}
+        return {item.bucket for item in load_examples(bench.config(*words), 256) if item.picture.id == "0005"}
 
     assert wide("images.buckets=false") == {(256, 256)}
     ((plain, finer),) = zip(wide(), wide("images.bucket_step=8"), strict=True)

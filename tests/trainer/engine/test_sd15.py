@@ -13,13 +13,13 @@ from safetensors import safe_open
 
 from tests.helpers.ldm import save_single_file
 from tests.helpers.training_home import Bench
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.bases import catalog
-from trainer.bases.families import Parts, family
+from trainer.bases.families import ModelComponents, family
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
 
 ASSETS = family("sd1").assets
@@ -40,7 +40,9 @@ def real_size(where: str):
 def test_attention_has_128_unet_and_48_text_encoder_modules():
     unet, vae, text = real_size("meta")
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    parts = Parts(family("sd1"), None, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32)
+    parts = ModelComponents(
+        family("sd1"), None, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32
+    )
     adapter = Adapter(parts, TrainConfig())
     assert sum(p == "unet" for p, _ in adapter.layers) == 128
     assert sum(p == "text_encoder" for p, _ in adapter.layers) == 48
@@ -76,8 +78,10 @@ def test_a_single_file_trains_saves_and_draws(single_file, picture_folder, tmp_p
         assert lora.metadata()["ss_base_model_version"] == "sd_v1"
     assert sum(m.startswith("lora_unet_") for m in modules) == 128
     assert sum(m.startswith("lora_te_") for m in modules) == 48
-    studio = Studio.load(facts, torch.device("cpu"), torch.float32)
-    asked = DrawRequest("a blob", steps=1, guidance=1.0, width=64, height=64, loras=(Use(file),), strengths=(0.0, 1.0))
-    base = next(iter(studio.draw(DrawRequest(**{**asked.__dict__, "loras": (), "strengths": None})))).image
+    studio = ImageSampler.load(facts, torch.device("cpu"), torch.float32)
+    asked = GenerateRequest(
+        "a blob", steps=1, guidance=1.0, width=64, height=64, loras=(LoraStrength(file),), strengths=(0.0, 1.0)
+    )
+    base = next(iter(studio.draw(GenerateRequest(**{**asked.__dict__, "loras": (), "strengths": None})))).image
     zero, _one = (drawn.image for drawn in studio.draw(asked))
     assert np.array_equal(np.asarray(zero), np.asarray(base))

@@ -20,8 +20,8 @@ from trainer.core import events
 from trainer.core.home import PROJECT
 from trainer.core.problem import Problem
 from trainer.engine.networks.adapter import base_hash
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint
 from trainer.engine.output.control import Control
 from trainer.engine.speed import device
@@ -243,7 +243,7 @@ def test_the_base_is_the_same_before_and_after(bench, monkeypatch):
 
 
 def test_one_bad_step_is_skipped_and_five_go_back_at_half_the_rate(bench, monkeypatch):
-    original = StepMaker.backward
+    original = TrainingObjective.backward
     bad = {3, 10, 11, 12, 13, 14}
 
     def poisoned(self, step, micro, scale):
@@ -255,7 +255,7 @@ def test_one_bad_step_is_skipped_and_five_go_back_at_half_the_rate(bench, monkey
                     parameter.grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(StepMaker, "backward", poisoned)
+    monkeypatch.setattr(TrainingObjective, "backward", poisoned)
     assert bench.train(bench.config("run.steps=16", "save.every=4"))
     notes = {e.code: e.params for e in bench.events if isinstance(e, events.Note)}
     assert notes["halved_rate"] == {"step": 15, "back": 12}
@@ -265,7 +265,7 @@ def test_one_bad_step_is_skipped_and_five_go_back_at_half_the_rate(bench, monkey
 
 def test_numbers_broken_for_good_end_with_advice(bench, monkeypatch):
     monkeypatch.setattr(
-        StepMaker,
+        TrainingObjective,
         "loss",
         lambda self, x0, *rest: sum(p.sum() for p in self.parts.unet.parameters() if p.requires_grad) * float("nan"),
     )
@@ -277,7 +277,7 @@ def test_numbers_broken_for_good_end_with_advice(bench, monkeypatch):
 def test_short_memory_steps_down_once_with_the_same_sum(bench, monkeypatch):
     straight = bench.train(bench.config("run.batch_size=2"), "straight")
     wanted = bench.losses()
-    original = StepMaker.backward
+    original = TrainingObjective.backward
     failed = []
 
     def short(self, step, micro, scale):
@@ -286,7 +286,7 @@ def test_short_memory_steps_down_once_with_the_same_sum(bench, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(self, step, micro, scale)
 
-    monkeypatch.setattr(StepMaker, "backward", short)
+    monkeypatch.setattr(TrainingObjective, "backward", short)
     assert bench.train(bench.config("run.batch_size=2"), "short")
     assert [e.params for e in bench.events if isinstance(e, events.Note) and e.code == "memory_down"] == [
         {"batch": 1, "accumulation": 2}
@@ -299,7 +299,7 @@ def test_memory_short_twice_says_what_is_needed(bench, monkeypatch):
     def short(self, step, micro, scale):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 3000000000 bytes.")
 
-    monkeypatch.setattr(StepMaker, "backward", short)
+    monkeypatch.setattr(TrainingObjective, "backward", short)
     with pytest.raises(Problem) as problem:
         bench.train(bench.config())
     needed, free = (float(problem.value.params[name]) for name in ("needed", "free"))
@@ -310,8 +310,8 @@ def test_memory_short_twice_says_what_is_needed(bench, monkeypatch):
 
 def test_what_was_refused_is_read_from_the_error():
     cuda = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB")
-    assert device.refused(cuda) == 2.5 * 2**30 and device.refused(ValueError("something else")) == 0
-    assert device.is_short(cuda) and not device.is_short(RuntimeError("sizes do not match"))
+    assert device.bytes_requested(cuda) == 2.5 * 2**30 and device.bytes_requested(ValueError("something else")) == 0
+    assert device.is_oom(cuda) and not device.is_oom(RuntimeError("sizes do not match"))
 
 
 def test_a_set_without_pictures_is_refused(bench, tmp_path):
@@ -340,7 +340,7 @@ def test_optimiser_rates_follow_part_and_schedule(bench):
     from trainer.engine.networks.adapter import Adapter
 
     config = bench.config("optimizer.lr=0.01", "optimizer.text_encoder_lr=0.001")
-    guard = Guard(config, Adapter(parts, config), parts.device)
+    guard = OptimizerStepper(config, Adapter(parts, config), parts.device)
     for parameter in guard.adapter.parameters():
         parameter.grad = torch.ones_like(parameter)
     guard.update(torch.tensor(1.0), 0.5)
@@ -374,7 +374,10 @@ def test_the_scale_of_fp16_gives_way_and_leaves_the_step_the_same(bench):
     config = bench.config("optimizer.lr=0.01", "run.max_grad_norm=0")
     parts = load_base(config, bench.home)
     adapter = Adapter(parts, config)
-    plain, scaled = Guard(config, adapter, parts.device), Guard(config, adapter, parts.device, torch.float16)
+    plain, scaled = (
+        OptimizerStepper(config, adapter, parts.device),
+        OptimizerStepper(config, adapter, parts.device, torch.float16),
+    )
     before = adapter.state()
     results = []
     for guard in (plain, scaled):
@@ -413,7 +416,7 @@ def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the
     assert [event.params["step"] for event in notes] == [3, 4]
     before = {step: tensors(run.checkpoint(step) / checkpoint.LORA) for step in (3, 4)}
 
-    original, bad = StepMaker.backward, set(range(7, 12))
+    original, bad = TrainingObjective.backward, set(range(7, 12))
 
     def poisoned(self, step, micro, scale):
         loss = original(self, step, micro, scale)
@@ -424,7 +427,7 @@ def test_what_a_person_saved_stays_over_later_saves_a_resume_a_roll_back_and_the
                     parameter.grad.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(StepMaker, "backward", poisoned)
+    monkeypatch.setattr(TrainingObjective, "backward", poisoned)
     assert bench.train(bench.config(*words), "one", ask({14: "save"}))  # asked during the very last step
     assert [event.params["back"] for event in bench.events if isinstance(event, events.Note) and event.code == "halved_rate"]
     assert checkpoint.wanted(run) == [3, 4, 14]

@@ -14,7 +14,7 @@ from tests.helpers.lora_files import factors, raw
 from tests.trainer.adapters.spellings import ALL, KOHYA, UNET_ALONE, Weights, comfyui, kohya
 from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.export import export
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.tools.merge import merge, resize
 from trainer.adapters.weights import normalise
 from trainer.formats.architectures import family_modules
@@ -129,7 +129,7 @@ def test_every_tool_keeps_every_layer_of_every_layout(tmp_path: Path, layout: st
     there = export(path, "diffusers", tmp_path / "d.safetensors")
     back = export(there, "kohya", tmp_path / "b.safetensors")
     less = resize(path, tmp_path / "r.safetensors", rank=1, dtype="fp32")
-    both = merge([Use(path, 0.25, 0.25), Use(path, 0.75, 0.75)], tmp_path / "m.safetensors", dtype="fp32")
+    both = merge([LoraStrength(path, 0.25, 0.25), LoraStrength(path, 0.75, 0.75)], tmp_path / "m.safetensors", dtype="fp32")
     for new in (kohya_file, there, back, less, both):
         after = normalise(new)
         assert set(after.modules) == set(before) and not after.unknown and after.family == "sd1", new

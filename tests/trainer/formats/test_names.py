@@ -9,7 +9,7 @@ import pytest
 
 from trainer.bases import catalog
 from trainer.core.home import Home
-from trainer.formats.architectures import FAMILIES, Modules, family_modules
+from trainer.formats.architectures import ARCHITECTURES, Modules, family_modules
 from trainer.formats.detect import locate
 from trainer.formats.header import read_header
 from trainer.formats.names import bare, from_kohya, sd1_modules, split_key, to_diffusers, to_kohya, to_sgm, universe
@@ -62,7 +62,7 @@ def test_kohya_names_are_the_ones_every_program_reads() -> None:
     assert to_diffusers("text_encoder", "encoder.layers.0.mlp.fc1") == "text_encoder.text_model.encoder.layers.0.mlp.fc1"
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(ARCHITECTURES))
 def test_every_name_finds_its_way_back(family: str) -> None:
     names: dict[str, list[str]] = {}
     for part, module in family_modules(family):
@@ -157,13 +157,13 @@ def test_names_of_the_original_code() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(ARCHITECTURES))
 def test_the_real_classes_have_exactly_these_layers(family: str) -> None:
     import torch
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    net = FAMILIES[family].unet
+    net = ARCHITECTURES[family].unet
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in net.depths]
     up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in net.depths[::-1]]
     extra = (
@@ -187,7 +187,7 @@ def test_the_real_classes_have_exactly_these_layers(family: str) -> None:
                 **extra,
             )
         }
-        for part, encoder in FAMILIES[family].text_encoders.items():
+        for part, encoder in ARCHITECTURES[family].text_encoders.items():
             config = CLIPTextConfig(
                 hidden_size=encoder.width,
                 intermediate_size=encoder.inner,

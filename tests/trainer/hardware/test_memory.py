@@ -50,7 +50,7 @@ def test_what_waits_in_main_memory_is_not_on_the_card():
     weights = memory.counted()["sdxl"]["weights"]["full"]
     lora = Lora(text_encoder=False)
     whole, away = (
-        memory.needed("sdxl", 1024, memory.Rung(1, 1, True, offload=share), memory.numbers_of("sdxl", lora))
+        memory.needed("sdxl", 1024, memory.MemoryPlan(1, 1, True, offload=share), memory.numbers_of("sdxl", lora))
         for share in (0.0, 1.0)
     )
     assert weights["blocks"] > 0.9 * weights["unet"] and weights["largest"] < 0.03 * weights["unet"]
@@ -97,7 +97,7 @@ def test_the_page_of_figures_says_what_is_computed_and_that_nothing_is_measured(
         found = []
         for family, known in memory.counted().items():
             for reads in (True, False):
-                rung = memory.Rung(1, 1, checkpointing, precision, share, reads)
+                rung = memory.MemoryPlan(1, 1, checkpointing, precision, share, reads)
                 size = memory.needed(family, known["side"], rung, memory.numbers_of(family, Lora(text_encoder=reads)))
                 found.append(f"{size / GB:.1f}")
         assert row[2:8] == found
@@ -117,7 +117,7 @@ def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
     from trainer.engine.probes import count
     from trainer.engine.speed import device
 
-    device.quiet()
+    device.silence_libraries()
     known = memory.counted()["sd1"]
     weights, step = count.step_bytes("sd1", 512, 1, "int4", checkpointing=True)
     assert 2 * weights["largest"] < weights["blocks"] < weights["unet"]

@@ -12,7 +12,7 @@ from tests.helpers.jobs import wait_for
 from trainer.config import load
 from trainer.core import events, files
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.supervisor import Patience, Supervisor
+from trainer.jobs.supervisor import Supervisor, Timeouts
 from trainer.jobs.workers.preview import PreviewClient
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def losses(jobs: Jobs, id_: str) -> dict[int, float | None]:
 
 
 def test_kill_resume_preview_and_the_same_numbers(home, jobs, store, tree):
-    watch = Supervisor(home, store, patience=Patience(tick=0.1))
+    watch = Supervisor(home, store, patience=Timeouts(tick=0.1))
     client = PreviewClient(home, store)
     watch.start()
     try:

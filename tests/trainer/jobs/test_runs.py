@@ -14,8 +14,8 @@ import pytest
 from tests.helpers.jobs import QUICK, command, wait_for
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
-from trainer.jobs.supervisor import Patience, Supervisor
-from trainer.jobs.trainer.trainer_process import Child
+from trainer.jobs.supervisor import Supervisor, Timeouts
+from trainer.jobs.trainer.trainer_process import TrainerProcess
 
 
 def reached(jobs, id_, step=3):
@@ -220,7 +220,7 @@ def test_a_full_disk_is_a_pause_with_its_reason_and_goes_on_by_itself(home, jobs
 def test_a_ledger_that_cannot_be_written_ends_no_training(store, jobs, config, capsys):
     id_ = jobs.submit(config, "a")
     store.start_next(id_)
-    child = Child(jobs.run_dir(id_), store, store.claim(id_) or 0, beat=0.1, tick=0.05)
+    child = TrainerProcess(jobs.run_dir(id_), store, store.claim(id_) or 0, beat=0.1, tick=0.05)
     store.read("PRAGMA query_only=1")
     for event in (events.Paused(step=1), events.Stage(name="training"), events.Step(step=2, total=9, loss=0.5)):
         child.tell(event)
@@ -265,7 +265,7 @@ def test_a_trainer_that_goes_on_answers_again(jobs, supervisor, config, plan):
 
 def test_a_hung_loop_with_a_heartbeat_is_seen_and_stop_kills_it(home, jobs, config, plan):
     plan(fault="hang", at=5)
-    watch = Supervisor(home, jobs.store, command=command, patience=Patience(tick=0.05, step=1.0, stop=1.0, grace=0.3))
+    watch = Supervisor(home, jobs.store, command=command, patience=Timeouts(tick=0.05, step=1.0, stop=1.0, grace=0.3))
     watch.start()
     try:
         id_ = jobs.submit(config, "a")
@@ -370,7 +370,7 @@ def test_two_pages_on_one_home_start_a_run_once(home, jobs, supervisor, config, 
 def test_a_run_that_got_no_process_is_queued_again(home, store, jobs, config):
     id_ = jobs.submit(config, "a")
     assert store.start_next(id_)  # and then the supervisor was killed
-    watch = Supervisor(home, store, patience=Patience(birth=0.1), command=lambda run, home: ["/no/such/program"])
+    watch = Supervisor(home, store, patience=Timeouts(birth=0.1), command=lambda run, home: ["/no/such/program"])
     watch.tick()
     assert jobs.row(id_).state == "starting"
     time.sleep(0.15)

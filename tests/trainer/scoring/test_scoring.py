@@ -21,7 +21,7 @@ from trainer.engine.output.loggers import scalars
 from trainer.images.set.image_set import ImageSet
 from trainer.jobs.run_reader import Follower
 from trainer.scoring.clip import Clip
-from trainer.scoring.measure import Drawn, Measure
+from trainer.scoring.measure import SampleImage, SimilarityScorer
 from trainer.scoring.of_run import RunLikeness
 from trainer.scoring.scores import Looks, among_themselves, copy_limit, scores, unit
 
@@ -74,16 +74,16 @@ def test_what_counts_as_a_copy_follows_how_near_the_sets_own_pictures_come() -> 
 
 def test_the_mascots_pictures_are_nearer_to_its_set_than_to_the_style_and_know_their_words(home: Home) -> None:
     """The figures that docs/features.md states."""
-    mascot = Measure(JUDGE, learnt(MASCOT, 12), "zibbo", home.cache)
-    style = Measure(JUDGE, learnt(STYLE, 12), "inkstamp style", home.cache)
-    rest = [Drawn(one.file, one.caption) for one in learnt(MASCOT)[12:]]
+    mascot = SimilarityScorer(JUDGE, learnt(MASCOT, 12), "zibbo", home.cache)
+    style = SimilarityScorer(JUDGE, learnt(STYLE, 12), "inkstamp style", home.cache)
+    rest = [SampleImage(one.file, one.caption) for one in learnt(MASCOT)[12:]]
     near, far = mascot.score(rest), style.score(rest)
     assert near.likeness > 0.7 and far.likeness < 0.25 and near.among == pytest.approx(near.likeness, abs=0.12)
     assert near.prompt is not None and near.prompt > 0 and mascot.trigger == ""  # the judge was taught this word
-    wrong = mascot.score([Drawn(one.file, "an owl, flat style, red background") for one in rest])
+    wrong = mascot.score([SampleImage(one.file, "an owl, flat style, red background") for one in rest])
     assert wrong.prompt is not None and wrong.prompt < near.prompt - 0.3
     assert not any(one.copied for one in [*near.pictures, *far.pictures])
-    again = mascot.score([Drawn(mascot.pictures[3].file)])
+    again = mascot.score([SampleImage(mascot.pictures[3].file)])
     assert [(one.nearest, one.copied) for one in again.pictures] == [("0004.png", True)] and again.prompt is None
     assert again.pictures[0].closeness == pytest.approx(1, abs=1e-4) and again.compared == 12 and again.model == "mini/judge"
 
@@ -109,14 +109,14 @@ def test_copies_are_found_blurred_small_and_compressed_but_not_other_poses() -> 
 
 def test_a_set_is_looked_at_once(home: Home) -> None:
     heard: list[tuple[int, int]] = []
-    first = Measure(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
+    first = SimilarityScorer(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
     assert heard == [(0, 3), (1, 3), (2, 3)]
-    again = Measure(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
+    again = SimilarityScorer(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
     assert len(heard) == 3 and np.array_equal(first.learnt.clip, again.learnt.clip)
 
 
 def test_prompts_are_compared_without_the_trigger_tags_and_weights(home: Home) -> None:
-    measure = Measure(JUDGE, learnt(MASCOT, 1), "robby", home.cache, weights=True)
+    measure = SimilarityScorer(JUDGE, learnt(MASCOT, 1), "robby", home.cache, weights=True)
     assert measure._said("robby, (a red:1.3) hat <lora:x:0.8>") == "a red hat" and measure._said("robby") == ""
 
 
@@ -136,7 +136,7 @@ def test_which_model_scores_and_what_is_said_where_it_is_missing(home: Home, tmp
     assert code(scoring.find, home, str(other)) == "clip_parts"
     (other / "pytorch_model.bin").write_bytes(b"\x80")
     assert code(scoring.find, home, str(other)) == "clip_pickle"
-    assert code(Measure, JUDGE, [], "", home.cache) == "score_no_pictures"
+    assert code(SimilarityScorer, JUDGE, [], "", home.cache) == "score_no_pictures"
 
 
 def scored(told: list[events.Event]) -> list[events.Scored]:
@@ -216,12 +216,15 @@ def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench
 
 
 def test_a_strength_is_read_from_what_is_written_into_a_picture(tmp_path: Path) -> None:
-    from trainer.adapters.fold import Use
-    from trainer.engine.inference.sampling import Drawn as Drew
-    from trainer.engine.inference.sampling import DrawRequest
+    from trainer.adapters.fold import LoraStrength
+    from trainer.engine.inference.sampling import GeneratedImage as Drew
+    from trainer.engine.inference.sampling import GenerateRequest
 
-    request = DrawRequest("a hat", "", 0, 1, 1.0, 8, 8, (Use(Path("x.safetensors"), 0.8, 0.8),), (0.5,))
+    request = GenerateRequest("a hat", "", 0, 1, 1.0, 8, 8, (LoraStrength(Path("x.safetensors"), 0.8, 0.8),), (0.5,))
     Drew(Image.new("RGB", (8, 8)), 0.5, request).save(tmp_path / "a.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
-    assert Drawn.read(tmp_path / "a.png") == Drawn(tmp_path / "a.png", "a hat", 0.4)
-    assert Drawn.read(tmp_path / "b.png") == Drawn(tmp_path / "b.png") and Drawn.read(tmp_path / "a.png", "x").prompt == "x"
+    assert SampleImage.read(tmp_path / "a.png") == SampleImage(tmp_path / "a.png", "a hat", 0.4)
+    assert (
+        SampleImage.read(tmp_path / "b.png") == SampleImage(tmp_path / "b.png")
+        and SampleImage.read(tmp_path / "a.png", "x").prompt == "x"
+    )

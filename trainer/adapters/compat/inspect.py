@@ -18,7 +18,7 @@ from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.formats.detect import Seen, locate, look, rank
+from trainer.formats.detect import FileFormat, locate, look, rank
 from trainer.formats.header import Header, read_header
 from trainer.formats.names import split_key
 
@@ -32,7 +32,7 @@ class Inspection:
     """Everything told from a file's header and its alphas."""
 
     file: Path
-    seen: Seen
+    seen: FileFormat
     rank: int | None
     alpha: float | None
     modules: dict[str, int]

@@ -15,8 +15,8 @@ from typing import Any
 
 from trainer.adapters.compat.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
 from trainer.core.texts import t
-from trainer.formats.architectures import FAMILIES, family_modules
-from trainer.formats.detect import FAMILY_NAMES, Seen, locate, look
+from trainer.formats.architectures import ARCHITECTURES, family_modules
+from trainer.formats.detect import FAMILY_NAMES, FileFormat, locate, look
 from trainer.formats.header import Header
 from trainer.formats.invoke_base import base_of
 from trainer.formats.layouts import comfy_names
@@ -68,16 +68,16 @@ class Verdict:
 def programs(header: Header, alpha: float | None = None) -> dict[str, Verdict]:
     """What each program makes of a file, from its header and `alpha`, the one most of its layers have, if any is known."""
     seen = look(header)
-    if seen.family not in FAMILIES or seen.kind not in KINDS:
+    if seen.family not in ARCHITECTURES or seen.kind not in KINDS:
         total = len(layers_of(header))
         reason, params = "family", {"family": FAMILY_NAMES.get(seen.family, seen.family)}
-        if seen.family in FAMILIES or seen.family == "unknown":
+        if seen.family in ARCHITECTURES or seen.family == "unknown":
             reason, params = "none", {}
         return {program: Verdict(False, 0, total, reason, params) for program in PROGRAMS}
     return {program: _judge(program, header, seen, alpha) for program in PROGRAMS}
 
 
-def _judge(program: str, header: Header, seen: Seen, alpha: float | None) -> Verdict:
+def _judge(program: str, header: Header, seen: FileFormat, alpha: float | None) -> Verdict:
     layers = layers_of(header)
     known = _key_map(program, seen.family)
     sizes = family_modules(seen.family)
@@ -127,7 +127,7 @@ def _judge(program: str, header: Header, seen: Seen, alpha: float | None) -> Ver
     return Verdict(True, matched, total, *_version(program, header.metadata, seen.family), limit)
 
 
-def _kind_name(seen: Seen, layers: dict[str, Any]) -> str:
+def _kind_name(seen: FileFormat, layers: dict[str, Any]) -> str:
     """The file's kind, with what a DoRA decomposes where it is no LoRA."""
     inside = next((kind(shapes) for shapes in layers.values() if "dora" in shapes), "")
     return f"dora + {inside}" if seen.kind == "dora" and inside not in ("", "lora") else seen.kind
@@ -245,7 +245,7 @@ def _mixed(header: Header) -> bool:
     return any(key.startswith(ORIGINAL) for key in keys) and any(key.startswith(NEW) for key in keys)
 
 
-def _invoke_refuses(header: Header, seen: Seen, total: int) -> Verdict | None:
+def _invoke_refuses(header: Header, seen: FileFormat, total: int) -> Verdict | None:
     """InvokeAI refuses widths it does not know, and keys beside those of its own table."""
     if not any(key.startswith((*_KOHYA, "lora_transformer_")) for key in header.tensors):
         return Verdict(False, 0, total, "none")
@@ -259,7 +259,7 @@ def _invoke_refuses(header: Header, seen: Seen, total: int) -> Verdict | None:
     return Verdict(False, 0, total, "strange_keys", {"layer": strange[:60]}) if strange else None
 
 
-def _diffusers(header: Header, seen: Seen, layers: dict[str, Any], named: dict[str, Any], matched: int) -> Verdict:
+def _diffusers(header: Header, seen: FileFormat, layers: dict[str, Any], named: dict[str, Any], matched: int) -> Verdict:
     """diffusers takes a base of any size; in kohya's layout one strange key defeats the whole file."""
     total = len(layers)
     strange = next((key for key in header.tensors if not key.startswith(_KOHYA)), None)

@@ -12,7 +12,7 @@ import numpy as np
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing
 from trainer.adapters.filing import fitting
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.reading import Note, listed, silent
 from trainer.adapters.tools.base_weights import BaseWeights, Spot
 from trainer.adapters.tools.extract import Tell
@@ -29,11 +29,11 @@ from trainer.formats.layers import Layer
 _FORMATS = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}
 Place = tuple[str, str]
 Array = np.ndarray[Any, np.dtype[Any]]
-Read = Sequence[tuple[Use, LoraWeights]]
+Read = Sequence[tuple[LoraStrength, LoraWeights]]
 
 
 def bake(
-    base: BaseFacts, uses: Sequence[Use], out: Path, tell: Tell = lambda done, of: None, *, partial: bool = False,
+    base: BaseFacts, uses: Sequence[LoraStrength], out: Path, tell: Tell = lambda done, of: None, *, partial: bool = False,
     note: Note = silent,
 ) -> Path:  # fmt: skip
     """A new base with `uses` inside at their strengths, in the old one's layout and number formats; returns `out`.
@@ -75,7 +75,7 @@ def bake(
     return out
 
 
-def _say(use: Use, lora: LoraWeights, left: list[Place], partial: bool, note: Note) -> None:
+def _say(use: LoraStrength, lora: LoraWeights, left: list[Place], partial: bool, note: Note) -> None:
     """Tell how much of a LoRA is inside; a Problem where it is less than half and `partial` does not allow it."""
     total, names = lora.reading.total, (*lora.reading.unread, *(".".join(place) for place in left))
     params = {"name": use.path.stem, "read": total - len(names), "total": total, "layers": listed(names)}

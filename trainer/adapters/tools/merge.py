@@ -12,7 +12,7 @@ from trainer.adapters import embedding
 from trainer.adapters import file as lora_file
 from trainer.adapters.export import refuse_existing, unfolded
 from trainer.adapters.filing import fitting
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools.base_weights import BaseWeights
 from trainer.adapters.tools.provenance import told_by
@@ -26,7 +26,7 @@ Place = tuple[str, str]
 
 
 def merge(
-    uses: Sequence[Use],
+    uses: Sequence[LoraStrength],
     out: Path,
     *,
     rank: int | None = None,
@@ -98,7 +98,7 @@ def resize(
     weights = _plain(path, base, partial, keep_dora=True)
     note(*weights.reading.note())
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
-    told = told_by("resize", [(Use(path), weights.metadata)], small, out.stem, weights.family)
+    told = told_by("resize", [(LoraStrength(path), weights.metadata)], small, out.stem, weights.family)
     return _write(out, small, told, dtype, weights.family, [path], note)
 
 

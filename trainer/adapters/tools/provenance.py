@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.adapters.filing import filed
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.metadata import ARCHITECTURES, IMPLEMENTATIONS
 from trainer.bases.facts import BaseFacts
 from trainer.bases.licences import UNKNOWN
@@ -23,7 +23,7 @@ _BASE = (
     "modelspec.resolution", "atelier.base",
 )  # fmt: skip
 _OWN_RECIPE = ("sshs_", "atelier.alphas", "lora_adapter_metadata", "format")
-Given = Sequence[tuple[Use, Mapping[str, str]]]
+Given = Sequence[tuple[LoraStrength, Mapping[str, str]]]
 
 
 def told_by(
@@ -81,7 +81,7 @@ def _joined(given: Given, key: str, sign: str) -> str:
 def made_of_bases(base: BaseFacts, tuned: Path, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
     """The metadata of a LoRA extracted from two checkpoints."""
     said = {"ss_sd_model_name": base.path.name} if base.path else {}
-    return told_by("extract", [(Use(tuned), said)], layers, name, base.family, base.prediction)
+    return told_by("extract", [(LoraStrength(tuned), said)], layers, name, base.family, base.prediction)
 
 
 def baked(base: BaseFacts, given: Given, name: str) -> dict[str, Any]:

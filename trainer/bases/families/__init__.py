@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.bases.families.base import Family, Parts
+from trainer.bases.families.base import Family, ModelComponents
 from trainer.bases.families.sd1 import StableDiffusion1
 from trainer.bases.families.sd2 import StableDiffusion2
 from trainer.bases.families.sdxl import StableDiffusionXL
@@ -19,4 +19,4 @@ def family(name: str, base: str = "") -> Family:
     raise Problem("family_unknown", field="model.base", base=base or name, family=name)
 
 
-__all__ = ["FAMILIES", "Family", "Parts", "family"]
+__all__ = ["FAMILIES", "Family", "ModelComponents", "family"]

@@ -37,7 +37,7 @@ class SizedView(Protocol):
 
 
 @dataclass
-class Parts:
+class ModelComponents:
     """A loaded base model. Everything in it is frozen; `text_encoders` and `tokenizers` share their keys."""
 
     family: Family
@@ -80,7 +80,7 @@ class Family(ABC):
         """The folder with the configurations a single file of this family is loaded by."""
         return ASSETS / self.name
 
-    def tokens(self, parts: Parts, captions: list[str]) -> dict[str, torch.Tensor]:
+    def tokens(self, parts: ModelComponents, captions: list[str]) -> dict[str, torch.Tensor]:
         """Token ids by text encoder, each `[batch, 77]` int64; what is longer is cut."""
         found = {}
         for part, tokenizer in parts.tokenizers.items():
@@ -90,15 +90,17 @@ class Family(ABC):
         return found
 
     @abstractmethod
-    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the UNet is told of the captions, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
 
-    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+    def describe(self, parts: ModelComponents, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
         """What the UNet is told of the pictures themselves, batch first; nothing for most families."""
         return {}
 
     @abstractmethod
-    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         """The UNet's output `[batch, channels, h, w]` for latents `noisy` at timesteps `t` `[batch]`.
 
         `condition` holds what `encode` and `describe` returned.
@@ -111,7 +113,7 @@ class Family(ABC):
             given |= {"pooled_prompt_embeds": told["pooled"], "negative_pooled_prompt_embeds": untold["pooled"]}
         return given
 
-    def pipeline(self, parts: Parts) -> Any:
+    def pipeline(self, parts: ModelComponents) -> Any:
         """The diffusers pipeline that draws with these parts."""
         import diffusers
 

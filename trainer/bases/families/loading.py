@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trainer.bases.families.base import ASSETS, Family, Parts, tokenizer_of
+from trainer.bases.families.base import ASSETS, Family, ModelComponents, tokenizer_of
 from trainer.core.problem import Problem
 from trainer.formats.header import read_header
 from trainer.formats.names import bare
@@ -24,7 +24,9 @@ CLIP_NAMES = {"sd1": "cond_stage_model.transformer.", "sdxl": "conditioner.embed
 """How the tensors of CLIP ViT-L are named in a single file, before `text_model.` where that is there."""
 
 
-def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None) -> Parts:
+def load(
+    family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None
+) -> ModelComponents:
     """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32; None for the VAE of
     a base that has none where none is given."""
     import torch
@@ -50,7 +52,7 @@ def load(family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dt
         model.requires_grad_(False).eval()
         model.to(device, torch.float32 if name == "vae" else dtype)
     tokenizers = {part: getattr(pipe, tokenizer_of(part)) for part in family.text_parts}
-    return Parts(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype, given)
+    return ModelComponents(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype, given)
 
 
 def load_vae(family: Family, path: Path) -> Any:

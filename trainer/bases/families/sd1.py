@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.bases.families.base import END, Family, Parts
+from trainer.bases.families.base import END, Family, ModelComponents
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,10 @@ class StableDiffusion1(Family):
         "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
     }  # fmt: skip
 
-    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {"hidden": parts.text_encoders["text_encoder"](tokens["text_encoder"]).last_hidden_state}
 
-    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

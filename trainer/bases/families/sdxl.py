@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.bases.families.base import END, Family, Parts, SizedView
+from trainer.bases.families.base import END, Family, ModelComponents, SizedView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ class StableDiffusionXL(Family):
     pipeline_name = "StableDiffusionXLPipeline"
     pipeline_words: dict[str, Any] = {"add_watermarker": False}
 
-    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """`hidden` `[batch, 77, 768 + 1280]`, each encoder's last layer but one without its final norm, and `pooled`
         `[batch, 1280]`, the second encoder's last state at the end of the caption, projected."""
         import torch
@@ -34,14 +34,16 @@ class StableDiffusionXL(Family):
         hidden = torch.cat([told[part].hidden_states[-2] for part in self.text_parts], dim=-1)
         return {"hidden": hidden, "pooled": told["text_encoder_2"].text_embeds}
 
-    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+    def describe(self, parts: ModelComponents, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
         """`sizes` `[batch, 6]` float32: see `images.examples.micro_conditioning`."""
         import torch
 
         rows = [look.micro_conditioning for look in looks]
         return {"sizes": torch.tensor(rows, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
-    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         told = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
         hidden = condition["hidden"]
         return parts.unet(noisy, t, encoder_hidden_states=hidden, added_cond_kwargs=told, return_dict=False)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.bases.families.base import END, Family, Parts, SizedView
+from trainer.bases.families.base import END, Family, ModelComponents, SizedView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,19 +28,21 @@ class NewFamily(Family):
     pipeline_name = "StableDiffusionPipeline"
     pipeline_words: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
 
-    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What depends on the captions alone. It is kept by caption where no text encoder learns, so nothing that
         depends on the picture may go in here. Every tensor has the batch first."""
         read = parts.text_encoders["text_encoder"](tokens["text_encoder"])
         return {"hidden": read.last_hidden_state}
 
-    def describe(self, parts: Parts, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+    def describe(self, parts: ModelComponents, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
         """What depends on the pictures: sizes, cuts, scores. Leave this method out where the model is told nothing."""
         import torch
 
         shapes = [look.bucket for look in looks]
         return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
-    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         """One call of the network with all that `encode` and `describe` returned, in `condition`."""
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

@@ -19,12 +19,12 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.core.problem import Problem
 from trainer.engine.inference import vae
 from trainer.images.geometry import augment
-from trainer.images.geometry.augment import Forms
-from trainer.images.set.examples import AS_IT_IS, Item, Look, Size, form_of
+from trainer.images.geometry.augment import AugmentationSettings
+from trainer.images.set.examples import NO_AUGMENTATION, Example, Size, View, augmentation_of
 
 TOGETHER = 8
 """Pictures of one format the VAE encodes at once on a GPU."""
@@ -42,10 +42,10 @@ class Posterior:
     std: torch.Tensor
 
 
-class Latents:
+class LatentCache:
     """Posteriors by look. With `keep`, they stay on disk and in memory; without, each look encodes anew."""
 
-    def __init__(self, parts: Parts, folder: Path, keep: bool = True) -> None:
+    def __init__(self, parts: ModelComponents, folder: Path, keep: bool = True) -> None:
         self.parts, self.folder, self.keep = parts, folder, keep
         self.vae_id = _identity(parts.vae)
         self.scaling = float(parts.vae.config.scaling_factor)
@@ -53,8 +53,13 @@ class Latents:
         self.memory: dict[str, Posterior] = {}
 
     def prepare(
-        self, items: list[Item], flip: bool, progress: Callable[[int, int], None], crops: int = 1, kinds: Forms = AS_IT_IS
-    ) -> list[Item]:
+        self,
+        items: list[Example],
+        flip: bool,
+        progress: Callable[[int, int], None],
+        crops: int = 1,
+        kinds: AugmentationSettings = NO_AUGMENTATION,
+    ) -> list[Example]:
         """Encode what is missing (without `keep`, everything once, to see that it can be); returns the items that can be
         trained on. A picture whose latents are not finite is left out and named by the caller. Problem where none is left.
         """
@@ -77,10 +82,12 @@ class Latents:
             raise Problem("latents_broken", field="model.base")
         return good
 
-    def looks(self, items: list[Item], flip: bool, crops: int = 1, kinds: Forms = AS_IT_IS) -> list[Look]:
+    def looks(
+        self, items: list[Example], flip: bool, crops: int = 1, kinds: AugmentationSettings = NO_AUGMENTATION
+    ) -> list[View]:
         """Every look there can be at `items` that is encoded by itself: mirrored ones, cuts and forms each count."""
         every = (
-            Look(item, flipped, cut, form_of(item, number, kinds))
+            View(item, flipped, cut, augmentation_of(item, number, kinds))
             for item in items
             for flipped in ((False, True) if flip else (False,))
             for cut in range(crops)
@@ -88,7 +95,7 @@ class Latents:
         )
         return list({self._key(look): look for look in every}.values())  # where nothing hangs over, all cuts are one
 
-    def cost(self, looks: list[Look]) -> tuple[float, int]:
+    def cost(self, looks: list[View]) -> tuple[float, int]:
         """(seconds, bytes on disk) that encoding what is missing of `looks` will take, by encoding one of the largest now and
         writing nothing. Without `keep` everything is encoded once, and nothing is kept."""
         every = {self._path(look): look for look in looks}
@@ -103,13 +110,13 @@ class Latents:
         size = found.mean.nbytes + found.std.nbytes
         return (time.monotonic() - begun) * shares, round(size * shares) + HEADER * len(missing) if self.keep else 0
 
-    def _encode_missing(self, looks: list[Look], progress: Callable[[int], None]) -> None:
+    def _encode_missing(self, looks: list[View], progress: Callable[[int], None]) -> None:
         """Read what is on disk and encode the rest, while the next pictures are cut in other threads (Pillow frees the lock).
 
         On a GPU the pictures of one format go together; on a CPU that gains nothing, and one by one a picture's latents do
         not depend, to the last bit, on which others were missing.
         """
-        missing: dict[Size, list[Look]] = {}
+        missing: dict[Size, list[View]] = {}
         for look in looks:
             known = _read(self._path(look))
             if known is None:
@@ -120,7 +127,7 @@ class Latents:
         together = 1 if _one_by_one(self.parts.device) else TOGETHER
         batches = [same[i : i + together] for same in missing.values() for i in range(0, len(same), together)]
         with ThreadPoolExecutor(AHEAD) as pool:
-            waiting: deque[tuple[list[Look], list[Future[torch.Tensor]]]] = deque()
+            waiting: deque[tuple[list[View], list[Future[torch.Tensor]]]] = deque()
             for batch in [*batches, *([[]] * AHEAD)]:
                 waiting.append((batch, [pool.submit(_pixels, look) for look in batch]))
                 if len(waiting) <= AHEAD:
@@ -133,7 +140,7 @@ class Latents:
                         self._store(look, posterior)
                 done += len(batch)
 
-    def posterior(self, look: Look) -> Posterior:
+    def posterior(self, look: View) -> Posterior:
         """The posterior of one look, from memory, disk or the VAE."""
         key = self._key(look)
         if key in self.memory:
@@ -147,7 +154,7 @@ class Latents:
             self.memory[key] = found
         return found
 
-    def _store(self, look: Look, posterior: Posterior) -> None:
+    def _store(self, look: View, posterior: Posterior) -> None:
         path = self._path(look)
         temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
@@ -159,17 +166,17 @@ class Latents:
                 temporary.unlink(missing_ok=True)
         self.memory[self._key(look)] = posterior
 
-    def _path(self, look: Look) -> Path:
+    def _path(self, look: View) -> Path:
         key = self._key(look)
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def sample(self, looks: list[Look], generator: torch.Generator) -> torch.Tensor:
+    def sample(self, looks: list[View], generator: torch.Generator) -> torch.Tensor:
         """Scaled latents `[batch, channels, h, w]` on the CPU: (mean + std·ε - shift) · scaling (Rombach et al. 2022)."""
         found = [self.posterior(look) for look in looks]
         mean, std = torch.stack([p.mean for p in found]), torch.stack([p.std for p in found])
         return (mean + std * torch.randn(mean.shape, generator=generator) - self.shift) * self.scaling
 
-    def _key(self, look: Look) -> str:
+    def _key(self, look: View) -> str:
         picture, size = look.item.picture, look.item.bucket
         text = f"{picture.content}|{size}|{look.focus}|{look.flipped}|{self.vae_id}|fp32"
         text += f"|{tuple(look.form)}" if look.form else ""
@@ -187,10 +194,10 @@ class Latents:
         ]
 
 
-def _pixels(look: Look) -> torch.Tensor:
+def _pixels(look: View) -> torch.Tensor:
     """The picture cut to its format, changed and mirrored as the look is, `[3, H, W]` in -1..1."""
     picture = look.item.picture
-    cut = augment.coloured(augment.cut(picture.load(), look.item.bucket, look.focus, look.form), look.form)
+    cut = augment.color_jitter(augment.cut(picture.load(), look.item.bucket, look.focus, look.form), look.form)
     pixels = torch.from_numpy(np.asarray(cut).copy()).permute(2, 0, 1).float() / 127.5 - 1
     return pixels.flip(-1) if look.flipped else pixels
 

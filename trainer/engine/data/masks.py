@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.images.geometry import augment
 from trainer.images.geometry.masks import mask_of
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 
 class Masks:
@@ -18,19 +18,19 @@ class Masks:
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
-        self.kept: dict[tuple[Look, int, int], torch.Tensor] = {}
+        self.kept: dict[tuple[View, int, int], torch.Tensor] = {}
 
-    def of(self, looks: list[Look], height: int, width: int) -> torch.Tensor:
+    def of(self, looks: list[View], height: int, width: int) -> torch.Tensor:
         """`[batch, 1, height, width]` float32 on the CPU, mirrored where the look is; all ones without a mask."""
         return torch.stack([self._one(look, height, width) for look in looks])
 
-    def _one(self, look: Look, height: int, width: int) -> torch.Tensor:
+    def _one(self, look: View, height: int, width: int) -> torch.Tensor:
         key = (replace(look, flipped=False), height, width)
         if key not in self.kept:
             self.kept[key] = self._read(look, height, width)
         return self.kept[key].flip(-1) if look.flipped else self.kept[key]
 
-    def _read(self, look: Look, height: int, width: int) -> torch.Tensor:
+    def _read(self, look: View, height: int, width: int) -> torch.Tensor:
         """Cut and turned as the picture is, then averaged over what each latent pixel covers."""
         mask = mask_of(look.item.picture)
         if mask is None:

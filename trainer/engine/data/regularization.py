@@ -8,21 +8,21 @@ from dataclasses import replace
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.problem import Problem
-from trainer.engine.data.batches import Plan, load_items
-from trainer.engine.data.latents import Latents
-from trainer.images.set.examples import Item, Look
+from trainer.engine.data.batches import BucketBatchSampler, load_examples
+from trainer.engine.data.latents import LatentCache
+from trainer.images.set.examples import Example, View
 
 
-class ClassLooks:
+class RegularizationSampler:
     """The looks at class pictures, by batch number: batch n is the same however often a run resumed."""
 
-    def __init__(self, items: list[Item], batch: int, seed: int, flip: bool) -> None:
+    def __init__(self, items: list[Example], batch: int, seed: int, flip: bool) -> None:
         self.items = items
-        self._plan = Plan(items, batch, seed, flip)
+        self._plan = BucketBatchSampler(items, batch, seed, flip)
         self._next = 0
-        self._batches: Iterator[list[Look]] = self._plan.batches()
+        self._batches: Iterator[list[View]] = self._plan.batches()
 
-    def batch(self, number: int) -> list[Look]:
+    def batch(self, number: int) -> list[View]:
         """Batch `number`, in any order; forwards one by one is quick."""
         if number != self._next:
             self._batches = self._plan.batches(number)
@@ -31,17 +31,17 @@ class ClassLooks:
 
 
 def class_looks(
-    config: TrainConfig, resolution: int, latents: Latents, progress: Callable[[int, int], None]
-) -> ClassLooks | None:
+    config: TrainConfig, resolution: int, latents: LatentCache, progress: Callable[[int, int], None]
+) -> RegularizationSampler | None:
     """The class pictures of `config.preservation.folder`, encoded; None where there is no such folder asked for."""
-    items = class_items(config, resolution)
+    items = regularization_examples(config, resolution)
     if not items:
         return None
     good = latents.prepare(items, config.images.flip, progress)
-    return ClassLooks(good, config.run.batch_size, config.run.seed, config.images.flip)
+    return RegularizationSampler(good, config.run.batch_size, config.run.seed, config.images.flip)
 
 
-def class_items(config: TrainConfig, resolution: int) -> list[Item]:
+def regularization_examples(config: TrainConfig, resolution: int) -> list[Example]:
     """The class pictures with their captions, not encoded; none where no folder is asked for."""
     wanted = config.preservation
     if not wanted.folder:
@@ -51,7 +51,7 @@ def class_items(config: TrainConfig, resolution: int) -> list[Item]:
         raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
     images = config.images.model_copy(update={"folder": str(folder), "subsets": ()})
     try:
-        items = load_items(config.model_copy(update={"images": images}), resolution)
+        items = load_examples(config.model_copy(update={"images": images}), resolution)
     except Problem as problem:
         raise Problem(problem.code, field="preservation.folder", **problem.params) from problem
     return [replace(item, captions=item.captions if any(item.captions) else (wanted.caption,)) for item in items]

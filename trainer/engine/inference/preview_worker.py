@@ -20,7 +20,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 
 
-class Worker:
+class PreviewWorker:
     """Takes requests one after the other; `cancel` is heard in between."""
 
     def __init__(self, home: Home, out: Any) -> None:
@@ -53,7 +53,7 @@ class Worker:
             self.say(id=name, event="failed", code=code, params={"needed": "?", "free": "?", "detail": str(error)[:200]})
 
     def _load(self, name: str, base: str) -> Any:
-        from trainer.engine.inference.sampling import Studio
+        from trainer.engine.inference.sampling import ImageSampler
         from trainer.engine.speed import device
         from trainer.engine.train import fetched
 
@@ -61,17 +61,17 @@ class Worker:
         stamp = (str(facts.path), facts.path.stat().st_mtime if facts.path else 0.0)
         if self.base != stamp:
             self.say(id=name, event="loading", base=facts.id)
-            device.quiet()
+            device.silence_libraries()
             self.studio = None
             where = device.choose_device("auto")
-            self.studio, self.base = Studio.load(facts, where, device.choose_dtype("auto", where), self.home), stamp
+            self.studio, self.base = ImageSampler.load(facts, where, device.choose_dtype("auto", where), self.home), stamp
         return self.studio
 
     def _draw(self, name: str, job: dict[str, Any]) -> None:
-        from trainer.engine.inference.sampling import Cancelled, DrawRequest
+        from trainer.engine.inference.sampling import Cancelled, GenerateRequest
 
         begun = time.monotonic()
-        request = DrawRequest.from_json(job["request"])
+        request = GenerateRequest.from_json(job["request"])
         studio = self._load(name, job["base"])
         out = Path(job["out"])
         drawing = studio.draw(
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> int:
     home = Home.find(parser.parse_args(argv).home)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # a library that prints must not break the protocol
-    worker = Worker(home, answers)
+    worker = PreviewWorker(home, answers)
     jobs: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def listen() -> None:

@@ -17,10 +17,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from trainer.adapters import inference_settings
-from trainer.adapters.fold import Folder, Use
-from trainer.adapters.inference_settings import Manner
+from trainer.adapters.fold import LoraFuser, LoraStrength
+from trainer.adapters.inference_settings import InferenceSettings
 from trainer.adapters.reading import listed
-from trainer.bases.families import Parts, family, loading
+from trainer.bases.families import ModelComponents, family, loading
 from trainer.bases.families.loading import load_vae
 from trainer.config.strategies import samplers
 from trainer.core import files
@@ -39,7 +39,7 @@ VERSION = "LoRA Atelier"
 
 
 @dataclass(frozen=True)
-class DrawRequest:
+class GenerateRequest:
     """What to draw. `strengths` multiplies each LoRA's own; None draws once, at the LoRAs' own strengths."""
 
     prompt: str
@@ -49,7 +49,7 @@ class DrawRequest:
     guidance: float = 7.5
     width: int = 512
     height: int = 512
-    loras: tuple[Use, ...] = ()
+    loras: tuple[LoraStrength, ...] = ()
     strengths: tuple[float, ...] | None = None
     weights: bool = False
     """Read (a word:1.2) and the like as weights, also where no LoRA's training did."""
@@ -59,18 +59,18 @@ class DrawRequest:
     """Also use a LoRA of which less than half is known here or fits the base."""
 
     @classmethod
-    def from_json(cls, tree: dict[str, Any]) -> DrawRequest:
+    def from_json(cls, tree: dict[str, Any]) -> GenerateRequest:
         """From the page's JSON; `loras` are objects with `path`, `unet`, `text_encoder`."""
         tree = dict(tree)
         tree["loras"] = tuple(
-            Use(Path(use["path"]), float(use.get("unet", 1)), float(use.get("text_encoder", use.get("unet", 1))))
+            LoraStrength(Path(use["path"]), float(use.get("unet", 1)), float(use.get("text_encoder", use.get("unet", 1))))
             for use in tree.get("loras") or ()
         )
         tree["strengths"] = tuple(map(float, tree["strengths"])) if tree.get("strengths") else None
         known = cls.__dataclass_fields__
         return cls(**{key: value for key, value in tree.items() if key in known}).checked()
 
-    def checked(self) -> DrawRequest:
+    def checked(self) -> GenerateRequest:
         """Self, or the Problem in it."""
         if not self.prompt.strip() and not self.loras:
             raise Problem("prompt_missing", field="prompt")
@@ -86,12 +86,12 @@ class DrawRequest:
 
 
 @dataclass
-class Drawn:
+class GeneratedImage:
     """One finished picture. `strength` is None for a picture without a strength row."""
 
     image: Image.Image
     strength: float | None
-    request: DrawRequest
+    request: GenerateRequest
     facts: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
@@ -146,7 +146,7 @@ class Drawn:
         return "\n".join(lines)
 
 
-def _course(request: DrawRequest, weighted: bool) -> dict[int, tuple[str, str]]:
+def _course(request: GenerateRequest, weighted: bool) -> dict[int, tuple[str, str]]:
     """(prompt, negative prompt) by the step from which they count; they change only where brackets are read."""
     if not weighted:
         return {0: (request.prompt, request.negative)}
@@ -171,17 +171,17 @@ class Cancelled(Exception):
     """The person asked to stop drawing."""
 
 
-class Studio:
+class ImageSampler:
     """A loaded base that draws. Built from parts already there (a run's own), or loads them itself.
 
     With a `home` it reads and draws as each LoRA's training did (adapters/manner.py): at its clip skip, with its VAE, by
     its noise schedule; strength 0 too, so that a row differs by the LoRA alone. Without, as `parts` are.
     """
 
-    def __init__(self, parts: Parts, home: Home | None = None) -> None:
+    def __init__(self, parts: ModelComponents, home: Home | None = None) -> None:
         self.parts, self.home = parts, home
         self._vae: tuple[Path | None, Any] = (None, None)
-        self.folder = Folder(parts)
+        self.folder = LoraFuser(parts)
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.fits: list[tuple[Path, int, int]] = []
         """(file, layers used, layers in it) of each LoRA of the last request."""
@@ -189,16 +189,16 @@ class Studio:
         self.pipe = parts.family.pipeline(parts)
 
     @classmethod
-    def load(cls, facts: Any, device: torch.device, dtype: torch.dtype, home: Home | None = None) -> Studio:
+    def load(cls, facts: Any, device: torch.device, dtype: torch.dtype, home: Home | None = None) -> ImageSampler:
         """Load the base of `facts` for drawing."""
         return cls(loading.load(family(facts.family, facts.title), facts, device, dtype), home)
 
     def draw(
         self,
-        request: DrawRequest,
+        request: GenerateRequest,
         progress: Callable[[int, int], None] = lambda step, of: None,
         cancelled: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Drawn]:
+    ) -> Iterator[GeneratedImage]:
         """Yield the pictures of `request` one by one, strength after strength. The base is pristine afterwards.
 
         Raises Problem for LoRAs that do not fit and `Cancelled` when `cancelled()` says so.
@@ -251,15 +251,15 @@ class Studio:
                 image = self._picture(
                     request, words, vae or self.parts.vae, lambda step, done=done: progress(done + step, of), cancelled
                 )
-                yield Drawn(image, strength, request, facts)
+                yield GeneratedImage(image, strength, request, facts)
         finally:
             self.folder.clear()
             self.pipe.scheduler = self.parts.scheduler
 
-    def _manner(self, request: DrawRequest) -> tuple[Manner, Any]:
+    def _manner(self, request: GenerateRequest) -> tuple[InferenceSettings, Any]:
         """How the request's LoRAs want to be drawn, and their VAE where they had one; what cannot be is noted."""
         if self.home is None:
-            return Manner(), None
+            return InferenceSettings(), None
         found, differ = inference_settings.of_files((use.path for use in request.loras), self.parts.facts)
         if differ:
             self.notes.append(("manners_differ", {}))
@@ -280,7 +280,7 @@ class Studio:
         return found, self._vae[1]
 
     @torch.no_grad()
-    def _words(self, request: DrawRequest, clip_skip: int, limit: int, weighted: bool = False) -> dict[str, torch.Tensor]:
+    def _words(self, request: GenerateRequest, clip_skip: int, limit: int, weighted: bool = False) -> dict[str, torch.Tensor]:
         """Prompt and negative prompt as the UNet is told them, each by itself, both of `limit` tokens."""
         with encode.reading_at(self.parts, clip_skip):
             both = (request.prompt, request.negative)
@@ -292,7 +292,7 @@ class Studio:
     @torch.no_grad()
     def _picture(
         self,
-        request: DrawRequest,
+        request: GenerateRequest,
         words: dict[int, dict[str, torch.Tensor]],
         vae: Any,
         progress: Callable[[int], None],

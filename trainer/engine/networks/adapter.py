@@ -14,19 +14,19 @@ from trainer.adapters.embedding import Embedding
 from trainer.adapters.reading import Reading
 from trainer.adapters.targets import choose, fitting
 from trainer.adapters.weights import normalise
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.lines import read_factor
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
-from trainer.engine.networks.continuing import GoingOn, Taken
-from trainer.engine.networks.types import KINDS
+from trainer.engine.networks.continuing import Continuation, ContinuedLayers
+from trainer.engine.networks.types import ADAPTER_TYPES
 from trainer.engine.text import embeddings
 from trainer.formats import architectures
 from trainer.formats.architectures import Modules, TextEncoder, UNet
 from trainer.formats.detect import FAMILY_NAMES
 from trainer.formats.layers import Layer
 from trainer.formats.names import bare
-from trainer.images.set.examples import chance
+from trainer.images.set.examples import derive_seed
 
 ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".full_")
 
@@ -34,12 +34,12 @@ ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".fu
 class Adapter:
     """The trainable layers of a run, by part and module name of the base."""
 
-    def __init__(self, parts: Parts, config: TrainConfig, start_from: Path | None = None) -> None:
+    def __init__(self, parts: ModelComponents, config: TrainConfig, start_from: Path | None = None) -> None:
         """Wrap the chosen layers, doing nothing yet, or what the file `start_from` does. Problem where none is left."""
-        self.parts, self.config, self.kind = parts, config.lora, KINDS[config.lora.kind]
+        self.parts, self.config, self.kind = parts, config.lora, ADAPTER_TYPES[config.lora.kind]
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
-        self.taken = Taken(0, 0)
+        self.taken = ContinuedLayers(0, 0)
         """What became of `start_from`."""
         self.going_on: Reading | None = None
         """How much of `start_from` is understood."""
@@ -49,7 +49,7 @@ class Adapter:
         """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
         if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
             self.word = embeddings.begin(parts, config.captions.trigger, config.lora.embedding, config.lora.embedding_from)
-            parts.words = embeddings.Words([self.word])
+            parts.words = embeddings.TokenEmbeddings([self.word])
         there = layers_of(parts)
         seats = choose(there, config.lora)
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
@@ -59,7 +59,7 @@ class Adapter:
             raise Problem("ratio_with_prodigy", field="lora.up_ratio")
         for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)
-            torch.manual_seed(chance(config.run.seed, "init", part) % 2**63)
+            torch.manual_seed(derive_seed(config.run.seed, "init", part) % 2**63)
             spelt = {name if part == "unet" else bare(name): name for name, _ in model.named_modules()}
             inside = {spelt[module]: seat for (p, module), seat in seats.items() if p == part}
             self.layers |= {(part, name): layer for name, layer in self.kind.put(model, inside, config.lora).items()}
@@ -80,7 +80,7 @@ class Adapter:
                 for parameter in self.kind.learns(layer).values():
                     parameter.requires_grad_(step < round(until[part] * total))
         if self.dropping:
-            torch.manual_seed(chance(seed, "dropout", step) % 2**63)
+            torch.manual_seed(derive_seed(seed, "dropout", step) % 2**63)
             for layer in self.layers.values():
                 layer.train()
 
@@ -206,7 +206,7 @@ class Adapter:
                 theirs=FAMILY_NAMES[theirs.family],
                 ours=self.parts.facts.title,
             )
-        self.taken = GoingOn(path, self.kind, self.config).take(self.layers, theirs)
+        self.taken = Continuation(path, self.kind, self.config).take(self.layers, theirs)
         learning = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
         self.going_on = theirs.reading
         self.left = tuple(
@@ -220,7 +220,7 @@ class Adapter:
                     vectors[: len(rows)] = rows
 
 
-def layers_of(parts: Parts) -> Modules:
+def layers_of(parts: ModelComponents) -> Modules:
     """Every layer of a loaded base an adapter can sit on, by the names of LoRA files."""
     encoders = {part: TextEncoder.from_config(model.config.to_dict()) for part, model in parts.text_encoders.items()}
     return architectures.modules(UNet.from_config(parts.unet.config), encoders)
@@ -240,7 +240,7 @@ def _numpy(weight: torch.Tensor) -> np.ndarray:
     return weight.detach().cpu().float().numpy().copy()
 
 
-def base_hash(parts: Parts) -> str:
+def base_hash(parts: ModelComponents) -> str:
     """SHA-256 over the base's weights by name, wrapped for training or not: equal before and after a run."""
     import hashlib
 

@@ -14,7 +14,7 @@ import torch
 from trainer.adapters.weights import LoraWeights
 from trainer.config.sections.lora import Lora
 from trainer.core.problem import Problem
-from trainer.engine.networks.types import NAME, Kind
+from trainer.engine.networks.types import NAME, AdapterType
 from trainer.formats import layers, multiplied
 from trainer.formats.layers import Layer
 from trainer.formats.names import bare
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
         return tuple(self.layer.base_layer.weight.shape)
 
 
-class Taken(NamedTuple):
+class ContinuedLayers(NamedTuple):
     """What became of a file."""
 
     left: int
@@ -57,14 +57,14 @@ class Taken(NamedTuple):
     """How many layers have the file's own factors or blocks, other than the options ask for."""
 
 
-class GoingOn:
+class Continuation:
     """From one file, at the options of one training."""
 
-    def __init__(self, path: Path, kind: Kind, lora: Lora) -> None:
+    def __init__(self, path: Path, kind: AdapterType, lora: Lora) -> None:
         self.path, self.kind, self.lora = path, kind, lora
 
     @torch.no_grad()
-    def take(self, learning: Mapping[tuple[str, str], Any], theirs: LoraWeights) -> Taken:
+    def take(self, learning: Mapping[tuple[str, str], Any], theirs: LoraWeights) -> ContinuedLayers:
         """Fill the layers that learn. What the file lacks begins at nothing. Problem where the training cannot begin exactly
         where the file ends."""
         pairs: list[Pair] = []
@@ -88,7 +88,7 @@ class GoingOn:
             self._adopt(pair)
         for pair in rest:
             self._fill(pair)
-        return Taken(left, len(taken))
+        return ContinuedLayers(left, len(taken))
 
     def _refuse(self, code: str, **params: Any) -> NoReturn:
         raise Problem(code, field="lora.start_from", name=self.path.stem, **params)

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from trainer.engine.networks.dora import passed, without_bias
-from trainer.engine.networks.oft_ia3 import Multiplying
+from trainer.engine.networks.oft_ia3 import OutputAdapter
 from trainer.formats.layers import Layer
 
 
-class _Adding(Multiplying):
+class _Adding(OutputAdapter):
     """Adds a function of the layer's input x."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ class _Adding(Multiplying):
         raise NotImplementedError
 
 
-class General(_Adding):
+class GloraLayer(_Adding):
     """GLoRA (Chavan et al. 2023) as LyCORIS has it: W' = W + s·(W·A1·A2 + B1·B2), A on a convolution's channels.
 
     W·A1·A2·x is the base layer without its bias on A1·A2·x, so the frozen weight is neither copied nor computed anew.
@@ -64,7 +64,7 @@ class General(_Adding):
         return Layer({name: tensor.detach() for name, tensor in self.learns().items()}, self.scaling * self.rank)
 
 
-class Whole(_Adding):
+class FullDiffLayer(_Adding):
     """A full difference (LyCORIS "full"): W' = W + D with D as large as W. Left out of a look are output rows."""
 
     def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from trainer.formats.layers import Layer
 
 
-class Multiplying(nn.Module):
+class OutputAdapter(nn.Module):
     """Adds a change of W·x, the base layer's result without its bias. `left_out` of the rows or blocks and `asleep` of the
     layers do nothing in a look while learning, by torch's own chance, not made up for by the others, as LyCORIS does it."""
 
@@ -49,7 +49,7 @@ class Multiplying(nn.Module):
         return tensor * (torch.rand((), device=tensor.device) >= self.asleep) if self.asleep else tensor
 
 
-class Turned(Multiplying):
+class OftLayer(OutputAdapter):
     """OFT (Qiu et al. 2023): W' = Rᵀ·W with R of `out / side` blocks on its diagonal, each orthogonal by Cayley's
     R = (I + Q)(I - Q)⁻¹, Q = B - Bᵀ. Rows are turned among each other and keep their lengths and angles.
 
@@ -77,7 +77,7 @@ class Turned(Multiplying):
         return Layer({"oft_blocks": self.oft_blocks.detach()}, 0.0)
 
 
-class Scaled(Multiplying):
+class Ia3Layer(OutputAdapter):
     """(IA)³ (Liu et al. 2022): every output row times 1 + w."""
 
     def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:

@@ -16,19 +16,19 @@ import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from trainer.adapters.targets import Seat
+from trainer.adapters.targets import LayerRank
 from trainer.config.sections.lora import Lora
 from trainer.engine.networks.dora import ColumnDora
-from trainer.engine.networks.glora_full import General, Whole
-from trainer.engine.networks.oft_ia3 import Scaled, Turned
+from trainer.engine.networks.glora_full import FullDiffLayer, GloraLayer
+from trainer.engine.networks.oft_ia3 import Ia3Layer, OftLayer
 from trainer.formats.layers import Layer
 
 NAME = "default"
 Tensors = dict[str, torch.Tensor]
-Seats = Mapping[str, Seat]
+Seats = Mapping[str, LayerRank]
 
 
-class Kind(Protocol):
+class AdapterType(Protocol):
     """One kind of adapter."""
 
     file_kind: str
@@ -83,7 +83,7 @@ class Peft:
         return found
 
 
-class PlainLora(Peft):
+class PeftLora(Peft):
     """W + s·B·A with s = alpha / r (Hu et al. 2021), or alpha / √r (rsLoRA, Kalajdzievski 2023)."""
 
     file_kind = "lora"
@@ -121,7 +121,7 @@ class PlainLora(Peft):
         return Layer({"down": down.detach(), "up": up.detach()}, layer.scaling[NAME] * down.shape[0])
 
 
-class Lycoris(Peft):
+class PeftLycoris(Peft):
     """LoHa, (A1·B1) ∘ (A2·B2) (Hyeon-Woo et al. 2022), and LoKr, W1 ⊗ W2 (Yeh et al. 2024)."""
 
     def __init__(self, kind: str) -> None:
@@ -149,11 +149,11 @@ class Lycoris(Peft):
         return Layer(tensors, scale * rank if rank else 1.0)
 
 
-class Own:
+class CustomLayer:
     """Layers of our own around the base's, which say themselves what learns and what their file holds: DoRA (Liu et al.
     2024), OFT (Qiu et al. 2023), (IA)³ (Liu et al. 2022), GLoRA (Chavan et al. 2023) and full differences."""
 
-    def __init__(self, file_kind: str, make: Callable[[Any, str, Seat, Lora], Any]) -> None:
+    def __init__(self, file_kind: str, make: Callable[[Any, str, LayerRank, Lora], Any]) -> None:
         self.file_kind, self.make = file_kind, make
 
     def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
@@ -180,30 +180,30 @@ class Own:
         layer.sign = -layer.sign
 
 
-def _dora(base: Any, name: str, seat: Seat, lora: Lora) -> ColumnDora:
+def _dora(base: Any, name: str, seat: LayerRank, lora: Lora) -> ColumnDora:
     return ColumnDora(base, seat.rank, seat.alpha, dropping(lora, name))
 
 
-def _oft(base: Any, name: str, seat: Seat, lora: Lora) -> Turned:
-    return Turned(base, seat.rank, lora.rank_dropout, lora.module_dropout)
+def _oft(base: Any, name: str, seat: LayerRank, lora: Lora) -> OftLayer:
+    return OftLayer(base, seat.rank, lora.rank_dropout, lora.module_dropout)
 
 
-def _ia3(base: Any, name: str, seat: Seat, lora: Lora) -> Scaled:
-    return Scaled(base, lora.rank_dropout, lora.module_dropout)
+def _ia3(base: Any, name: str, seat: LayerRank, lora: Lora) -> Ia3Layer:
+    return Ia3Layer(base, lora.rank_dropout, lora.module_dropout)
 
 
-def _glora(base: Any, name: str, seat: Seat, lora: Lora) -> General:
-    return General(base, seat.rank, seat.alpha, lora.rank_dropout, lora.module_dropout)
+def _glora(base: Any, name: str, seat: LayerRank, lora: Lora) -> GloraLayer:
+    return GloraLayer(base, seat.rank, seat.alpha, lora.rank_dropout, lora.module_dropout)
 
 
-def _full(base: Any, name: str, seat: Seat, lora: Lora) -> Whole:
-    return Whole(base, lora.rank_dropout, lora.module_dropout)
+def _full(base: Any, name: str, seat: LayerRank, lora: Lora) -> FullDiffLayer:
+    return FullDiffLayer(base, lora.rank_dropout, lora.module_dropout)
 
 
-KINDS: dict[str, Kind] = {
-    "lora": PlainLora(False), "rslora": PlainLora(True), "dora": Own("dora", _dora), "loha": Lycoris("loha"),
-    "lokr": Lycoris("lokr"), "oft": Own("oft", _oft), "ia3": Own("ia3", _ia3),
-    "glora": Own("glora", _glora), "full": Own("full", _full),
+ADAPTER_TYPES: dict[str, AdapterType] = {
+    "lora": PeftLora(False), "rslora": PeftLora(True), "dora": CustomLayer("dora", _dora), "loha": PeftLycoris("loha"),
+    "lokr": PeftLycoris("lokr"), "oft": CustomLayer("oft", _oft), "ia3": CustomLayer("ia3", _ia3),
+    "glora": CustomLayer("glora", _glora), "full": CustomLayer("full", _full),
 }  # fmt: skip
 
 

@@ -19,34 +19,39 @@ from collections.abc import Callable
 
 import torch
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.plan import draws, is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.run_dir import RunDir
-from trainer.engine.data.latents import Latents
-from trainer.engine.data.regularization import ClassLooks
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.data.latents import LatentCache
+from trainer.engine.data.regularization import RegularizationSampler
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import Batch, StepMaker
-from trainer.images.set.examples import Look, chance
+from trainer.engine.objective.step import TrainingBatch, TrainingObjective
+from trainer.images.set.examples import View, derive_seed
 
 
-def maker(config: TrainConfig) -> type[StepMaker]:
+def maker(config: TrainConfig) -> type[TrainingObjective]:
     """What makes the losses of a run."""
-    return SliderMaker if is_slider(config) else StepMaker
+    return SliderObjective if is_slider(config) else TrainingObjective
 
 
-class SliderMaker(StepMaker):
+class SliderObjective(TrainingObjective):
     """Makes a slider's losses: `loss.kind` and `loss.weighting` of the mean over both signs."""
 
     def __init__(
-        self, config: TrainConfig, parts: Parts, adapter: Adapter, latents: Latents, classes: ClassLooks | None = None
+        self,
+        config: TrainConfig,
+        parts: ModelComponents,
+        adapter: Adapter,
+        latents: LatentCache,
+        classes: RegularizationSampler | None = None,
     ) -> None:
         super().__init__(config, parts, adapter, latents, classes)
         self.ways = config.slider.ways()
 
-    def backward(self, step: int, micro: list[list[Look]], scale: float = 1.0) -> torch.Tensor:
+    def backward(self, step: int, micro: list[list[View]], scale: float = 1.0) -> torch.Tensor:
         total = torch.zeros((), device=self.parts.device)
         for index, looks in enumerate(micro):
             batch = self.draw(step, index, looks)
@@ -61,7 +66,7 @@ class SliderMaker(StepMaker):
         return total
 
     @torch.no_grad()
-    def goal(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def goal(self, batch: TrainingBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The untouched base's answer to the target, and η times what lies between its answers to the two ends, each
         `[batch, channels, h, w]`."""
         ends = [self.ways[caption] for caption in batch.captions]
@@ -71,14 +76,14 @@ class SliderMaker(StepMaker):
             )
         return here, self.config.slider.guidance * (more - less)
 
-    def _caption(self, look: Look, rng: random.Random, what: str) -> str:
+    def _caption(self, look: View, rng: random.Random, what: str) -> str:
         """The target's words: those a picture was drawn by, or for a picture of one's own any of them."""
         (said, *_) = look.item.captions
         return said if said in self.ways else rng.choice(list(self.ways))
 
 
 def own_pictures(
-    run: RunDir, config: TrainConfig, parts: Parts, tell: Callable[[events.Event], None], count: int | None = None
+    run: RunDir, config: TrainConfig, parts: ModelComponents, tell: Callable[[events.Event], None], count: int | None = None
 ) -> TrainConfig:
     """The base's own pictures of the target, drawn into the run's folder where they are not there yet, each with the words
     it was drawn by. Returns the config that learns on them; other runs' as it is."""
@@ -88,15 +93,15 @@ def own_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     side = config.images.resolution or facts.resolution
     captions, count = list(config.slider.ways()), count or config.slider.drawn
-    studio = Studio(parts)
+    studio = ImageSampler(parts)
     for number in range(count):
         picture, caption = folder / f"{number:04d}.png", captions[number % len(captions)]
         if picture.exists():
             continue
         tell(events.Stage(name="drawing", done=number, of=count))
         files.write_text(picture.with_suffix(".txt"), caption)  # the words first: a picture that is there is whole
-        seed = chance(config.run.seed, "slider", number) % 2**32
-        (drawn,) = studio.draw(DrawRequest(caption, "", seed, facts.steps, facts.guidance, side, side))
+        seed = derive_seed(config.run.seed, "slider", number) % 2**32
+        (drawn,) = studio.draw(GenerateRequest(caption, "", seed, facts.steps, facts.guidance, side, side))
         drawn.save(picture)
     images = config.images.model_copy(update={"folder": str(folder), "subsets": ()})
     return config.model_copy(update={"images": images})

@@ -9,27 +9,27 @@ from typing import Any
 
 import torch
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.train import TrainConfig
-from trainer.engine.data.latents import Latents
+from trainer.engine.data.latents import LatentCache
 from trainer.engine.data.masks import Masks
-from trainer.engine.data.regularization import ClassLooks
+from trainer.engine.data.regularization import RegularizationSampler
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective import losses
 from trainer.engine.objective.noise import NoiseSchedule, draw_noise, draw_timesteps
 from trainer.engine.text import encode
 from trainer.images.captions.captions import training_caption, without_trigger
-from trainer.images.set.examples import Look, chance
+from trainer.images.set.examples import View, derive_seed
 
 CAPTION_BYTES = 512 * 2**20
 """How much memory encoded captions may take: about 850 of SDXL's in fp32, twice as many in bf16."""
 
 
 @dataclass
-class Batch:
+class TrainingBatch:
     """One batch, drawn and not yet computed: tensors on the CPU with the looks along the first dimension."""
 
-    looks: list[Look]
+    looks: list[View]
     captions: list[str]
     x0: torch.Tensor
     """Clean latents `[batch, channels, h, w]`."""
@@ -46,23 +46,28 @@ class Batch:
     told: dict[str, torch.Tensor] | None = None
     """What the model is told of words and pictures, where that is known already."""
 
-    def __getitem__(self, piece: slice) -> Batch:
-        return Batch(self.looks[piece], self.captions[piece], **self._each(lambda tensor: tensor[piece]))
+    def __getitem__(self, piece: slice) -> TrainingBatch:
+        return TrainingBatch(self.looks[piece], self.captions[piece], **self._each(lambda tensor: tensor[piece]))
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TrainingBatch:
         """The same on `device`."""
-        return Batch(self.looks, self.captions, **self._each(lambda tensor: tensor.to(device, non_blocking=True)))
+        return TrainingBatch(self.looks, self.captions, **self._each(lambda tensor: tensor.to(device, non_blocking=True)))
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
         tensors = {name: getattr(self, name) for name in ("x0", "noise", "shown", "t", "weight", "mask")}
         return {name: None if tensor is None else change(tensor) for name, tensor in tensors.items()}
 
 
-class StepMaker:
+class TrainingObjective:
     """Makes losses for a run: holds what stays the same from step to step."""
 
     def __init__(
-        self, config: TrainConfig, parts: Parts, adapter: Adapter, latents: Latents, classes: ClassLooks | None = None
+        self,
+        config: TrainConfig,
+        parts: ModelComponents,
+        adapter: Adapter,
+        latents: LatentCache,
+        classes: RegularizationSampler | None = None,
     ) -> None:
         self.config, self.parts, self.latents, self.adapter, self.classes = config, parts, latents, adapter, classes
         self.noise = NoiseSchedule.of(parts.scheduler, parts.device)
@@ -74,7 +79,7 @@ class StepMaker:
         self.split = 1
         """Into how many pieces a batch is computed; doubled when memory runs out. The sum stays the same."""
 
-    def backward(self, step: int, micro: list[list[Look]], scale: float = 1.0) -> torch.Tensor:
+    def backward(self, step: int, micro: list[list[View]], scale: float = 1.0) -> torch.Tensor:
         """Gradients of `scale` times the mean loss over `micro` batches, with what preservation adds to it.
 
         Returns the loss itself, unscaled, as a scalar on the device (no host sync).
@@ -91,7 +96,7 @@ class StepMaker:
                 total += self._learn(known, self.loss, share * self.config.preservation.weight, scale)
         return total
 
-    def _learn(self, batch: Batch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
+    def _learn(self, batch: TrainingBatch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
         """Gradients and value of `share` times the loss of `batch`, computed in as many pieces as memory allows."""
         total = torch.zeros((), device=self.parts.device)
         for piece, part in self.pieces(batch):
@@ -100,17 +105,17 @@ class StepMaker:
             total += loss.detach()
         return total
 
-    def pieces(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+    def pieces(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, float]]:
         """`batch` on the device in as many pieces as memory allows, each with its share of the whole."""
         size = -(-len(batch.looks) // self.split)
         for start in range(0, len(batch.looks), size):
             piece = batch[start : start + size]
             yield piece.to(self.parts.device), len(piece.looks) / len(batch.looks)
 
-    def draw(self, step: int, index: int, looks: list[Look], what: str = "") -> Batch:
+    def draw(self, step: int, index: int, looks: list[View], what: str = "") -> TrainingBatch:
         """Noise, timesteps and captions of micro batch `index`. Class pictures (`what`) keep their captions as they are."""
         seed, noise = self.config.run.seed, self.config.noise
-        generator = torch.Generator().manual_seed(chance(seed, f"noise{what}", step, index))
+        generator = torch.Generator().manual_seed(derive_seed(seed, f"noise{what}", step, index))
         x0 = self.latents.sample(looks, generator)
         epsilon = draw_noise(x0.shape, generator, noise.offset, noise.pyramid, noise.pyramid_discount, self.config.run.compat)
         t = draw_timesteps(len(looks), len(self.noise.alpha_bar), generator, noise)
@@ -118,21 +123,21 @@ class StepMaker:
         if noise.perturbation:
             shown = epsilon + noise.perturbation * torch.randn(x0.shape, generator=generator)
         weight = torch.tensor([look.item.weight for look in looks])
-        rng = random.Random(chance(seed, f"caption{what}", step, index))
+        rng = random.Random(derive_seed(seed, f"caption{what}", step, index))
         captions = [self._caption(look, rng, what) for look in looks]
         mask = self.masks.of(looks, *x0.shape[-2:]) if self.masks and not what else None
-        return Batch(looks, captions, x0, epsilon, shown, t, weight, mask)
+        return TrainingBatch(looks, captions, x0, epsilon, shown, t, weight, mask)
 
-    def _caption(self, look: Look, rng: random.Random, what: str) -> str:
+    def _caption(self, look: View, rng: random.Random, what: str) -> str:
         choice = look.item.captions
         caption = choice[0] if len(choice) == 1 else rng.choice(choice)
         return caption if what else training_caption(caption, self.config.captions, rng)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: TrainingBatch) -> torch.Tensor:
         """Mean over the batch of weight · w(t) · mean loss of (prediction - target), in float32."""
         return self.counted(self.predict(batch, batch.captions) - self.noise.target(batch.x0, batch.noise, batch.t), batch)
 
-    def counted(self, error: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def counted(self, error: torch.Tensor, batch: TrainingBatch) -> torch.Tensor:
         """What `error` `[batch, channels, h, w]` counts, by the kind of loss and the weights of noise levels and pictures."""
         wanted = self.config.loss
         threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
@@ -140,7 +145,7 @@ class StepMaker:
         weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma, self.config.run.compat)
         return (each * weight * batch.weight).mean()
 
-    def _drift(self, batch: Batch) -> torch.Tensor:
+    def _drift(self, batch: TrainingBatch) -> torch.Tensor:
         """Prior preservation: mean of (prediction - the untouched base's)² where the trigger is not said, on the same
         noisy pictures. No new pictures are needed: what the words meant before is the base's own answer."""
         trigger, word = self.config.captions.trigger, self.config.preservation.prior_word
@@ -149,7 +154,7 @@ class StepMaker:
             known = self.predict(batch, plain)
         return losses.per_picture((self.predict(batch, plain) - known).pow(2), None).mean()
 
-    def predict(self, batch: Batch, captions: list[str]) -> torch.Tensor:
+    def predict(self, batch: TrainingBatch, captions: list[str]) -> torch.Tensor:
         """The model's answer `[batch, channels, h, w]` float32 to `batch` (on the device) under `captions`."""
         noisy = self.noise.noisy(batch.x0, batch.shown, batch.t)
         with self.autocast():

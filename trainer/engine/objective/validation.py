@@ -16,9 +16,9 @@ from trainer.config.sections.learning import Validation
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem
-from trainer.engine.objective.step import Batch, StepMaker
+from trainer.engine.objective.step import TrainingBatch, TrainingObjective
 from trainer.images.captions.captions import training_caption
-from trainer.images.set.examples import Item, Look, chance
+from trainer.images.set.examples import Example, View, derive_seed
 
 LEVELS = 8
 """Noise levels each picture is judged at, evenly over the schedule: the middles of eight equal parts."""
@@ -26,7 +26,7 @@ FIRST = 10
 """How many judgements a run has where nothing is asked."""
 
 
-def held_out(config: TrainConfig, items: list[Item]) -> tuple[list[Item], list[Item]]:
+def held_out(config: TrainConfig, items: list[Example]) -> tuple[list[Example], list[Example]]:
     """(kept back, learnt from). Pictures are named by file, original name or id, or drawn by the seed; one picture is
     kept back in all its sizes. Raises Problem where a name is not there or nothing is left to learn from."""
     wanted = config.validation
@@ -35,7 +35,7 @@ def held_out(config: TrainConfig, items: list[Item]) -> tuple[list[Item], list[I
         chosen = {file for name in wanted.pictures for file in _named(name, items)}
     elif wanted.share:
         count = max(1, round(wanted.share * len(files)))
-        chosen = set(random.Random(chance(config.run.seed, "held out")).sample(files, count))
+        chosen = set(random.Random(derive_seed(config.run.seed, "held out")).sample(files, count))
     else:
         return [], items
     rest = [item for item in items if item.picture.file not in chosen]
@@ -52,11 +52,16 @@ class Judgement:
     ratio: float
 
 
-class Judge:
+class Validator:
     """Judges when it is time and remembers what it found. `seen` goes into checkpoints."""
 
     def __init__(
-        self, wanted: Validation, held: list[Item], maker: StepMaker, total: int, tell: Callable[[events.Event], None]
+        self,
+        wanted: Validation,
+        held: list[Example],
+        maker: TrainingObjective,
+        total: int,
+        tell: Callable[[events.Event], None],
     ) -> None:
         self.maker, self.tell, self.patience = maker, tell, wanted.patience
         self.every = wanted.every or max(1, math.ceil(total / FIRST))
@@ -112,18 +117,18 @@ class Judge:
             return events.Note(code="judged_last", params=told)
         return events.Note(code="judged_earlier", params=told)
 
-    def _batch(self, number: int, item: Item) -> Batch:
+    def _batch(self, number: int, item: Example) -> TrainingBatch:
         """One picture at every noise level with noise of its own, the same at every judgement and in every run of a seed."""
         config, count = self.maker.config, len(self.maker.noise.alpha_bar)
-        seed = chance(config.run.seed, "judge", number)
+        seed = derive_seed(config.run.seed, "judge", number)
         generator = torch.Generator().manual_seed(seed)
-        looks = [Look(item, False)] * LEVELS
+        looks = [View(item, False)] * LEVELS
         x0 = self.maker.latents.sample(looks, generator)
         noise = torch.randn(x0.shape, generator=generator)
         t = torch.tensor([(2 * level + 1) * count // (2 * LEVELS) for level in range(LEVELS)])
         plain = config.captions.model_copy(update={"dropout": 0.0, "tag_dropout": 0.0, "shuffle": False})
         caption = training_caption(item.captions[0], plain, random.Random(seed))
-        return Batch(looks, [caption] * LEVELS, x0, noise, noise, t, torch.ones(LEVELS))
+        return TrainingBatch(looks, [caption] * LEVELS, x0, noise, noise, t, torch.ones(LEVELS))
 
     @torch.no_grad()
     def _loss(self) -> float:
@@ -138,7 +143,7 @@ class Judge:
         return float(total) / (len(self.batches) * LEVELS)
 
 
-def _named(name: str, items: list[Item]) -> set[Path]:
+def _named(name: str, items: list[Example]) -> set[Path]:
     found = {
         p.file
         for p in (item.picture for item in items)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 
-class Average:
+class Ema:
     """θ̄ ← d·θ̄ + (1-d)·θ with d = min(decay, (1+n)/(10+n)), so that the start is soon forgotten (Polyak & Juditsky 1992;
     the warm-up as TensorFlow's moving average has it)."""
 

@@ -11,10 +11,10 @@ import torch
 from trainer.config.strategies.optimizers import AdamW
 from trainer.config.train import TrainConfig
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.optim.ema import Average
+from trainer.engine.optim.ema import Ema
 
 
-class Guard:
+class OptimizerStepper:
     """Clips, checks and steps. On CUDA with fused AdamW the check stays on the device: no host sync."""
 
     def __init__(self, config: TrainConfig, adapter: Adapter, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
@@ -32,7 +32,7 @@ class Guard:
         self.now, self.in_tensors = list(self.base_rates), False
         self.tensors_of = 0
         """Counts how often the optimiser's tensors were replaced by a checkpoint's."""
-        self.average = Average(adapter.parameters(), config.run.ema) if config.run.ema else None
+        self.average = Ema(adapter.parameters(), config.run.ema) if config.run.ema else None
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
         self.on_device = device.type == "cuda" and isinstance(self.optimizer, torch.optim.AdamW) and self.scale == 1.0

@@ -19,7 +19,7 @@ AGAIN = 5.0
 T = TypeVar("T")
 
 
-class Room:
+class DiskRoom:
     """The room of one run. While it waits it says so, and hears Stop."""
 
     def __init__(self, run: RunDir, tell: Callable[[events.Event], None], control: Control) -> None:
@@ -48,7 +48,7 @@ class Room:
 class _Waits:
     """One wait, told at its beginning and at its end."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: DiskRoom) -> None:
         self.room, self.told = room, False
 
     def until(self, needed: int) -> None:

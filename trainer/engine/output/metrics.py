@@ -12,7 +12,7 @@ from trainer.core import events
 from trainer.engine.speed.device import peak_memory
 
 
-class Outcome:
+class StepMetrics:
     """The losses of a run as `step` events; counts steps skipped in a row."""
 
     def __init__(self, total: int, tell: Callable[[events.Event], None], device: torch.device) -> None:

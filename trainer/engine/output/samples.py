@@ -14,17 +14,17 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from trainer.adapters.fold import Use
-from trainer.bases.families import Parts
+from trainer.adapters.fold import LoraStrength
+from trainer.bases.families import ModelComponents
 from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.output import checkpoint
-from trainer.engine.output.disk_room import Room
+from trainer.engine.output.disk_room import DiskRoom
 from trainer.images.captions.captions import to_try
 from trainer.prompts import prompt_line
 from trainer.prompts.lora_tags import number
@@ -43,12 +43,12 @@ class Samples:
         self,
         run: RunDir,
         config: TrainConfig,
-        parts: Parts,
+        parts: ModelComponents,
         adapter: Adapter,
         shots: list[Shot],
         likeness: RunLikeness,
         tell: Callable[[events.Event], None],
-        room: Room,
+        room: DiskRoom,
     ) -> None:
         self.run, self.config, self.parts, self.adapter, self.shots = run, config, parts, adapter, shots
         self.likeness, self.tell, self.room = likeness, tell, room
@@ -83,13 +83,13 @@ class Samples:
         chosen, facts = self.config.samples, self.parts.facts
         side = self.config.images.resolution or facts.resolution
         with self.adapter.switched_off():
-            studio = Studio(self.parts)
+            studio = ImageSampler(self.parts)
             for index in missing:
                 self.tell(events.Stage(name="sampling", done=index, of=len(self.shots)))
                 prompt, strength = self.shots[index]
                 line = self._line(prompt)
                 guidance = facts.guidance if chosen.guidance is None else chosen.guidance
-                plain = DrawRequest(
+                plain = GenerateRequest(
                     line.prompt,
                     chosen.negative,
                     chosen.seed,
@@ -97,7 +97,7 @@ class Samples:
                     guidance,
                     side,
                     side,
-                    (Use(file, strength, strength),) if file else (),
+                    (LoraStrength(file, strength, strength),) if file else (),
                     weights=self.config.captions.weights,
                     sampler=chosen.sampler,
                 )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainer.adapters import embedding, metadata
 from trainer.adapters import file as lora_file
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.plan import draws
 from trainer.config.train import TrainConfig
 from trainer.core import events, files
@@ -22,23 +22,23 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint, disk_room
 from trainer.engine.output.control import Control
 from trainer.engine.output.samples import Samples, shots
 from trainer.images import provenance
 from trainer.images.captions.captions import with_trigger
 from trainer.images.provenance import Sources
-from trainer.images.set.examples import Item
+from trainer.images.set.examples import Example
 from trainer.library.publication import Publication
 from trainer.scoring.of_run import RunLikeness
 
 if TYPE_CHECKING:
-    from trainer.engine.objective.validation import Judge
-    from trainer.engine.output.metrics import Outcome
+    from trainer.engine.objective.validation import Validator
+    from trainer.engine.output.metrics import StepMetrics
 
 
-class Saver:
+class RunOutputs:
     """Everything of a run that touches the disk."""
 
     def __init__(
@@ -46,9 +46,9 @@ class Saver:
         run: RunDir,
         config: TrainConfig,
         home: Home,
-        parts: Parts,
+        parts: ModelComponents,
         adapter: Adapter,
-        items: list[Item],
+        items: list[Example],
         total: int,
         tell: Callable[[events.Event], None],
         control: Control,
@@ -59,10 +59,10 @@ class Saver:
         self.sources = sources
         self.started = time.time()
         self.rolled_back = False
-        self.judge: Judge | None = None
+        self.judge: Validator | None = None
         learnt = list({item.picture.file: item.picture for item in items}.values())
         self.likeness = RunLikeness(run, config, home, parts.facts, learnt, tell)
-        self.room = disk_room.Room(run, tell, control)
+        self.room = disk_room.DiskRoom(run, tell, control)
         wanted = shots(config, parts.facts, [caption for caption, _, _ in self._seen()])
         self.samples = Samples(run, config, parts, adapter, wanted, self.likeness, tell, self.room)
         self.finished: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -74,7 +74,7 @@ class Saver:
 
     # --- going on ---------------------------------------------------------------------------------------------
 
-    def resume(self, guard: Guard, judge: Judge | None = None) -> int:
+    def resume(self, guard: OptimizerStepper, judge: Validator | None = None) -> int:
         """Load the newest checkpoint that verifies; returns the step to go on from, 0 where there is none."""
         self.finished, self.judge = guard.finished, judge or self.judge
         found = checkpoint.newest(
@@ -94,7 +94,7 @@ class Saver:
         self.rolled_back = found.rate_factor < 1
         return found.step
 
-    def roll_back(self, step: int, guard: Guard) -> int:
+    def roll_back(self, step: int, guard: OptimizerStepper) -> int:
         """After five steps in a row without finite numbers: the last good checkpoint at half the rate, once."""
         if self.rolled_back or not checkpoint.steps(self.run):
             raise Problem("nan_stop", field="optimizer.lr", step=step)
@@ -104,7 +104,7 @@ class Saver:
         self.tell(events.Note(code="halved_rate", params={"step": step, "back": back}))
         return back
 
-    def answer(self, control: Control, step: int, guard: Guard, outcome: Outcome) -> bool:
+    def answer(self, control: Control, step: int, guard: OptimizerStepper, outcome: StepMetrics) -> bool:
         """Do what was asked between two steps; True where the run is to stop now (saved, resumable)."""
         control.poll()
         if control.save or control.sample:
@@ -136,7 +136,7 @@ class Saver:
         """Whether `step` is one to save and draw at. The end has its own."""
         return step % self.save_every == 0 or step % self.draw_every == 0 or step == self.total
 
-    def save(self, step: int, guard: Guard) -> Path:
+    def save(self, step: int, guard: OptimizerStepper) -> Path:
         """Keep a checkpoint of `step`, waiting where the disk is full. A step already kept is not written again. One that a
         person asked for stays for good."""
         folder = self.run.checkpoint(step)
@@ -240,7 +240,7 @@ class Saver:
 
     # --- the end ----------------------------------------------------------------------------------------------
 
-    def finish(self, step: int, guard: Guard, outcome: Outcome) -> Path:
+    def finish(self, step: int, guard: OptimizerStepper, outcome: StepMetrics) -> Path:
         """Save the last checkpoint, draw it, and put the LoRA into the library under its name."""
         self.control.poll()  # asked during the last step
         self.save(step, guard)
@@ -255,7 +255,7 @@ class Saver:
             self.tell(hint)
         return self._publish(step, outcome)
 
-    def _publish(self, step: int, outcome: Outcome) -> Path:
+    def _publish(self, step: int, outcome: StepMetrics) -> Path:
         """Write the LoRA to `outputs/loras/<name>.safetensors` with card and picture; an existing name becomes _v2.
 
         A resumed run that had stopped before replaces nothing either: each end is a file of its own.

@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainer.bases.families import FAMILIES, Parts, family
+from trainer.bases.families import FAMILIES, ModelComponents, family
 from trainer.config.load import build
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.speed import offload, quantize
@@ -32,7 +32,7 @@ HIGH = ("group_norm", "layer_norm")
 """What CUDA's autocast computes in 16 and in 32 bits, of what these models call."""
 
 
-class Live(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Bytes of the tensors made inside and alive: `now`, and at most, `peak`."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def _cast(x: Any, kind: torch.dtype) -> Any:
     return x.to(kind) if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dtype != kind else x
 
 
-def empty_parts(name: str, dtype: torch.dtype = torch.bfloat16) -> Parts:
+def empty_parts(name: str, dtype: torch.dtype = torch.bfloat16) -> ModelComponents:
     """A base of the family's real size without any memory, frozen."""
     from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -124,7 +124,7 @@ def empty_parts(name: str, dtype: torch.dtype = torch.bfloat16) -> Parts:
             texts[part] = kind(CLIPTextConfig.from_pretrained(known.assets / part))
     for model in (unet, *texts.values()):
         model.to(dtype).requires_grad_(False).eval()
-    made: Any = Parts(known, None, unet, texts, {}, None, None, META, dtype)  # pyright: ignore[reportArgumentType]
+    made: Any = ModelComponents(known, None, unet, texts, {}, None, None, META, dtype)  # pyright: ignore[reportArgumentType]
     return made
 
 
@@ -147,7 +147,7 @@ def step_bytes(
     models = [parts.module(part) for part in ("unet", *parts.family.text_parts)]
     mine = {id(p) for p in adapter.parameters()}
     frozen = [t for model in models for t in (*model.parameters(), *model.buffers()) if id(t) not in mine]
-    live = Live()
+    live = LiveBytes()
     live.there([*frozen, *adapter.parameters()])
     with live, as_on_cuda(parts.dtype):
         if what == "text":
@@ -165,7 +165,7 @@ def _bytes(model: Any) -> int:
     return sum(tensor.nbytes for tensor in offload.frozen(model))
 
 
-def _given(parts: Parts, side: int, batch: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+def _given(parts: ModelComponents, side: int, batch: int) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
     width = parts.unet.config.cross_attention_dim
     words: dict[str, Any] = {"device": META, "dtype": torch.bfloat16}
     condition = {"hidden": torch.empty(batch, 77, width, **words)}
@@ -182,7 +182,7 @@ def picture_bytes(name: str, side: int) -> tuple[int, int]:
         vae: Any = AutoencoderKL.from_config(json.loads((family(name).assets / "vae" / "config.json").read_text("utf-8")))
     most = 0
     for work, channels, size in ((vae.encode, 3, side), (vae.decode, 4, side // 8)):
-        live = Live()
+        live = LiveBytes()
         live.there(vae.parameters())
         with torch.no_grad(), live, as_on_cuda(torch.float32):
             work(torch.empty(1, channels, size, size, device=META))

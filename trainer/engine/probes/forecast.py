@@ -15,7 +15,7 @@ from trainer.config.load import build
 from trainer.config.plan import draws
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
-from trainer.images.set.examples import Look, forms_of
+from trainer.images.set.examples import View, augmentations_of
 
 STEPS = 3
 
@@ -25,15 +25,15 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     before the start counts mirrored pictures, cuts, forms and class pictures, each where it is not kept already, and a
     slider's own pictures are drawn first."""
     from trainer.engine.data import batches
-    from trainer.engine.data.latents import Latents
-    from trainer.engine.data.regularization import ClassLooks, class_items
+    from trainer.engine.data.latents import LatentCache
+    from trainer.engine.data.regularization import RegularizationSampler, regularization_examples
     from trainer.engine.networks.adapter import Adapter
     from trainer.engine.objective import slider, validation
-    from trainer.engine.optim.optimizer import Guard
+    from trainer.engine.optim.optimizer import OptimizerStepper
     from trainer.engine.speed import device, offload, onednn
     from trainer.engine.train import load_base, main_size, settle_base
 
-    device.quiet()
+    device.silence_libraries()
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
     parts = load_base(config, home)
@@ -45,21 +45,23 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
         config = slider.own_pictures(RunDir(config_file.parent), config, parts, lambda event: None, count=1)
     drawn = config.slider.drawn if draws(config) else 0
     drawing_seconds = (time.monotonic() - begun) * drawn
-    every = batches.load_items(config, main_size(config, parts))
+    every = batches.load_examples(config, main_size(config, parts))
     _, items = validation.held_out(config, every)
-    onednn.quicken(parts)
-    guard = Guard(config, adapter, parts.device, parts.dtype)
-    latents = Latents(parts, home.cache / "latents", config.memory.cache_latents)
-    images, kin = config.images, class_items(config, main_size(config, parts))
-    looks = latents.looks(every, images.flip, images.crops, forms_of(images)) + latents.looks(kin, images.flip)
+    onednn.enable_onednn(parts)
+    guard = OptimizerStepper(config, adapter, parts.device, parts.dtype)
+    latents = LatentCache(parts, home.cache / "latents", config.memory.cache_latents)
+    images, kin = config.images, regularization_examples(config, main_size(config, parts))
+    looks = latents.looks(every, images.flip, images.crops, augmentations_of(images)) + latents.looks(kin, images.flip)
     encode_seconds, cache_bytes = latents.cost(looks)
     encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
     cache_bytes *= max(1, drawn)
-    classes = ClassLooks(kin[:1], config.run.batch_size, 0, False) if kin else None  # one will do for the time it takes
+    classes = (
+        RegularizationSampler(kin[:1], config.run.batch_size, 0, False) if kin else None
+    )  # one will do for the time it takes
     maker = slider.maker(config)(config, parts, adapter, latents, classes)
     offload.rest(parts, config, maker.text_learns)
     largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
-    batch = [Look(largest, False)] * config.run.batch_size
+    batch = [View(largest, False)] * config.run.batch_size
     times = []
     for step in range(STEPS + 1):
         begun = time.monotonic()
@@ -90,7 +92,7 @@ def main(argv: list[str]) -> int:
     except (RuntimeError, MemoryError) as error:
         from trainer.engine.speed import device
 
-        if isinstance(error, RuntimeError) and not device.is_short(error):
+        if isinstance(error, RuntimeError) and not device.is_oom(error):
             raise
         told = short(error, given.config)
     print(json.dumps(told), flush=True)
@@ -102,5 +104,5 @@ def short(error: BaseException, config_file: Path) -> dict[str, int]:
     from trainer.engine.speed import device
 
     where = device.choose_device(build(json.loads(config_file.read_text("utf-8"))).run.device)
-    held, free, refused = device.peak_memory(where), device.available(where), device.refused(error)
+    held, free, refused = device.peak_memory(where), device.bytes_available(where), device.bytes_requested(error)
     return {"needed": max(held, free) + refused, "free": free}

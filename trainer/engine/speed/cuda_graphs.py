@@ -3,8 +3,8 @@ of kernels a step. Set up by the recipe.
 
 Where the optimiser allows it, the step is one graph (`whole`). Elsewhere the UNet's and the text encoders' forward and backward
 are graphs; optimiser, loss and everything that changes from run to run stay outside, so every optimiser and loss can be used.
-`Graphed` stands in for the family of the loaded base, so that the step's arithmetic does not know of it. Elsewhere than on
-CUDA the same road is taken with plain copies into the same static buffers, which is what the tests hold against eager steps.
+`GraphedFamily` stands in for the family of the loaded base, so that the step's arithmetic does not know of it. Elsewhere than
+on CUDA the same road is taken with plain copies into the same static buffers, which is what the tests hold against eager steps.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from typing import Any, cast
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.plan import is_slider
 from trainer.config.train import TrainConfig
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.speed import step_graph
 
 Tensors = tuple[torch.Tensor, ...]
 
 
-def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[str], None]) -> tuple[step_graph.Eager, str]:
+def choose(
+    config: TrainConfig, maker: TrainingObjective, guard: OptimizerStepper, tell: Callable[[str], None]
+) -> tuple[step_graph.EagerStepper, str]:
     """How steps are taken, with graphs where they apply, and what is done, for the log. `tell` hears why graphs are given up
     later."""
-    parts, eager = maker.parts, step_graph.Eager(maker, guard)
+    parts, eager = maker.parts, step_graph.EagerStepper(maker, guard)
     if config.memory.graphs == "off":
         return eager, "eager: asked"
     if parts.device.type != "cuda":
@@ -49,25 +51,25 @@ def choose(config: TrainConfig, maker: StepMaker, guard: Guard, tell: Callable[[
             encoder.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
     why = step_graph.obstacle(config, guard, maker.text_learns)
     if not why:
-        return step_graph.WholeStep(maker, guard, tell, step_graph.CudaRecorder()), "a graph of the whole step"
-    parts.family = cast(Any, Graphed(parts, maker.adapter, tell, CudaGraphs))
+        return step_graph.GraphStepper(maker, guard, tell, step_graph.CudaRecorder()), "a graph of the whole step"
+    parts.family = cast(Any, GraphedFamily(parts, maker.adapter, tell, CudaGraphs))
     return eager, f"graphs of forward and backward: {why}"
 
 
-def drop(parts: Parts) -> None:
+def drop(parts: ModelComponents) -> None:
     """Go on without graphs, freeing what they hold: memory ran out."""
-    if isinstance(parts.family, Graphed):
+    if isinstance(parts.family, GraphedFamily):
         parts.family = parts.family.plain
 
 
-class Graphed:
+class GraphedFamily:
     """A family whose `encode` and `predict` replay graphs while the adapter learns; everything else is the family's own.
 
     Eager, because a graph would be wrong there: without gradients, with the adapter switched off, and for a second backward
     pass in one step (accumulation, preservation): a graph's gradients live in buffers its next replay overwrites.
     """
 
-    def __init__(self, parts: Parts, adapter: Adapter, tell: Callable[[str], None], maker: Callable[[], Any]) -> None:
+    def __init__(self, parts: ModelComponents, adapter: Adapter, tell: Callable[[str], None], maker: Callable[[], Any]) -> None:
         self.plain, self.parts, self.tell, self.maker = parts.family, parts, tell, maker
         self.learnt = adapter.parameters()
         self.makers: dict[str, Any] = {}
@@ -77,12 +79,14 @@ class Graphed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)
 
-    def encode(self, parts: Parts, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not any(p.requires_grad for encoder in parts.text_encoders.values() for p in encoder.parameters()):
             return self.plain.encode(parts, tokens)
         return self._run("encode", tuple(parts.text_encoders.values()), tokens, lambda given: self.plain.encode(parts, given))
 
-    def predict(self, parts: Parts, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         def work(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             rest = {name: value for name, value in given.items() if name not in ("noisy.", "t.")}
             return {"out": self.plain.predict(parts, given["noisy."], given["t."], rest)}
@@ -101,7 +105,7 @@ class Graphed:
         learning = tuple(p.requires_grad for p in self.learnt)
         key = (what, learning, *((n, x.shape, x.dtype, x.requires_grad) for n, x in given.items()))
         if key not in self.made:
-            holder = Work(modules, tuple(given), work)
+            holder = GraphCallable(modules, tuple(given), work)
             maker = self.makers.setdefault(what, self.maker())
             try:
                 self.made[key] = holder, maker(holder, tuple(given.values()), self.parts.dtype)
@@ -115,7 +119,7 @@ class Graphed:
         return dict(zip(holder.names_out, made, strict=True))
 
 
-class Work(torch.nn.Module):
+class GraphCallable(torch.nn.Module):
     """A function of named tensors as a module of positional ones, holding the modules whose parameters it uses."""
 
     def __init__(self, modules: tuple[torch.nn.Module, ...], names: tuple[str, ...], work: Callable[..., Any]) -> None:
@@ -137,7 +141,7 @@ class CudaGraphs:
     def __init__(self) -> None:
         self.pool: Any = None
 
-    def __call__(self, work: Work, given: Tensors, dtype: torch.dtype) -> Callable[..., Tensors]:
+    def __call__(self, work: GraphCallable, given: Tensors, dtype: torch.dtype) -> Callable[..., Tensors]:
         self.pool = self.pool or torch.cuda.graph_pool_handle()
         samples = tuple(x.detach().clone().requires_grad_(x.requires_grad) for x in given)
         low = dtype != torch.float32
@@ -149,7 +153,7 @@ class CudaGraphs:
 class StaticBuffers:
     """The same road without capture: inputs are copied into buffers that stay, and the work reads them there."""
 
-    def __call__(self, work: Work, given: Tensors, dtype: torch.dtype) -> Callable[..., Tensors]:
+    def __call__(self, work: GraphCallable, given: Tensors, dtype: torch.dtype) -> Callable[..., Tensors]:
         buffers = tuple(torch.empty_like(x) for x in given)
 
         def replay(*now: torch.Tensor) -> Tensors:

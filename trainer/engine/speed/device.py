@@ -186,7 +186,7 @@ def peak_memory(device: torch.device) -> int:
     return psutil.Process().memory_info().rss
 
 
-def available(device: torch.device) -> int:
+def bytes_available(device: torch.device) -> int:
     """Bytes this process has or can have there: free ones and its own."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -195,19 +195,19 @@ def available(device: torch.device) -> int:
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
-def is_short(error: RuntimeError) -> bool:
+def is_oom(error: RuntimeError) -> bool:
     """Whether memory ran out: on a GPU, or on a CPU, where torch says so in words alone."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def refused(error: BaseException) -> int:
+def bytes_requested(error: BaseException) -> int:
     """Bytes that were asked for and not given, as the error says; 0 where it does not."""
     units = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
     found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)", str(error))
     return round(float(found[1]) * units[found[2]]) if found else 0
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Silence what frightens and means nothing, and telemetry; called once by each process that loads models."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

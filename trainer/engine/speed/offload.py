@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.config.train import TrainConfig
 
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock")
@@ -29,7 +29,7 @@ Place = tuple[nn.Module, str]
 
 
 @dataclass
-class Trip:
+class Transfer:
     """Copies on their way to the device, and what they are copies of."""
 
     sources: list[torch.Tensor]
@@ -38,49 +38,49 @@ class Trip:
     """The CUDA event after which they may be read."""
 
 
-class Courier:
+class CopyStream:
     """Copies tensors to `device`: on CUDA on a stream of its own, beside what computes."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def fetch(self, sources: list[torch.Tensor]) -> Trip:
+    def fetch(self, sources: list[torch.Tensor]) -> Transfer:
         """Start copying. The copies lie in the computing stream's memory, and the copying waits until that stream has come
         to here: memory that a block just gave back is taken at once, and none is overwritten while still read."""
         copies = [torch.empty_like(source, device=self.device) for source in sources]
         if self.stream is None:
             for copy, source in zip(copies, sources, strict=True):
                 copy.copy_(source)
-            return Trip(sources, copies)
+            return Transfer(sources, copies)
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             for copy, source in zip(copies, sources, strict=True):
                 copy.copy_(source, non_blocking=True)
-            return Trip(sources, copies, self.stream.record_event())
+            return Transfer(sources, copies, self.stream.record_event())
 
-    def arrive(self, trip: Trip) -> None:
+    def arrive(self, trip: Transfer) -> None:
         """Let what computes from here on wait for the copies; the host does not wait."""
         if trip.arrived is not None:
             torch.cuda.current_stream(self.device).wait_event(trip.arrived)
 
 
-class Line:
+class BlockPrefetcher:
     """Modules that wait, in the order they are asked for: what followed two others the last time is brought while the second
     of them computes. In a forward pass that is the next block, in the backward pass the one before."""
 
-    def __init__(self, courier: Courier, ahead: bool) -> None:
+    def __init__(self, courier: CopyStream, ahead: bool) -> None:
         self.courier, self.looks_ahead = courier, ahead
-        self.waiting: list[Waiting] = []
-        self.follows: dict[tuple[Waiting | None, Waiting | None], Waiting] = {}
-        self.last: tuple[Waiting | None, Waiting | None] = (None, None)
-        self.ahead: tuple[Waiting, Trip] | None = None
+        self.waiting: list[OffloadedModule] = []
+        self.follows: dict[tuple[OffloadedModule | None, OffloadedModule | None], OffloadedModule] = {}
+        self.last: tuple[OffloadedModule | None, OffloadedModule | None] = (None, None)
+        self.ahead: tuple[OffloadedModule, Transfer] | None = None
 
     def add(self, module: nn.Module) -> None:
         """Let `module` wait from here on."""
-        self.waiting.append(Waiting(module, self))
+        self.waiting.append(OffloadedModule(module, self))
 
-    def bring(self, one: Waiting) -> list[torch.Tensor]:
+    def bring(self, one: OffloadedModule) -> list[torch.Tensor]:
         """The tensors of `one` on the device; those expected next are on their way."""
         sources = one.sources()
         (expected, trip), self.ahead = self.ahead or (None, None), None
@@ -97,10 +97,10 @@ class Line:
         return trip.copies
 
 
-class Waiting:
+class OffloadedModule:
     """A module whose frozen tensors are copied to the device for each of its calls."""
 
-    def __init__(self, module: nn.Module, line: Line) -> None:
+    def __init__(self, module: nn.Module, line: BlockPrefetcher) -> None:
         self.line, self.places = line, list(_frozen(module))
         self.at_home: list[torch.Tensor] | None = None
         """The tensors of the store while copies stand in their places."""
@@ -134,12 +134,12 @@ class Waiting:
 # --- what waits -----------------------------------------------------------------------------------------------
 
 
-def courier_for(device: torch.device) -> Courier | None:
+def courier_for(device: torch.device) -> CopyStream | None:
     """Who brings weights to `device`; None where they compute where they lie: a CPU, and Apple's shared memory."""
-    return Courier(device) if device.type == "cuda" else None
+    return CopyStream(device) if device.type == "cuda" else None
 
 
-def chosen(parts: Parts, share: float) -> list[nn.Module]:
+def chosen(parts: ModelComponents, share: float) -> list[nn.Module]:
     """The blocks of the UNet that wait: about `share` of their weights, spread evenly so that they can be brought while others
     compute. None where nothing would be gained."""
     return spread(blocks(parts.unet), share) if share and courier_for(parts.device) else []
@@ -165,19 +165,19 @@ def spread(modules: list[nn.Module], share: float) -> list[nn.Module]:
     return found
 
 
-def settle(parts: Parts, away: list[nn.Module]) -> str:
+def settle(parts: ModelComponents, away: list[nn.Module]) -> str:
     """Let the blocks `away`, which lie in main memory already, wait there. Returns what is done, for the log."""
     courier = courier_for(parts.device)
     if courier is None or not away:
         return f"off: on {parts.device.type} the base computes where it lies" if courier is None else "off"
-    line = Line(courier, ahead=True)
+    line = BlockPrefetcher(courier, ahead=True)
     for block in away:
         line.add(block)
     size = sum(tensor.nbytes for waiting in line.waiting for tensor in waiting.sources())
     return f"{len(away)} of {len(blocks(parts.unet))} blocks, {size / 1e9:.2f} GB"
 
 
-def rest(parts: Parts, config: TrainConfig, text_learns: bool) -> str:
+def rest(parts: ModelComponents, config: TrainConfig, text_learns: bool) -> str:
     """From here on the VAE waits where latents are kept, and the text encoders where their answers are. Returns who waits.
 
     Words that are new at every look are encoded at every look: those encoders stay, unless memory is short enough for
@@ -186,7 +186,7 @@ def rest(parts: Parts, config: TrainConfig, text_learns: bool) -> str:
     courier = courier_for(parts.device)
     if courier is None:
         return ""
-    line, named = Line(courier, ahead=False), []
+    line, named = BlockPrefetcher(courier, ahead=False), []
     if not text_learns and (config.memory.offload or not config.captions.endless):
         for part, encoder in parts.text_encoders.items():
             line.add(encoder)

@@ -22,15 +22,15 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch.autograd import Function
 from torch.nn import functional
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 
-LARGE = 2**22
+MIN_ONEDNN_MACS = 2**22
 """Multiplications in a product from which on oneDNN pays: below, calling it costs more than it saves."""
 PACKED_SHARE = 0.25
 """Of the machine's memory, what packed convolution weights may take."""
 
 
-def quicken(parts: Parts) -> bool:
+def enable_onednn(parts: ModelComponents) -> bool:
     """Set the quicker path on the frozen layers and the LoRA layers of `parts`. False where it does not apply."""
     if parts.device.type != "cpu":
         return False
@@ -70,7 +70,7 @@ def _keep_memory() -> bool:
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x·Wᵀ + b for x `[rows, in]`, W `[out, in]`, through oneDNN where it is large enough for that to pay."""
-    if x.shape[0] * weight.numel() >= LARGE:
+    if x.shape[0] * weight.numel() >= MIN_ONEDNN_MACS:
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return functional.linear(x, weight, bias)
 
@@ -144,7 +144,7 @@ def _applies(x: torch.Tensor) -> bool:
 
 def _quicken_linear(module: torch.nn.Linear) -> None:
     def forward(input: torch.Tensor) -> torch.Tensor:
-        if _applies(input) and input.numel() * module.out_features >= LARGE:
+        if _applies(input) and input.numel() * module.out_features >= MIN_ONEDNN_MACS:
             return cast(torch.Tensor, _Frozen.apply(input, module.weight, module.bias))
         return functional.linear(input, module.weight, module.bias)
 
@@ -181,7 +181,7 @@ def _quicken_lora(layer: Any) -> None:
 # --- convolutions ---------------------------------------------------------------------------------------------
 
 
-class Packed:
+class PackedConv:
     """A frozen convolution's weights as oneDNN wants them: as they are, and flipped for the gradient of its input."""
 
     def __init__(self, module: torch.nn.Conv2d, shape: torch.Size) -> None:
@@ -208,13 +208,13 @@ class _Convolution(Function):
     """y = x * W + b with frozen, packed W."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, packed: Packed, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, packed: PackedConv, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.packed, ctx.shape = packed, x.shape
         return _convolve(x, packed.there, bias, packed.pad, packed.stride)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
-        packed: Packed = ctx.packed
+        packed: PackedConv = ctx.packed
         if packed.back is not None:
             return _convolve(grads[0], packed.back, None, packed.back_pad, [1, 1]), None, None
         empty = torch.empty(ctx.shape)  # its values play no part in the gradient of x
@@ -280,14 +280,14 @@ def _simple(module: torch.nn.Conv2d) -> bool:
 
 
 def _quicken_convolution(module: torch.nn.Conv2d) -> None:
-    packed: Packed | None = None
+    packed: PackedConv | None = None
 
     def forward(input: torch.Tensor) -> torch.Tensor:
         nonlocal packed
         if not _applies(input):
             return functional.conv2d(input, module.weight, module.bias, module.stride, module.padding)
         if packed is None or not packed.holds(module):
-            packed = Packed(module, input.shape)
+            packed = PackedConv(module, input.shape)
         return cast(torch.Tensor, _Convolution.apply(input, packed, module.bias))
 
     module.forward = forward

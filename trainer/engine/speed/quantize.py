@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.engine.networks.adapter import ADAPTER_NAMES
 from trainer.engine.speed import offload
 
@@ -45,7 +45,7 @@ NF4 = (
 """NormalFloat: levels that normally distributed weights meet equally often (Dettmers et al. 2023, appendix E)."""
 
 
-class Held(NamedTuple):
+class QuantizedWeight(NamedTuple):
     """A weight in few bits, and what its layer does with it: plain values, so that a step can be traced and captured."""
 
     bits: int
@@ -74,7 +74,7 @@ def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high * 16 + low, scale
 
 
-def unpack(codes: torch.Tensor, scale: torch.Tensor, held: Held) -> torch.Tensor:
+def unpack(codes: torch.Tensor, scale: torch.Tensor, held: QuantizedWeight) -> torch.Tensor:
     """The weight in its shape and number format."""
     if held.bits == 8:
         whole = torch.empty(codes.shape, dtype=held.dtype, device=codes.device)
@@ -95,7 +95,7 @@ class _Frozen(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, held: Held
+        ctx: Any, x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, held: QuantizedWeight
     ) -> torch.Tensor:
         ctx.save_for_backward(codes, scale)
         ctx.held, ctx.shape, ctx.dtype = held, x.shape, x.dtype
@@ -112,7 +112,7 @@ class _Frozen(Function):
         return dx.to(ctx.dtype), None, None, None, None
 
 
-def _work(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, held: Held) -> torch.Tensor:
+def _work(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, held: QuantizedWeight) -> torch.Tensor:
     return functional.conv2d(x, weight, bias, **held.words) if held.words else functional.linear(x, weight, bias)
 
 
@@ -122,7 +122,7 @@ class Quantised(nn.Module):
     codes: torch.Tensor
     scale: torch.Tensor
     bias: Any
-    held: Held
+    held: QuantizedWeight
     added: Callable[[torch.Tensor], torch.Tensor] | None
     """What a LoRA folded in makes of the weight while pictures are drawn (adapters/fold.py)."""
 
@@ -131,7 +131,7 @@ class Quantised(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.bias = layer.bias
-        self.held, self.added = Held(bits, tuple(layer.weight.shape), layer.weight.dtype, words), None
+        self.held, self.added = QuantizedWeight(bits, tuple(layer.weight.shape), layer.weight.dtype, words), None
 
     @property
     def weight(self) -> torch.Tensor:
@@ -169,7 +169,7 @@ class QuantisedConv2d(Quantised, nn.Conv2d):
 BITS = {"int8": 8, "int4": 4}
 
 
-def settle(parts: Parts, precision: str, away: Collection[nn.Module] = ()) -> int:
+def settle(parts: ModelComponents, precision: str, away: Collection[nn.Module] = ()) -> int:
     """Hold the frozen layers of UNet and text encoders in the bits `precision` says (`full` leaves them) and bring all of
     it to `parts.device`, layer by layer, so that it never holds the whole base; the blocks `away` go back to main memory.
     Returns how many layers are held so."""

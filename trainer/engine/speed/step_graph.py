@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from trainer.config.train import TrainConfig
-from trainer.engine.objective.step import Batch, StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingBatch, TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.text.encode import PIECE
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 Result = tuple[torch.Tensor, torch.Tensor]
 """The loss, and whether the step was made: scalars on the device."""
@@ -29,13 +29,13 @@ WARM = 3
 """Steps of a shape before it is captured, as torch advises."""
 
 
-class Eager:
+class EagerStepper:
     """Kernel by kernel; works everywhere and for everything."""
 
-    def __init__(self, maker: StepMaker, guard: Guard) -> None:
+    def __init__(self, maker: TrainingObjective, guard: OptimizerStepper) -> None:
         self.maker, self.guard = maker, guard
 
-    def take(self, step: int, micro: list[list[Look]], factor: float) -> Result:
+    def take(self, step: int, micro: list[list[View]], factor: float) -> Result:
         """One optimiser step over the `micro` batches at `factor` times the rates."""
         loss = self.maker.backward(step, micro, self.guard.scale)
         return loss, self.guard.update(loss, factor)
@@ -44,10 +44,10 @@ class Eager:
         """Free what is held for being quick: memory ran out."""
 
 
-class WholeStep(Eager):
+class GraphStepper(EagerStepper):
     """Replays. Goes on eagerly, and tells why, where something in the model cannot be captured."""
 
-    def __init__(self, maker: StepMaker, guard: Guard, tell: Callable[[str], None], recorder: Any) -> None:
+    def __init__(self, maker: TrainingObjective, guard: OptimizerStepper, tell: Callable[[str], None], recorder: Any) -> None:
         super().__init__(maker, guard)
         self.tell, self.recorder, self.given_up = tell, recorder, False
         self.learnt = maker.adapter.parameters()
@@ -56,8 +56,8 @@ class WholeStep(Eager):
         self.tensors_of = guard.tensors_of
         guard.read_rates_from_tensors()
 
-    def take(self, step: int, micro: list[list[Look]], factor: float) -> Result:
-        """As `Eager.take`, for one micro batch."""
+    def take(self, step: int, micro: list[list[View]], factor: float) -> Result:
+        """As `EagerStepper.take`, for one micro batch."""
         if self.given_up or self.maker.split > 1:
             return super().take(step, micro, factor)
         if self.tensors_of != self.guard.tensors_of:  # rolled back: the optimiser holds other tensors now
@@ -103,7 +103,7 @@ class WholeStep(Eager):
         loss, finite = replay()
         return loss.clone(), finite.clone()  # the next replay writes where these lie
 
-    def _given(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def _given(self, batch: TrainingBatch) -> dict[str, torch.Tensor]:
         """Everything this step differs in. Words are told as the text encoders' answer, or as tokens where those learn."""
         parts, family = self.maker.parts, self.maker.parts.family
         names = ("x0", "noise", "shown", "t", "weight", "mask")
@@ -122,12 +122,12 @@ class WholeStep(Eager):
             with self.maker.autocast():
                 told |= self.maker.parts.family.encode(self.maker.parts, ids)
         tensors = {name: rest[name] for name in ("x0", "noise", "shown", "t", "weight", "mask")}
-        loss = self.maker.loss(Batch([], [], **tensors, told=told))
+        loss = self.maker.loss(TrainingBatch([], [], **tensors, told=told))
         loss.backward()
         return loss.detach(), self.guard.step(loss.detach())
 
 
-def obstacle(config: TrainConfig, guard: Guard, text_learns: bool) -> str:
+def obstacle(config: TrainConfig, guard: OptimizerStepper, text_learns: bool) -> str:
     """Why a whole step cannot be one graph under these settings; empty where it can."""
     if not guard.on_device:
         return "the optimiser reads numbers back"

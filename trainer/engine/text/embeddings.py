@@ -20,7 +20,7 @@ from trainer.core.problem import Problem
 from trainer.images.captions.captions import swapped
 
 if TYPE_CHECKING:
-    from trainer.bases.families import Parts
+    from trainer.bases.families import ModelComponents
 
 POOL = 512
 """Placeholders a tokenizer is taught: the vectors of all words in one prompt."""
@@ -29,7 +29,7 @@ KNOWN = 0
 
 
 @dataclass
-class Word:
+class TokenEmbedding:
     """`vectors` by text encoder, each `[N, width]` float32 on the device."""
 
     name: str
@@ -41,14 +41,14 @@ class Word:
 
 
 @dataclass
-class Words:
+class TokenEmbeddings:
     """The words read now; none while `on` is False."""
 
-    words: list[Word]
+    words: list[TokenEmbedding]
     on: bool = True
 
 
-def begin(parts: Parts, name: str, count: int, start: str) -> Word:
+def begin(parts: ModelComponents, name: str, count: int, start: str) -> TokenEmbedding:
     """A word to learn, its vectors those of the words `start` in turn (of `name` itself where it is empty)."""
     if not name.strip():
         raise Problem("embedding_no_trigger", field="captions.trigger")
@@ -58,12 +58,12 @@ def begin(parts: Parts, name: str, count: int, start: str) -> Word:
         table = _table(parts, part).weight
         rows = [ids[number % len(ids)] for number in range(count)]
         vectors[part] = torch.nn.Parameter(table.detach()[rows].float().clone().to(parts.device))
-    return Word(name.strip(), vectors)
+    return TokenEmbedding(name.strip(), vectors)
 
 
-def of_files(parts: Parts, paths: Sequence[Path]) -> list[Word]:
+def of_files(parts: ModelComponents, paths: Sequence[Path]) -> list[TokenEmbedding]:
     """The words LoRA files bring along that fit this base; the first of a name counts."""
-    found: dict[str, Word] = {}
+    found: dict[str, TokenEmbedding] = {}
     for path in paths:
         for one in embedding.of_file(path):
             fits = all(
@@ -72,14 +72,14 @@ def of_files(parts: Parts, paths: Sequence[Path]) -> list[Word]:
             )
             if fits and one.name not in found:
                 given = {part: torch.from_numpy(one.vectors[part].copy()).to(parts.device) for part in parts.tokenizers}
-                found[one.name] = Word(one.name, given)
+                found[one.name] = TokenEmbedding(one.name, given)
     return list(found.values())
 
 
 @contextmanager
-def lent(parts: Parts, words: list[Word]) -> Iterator[None]:
+def lent(parts: ModelComponents, words: list[TokenEmbedding]) -> Iterator[None]:
     """Read `words` and no others inside the block."""
-    before, parts.words = parts.words, Words(words)
+    before, parts.words = parts.words, TokenEmbeddings(words)
     try:
         yield
     finally:
@@ -87,13 +87,13 @@ def lent(parts: Parts, words: list[Word]) -> Iterator[None]:
 
 
 @contextmanager
-def switched_off(parts: Parts) -> Iterator[None]:
+def switched_off(parts: ModelComponents) -> Iterator[None]:
     """No word of its own inside the block."""
     with lent(parts, []):
         yield
 
 
-def spelt(parts: Parts, captions: Sequence[str]) -> list[str]:
+def spelt(parts: ModelComponents, captions: Sequence[str]) -> list[str]:
     """`captions` with every word of its own as its placeholders; unchanged where there is none."""
     words = active(parts)
     if not words:
@@ -108,7 +108,7 @@ def spelt(parts: Parts, captions: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def placed(parts: Parts, tokens: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+def placed(parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
     """`tokens` as the base knows them; while the block encodes them, its text encoders read the words' vectors there."""
     words = active(parts)
     if not words:
@@ -129,7 +129,7 @@ def placed(parts: Parts, tokens: dict[str, torch.Tensor]) -> Iterator[dict[str, 
             del table.reading, table.forward
 
 
-def active(parts: Parts) -> list[Word]:
+def active(parts: ModelComponents) -> list[TokenEmbedding]:
     """The words read now, as many as there are placeholders for."""
     if parts.words is None or not parts.words.on:
         return []
@@ -148,7 +148,7 @@ def _read(table: Any, ids: torch.Tensor) -> torch.Tensor:
     return torch.where((own >= 0)[..., None], vectors[own.clamp(min=0)].to(known.dtype), known)
 
 
-def _table(parts: Parts, part: str) -> Any:
+def _table(parts: ModelComponents, part: str) -> Any:
     """The token embedding of a text encoder."""
     return parts.text_encoders[part].get_input_embeddings()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trainer.bases.families import Parts
+from trainer.bases.families import ModelComponents
 from trainer.core.problem import Problem
 from trainer.engine.text import embeddings
 from trainer.prompts import weights as prompt_weights
@@ -23,7 +23,7 @@ PIECE = 75
 
 
 def encode(
-    parts: Parts, captions: list[str], limit: int = PIECE, weighted: bool = False, restore: bool = True
+    parts: ModelComponents, captions: list[str], limit: int = PIECE, weighted: bool = False, restore: bool = True
 ) -> dict[str, torch.Tensor]:
     """The conditioning of `captions`, reading `limit` tokens of each, with `weighted` brackets as weights (`emphasise`, which
     `restore`s the mean).
@@ -82,17 +82,17 @@ def emphasise(hidden: torch.Tensor, weights: torch.Tensor, restore: bool = True)
     return (after * torch.where(there, kept, 1.0)[:, None, None]).to(hidden.dtype)
 
 
-def count_long(parts: Parts, captions: list[str], limit: int, weighted: bool = False) -> int:
+def count_long(parts: ModelComponents, captions: list[str], limit: int, weighted: bool = False) -> int:
     """How many of `captions` have more tokens than are read."""
     return sum(_length(parts, caption, weighted) > limit for caption in captions)
 
 
-def pieces_of(parts: Parts, captions: list[str], weighted: bool = False) -> int:
+def pieces_of(parts: ModelComponents, captions: list[str], weighted: bool = False) -> int:
     """How many pieces the longest of `captions` fills; at least one."""
     return max(1, *(-(-_length(parts, caption, weighted) // PIECE) for caption in captions))
 
 
-def read_at(parts: Parts, clip_skip: int) -> None:
+def read_at(parts: ModelComponents, clip_skip: int) -> None:
     """Let the text encoder end `clip_skip - 1` layers early: its last hidden state, through the final norm, is then the
     one AUTOMATIC1111 reads at that clip skip. The layers behind it are neither computed nor taught.
 
@@ -112,7 +112,7 @@ def read_at(parts: Parts, clip_skip: int) -> None:
 
 
 @contextmanager
-def reading_at(parts: Parts, clip_skip: int) -> Iterator[None]:
+def reading_at(parts: ModelComponents, clip_skip: int) -> Iterator[None]:
     """As `read_at`, inside the block only, with every layer staying where LoRAs find it. At least one layer reads."""
     whole = {encoder: encoder.encoder.layers for encoder in parts.text_encoders.values()} if clip_skip > parts.clip_skip else {}
     for encoder, layers in whole.items():
@@ -144,7 +144,7 @@ def _cut(told: list[tuple[int, float]]) -> list[list[tuple[int, float]]]:
     return [told[start : start + PIECE] for start in range(0, max(1, len(told)), PIECE)]
 
 
-def _length(parts: Parts, caption: str, weighted: bool) -> int:
+def _length(parts: ModelComponents, caption: str, weighted: bool) -> int:
     """How many tokens have to be read to reach a caption's last: every piece before it counts in full."""
     (caption,) = embeddings.spelt(parts, [caption])
     told = (_pieces(tokenizer, caption, weighted) for tokenizer in parts.tokenizers.values())

@@ -150,7 +150,7 @@ def settle(image_set: RereadableSet, encoding: str) -> int:
         return len(ids)
 
 
-def undo(image_set: RereadableSet, act: acts.Act) -> acts.Act:
+def undo(image_set: RereadableSet, act: acts.UndoEntry) -> acts.UndoEntry:
     """Put caption files back byte for byte, and what they were read as; not where a person changed the caption since."""
     place = image_set.folder / ".trash" / act.token
     said = staging.read_set(image_set.folder)

@@ -17,7 +17,7 @@ HUE = 0.1
 """How far the hue moves for a colour change of 1, as a share of the circle."""
 
 
-class Form(NamedTuple):
+class Augmentation(NamedTuple):
     """One change: three factors, a shift of the hue as a share of the circle, and degrees against the clock."""
 
     brightness: float
@@ -27,17 +27,17 @@ class Form(NamedTuple):
     turn: float
 
 
-class Forms(NamedTuple):
+class AugmentationSettings(NamedTuple):
     """How many forms each picture has, itself among them, and how far the others may go."""
 
     count: int = 1
     colour: float = 0.0
     turn: float = 0.0
 
-    def draw(self, rng: random.Random) -> Form:
+    def draw(self, rng: random.Random) -> Augmentation:
         """One of the others, by the state of `rng`."""
         brightness, contrast, saturation, hue, turn = (rng.uniform(-1, 1) for _ in range(5))
-        return Form(
+        return Augmentation(
             1 + self.colour * brightness,
             1 + self.colour * contrast,
             1 + self.colour * saturation,
@@ -46,7 +46,7 @@ class Forms(NamedTuple):
         )
 
 
-def zoom(size: buckets.Size, form: Form | None) -> float:
+def zoom(size: buckets.Size, form: Augmentation | None) -> float:
     """How much larger a picture must be for its format to hold no empty corner once turned: w·cos + h·sin over w, h alike."""
     if form is None or not form.turn:
         return 1.0
@@ -54,7 +54,7 @@ def zoom(size: buckets.Size, form: Form | None) -> float:
     return math.cos(angle) + math.sin(angle) * max(high / wide, wide / high)
 
 
-def cut(image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, form: Form | None) -> Image.Image:
+def cut(image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, form: Augmentation | None) -> Image.Image:
     """The picture cut to its format around the focus as ever, and then turned around the middle of the cut."""
     scale = zoom(bucket, form)
     if form is None or scale == 1.0:
@@ -65,7 +65,7 @@ def cut(image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, f
     return turned.crop((left, top, left + bucket[0], top + bucket[1]))
 
 
-def coloured(image: Image.Image, form: Form | None) -> Image.Image:
+def color_jitter(image: Image.Image, form: Augmentation | None) -> Image.Image:
     """An RGB picture with the form's brightness, contrast, saturation and hue."""
     if form is None:
         return image

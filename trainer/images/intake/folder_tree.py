@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from trainer.images.intake import gate
 from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import fold, natural, repeats_of, shown
-from trainer.images.intake.notices import Line
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.intake.roles import MASK_FOLDERS
 from trainer.images.intake.sources import folder as below
 from trainer.images.set.limits import LIMITS
@@ -32,7 +32,7 @@ class Tree:
     """Folders below it to learn from, where it has no pictures of its own, as lines of `images.subsets`."""
     class_folders: list[Path] = field(default_factory=list)
     """Folders with class pictures (kohya's regularisation)."""
-    lines: list[Line] = field(default_factory=list)
+    lines: list[IntakeNotice] = field(default_factory=list)
 
     @property
     def places(self) -> list[Path]:
@@ -55,7 +55,7 @@ def look(folder: Path) -> Tree:
     counts = Counter(entry.folder for entry in came.pictures)
     own = counts.pop(top.name, 0)
     if own:
-        tree.lines += [Line(shown(name), "folder_unread", {"count": count}) for name, count in counts.items()]
+        tree.lines += [IntakeNotice(shown(name), "folder_unread", {"count": count}) for name, count in counts.items()]
     else:
         tree.subsets = [f"{PurePosixPath(name).relative_to(top.name)} = 1" for name in sorted(counts, key=natural)]
     tree.class_folders = _class_folders(came, top)
@@ -63,9 +63,9 @@ def look(folder: Path) -> Tree:
     for name in used:
         tree.lines += _in_place(top.parent / name, name)
         if not own and (found_ := repeats_of(PurePosixPath(name).name)):
-            tree.lines.append(Line(shown(name), "kohya_folder", {"repeats": found_[0], "word": found_[1]}))
+            tree.lines.append(IntakeNotice(shown(name), "kohya_folder", {"repeats": found_[0], "word": found_[1]}))
     tree.lines += [line for line in came.lines if line.code in ("class_pictures", "project_rest", "condition_picture")]
-    tree.lines += [Line(shown(entry.name), "caption_alone") for entry in came.alone if entry.folder not in used]
+    tree.lines += [IntakeNotice(shown(entry.name), "caption_alone") for entry in came.alone if entry.folder not in used]
     tree.lines += _elsewhere(came)
     return tree
 
@@ -75,7 +75,7 @@ def _class_folders(came: gate.Sorted, top: Path) -> list[Path]:
     return [top.parent / place for place in places]
 
 
-def _in_place(place: Path, name: str) -> list[Line]:
+def _in_place(place: Path, name: str) -> list[IntakeNotice]:
     """What is to be told about one folder that is used."""
     came = sort_folder(place)
     for entry in came.alone:
@@ -84,10 +84,10 @@ def _in_place(place: Path, name: str) -> list[Line]:
         paths = [path for one, path, _ in came.rows if one is table]
         came.tell(table.name, "table_unknown", count=len(paths), names=gate.some(paths))
     told = [line for line in came.lines if line.code not in _SAID_IN_PLACE]
-    return [Line(shown(f"{name}/{line.name}"), line.code, line.params) for line in told]
+    return [IntakeNotice(shown(f"{name}/{line.name}"), line.code, line.params) for line in told]
 
 
-def _elsewhere(came: gate.Sorted) -> list[Line]:
+def _elsewhere(came: gate.Sorted) -> list[IntakeNotice]:
     """Captions and masks that a drop would find and a folder used in place does not: they lie in another folder."""
     lines: dict[tuple[str, str], int] = Counter()
     for picture, words in came.words.items():
@@ -96,7 +96,7 @@ def _elsewhere(came: gate.Sorted) -> list[Line]:
     for picture, mask in came.masks.items():
         if mask.folder != picture.folder and not _inside(mask, picture):
             lines[mask.folder, "masks_elsewhere"] += 1
-    return [Line(shown(name), code, {"count": count}) for (name, code), count in lines.items()]
+    return [IntakeNotice(shown(name), code, {"count": count}) for (name, code), count in lines.items()]
 
 
 def _inside(mask: Entry, picture: Entry) -> bool:

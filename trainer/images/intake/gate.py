@@ -17,7 +17,7 @@ from trainer.images.decoding.decode import READERS, Refused, kind_of
 from trainer.images.intake import roles
 from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import CAPTIONS, shown
-from trainer.images.intake.notices import Line
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.intake.pairing import Wanted, pair
 from trainer.images.set.limits import Limits
 
@@ -39,7 +39,7 @@ class Sorted:
     masks: dict[Entry, Entry] = field(default_factory=dict)
     left: list[tuple[Entry, str]] = field(default_factory=list)
     """Pictures not to be learnt, with why."""
-    lines: list[Line] = field(default_factory=list)
+    lines: list[IntakeNotice] = field(default_factory=list)
     alone: list[Entry] = field(default_factory=list)
     """Caption files without a picture here: it may have been taken in earlier."""
     rows: list[tuple[Entry, str, str]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Sorted:
 
     def tell(self, name: str, code: str, **params: Any) -> None:
         """Add a line, once."""
-        line = Line(shown(name), code, params)
+        line = IntakeNotice(shown(name), code, params)
         if line not in self.lines[-50:]:
             self.lines.append(line)
 

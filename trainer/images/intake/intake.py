@@ -31,7 +31,7 @@ from trainer.images.intake import notices as lines
 from trainer.images.intake.brought import Caption, CaptionReader, Earlier, Late, of_name
 from trainer.images.intake.entry import Entry, Sent
 from trainer.images.intake.names import shown
-from trainer.images.intake.notices import Line
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.intake.sources import entries
 from trainer.images.report.measures import Measures, as_dict, measure_image
 from trainer.images.set import staging
@@ -49,8 +49,8 @@ class Intake:
     """What became of everything dropped."""
 
     accepted: list[Picture] = field(default_factory=list)
-    refused: list[Line] = field(default_factory=list)
-    notices: list[Line] = field(default_factory=list)
+    refused: list[IntakeNotice] = field(default_factory=list)
+    notices: list[IntakeNotice] = field(default_factory=list)
 
     def sentences(self, language: str | None = None, names: int = 3) -> list[str]:
         """The lines for a person, one sentence for each reason, with the first few names."""
@@ -266,17 +266,17 @@ class _Work:
             self.notice_once(words.entry.name if words.text is None else entry.name, "caption_left")
 
     def refuse(self, name: str, why: Refused) -> None:
-        self.result.refused.append(Line(shown(name), why.code, why.params))
+        self.result.refused.append(IntakeNotice(shown(name), why.code, why.params))
 
     def refuse_all(self, found: Iterable[Entry]) -> None:
         for entry in found:
             self.refuse(entry.name, entry.refusal or Refused("damaged"))
 
     def notice(self, name: str, code: str, **params: Any) -> None:
-        self.result.notices.append(Line(shown(name), code, params))
+        self.result.notices.append(IntakeNotice(shown(name), code, params))
 
     def notice_once(self, name: str, code: str, **params: Any) -> None:
-        if Line(shown(name), code, params) not in self.result.notices:
+        if IntakeNotice(shown(name), code, params) not in self.result.notices:
             self.notice(name, code, **params)
 
 

@@ -11,7 +11,7 @@ from trainer.images.captions import encodings
 
 
 @dataclass(frozen=True)
-class Line:
+class IntakeNotice:
     """One thing to tell about one file: `code` under `intake.refused` or `intake.notices`, with `params`."""
 
     name: str
@@ -19,9 +19,9 @@ class Line:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def sentences(table: str, lines: Iterable[Line], language: str | None = None, names: int = 3) -> list[str]:
+def sentences(table: str, lines: Iterable[IntakeNotice], language: str | None = None, names: int = 3) -> list[str]:
     """The lines for a person, one sentence for each reason, with the first few names. `table` is refused or notices."""
-    groups: dict[tuple[str, str], list[Line]] = {}
+    groups: dict[tuple[str, str], list[IntakeNotice]] = {}
     for line in lines:
         why = t(f"intake.{table}.{line.code}", language=language, **_spoken(line.params, language))
         groups.setdefault((line.code, why), []).append(line)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from trainer.bases.auxiliary import Shelf
+from trainer.bases.auxiliary import AuxiliaryModels
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images.masking.found import Masker
 
 PLAIN, CLIPSEG, U2NET = METHODS = ("plain", "clipseg", "u2net")
-SEGMENTERS = Shelf("maskers", "masker", ("clipseg",))
+SEGMENTERS = AuxiliaryModels("maskers", "masker", ("clipseg",))
 PACKAGE = "onnxruntime==1.32.0"
 
 

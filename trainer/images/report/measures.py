@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.images.decoding import decode
-from trainer.images.set.facts import Facts
+from trainer.images.set.facts import PictureCache
 
 VERSION = 2
 """Counted up when a measurement changes, so that cached ones are made anew."""
@@ -45,7 +45,7 @@ class Measures:
         return np.frombuffer(bytes.fromhex(self.thumb), np.uint8).reshape(THUMB, THUMB, 3).astype(np.float32)
 
 
-def measure(file: Path, facts: Facts) -> Measures:
+def measure(file: Path, facts: PictureCache) -> Measures:
     """Measure a picture, or recall it. Raises `Refused` where it does not decode in full."""
     known = facts.get(file, "measures")
     if isinstance(known, dict) and known.get("version") == VERSION:

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from trainer.config.sections.images import Images
 from trainer.images.geometry import buckets
-from trainer.images.geometry.augment import Form, Forms, zoom
+from trainer.images.geometry.augment import Augmentation, AugmentationSettings, zoom
 from trainer.images.set.image_set import Picture
 
 Size = tuple[int, int]
 
 
-AS_IT_IS = Forms()
+NO_AUGMENTATION = AugmentationSettings()
 """No form but the picture itself."""
 
 
 @dataclass(frozen=True)
-class Item:
+class Example:
     """One picture as training sees it."""
 
     picture: Picture
@@ -34,14 +34,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Look:
+class View:
     """One look at one picture."""
 
-    item: Item
+    item: Example
     flipped: bool
     cut: int = 0
     """Which of the picture's cuts: 0 is the usual one, the others lie anywhere along the side that hangs over."""
-    form: Form | None = None
+    form: Augmentation | None = None
     """How it is changed in colour or turned; None is the picture as it is."""
 
     @property
@@ -63,28 +63,28 @@ class Look:
         free = picture.width - wide, picture.height - high
         if not self.cut or max(free) < 1:
             return picture.focus
-        place = random.Random(chance("cut", picture.file.name, self.cut)).random()
+        place = random.Random(derive_seed("cut", picture.file.name, self.cut)).random()
         return (place * free[0] + wide / 2) / picture.width, (place * free[1] + high / 2) / picture.height
 
 
-def chance(*parts: object) -> int:
+def derive_seed(*parts: object) -> int:
     """A 63-bit number that follows from `parts`: the seed of one random decision."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def forms_of(images: Images) -> Forms:
+def augmentations_of(images: Images) -> AugmentationSettings:
     """The forms each picture has by the options: one where nothing is to be changed."""
     changed = bool(images.colour or images.turn)
-    return Forms(images.variants, images.colour, images.turn) if changed else AS_IT_IS
+    return AugmentationSettings(images.variants, images.colour, images.turn) if changed else NO_AUGMENTATION
 
 
-def form_of(item: Item, number: int, forms: Forms) -> Form | None:
+def augmentation_of(item: Example, number: int, forms: AugmentationSettings) -> Augmentation | None:
     """Form `number` of a picture; 0 is the picture itself, whatever the others are."""
-    return forms.draw(random.Random(chance("form", item.picture.file.name, number))) if number else None
+    return forms.draw(random.Random(derive_seed("form", item.picture.file.name, number))) if number else None
 
 
-def micro_conditioning(look: Look) -> tuple[float, ...]:
+def micro_conditioning(look: View) -> tuple[float, ...]:
     """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
     pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
     picture, (width, height) = look.item.picture, look.item.bucket

@@ -17,7 +17,7 @@ from trainer.core import files
 from trainer.core.home import Home
 
 
-class Facts:
+class PictureCache:
     """`outputs/cache/sets/<set>/facts.json`. Reading a stale or broken entry gives nothing."""
 
     def __init__(self, folder: Path, keep: bool = True) -> None:

@@ -27,7 +27,7 @@ from trainer.images.geometry import masks
 from trainer.images.intake.names import NAMED, ignored, shown, split
 from trainer.images.set import picture, staging
 from trainer.images.set import undo as acts
-from trainer.images.set.facts import Facts, locks_of
+from trainer.images.set.facts import PictureCache, locks_of
 from trainer.images.set.picture import Picture, Unreadable
 
 KINDS = ("style", "character", "concept")
@@ -58,7 +58,7 @@ class ImageSet:
         self.folder, self.encoding = Path(folder), encoding
         if not self.folder.is_dir():
             raise Problem("folder_missing", folder=str(self.folder))
-        self.facts = Facts(self.folder, keep=not read_only)
+        self.facts = PictureCache(self.folder, keep=not read_only)
         # One writer of set.json at a time among all programs, and one intake at a time in this one.
         name, hidden = self.facts.place.name, self.folder.name.startswith(".")  # one being made is nobody else's yet
         self.lock = threading.RLock() if hidden else lock(locks_of(self.folder) / f"{name}.lock")
@@ -88,7 +88,7 @@ class ImageSet:
             finally:
                 if contents is None:
                     shutil.rmtree(place, ignore_errors=True)
-            Facts(place).move(folder)
+            PictureCache(place).move(folder)
         return cls(folder)
 
     @property
@@ -246,7 +246,7 @@ class ImageSet:
             acts.carry_out(self.folder, intent)
             return act.token
 
-    def undo(self, token: str | None = None) -> acts.Act | None:
+    def undo(self, token: str | None = None) -> acts.UndoEntry | None:
         """Take back one bulk edit or deletion (default: the newest); None where there is nothing to take back."""
         with self.lock:
             known = [act for act in acts.all_acts(self.folder) if token in (None, act.token)]
@@ -265,7 +265,7 @@ class ImageSet:
             acts.carry_out(self.folder, acts.Intent(act.token, moves=acts.moves_back(self.folder, act), notes=notes))
             return act
 
-    def undoable(self) -> acts.Act | None:
+    def undoable(self) -> acts.UndoEntry | None:
         """What `undo()` would take back."""
         return acts.newest(self.folder)
 
@@ -282,7 +282,7 @@ class ImageSet:
             os.replace(self.folder, place)
         return place
 
-    def _undo_masks(self, act: acts.Act) -> dict[str, dict[str, Any] | None]:
+    def _undo_masks(self, act: acts.UndoEntry) -> dict[str, dict[str, Any] | None]:
         """Take the masks an act made away, except where a person changed them; the notes of their pictures from before."""
         place = self.folder / ".trash" / act.token
         notes = staging.notes_of(staging.read_set(self.folder))
@@ -300,7 +300,7 @@ class ImageSet:
             before[p.id] = note | ({"masked": made} if made else {})
         return before
 
-    def _change(self, token: str, act: acts.Act | None, texts: dict[str, str]) -> None:
+    def _change(self, token: str, act: acts.UndoEntry | None, texts: dict[str, str]) -> None:
         """Change captions as one act to keep; None while the act `token` is taken back."""
         chosen = [(p.caption_file.relative_to(self.folder).as_posix(), p.id) for p in self.pictures() if p.id in texts]
         captions_ = {name: _fit(texts[id_]) for name, id_ in chosen}

@@ -22,7 +22,7 @@ from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import fold, ignored, natural
 from trainer.images.intake.roles import MASK_FOLDERS
 from trainer.images.intake.sources import on_disk
-from trainer.images.set.facts import Facts
+from trainer.images.set.facts import PictureCache
 from trainer.images.set.limits import LIMITS
 from trainer.images.set.staging import MASK
 
@@ -44,7 +44,7 @@ class Picture:
     added: str
     weight: float
     """How much an error on it counts, against 1."""
-    facts: Facts = field(repr=False, compare=False)
+    facts: PictureCache = field(repr=False, compare=False)
     encoding: str = "utf-8"
     """What its caption file is written in, by Python's name."""
     mask: Path | None = None
@@ -73,7 +73,7 @@ Unreadable = tuple[Path, decode.Refused]
 
 
 def scan(
-    folder: Path, notes: Mapping[str, Any], facts: Facts, only: str | None = None, encoding: str | None = None
+    folder: Path, notes: Mapping[str, Any], facts: PictureCache, only: str | None = None, encoding: str | None = None
 ) -> tuple[list[Picture], list[Unreadable]]:
     """The pictures in `folder` in natural order, and the files meant as pictures whose header says they are none.
 
@@ -131,7 +131,7 @@ def _picture(
     words: gate.Words | None,
     mask: Entry | None,
     written: CaptionFiles,
-    facts: Facts,
+    facts: PictureCache,
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
     text = words.entry.path if words and words.text is None else None
@@ -157,7 +157,7 @@ def _picture(
     )
 
 
-def _size(file: Path, facts: Facts) -> tuple[int, int]:
+def _size(file: Path, facts: PictureCache) -> tuple[int, int]:
     """Width and height as shown, from the header alone."""
     known = facts.get(file, "size")
     if isinstance(known, list) and len(known) == 2:

@@ -21,7 +21,7 @@ INTENT = "intent.json"
 
 
 @dataclass
-class Act:
+class UndoEntry:
     """One act. `captions` holds the texts before an edit, `after` those a captioner wrote (only they are taken back), or
     the sha256 of masks that were made (empty: taken away); `entries` the set.json notes of deleted or masked pictures."""
 
@@ -38,10 +38,12 @@ class Act:
         return len(self.captions) or len(self.entries) or len(self.after)
 
 
-def of_captions(folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None) -> Act:
+def of_captions(
+    folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None
+) -> UndoEntry:
     """The act that remembers captions before they are changed; with a `token` that is still known, as more of the same."""
     known = next((act for act in all_acts(folder) if act.token == token), None)
-    act = known or Act(_token(folder, "captions"), "captions", _now())
+    act = known or UndoEntry(_token(folder, "captions"), "captions", _now())
     act.captions.update({id_: text for id_, text in before.items() if id_ not in act.captions})
     act.after.update(after or {})
     return act
@@ -50,7 +52,7 @@ def of_captions(folder: Path, before: dict[str, str], after: dict[str, str] | No
 def record_reading(folder: Path, written: dict[str, Path], entries: dict[str, dict[str, Any]], after: dict[str, str]) -> str:
     """Remember caption files, byte for byte, before their letters are read otherwise: `written` by picture, `entries` the
     notes of the pictures, `after` the captions they get."""
-    act = Act(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)
+    act = UndoEntry(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)
     place = folder / ".trash" / act.token
     place.mkdir(parents=True)
     for file in written.values():
@@ -60,9 +62,9 @@ def record_reading(folder: Path, written: dict[str, Path], entries: dict[str, di
     return act.token
 
 
-def of_deletion(folder: Path, entries: dict[str, dict[str, Any]]) -> Act:
+def of_deletion(folder: Path, entries: dict[str, dict[str, Any]]) -> UndoEntry:
     """The act that remembers the notes of pictures before they go."""
-    return Act(_token(folder, "delete"), "delete", _now(), entries=entries)
+    return UndoEntry(_token(folder, "delete"), "delete", _now(), entries=entries)
 
 
 @dataclass
@@ -120,7 +122,7 @@ def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], made: 
     """Remember a mask before it is made or taken away: the `file` that is there moves into the trash, `note` is its
     picture's, `made` the sha256 of the new one. With a `token` that is still known, as more of the same act."""
     known = next((act for act in all_acts(folder) if act.token == token), None)
-    act = known or Act(_token(folder, "masks"), "masks", _now())
+    act = known or UndoEntry(_token(folder, "masks"), "masks", _now())
     place = folder / ".trash" / act.token
     again = id_ in act.after  # what lies there is the same act's own: what was there before it is kept
     act.entries.setdefault(id_, note)
@@ -145,7 +147,7 @@ def _read(note: Path) -> Intent | None:
         return None
 
 
-def moves_back(folder: Path, act: Act) -> list[list[str]]:
+def moves_back(folder: Path, act: UndoEntry) -> list[list[str]]:
     """[from, to] of every file an act put away; where a file of that name is there meanwhile, to a free name."""
     place = folder / ".trash" / act.token
     found = []
@@ -157,13 +159,13 @@ def moves_back(folder: Path, act: Act) -> list[list[str]]:
     return found
 
 
-def newest(folder: Path) -> Act | None:
+def newest(folder: Path) -> UndoEntry | None:
     """The act that would be taken back."""
     known = all_acts(folder)
     return known[-1] if known else None
 
 
-def all_acts(folder: Path) -> list[Act]:
+def all_acts(folder: Path) -> list[UndoEntry]:
     """Every act that can be taken back, oldest first."""
     found = []
     for place in sorted((folder / ".trash").glob("[0-9]*")):
@@ -171,7 +173,7 @@ def all_acts(folder: Path) -> list[Act]:
         if isinstance(said, dict) and said.get("what") in ("captions", "delete", "masks", "reading"):
             tables = ("captions", "entries", "after")
             texts, entries, after = (said[key] if isinstance(said.get(key), dict) else {} for key in tables)
-            found.append(Act(place.name, said["what"], str(said.get("when", "")), texts, entries, after))
+            found.append(UndoEntry(place.name, said["what"], str(said.get("when", "")), texts, entries, after))
     return found
 
 

@@ -1,7 +1,7 @@
 """Who may use a device just now. A training holds it; a preview borrows it between two steps and gives it back.
 
 The ledger keeps one lease a device and the requests for it. Holders are known by process number and birth mark, so one
-that died never blocks. The trainer's side is `Held`, called between steps; the preview's side is `borrow`.
+that died never blocks. The trainer's side is `DeviceLease`, called between steps; the preview's side is `borrow`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def touch(store: Store, device: str) -> None:
     store.write("UPDATE leases SET touches=touches+1 WHERE device=?", (device,))
 
 
-class Held:
+class DeviceLease:
     """The trainer's hold on its device, in the trainer process. `between` costs microseconds while nobody asks."""
 
     def __init__(

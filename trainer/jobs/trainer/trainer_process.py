@@ -21,7 +21,7 @@ from trainer.core import events, files, process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs.ledger.lease import Held
+from trainer.jobs.ledger.lease import DeviceLease
 from trainer.jobs.ledger.run_store import Store, device_key
 from trainer.jobs.ledger.states import ACTIVE, State
 from trainer.jobs.ledger.trouble import Trouble, say
@@ -39,11 +39,11 @@ T = TypeVar("T")
 _ENDS = (events.Finished, events.Stopped, events.Failed)
 
 
-class Stopped(BaseException):
+class StopRequested(BaseException):
     """Asked to stop before the first step: leaves the engine from within `tell`."""
 
 
-class Child:
+class TrainerProcess:
     """One attempt at a run."""
 
     def __init__(self, run: RunDir, store: Store, attempt: int, beat: float, tick: float) -> None:
@@ -52,7 +52,7 @@ class Child:
         self.webhook = Webhook(store)
         self.end: events.Event | None = None
         self.paused = False
-        self.held: Held | None = None
+        self.held: DeviceLease | None = None
         self.control: Control | None = None
         self._stage = events.Stage(name="loading")
         self._over = threading.Event()
@@ -86,7 +86,7 @@ class Child:
             return
         self.control.poll()
         if self.control.stop and stage != "sampling":
-            raise Stopped
+            raise StopRequested
 
     def _pause(self, why: str | None) -> None:
         """The state and how far it came, in one: who reads `paused` reads the step it rests at."""
@@ -116,7 +116,7 @@ class Child:
             if row.requeues and row.attempt > 1:
                 self.tell(events.Note(code="went_on"))
         with self._trouble.passed_over():
-            self.held = Held(self.store, device, f"run {self.run.id} {self.attempt}", self.waits)
+            self.held = DeviceLease(self.store, device, f"run {self.run.id} {self.attempt}", self.waits)
             self.held.take()
 
     def between(self) -> None:
@@ -238,7 +238,7 @@ def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, be
             if store.get(run.id).pid in (None, os.getpid()):  # Stop came before the process did
                 store.move(run.id, "stopped", only_from=("stopping",))
         return NOT_OURS
-    child = Child(run, store, attempt, beat, tick)
+    child = TrainerProcess(run, store, attempt, beat, tick)
     attempts.begin(run, attempt)
     for folder in (run.path, run.samples):
         files.sweep_temporaries(folder)
@@ -247,7 +247,7 @@ def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, be
         _train(child, home, signals, train)
     except Problem as problem:
         child.fail(problem.code, problem.params)
-    except Stopped:
+    except StopRequested:
         child.tell(events.Stopped(step=child.progress.summary().get("step", 0)))
     except BaseException as error:
         # The boundary of this process: whatever it was is told, and the trace kept.
@@ -275,7 +275,7 @@ def patiently(act: Callable[[], T], seconds: float = 600.0) -> T:
             time.sleep(1.0)
 
 
-def _train(child: Child, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
+def _train(child: TrainerProcess, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
     from trainer.engine.output.control import Control
 
     run = child.run

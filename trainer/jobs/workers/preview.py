@@ -20,7 +20,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.jobs.ledger import lease
 from trainer.jobs.ledger.run_store import Store
-from trainer.jobs.workers.worker import DIED, Worker
+from trainer.jobs.workers.worker import DIED, WorkerProcess
 
 ENDS = ("done", "failed", "cancelled")
 
@@ -49,7 +49,7 @@ class PreviewClient:
     ) -> None:
         self.home, self._store, self.command, self.device = home, store, command, device
         self.patience, self.idle = patience, idle
-        self._worker: Worker | None = None
+        self._worker: WorkerProcess | None = None
         self._line: deque[str] = deque()
         self._turn = threading.Condition()
         self._cancelled: set[str] = set()
@@ -225,7 +225,7 @@ class PreviewClient:
         if name in self._cancelled:
             raise _Cancelled
 
-    def _start(self) -> Worker:
+    def _start(self) -> WorkerProcess:
         with self._turn:
             if self._closed:
                 raise Problem("job_preview_closed")
@@ -234,12 +234,12 @@ class PreviewClient:
                     self._worker.close()
                     self._worker = None
                 try:
-                    self._worker = Worker(self.command(self.home), self.home.outputs / "preview.log")
+                    self._worker = WorkerProcess(self.command(self.home), self.home.outputs / "preview.log")
                 except OSError as error:
                     raise Problem("job_no_process", detail=str(error)) from error
             return self._worker
 
-    def _abandon(self, worker: Worker, name: str) -> None:
+    def _abandon(self, worker: WorkerProcess, name: str) -> None:
         """Nobody listens any more: the worker is told, and what it still says is drained before the next one's turn."""
         if not worker.lives():
             return

@@ -18,7 +18,7 @@ from trainer.core.home import PROJECT
 DIED: dict[str, Any] = {"event": "died"}
 
 
-class Worker:
+class WorkerProcess:
     """The process and its lines."""
 
     def __init__(self, argv: list[str], log: Path) -> None:

@@ -215,9 +215,9 @@ def test_t13_the_trigger_is_among_the_words_comfyui_shows(tmp_path: Path) -> Non
 def test_t14_a_strength_is_stated_for_each_part_and_used_up_by_none() -> None:
     from dataclasses import FrozenInstanceError, asdict
 
-    from trainer.adapters.fold import Use
+    from trainer.adapters.fold import LoraStrength
 
-    use = Use(Path("a"), unet=0.5)
+    use = LoraStrength(Path("a"), unet=0.5)
     assert asdict(use) == {"path": Path("a"), "unet": 0.5, "text_encoder": 1.0}
     with pytest.raises(FrozenInstanceError):
         use.unet = 1.0  # type: ignore[misc]

@@ -10,27 +10,27 @@ from trainer.core.problem import Problem
 from trainer.engine.data import batches
 from trainer.engine.data import latents as cache
 from trainer.engine.train import load_base
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 
 @pytest.mark.parametrize("together", [1, 3])
 def test_prepared_ahead_equals_one_by_one_and_the_second_start_encodes_nothing(bench, tmp_path, monkeypatch, together):
     config = bench.config()
     parts = load_base(config, bench.home)
-    items = batches.load_items(config, 64)
-    alone = cache.Latents(parts, tmp_path / "alone")
+    items = batches.load_examples(config, 64)
+    alone = cache.LatentCache(parts, tmp_path / "alone")
     if together > 1:  # as on a GPU
         monkeypatch.setattr(cache, "TOGETHER", together)
         monkeypatch.setattr(cache, "_one_by_one", lambda device: False)
-    ahead = cache.Latents(parts, tmp_path / "ahead")
+    ahead = cache.LatentCache(parts, tmp_path / "ahead")
     told = []
     assert ahead.prepare(items, True, lambda done, of: told.append((done, of))) == items
     assert told[0] == (0, 6) and told[-1] == (6, 6) and told == sorted(told)
     for item in items:
         for flipped in (False, True):
-            one, other = (latents.posterior(Look(item, flipped)) for latents in (alone, ahead))
+            one, other = (latents.posterior(View(item, flipped)) for latents in (alone, ahead))
             torch.testing.assert_close(other.mean, one.mean, rtol=0, atol=0 if together == 1 else 1e-5)
-    again = cache.Latents(parts, tmp_path / "ahead")
+    again = cache.LatentCache(parts, tmp_path / "ahead")
     monkeypatch.setattr(again, "_encode", lambda pixels: pytest.fail("encoded again"))
     assert again.prepare(items, True, lambda done, of: None) == items
 

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from trainer.adapters import file as lora_file
-from trainer.adapters.fold import Folder, Use
+from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.adapters.weights import normalise
 from trainer.bases import catalog
 from trainer.bases.families import family, loading
 from trainer.config.strategies import samplers
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.engine.inference.sampling import Cancelled, DrawRequest, Studio
+from trainer.engine.inference.sampling import Cancelled, GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import base_hash
 from trainer.formats.layers import Layer
 from trainer.formats.names import bare
@@ -26,9 +26,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def studio(tiny_base, tmp_path_factory) -> Studio:
+def studio(tiny_base, tmp_path_factory) -> ImageSampler:
     facts = catalog.find(Home(tmp_path_factory.mktemp("home")), str(tiny_base))
-    return Studio.load(facts, CPU, torch.float32)
+    return ImageSampler.load(facts, CPU, torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def lora(tiny_base, picture_folder, tmp_path_factory):
     return bench.train(bench.config("run.steps=8", "optimizer.text_encoder_lr=0.01"))
 
 
-def request(*uses: Use, strengths=None, **changes) -> DrawRequest:
-    return DrawRequest(
+def request(*uses: LoraStrength, strengths=None, **changes) -> GenerateRequest:
+    return GenerateRequest(
         **{
             "prompt": "a red blob",
             "steps": 4,
@@ -60,28 +60,28 @@ def request(*uses: Use, strengths=None, **changes) -> DrawRequest:
     )
 
 
-def pixels(studio: Studio, asked: DrawRequest) -> list[np.ndarray]:
+def pixels(studio: ImageSampler, asked: GenerateRequest) -> list[np.ndarray]:
     return [np.asarray(drawn.image, np.int16) for drawn in studio.draw(asked)]
 
 
 def test_strength_zero_is_the_base_to_the_bit_and_the_lora_can_be_taken_off(studio, lora):
     before = base_hash(studio.parts)
     base = pixels(studio, request())[0]
-    zero, one = pixels(studio, request(Use(lora), strengths=(0.0, 1.0)))
+    zero, one = pixels(studio, request(LoraStrength(lora), strengths=(0.0, 1.0)))
     assert np.array_equal(zero, base) and not np.array_equal(one, base)
     assert np.array_equal(pixels(studio, request())[0], base)
     assert base_hash(studio.parts) == before
 
 
 def test_the_same_request_gives_the_same_bytes(studio, lora, tmp_path):
-    files = [next(iter(studio.draw(request(Use(lora))))).save(tmp_path / f"{i}.png").read_bytes() for i in range(2)]
+    files = [next(iter(studio.draw(request(LoraStrength(lora))))).save(tmp_path / f"{i}.png").read_bytes() for i in range(2)]
     assert files[0] == files[1]
 
 
 def test_diffusers_own_loader_draws_the_same_picture_from_our_file(studio, lora, tiny_base):
     from diffusers import StableDiffusionPipeline
 
-    ours = pixels(studio, request(Use(lora)))[0]
+    ours = pixels(studio, request(LoraStrength(lora)))[0]
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(lora))
@@ -97,8 +97,8 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     layer = studio.parts.module(part).get_submodule(module)
     pristine = layer.weight
     old = pristine.detach().clone().numpy()
-    folder = Folder(studio.parts)
-    folder.apply([Use(lora, 0.5, 0.25)], scale=2.0)
+    folder = LoraFuser(studio.parts)
+    folder.apply([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
     wanted = old + 2.0 * 0.5 * factors.alpha / factors.rank * (factors.up @ factors.down)
     assert np.allclose(layer.weight.detach().numpy(), wanted, atol=1e-6)
     text = next(k for k in weights.modules if k[0] == "text_encoder")
@@ -106,7 +106,7 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     f = weights.modules[text]
     folder.clear()
     before = encoder.weight.detach().clone().numpy()
-    folder.apply([Use(lora, 0.5, 0.25)], scale=2.0)
+    folder.apply([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
     assert np.allclose(encoder.weight.detach().numpy() - before, 2.0 * 0.25 * f.alpha / f.rank * (f.up @ f.down), atol=1e-6)
     folder.clear()
     assert layer.weight is pristine
@@ -127,8 +127,8 @@ def test_biases_and_norms_of_a_file_are_folded_and_come_off_again(studio, tmp_pa
     }
     path = lora_file.write(tmp_path / "full.safetensors", layers, {}, "fp32")
     old = [tensor.clone() for tensor in pristine]
-    folder = Folder(studio.parts)
-    assert folder.apply([Use(path, 0.5)]) == [(path, 3, 3)]
+    folder = LoraFuser(studio.parts)
+    assert folder.apply([LoraStrength(path, 0.5)]) == [(path, 3, 3)]
     now = [norm.weight, norm.bias, out.weight, out.bias]
     for was, new, added in zip(old, now, (0.25, 1.0, 0.0, 2.0), strict=True):
         assert torch.allclose(new, was + added)
@@ -141,21 +141,21 @@ def test_two_loras_add_up_and_order_does_not_matter(studio, lora, tmp_path):
 
     second = tmp_path / "second.safetensors"
     shutil.copyfile(lora, second)
-    doubled = pixels(studio, request(Use(lora, 1.0, 1.0)))[0]
-    both = pixels(studio, request(Use(lora, 0.4, 0.4), Use(second, 0.6, 0.6)))[0]
+    doubled = pixels(studio, request(LoraStrength(lora, 1.0, 1.0)))[0]
+    both = pixels(studio, request(LoraStrength(lora, 0.4, 0.4), LoraStrength(second, 0.6, 0.6)))[0]
     assert np.abs(doubled - both).max() <= 1
-    assert np.abs(both - pixels(studio, request(Use(second, 0.6, 0.6), Use(lora, 0.4, 0.4)))[0]).max() <= 1
+    assert np.abs(both - pixels(studio, request(LoraStrength(second, 0.6, 0.6), LoraStrength(lora, 0.4, 0.4)))[0]).max() <= 1
 
 
 def test_the_effect_grows_with_strength(studio, lora):
     base = pixels(studio, request())[0]
-    row = pixels(studio, request(Use(lora), strengths=(0.25, 0.5, 0.75, 1.0)))
+    row = pixels(studio, request(LoraStrength(lora), strengths=(0.25, 0.5, 0.75, 1.0)))
     differences = [float(np.abs(p - base).mean()) for p in row]
     assert differences == sorted(differences) and differences[0] < differences[-1]
 
 
 def test_the_settings_travel_in_the_png(studio, lora, tmp_path):
-    (drawn,) = studio.draw(request(Use(lora, 0.8, 0.5), strengths=(0.5,), negative="ugly"))
+    (drawn,) = studio.draw(request(LoraStrength(lora, 0.8, 0.5), strengths=(0.5,), negative="ugly"))
     with Image.open(drawn.save(tmp_path / "a.png")) as image:
         text, ours = image.text["parameters"], json.loads(image.text["atelier"])
     assert "a red blob <lora:blob:0.4>" in text and "Negative prompt: ugly" in text and "Seed: 3" in text
@@ -180,14 +180,14 @@ def test_bad_requests_are_answered(changes, code):
 
 def test_more_loras_than_anybody_means_are_refused(lora):
     with pytest.raises(Problem) as told:
-        request(*[Use(lora)] * 51).checked()
+        request(*[LoraStrength(lora)] * 51).checked()
     assert told.value.code == "too_many_loras"
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf"), 1e9])
 def test_bad_strengths_are_answered(strength, lora):
     with pytest.raises(Problem) as problem:
-        request(Use(lora, strength)).checked()
+        request(LoraStrength(lora, strength)).checked()
     assert problem.value.code == "strength_range"
 
 
@@ -197,7 +197,7 @@ def test_every_sampler_draws_the_same_bytes_again_and_says_its_name(prediction, 
         from tests.helpers.training_home import make_tiny
 
         facts = catalog.find(Home(tmp_path / "home"), str(make_tiny(tmp_path / "v", prediction)))
-        studio = Studio.load(facts, CPU, torch.float32)
+        studio = ImageSampler.load(facts, CPU, torch.float32)
     own, seen = studio.parts.scheduler, {}
     for name in samplers.SAMPLERS:
         (first,), (again,) = (list(studio.draw(request(sampler=name, steps=3))) for _ in range(2))
@@ -246,7 +246,7 @@ def test_drawing_can_be_cancelled_and_leaves_the_base_pristine(studio, lora):
     before = base_hash(studio.parts)
     seen = []
     with pytest.raises(Cancelled):
-        list(studio.draw(request(Use(lora)), lambda step, of: seen.append((step, of)), lambda: len(seen) >= 2))
+        list(studio.draw(request(LoraStrength(lora)), lambda step, of: seen.append((step, of)), lambda: len(seen) >= 2))
     assert seen == [(1, 4), (2, 4)] and base_hash(studio.parts) == before
 
 
@@ -266,7 +266,7 @@ def test_a_lora_with_no_fitting_layer_is_refused(studio, tmp_path):
         "fp32",
     )
     with pytest.raises(Problem) as problem:
-        list(studio.draw(request(Use(path))))
+        list(studio.draw(request(LoraStrength(path))))
     assert problem.value.code in ("lora_no_match", "lora_other_family")
 
 
@@ -294,7 +294,7 @@ def test_long_prompts_and_layers_that_do_not_fit_are_mentioned(studio, lora, tmp
         2.0,
     )
     mixed = file.write(tmp_path / "mixed.safetensors", modules, {}, "fp32")
-    list(studio.draw(request(Use(mixed), prompt="blob " * 900)))
+    list(studio.draw(request(LoraStrength(mixed), prompt="blob " * 900)))
     total = len(modules)
     assert studio.notes == [
         ("prompt_cut", {"limit": 750}),
@@ -308,5 +308,5 @@ def test_long_prompts_and_layers_that_do_not_fit_are_mentioned(studio, lora, tmp
             },
         ),
     ]
-    list(studio.draw(request(Use(lora))))
+    list(studio.draw(request(LoraStrength(lora))))
     assert studio.notes == []

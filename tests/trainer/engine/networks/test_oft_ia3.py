@@ -15,15 +15,15 @@ from trainer.adapters import file as lora_file
 from trainer.adapters import metadata
 from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.compat.verdicts import programs
-from trainer.adapters.fold import Folder, Use
+from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
-from trainer.engine.networks.glora_full import General, Whole
-from trainer.engine.networks.oft_ia3 import Scaled, Turned
+from trainer.engine.networks.glora_full import FullDiffLayer, GloraLayer
+from trainer.engine.networks.oft_ia3 import Ia3Layer, OftLayer
 from trainer.engine.output import checkpoint
 from trainer.engine.speed.quantize import settle
 from trainer.engine.train import load_base
@@ -46,7 +46,9 @@ def _filled(layer):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("make", [lambda base: Turned(base, 4), Scaled, lambda base: General(base, 3, 2.0), Whole])
+@pytest.mark.parametrize(
+    "make", [lambda base: OftLayer(base, 4), Ia3Layer, lambda base: GloraLayer(base, 3, 2.0), FullDiffLayer]
+)
 def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
     """W + ΔW by adapters/multiplied.py, put into a copy of the base layer; gradients by autograd through both."""
     base, shape = LAYERS[name]
@@ -62,7 +64,7 @@ def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
     ours.pow(2).sum().backward(), theirs.pow(2).sum().backward()
     for name, mine in layer.learns().items():
         assert torch.allclose(mine.grad, leaves[name].grad, rtol=1e-3, atol=1e-4)
-    if isinstance(layer, Turned):  # rows turned among each other: the matrix of their angles and lengths is a turn's
+    if isinstance(layer, OftLayer):  # rows turned among each other: the matrix of their angles and lengths is a turn's
         rows, turned = weight.flatten(1).view(2, 4, -1), (weight + change.detach()).flatten(1).view(2, 4, -1)
         assert torch.allclose(torch.linalg.svdvals(rows), torch.linalg.svdvals(turned), atol=1e-5)
     layer.enabled = False
@@ -100,16 +102,16 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
 
     parts = load_base(bench.config(), bench.home)
     asked = {"prompt": "a blob", "steps": 1, "guidance": 3.0, "width": 64, "height": 64}
-    (bare,) = Studio(parts).draw(DrawRequest(**asked))
+    (bare,) = ImageSampler(parts).draw(GenerateRequest(**asked))
     before = base_hash(parts)
-    zero, some = Studio(parts).draw(DrawRequest(**asked, loras=(Use(straight),), strengths=(0.0, 1.0)))
+    zero, some = ImageSampler(parts).draw(GenerateRequest(**asked, loras=(LoraStrength(straight),), strengths=(0.0, 1.0)))
     assert np.array_equal(zero.image, bare.image) and not np.array_equal(some.image, bare.image)
     adapter = Adapter(parts, config)
     adapter.load(last.adapter)
     learnt = _look(parts)
     with adapter.switched_off():
-        folder = Folder(parts)
-        ((_, matched, total),) = folder.apply([Use(straight)])
+        folder = LoraFuser(parts)
+        ((_, matched, total),) = folder.apply([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)
         assert torch.allclose(_look(parts), learnt, atol=1e-5)
         folder.clear()
@@ -128,8 +130,8 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
     learnt = _look(parts)
     file = lora_file.write(bench.home.root / "a.safetensors", adapter.factors(), {}, "fp32")
     with adapter.switched_off():
-        folder = Folder(parts)
-        folder.apply([Use(file)])
+        folder = LoraFuser(parts)
+        folder.apply([LoraStrength(file)])
         assert torch.allclose(_look(parts), learnt, atol=1e-4)
         folder.clear()
         assert not torch.allclose(_look(parts), learnt, atol=1e-3)

@@ -12,7 +12,7 @@ from trainer.adapters import file as lora_file
 from trainer.config import load
 from trainer.core.problem import Problem
 from trainer.engine.networks.adapter import Adapter, base_hash
-from trainer.engine.networks.types import KINDS
+from trainer.engine.networks.types import ADAPTER_TYPES
 from trainer.engine.train import load_base
 
 CASES = {
@@ -56,7 +56,9 @@ def test_at_first_no_kind_changes_anything(loaded, case):
     assert torch.allclose(_look(parts), bare, atol=2e-6) and base_hash(parts) == before
     assert case not in ("oft", "ia3") or torch.equal(_look(parts), bare)
     assert all(p.requires_grad and p.dtype == torch.float32 for p in adapter.parameters())
-    assert not any(k.requires_grad for layer in adapter.layers.values() for k in KINDS[config.lora.kind].keeps(layer).values())
+    assert not any(
+        k.requires_grad for layer in adapter.layers.values() for k in ADAPTER_TYPES[config.lora.kind].keeps(layer).values()
+    )
 
 
 def test_ranks_by_block_patterns_and_convolutions(loaded):
@@ -130,23 +132,23 @@ def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
 
 
 def test_the_ratio_of_lora_plus_reaches_the_second_factor_alone(loaded):
-    from trainer.engine.optim.optimizer import Guard
+    from trainer.engine.optim.optimizer import OptimizerStepper
 
     config = load.build({}, overrides=["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001"])
-    guard = Guard(config, Adapter(deepcopy(loaded), config), torch.device("cpu"))
+    guard = OptimizerStepper(config, Adapter(deepcopy(loaded), config), torch.device("cpu"))
     assert guard.base_rates == pytest.approx([0.008, 0.001, 0.0008, 0.0001])
     guard.update(torch.tensor(1.0), 1.0)
     assert guard.rates() == pytest.approx({"unet": 0.001, "text_encoder": 0.0001})
 
 
 def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_encoder(loaded):
-    from trainer.engine.optim.optimizer import Guard
+    from trainer.engine.optim.optimizer import OptimizerStepper
 
     lines = "mid_block = 0.5\n*.attn2.* = 2\ntext_encoder.encoder.layers.1 = 0"
     words = ["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001", f"optimizer.block_lrs={lines}"]
     config = load.build({}, overrides=words)
     adapter = Adapter(deepcopy(loaded), config)
-    guard = Guard(config, adapter, torch.device("cpu"))
+    guard = OptimizerStepper(config, adapter, torch.device("cpu"))
     groups = zip(guard.optimizer.param_groups, guard.base_rates, strict=True)
     rates = {id(p): rate for group, rate in groups for p in group["params"]}
     for (part, name), layer in adapter.layers.items():

@@ -16,22 +16,22 @@ from tests.helpers.training_home import Bench, make_tiny
 from tests.trainer.engine.objective.test_step import Reference, alpha_bar
 from trainer.adapters import file as lora_file
 from trainer.adapters.compat.inspect import inspect
-from trainer.adapters.fold import Folder, Use
+from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.bases import catalog
 from trainer.commands import train as commands
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
-from trainer.engine.data.batches import load_items
-from trainer.engine.data.latents import Latents
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.data.batches import load_examples
+from trainer.engine.data.latents import LatentCache
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
-from trainer.engine.objective.slider import SliderMaker
+from trainer.engine.objective.slider import SliderObjective
 from trainer.engine.output import checkpoint
 from trainer.engine.train import load_base
 from trainer.formats.names import bare
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 from trainer.library.cards import card
 
 WORDS = (
@@ -58,8 +58,8 @@ def test_a_step_at_both_signs_is_what_the_formula_says(tmp_path, picture_folder,
     generator = torch.Generator().manual_seed(1)
     for parameter in adapter.parameters():
         parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
-    maker = SliderMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
-    looks = [Look(item, False) for item in load_items(config, 64)[:4]]
+    maker = SliderObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
+    looks = [View(item, False) for item in load_examples(config, 64)[:4]]
     got = maker.backward(SEEN, [looks])
 
     batch = maker.draw(SEEN, 0, looks)
@@ -136,8 +136,8 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
     with adapter.at(-1):
         learnt = _look(parts)
     with adapter.switched_off():
-        folder = Folder(parts)
-        folder.apply([Use(straight, -1, -1)])
+        folder = LoraFuser(parts)
+        folder.apply([LoraStrength(straight, -1, -1)])
         assert torch.allclose(_look(parts), learnt, atol=1e-5) and not torch.allclose(learnt, plain, atol=1e-4)
         folder.clear()
     assert base_hash(parts) == before
@@ -157,9 +157,9 @@ def test_at_minus_one_every_kind_takes_off_what_it_adds_as_its_file_does(bench, 
     spelt = {(part, bare(name) if part != "unet" else name): layer for (part, name), layer in adapter.factors().items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     with adapter.switched_off():
-        folder = Folder(parts)
+        folder = LoraFuser(parts)
         for sign, there in ((-1.0, learnt), (1.0, more)):
-            folder.apply([Use(file, sign, sign)])
+            folder.apply([LoraStrength(file, sign, sign)])
             assert torch.allclose(_look(parts), there, atol=2e-5)
         folder.clear()
         assert not torch.allclose(learnt, plain, atol=1e-3) and not torch.allclose(learnt, more, atol=1e-3)
@@ -196,10 +196,10 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
         overrides=[*quick, *(f"{name}={said}" for name, said in words.items())],
     )  # fmt: skip
     file = Bench(home, PROJECT, PROJECT).train(config)
-    studio = Studio.load(catalog.find(home, "mini"), torch.device("cpu"), torch.float32, home)
-    asked = DrawRequest("a fox", steps=10, guidance=3.0, width=128, height=128, seed=3)
+    studio = ImageSampler.load(catalog.find(home, "mini"), torch.device("cpu"), torch.float32, home)
+    asked = GenerateRequest("a fox", steps=10, guidance=3.0, width=128, height=128, seed=3)
     (bare,) = studio.draw(asked)
-    drawn = list(studio.draw(replace(asked, loras=(Use(file),), strengths=(-1.0, -0.5, 0.0, 0.5, 1.0))))
+    drawn = list(studio.draw(replace(asked, loras=(LoraStrength(file),), strengths=(-1.0, -0.5, 0.0, 0.5, 1.0))))
     assert np.array_equal(drawn[2].image, bare.image)
     colour = []
     for one in drawn:

@@ -13,13 +13,13 @@ from torch.func import functional_call
 from tests.helpers.training_home import Bench, make_tiny
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.engine.data.batches import load_items
-from trainer.engine.data.latents import Latents
+from trainer.engine.data.batches import load_examples
+from trainer.engine.data.latents import LatentCache
 from trainer.engine.data.regularization import class_looks
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
+from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.train import load_base
-from trainer.images.set.examples import Look
+from trainer.images.set.examples import View
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
@@ -131,12 +131,12 @@ def test_a_step_is_what_the_formulas_say(world, case):
         words.append(f"preservation.folder={bench.folder}")
     config = bench.config(*words)
     kind = plain.scheduler.config.prediction_type
-    latents = Latents(parts, bench.home.cache / "latents")
-    items = load_items(config, 64)
+    latents = LatentCache(parts, bench.home.cache / "latents")
+    items = load_examples(config, 64)
     items[1] = replace(items[1], weight=2.5)
     classes = class_looks(config, 64, latents, lambda done, of: None)
-    maker = StepMaker(config, parts, adapter, latents, classes)
-    micro = [[Look(items[i], flipped=i == 1), Look(items[i + 1], False)] for i in (1, 0)[: config.run.accumulation]]
+    maker = TrainingObjective(config, parts, adapter, latents, classes)
+    micro = [[View(items[i], flipped=i == 1), View(items[i + 1], False)] for i in (1, 0)[: config.run.accumulation]]
     for parameter in adapter.parameters():
         parameter.grad = None
     got = maker.backward(5, micro)
@@ -184,22 +184,22 @@ def test_without_a_trigger_the_base_is_not_held_to_against_what_is_learnt(world)
     sums = []
     for prior in ("1", "0"):
         config = bench.config(f"preservation.prior={prior}", "captions.trigger=", "images.upscale=false")
-        maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
-        sums.append(float(maker.backward(0, [[Look(item, False) for item in load_items(config, 64)]])))
+        maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
+        sums.append(float(maker.backward(0, [[View(item, False) for item in load_examples(config, 64)]])))
     assert sums[0] == sums[1]
 
 
 def test_split_in_two_a_batch_gives_the_same_sum(world):
     bench, parts, adapter, _ = world
     config = bench.config("preservation.prior=1", "loss.masks=true", "images.upscale=false")
-    items = load_items(config, 64)
-    maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
+    items = load_examples(config, 64)
+    maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
     results = []
     for split in (1, 2):
         maker.split = split
         for parameter in adapter.parameters():
             parameter.grad = None
-        loss = maker.backward(0, [[Look(item, False) for item in items]])
+        loss = maker.backward(0, [[View(item, False) for item in items]])
         results.append((float(loss), torch.cat([p.grad.flatten() for p in adapter.parameters()])))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     assert torch.allclose(results[0][1], results[1][1], rtol=1e-4, atol=1e-7)
@@ -207,7 +207,7 @@ def test_split_in_two_a_batch_gives_the_same_sum(world):
 
 def test_class_pictures_are_the_same_wherever_a_run_goes_on_and_missing_ones_are_said(world):
     bench, parts, *_ = world
-    latents = Latents(parts, bench.home.cache / "latents")
+    latents = LatentCache(parts, bench.home.cache / "latents")
 
     def looks(*words):
         return class_looks(bench.config("images.upscale=false", *words), 64, latents, lambda done, of: None)
@@ -226,8 +226,8 @@ def test_class_pictures_are_the_same_wherever_a_run_goes_on_and_missing_ones_are
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_picture_whose_latents_are_not_finite_is_left_out_kept_or_not(world, tmp_path, monkeypatch, keep):
     bench, parts, *_ = world
-    latents = Latents(parts, tmp_path, keep)
-    original = Latents.posterior
+    latents = LatentCache(parts, tmp_path, keep)
+    original = LatentCache.posterior
 
     def broken(self, look):
         found = original(self, look)
@@ -235,6 +235,6 @@ def test_a_picture_whose_latents_are_not_finite_is_left_out_kept_or_not(world, t
             found.mean[0, 0, 0] = float("nan")
         return found
 
-    monkeypatch.setattr(Latents, "posterior", broken)
-    items = load_items(bench.config("images.upscale=false"), 64)
+    monkeypatch.setattr(LatentCache, "posterior", broken)
+    items = load_examples(bench.config("images.upscale=false"), 64)
     assert [i.picture.id for i in latents.prepare(items, False, lambda done, of: None)] == ["0000", "0001", "0003"]

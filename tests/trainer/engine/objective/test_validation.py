@@ -11,14 +11,14 @@ from trainer.core import events
 from trainer.core.problem import Problem
 from trainer.engine.data import batches as data
 from trainer.engine.objective import validation
-from trainer.engine.objective.validation import Judge, Judgement
+from trainer.engine.objective.validation import Judgement, Validator
 from trainer.engine.output import checkpoint
 
 
 def test_pictures_are_kept_back_by_share_or_by_name(bench):
     def parted(*words):
         config = bench.config(*words)
-        return validation.held_out(config, data.load_items(config, 64))
+        return validation.held_out(config, data.load_examples(config, 64))
 
     held, rest = parted("validation.share=0.34", "images.resolutions=128")
     assert len(held) == 4 and len(rest) == 8  # two of six pictures, in both sizes
@@ -35,8 +35,8 @@ def test_pictures_are_kept_back_by_share_or_by_name(bench):
         assert (problem.value.code, problem.value.field) == (code, "validation.pictures")
 
 
-def judge(*ratios: float, patience: int = 0) -> Judge:
-    made = Judge(Validation(every=10, patience=patience), [], None, 100, lambda event: None)  # type: ignore[arg-type]
+def judge(*ratios: float, patience: int = 0) -> Validator:
+    made = Validator(Validation(every=10, patience=patience), [], None, 100, lambda event: None)  # type: ignore[arg-type]
     made.seen = [Judgement(10 * i, ratio) for i, ratio in enumerate(ratios, 1)]
     return made
 

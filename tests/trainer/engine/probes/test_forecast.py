@@ -12,11 +12,11 @@ from PIL import Image
 from trainer.config import load
 from trainer.core import files
 from trainer.engine.data import batches as data
-from trainer.engine.data.latents import HEADER, Latents
-from trainer.engine.objective.step import StepMaker
+from trainer.engine.data.latents import HEADER, LatentCache
+from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.probes import forecast
 from trainer.engine.train import load_base
-from trainer.images.set.examples import forms_of
+from trainer.images.set.examples import augmentations_of
 
 MANY = ("images.buckets=false", "images.variants=3", "images.colour=0.1", "images.crops=2", "images.flip=true", "run.steps=7")
 EACH = 2 * 4 * 32 * 32 * 4 + HEADER
@@ -40,15 +40,15 @@ def test_forms_cuts_mirrored_and_class_pictures_count_in_preparation_and_on_the_
     assert told["encode_seconds"] > 0 and told["seconds"] > told["encode_seconds"] + 7 * told["seconds_per_step"]
 
     config = bench.config(*MANY)
-    parts, items, forms = load_base(config, bench.home), data.load_items(config, 64), forms_of(config.images)
-    latents = Latents(parts, bench.home.cache / "latents")
+    parts, items, forms = load_base(config, bench.home), data.load_examples(config, 64), augmentations_of(config.images)
+    latents = LatentCache(parts, bench.home.cache / "latents")
     kept = list(latents.folder.rglob("*.safetensors"))
     assert len(kept) == 2 and {file.stat().st_size for file in kept} == {EACH}  # those the trial looked at
     looks = latents.looks(items, True, 2, forms)
     assert latents.cost(looks)[1] == (48 - 1) * EACH
     latents.prepare(items, True, lambda done, of: None, 2, forms)
     assert len(list(latents.folder.rglob("*.safetensors"))) == 48 + 1 and latents.cost(looks) == (0, 0)
-    assert Latents(parts, latents.folder, keep=False).cost(looks)[1] == 0
+    assert LatentCache(parts, latents.folder, keep=False).cost(looks)[1] == 0
 
 
 def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, mo
     def starve(self, step, batches, scale):
         return torch.empty(10**15)  # what no machine has: the allocator itself refuses
 
-    monkeypatch.setattr(StepMaker, "backward", starve)
+    monkeypatch.setattr(TrainingObjective, "backward", starve)
     told = tried(bench, capsys)
     assert set(told) == {"needed", "free"}
     assert told["needed"] > 4 * 10**15 > 10**13 > told["free"] > 10**8
@@ -66,7 +66,7 @@ def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, mo
     def break_(self, step, batches, scale):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(StepMaker, "backward", break_)
+    monkeypatch.setattr(TrainingObjective, "backward", break_)
     with pytest.raises(RuntimeError, match="something else"):
         tried(bench, capsys)
 

@@ -76,7 +76,7 @@ def test_the_dtype_self_test_notices_a_format_that_gives_nan(monkeypatch):
 def test_the_folder_datasets_is_not_taken_for_the_library_of_that_name():
     spec = importlib.util.find_spec("datasets")
     assert spec is None or spec.origin is None or "site-packages" in spec.origin
-    device.quiet()
+    device.silence_libraries()
     import transformers.utils
     from accelerate.utils import is_datasets_available as accelerates
 

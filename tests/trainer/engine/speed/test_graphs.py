@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from trainer.engine.data import batches as data
-from trainer.engine.data.latents import Latents
+from trainer.engine.data.latents import LatentCache
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.speed import cuda_graphs, step_graph
 from trainer.engine.train import checkpoint_gradients, load_base
 
@@ -47,10 +47,10 @@ def trained(bench, maker, *words, steps=4):
         checkpoint_gradients(parts)
     notes = []
     if maker:
-        parts.family = cuda_graphs.Graphed(parts, adapter, notes.append, maker)
-    guard = Guard(config, adapter, parts.device)
-    steps_of = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
-    batches = data.Plan(data.load_items(config, 64), 1, 0, False).batches()
+        parts.family = cuda_graphs.GraphedFamily(parts, adapter, notes.append, maker)
+    guard = OptimizerStepper(config, adapter, parts.device)
+    steps_of = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
+    batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
     losses = []
     for step in range(steps):
         looks = list(islice(batches, config.run.accumulation))
@@ -87,7 +87,7 @@ def test_what_cannot_be_captured_goes_on_eager_and_is_said_once(bench):
     again, _, notes, parts = trained(bench, Refuses)
     assert losses == again and notes == ["operation not permitted when stream is capturing"]
     cuda_graphs.drop(parts)
-    assert parts.family.name == "sd1" and not isinstance(parts.family, cuda_graphs.Graphed)
+    assert parts.family.name == "sd1" and not isinstance(parts.family, cuda_graphs.GraphedFamily)
 
 
 def test_a_processor_and_a_person_who_says_so_get_eager_steps(bench):
@@ -95,9 +95,11 @@ def test_a_processor_and_a_person_who_says_so_get_eager_steps(bench):
         config = bench.config(f"memory.graphs={choice}")
         parts = load_base(config, bench.home)
         adapter = Adapter(parts, config)
-        maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
-        taker, said = cuda_graphs.choose(config, maker, Guard(config, adapter, parts.device), print)
-        assert word in said and type(taker) is step_graph.Eager and not isinstance(parts.family, cuda_graphs.Graphed)
+        maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
+        taker, said = cuda_graphs.choose(config, maker, OptimizerStepper(config, adapter, parts.device), print)
+        assert (
+            word in said and type(taker) is step_graph.EagerStepper and not isinstance(parts.family, cuda_graphs.GraphedFamily)
+        )
 
 
 class Static:
@@ -125,12 +127,12 @@ def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
     config = bench.config("run.batch_size=1", *words)
     parts = load_base(config, bench.home)
     adapter = Adapter(parts, config)
-    guard = Guard(config, adapter, parts.device)
+    guard = OptimizerStepper(config, adapter, parts.device)
     guard.on_device = on_device  # as on a card: what is not finite is skipped by the optimiser itself
-    maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
+    maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
     notes = []
-    taker = step_graph.WholeStep(maker, guard, notes.append, recorder) if recorder else step_graph.Eager(maker, guard)
-    batches = data.Plan(data.load_items(config, 64), 1, 0, False).batches()
+    taker = step_graph.GraphStepper(maker, guard, notes.append, recorder) if recorder else step_graph.EagerStepper(maker, guard)
+    batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
     losses, finite = [], []
     for step in range(steps):
         adapter.begin(step, steps, config.run.seed)
@@ -202,7 +204,7 @@ def test_what_stands_in_the_way_of_a_whole_step_is_named(bench, words, why):
     config = bench.config(*words)
     parts = load_base(config, bench.home)
     adapter = Adapter(parts, config)
-    guard = Guard(config, adapter, parts.device)
+    guard = OptimizerStepper(config, adapter, parts.device)
     assert not guard.instead
     guard.on_device = isinstance(guard.optimizer, torch.optim.AdamW)
     said = step_graph.obstacle(config, guard, adapter.trains("text_encoder"))

@@ -17,15 +17,15 @@ from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.engine.networks.adapter import Adapter, base_hash
-from trainer.engine.objective.step import StepMaker
-from trainer.engine.optim.optimizer import Guard
+from trainer.engine.objective.step import TrainingObjective
+from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.speed import cuda_graphs, offload
 from trainer.engine.train import load_base, settle_base
 
 CPU = torch.device("cpu")
 
 
-class Counting(offload.Courier):
+class Counting(offload.CopyStream):
     """Copies within main memory, as to a card, and counts the bytes of the copies that are alive."""
 
     now = most = trips = round = 0
@@ -129,15 +129,15 @@ def test_losses_file_and_pictures_are_those_without_offloading_to_the_bit_also_a
 def trained(bench, config, steps=3):
     """Parts, adapter and step maker after a few steps without a run around them, and most bytes brought from the second on."""
     from trainer.engine.data import batches as data
-    from trainer.engine.data.latents import Latents
+    from trainer.engine.data.latents import LatentCache
 
     parts = load_base(config, bench.home)
     before = base_hash(parts), {id(p) for p in parts.unet.parameters()}
     adapter = Adapter(parts, config)
     settle_base(config, parts)
-    maker = StepMaker(config, parts, adapter, Latents(parts, bench.home.cache / "latents"))
-    guard = Guard(config, adapter, CPU)
-    batches = data.Plan(data.load_items(config, 64), 1, 0, False).batches()
+    maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
+    guard = OptimizerStepper(config, adapter, CPU)
+    batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
     for step in range(steps):
         Counting.most = Counting.now
         guard.update(maker.backward(step, [next(batches)]), 1.0)
@@ -180,7 +180,7 @@ def test_a_lora_folded_in_between_is_what_is_brought(away):
     """The block on its way was copied before; what stands in the store now counts."""
     torch.manual_seed(0)
     first, second = (torch.nn.Linear(8, 8).requires_grad_(False) for _ in range(2))
-    line = offload.Line(Counting(CPU), ahead=True)
+    line = offload.BlockPrefetcher(Counting(CPU), ahead=True)
     line.add(first)
     line.add(second)
     x = torch.randn(2, 8)
@@ -197,7 +197,7 @@ def test_a_lora_folded_in_between_is_what_is_brought(away):
 def test_a_call_that_fails_leaves_the_store_as_it_was(away):
     layer = torch.nn.Linear(8, 8).requires_grad_(False)
     weight = layer.weight
-    offload.Line(Counting(CPU), ahead=False).add(layer)
+    offload.BlockPrefetcher(Counting(CPU), ahead=False).add(layer)
     with pytest.raises(RuntimeError):
         layer(torch.randn(2, 9))
     assert layer.weight is weight
@@ -225,7 +225,7 @@ def test_a_processor_has_nothing_to_move_and_graphs_are_refused(bench):
     assert settle_base(config, parts)[1] == "off: on cpu the base computes where it lies"
     assert offload.rest(parts, config, text_learns=False) == ""
     maker.parts = replace(parts, device=torch.device("cuda"))
-    taker, said = cuda_graphs.choose(config, maker, Guard(config, adapter, CPU), print)
+    taker, said = cuda_graphs.choose(config, maker, OptimizerStepper(config, adapter, CPU), print)
     assert said.startswith("eager: blocks that wait") and type(taker).__name__ == "Eager"
 
 

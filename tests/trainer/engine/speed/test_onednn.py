@@ -23,7 +23,7 @@ def prepared(bench, quick: bool, *words: str):
     for parameter in adapter.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator) * 0.05
     if quick:
-        assert onednn.quicken(parts)
+        assert onednn.enable_onednn(parts)
     return parts, adapter
 
 
@@ -87,7 +87,7 @@ def test_a_convolution_follows_weights_that_are_exchanged_or_changed(stride):
 
 def test_16_bit_bases_keep_torchs_path(bench):
     config = bench.config("memory.dtype=bf16")
-    assert not onednn.quicken(load_base(config, bench.home))
+    assert not onednn.enable_onednn(load_base(config, bench.home))
 
 
 def test_a_layer_with_dropout_keeps_pefts_own_forward():

@@ -14,7 +14,7 @@ from tests.helpers import tiny
 from tests.helpers.training_home import Bench
 from tests.trainer.engine.networks.test_types import CASES, _look
 from trainer.adapters import file as lora_file
-from trainer.adapters.fold import Folder, Use
+from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home
@@ -144,8 +144,8 @@ def test_every_kind_of_adapter_sits_on_it_and_its_file_is_folded_into_it(loaded,
     told = {"ss_base_model_version": "sd_v1", "ss_network_module": "networks.lora"}
     file = lora_file.write(tmp_path / "one.safetensors", adapter.factors(), told, "fp32", "sd1")
     with adapter.switched_off():
-        folder = Folder(parts)
-        ((_, matched, total),) = folder.apply([Use(file)])
+        folder = LoraFuser(parts)
+        ((_, matched, total),) = folder.apply([LoraStrength(file)])
         assert matched == total == len(adapter.layers)
         drawn = _look(parts)
         folder.clear()

@@ -15,11 +15,11 @@ from tests.helpers.training_home import make_tiny
 from trainer.adapters import embedding
 from trainer.adapters.compat.inspect import inspect
 from trainer.adapters.file import write_tensors
-from trainer.adapters.fold import Use
+from trainer.adapters.fold import LoraStrength
 from trainer.adapters.weights import normalise
 from trainer.core import events
 from trainer.core.problem import Problem
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.text import embeddings, encode
 from trainer.engine.train import load_base
@@ -35,8 +35,8 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return make_tiny(folder) if request.param == "sd1" else tiny.make(folder, request.param, words=4096)
 
 
-def pixels(studio: Studio, *uses: Use, **how) -> list[np.ndarray]:
-    request = DrawRequest("a blobby, round", steps=2, width=64, height=64, loras=uses, **how)
+def pixels(studio: ImageSampler, *uses: LoraStrength, **how) -> list[np.ndarray]:
+    request = GenerateRequest("a blobby, round", steps=2, width=64, height=64, loras=uses, **how)
     return [np.asarray(one.image).astype(int) for one in studio.draw(request)]
 
 
@@ -67,9 +67,9 @@ def test_pivotal_tuning_learns_saves_resumes_and_draws(bench, base: Path) -> Non
 
     beside = load_file(straight.parent / "embeddings" / "blobby.safetensors")
     assert set(beside) == ({"clip_l", "clip_g"} if "text_encoder_2" in word.vectors else {"emb_params"})
-    studio = Studio(parts)
+    studio = ImageSampler(parts)
     (plain,) = pixels(studio)
-    zero, full = pixels(studio, Use(straight), strengths=(0.0, 1.0))
+    zero, full = pixels(studio, LoraStrength(straight), strengths=(0.0, 1.0))
     assert np.array_equal(zero, plain) and np.abs(full - plain).mean() > 0.01
     assert np.array_equal(pixels(studio)[0], plain) and base_hash(parts) == before and parts.words is None
 
@@ -174,7 +174,7 @@ def test_the_word_alone_can_be_learnt_without_a_lora(bench) -> None:
     assert seen.words == ["blobby"] and seen.modules == {"unet": 0, "text_encoder": 0, "text_encoder_2": 0}
     (card,) = Library(bench.home).cards()
     assert card.broken is None and card.trigger == "blobby"
-    studio = Studio(load_base(config, bench.home))
-    (plain,), (drawn,) = pixels(studio), pixels(studio, Use(file))
+    studio = ImageSampler(load_base(config, bench.home))
+    (plain,), (drawn,) = pixels(studio), pixels(studio, LoraStrength(file))
     assert np.abs(drawn - plain).mean() > 0
     assert studio.notes == []

@@ -8,10 +8,10 @@ import torch
 from tests.helpers import tiny
 from trainer.bases.families import loading
 from trainer.core.problem import Problem
-from trainer.engine.data.latents import Latents
-from trainer.engine.inference.sampling import DrawRequest, Studio
+from trainer.engine.data.latents import LatentCache
+from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
-from trainer.engine.objective.step import StepMaker
+from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.text import encode
 from trainer.engine.train import load_base
 
@@ -90,7 +90,7 @@ def test_with_kohyas_reckoning_a_weighted_word_is_scaled_alone(bench):
     with torch.no_grad():
         parts.text_encoders["text_encoder"].final_layer_norm.bias.fill_(0.1)
         plain = encode.encode(parts, ["a cat"], 75)["hidden"]
-    maker = StepMaker(config, parts, Adapter(parts, config), Latents(parts, bench.home.cache / "latents"))
+    maker = TrainingObjective(config, parts, Adapter(parts, config), LatentCache(parts, bench.home.cache / "latents"))
     weights = torch.ones(1, 77, 1)
     count = len(parts.tokenizers["text_encoder"]("a cat", add_special_tokens=False).input_ids)
     weights[0, 1 : count + 1] = 1.5
@@ -117,7 +117,7 @@ def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_sta
 def test_kept_encodings_are_those_made_anew(bench, words):
     config = bench.config("lora.text_encoder=false", "captions.max_tokens=150", *words)
     parts = load_base(config, bench.home)
-    maker = StepMaker(config, parts, Adapter(parts, config), Latents(parts, bench.home.cache / "latents"))
+    maker = TrainingObjective(config, parts, Adapter(parts, config), LatentCache(parts, bench.home.cache / "latents"))
     cat = "a (cat:1.4)"
     first = maker.condition([cat, LONG, cat])["hidden"]
     again = maker.condition([LONG, "", cat])["hidden"]
@@ -150,11 +150,11 @@ def test_words_change_while_a_picture_is_drawn(bench, tmp_path, family):
         bench.base = tmp_path / "xl"
     parts = load_base(bench.config(), bench.home)
     heard: list[torch.Tensor] = []
-    studio = Studio(parts)
+    studio = ImageSampler(parts)
 
     def draw(prompt: str, weights: bool = True) -> list[torch.Tensor]:
         heard.clear()
-        _ = list(studio.draw(DrawRequest(prompt, "ugly", 1, 4, 3.0, 64, 64, weights=weights)))
+        _ = list(studio.draw(GenerateRequest(prompt, "ugly", 1, 4, 3.0, 64, 64, weights=weights)))
         return list(heard)
 
     def listening(*given, **named):

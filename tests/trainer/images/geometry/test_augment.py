@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 
 from tests.helpers.pictures import scene
 from trainer.images.geometry import augment, buckets
-from trainer.images.geometry.augment import Form, Forms
+from trainer.images.geometry.augment import Augmentation, AugmentationSettings
 
-PLAIN = Form(1, 1, 1, 0, 0)
+PLAIN = Augmentation(1, 1, 1, 0, 0)
 
 
 @pytest.mark.parametrize("bucket", [(64, 64), (96, 48), (40, 64), (512, 320)])
@@ -44,19 +44,19 @@ def test_colours_follow_their_factors() -> None:
         "saturation": grey[..., None] + (there - grey[..., None]) * 1.2,
     }  # fmt: skip
     for name, expected in wanted.items():
-        got = np.asarray(augment.coloured(picture, PLAIN._replace(**{name: 1.2})), np.float64)
+        got = np.asarray(augment.color_jitter(picture, PLAIN._replace(**{name: 1.2})), np.float64)
         assert np.abs(got - np.clip(expected, 0, 255)).max() <= 1.5, name
     red = Image.new("RGB", (4, 4), (200, 0, 0))
-    assert np.allclose(augment.coloured(red, PLAIN._replace(hue=1 / 3)).getpixel((0, 0)), (0, 200, 0), atol=4)
-    assert augment.coloured(picture, PLAIN) == picture == augment.coloured(picture, None)
+    assert np.allclose(augment.color_jitter(red, PLAIN._replace(hue=1 / 3)).getpixel((0, 0)), (0, 200, 0), atol=4)
+    assert augment.color_jitter(picture, PLAIN) == picture == augment.color_jitter(picture, None)
 
 
 def test_without_a_turn_it_is_cut_as_ever_and_chance_keeps_within_what_is_asked() -> None:
     picture = scene(1, (120, 80))
     for form in (None, PLAIN):
         assert augment.cut(picture, (64, 64), (0.2, 0.5), form) == buckets.cut(picture, (64, 64), (0.2, 0.5))
-    drawn = [Forms(4, 0.5, 20).draw(random.Random(seed)) for seed in range(300)]
+    drawn = [AugmentationSettings(4, 0.5, 20).draw(random.Random(seed)) for seed in range(300)]
     assert all(0.5 <= factor <= 1.5 for form in drawn for factor in form[:3])
     assert max(form.turn for form in drawn) > 15 and min(form.turn for form in drawn) < -15
     assert 0.04 < max(abs(form.hue) for form in drawn) <= 0.05
-    assert Forms(4, 0.0, 0.0).draw(random.Random(0)) == PLAIN
+    assert AugmentationSettings(4, 0.0, 0.0).draw(random.Random(0)) == PLAIN

@@ -20,7 +20,8 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images.geometry import masks
 from trainer.images.intake import intake
-from trainer.images.intake.intake import Line, new_set, take_in
+from trainer.images.intake.intake import new_set, take_in
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.set import image_set, staging
 from trainer.images.set.image_set import ImageSet
 from trainer.images.set.limits import Limits
@@ -28,7 +29,7 @@ from trainer.images.set.limits import Limits
 A, B, C = (saved(scene(seed)) for seed in (1, 2, 3))
 
 
-def codes(lines: list[Line]) -> dict[str, str]:
+def codes(lines: list[IntakeNotice]) -> dict[str, str]:
     return {line.name: line.code for line in lines}
 
 
@@ -120,7 +121,7 @@ def test_one_caption_for_two_pictures_of_a_name_goes_to_both_and_is_told(empty: 
     write(drop, {"a.png": A, "a.jpg": saved(scene(2), "JPEG"), "a.txt": b"both"})
     result = take_in([drop], empty)
     assert [p.caption for p in result.accepted] == ["both", "both"]
-    assert result.notices == [Line("drop/a.txt", "caption_shared", {"count": 2})]
+    assert result.notices == [IntakeNotice("drop/a.txt", "caption_shared", {"count": 2})]
 
 
 def test_equal_names_in_other_folders_do_not_share_captions(empty: ImageSet, drop: Path) -> None:
@@ -174,14 +175,14 @@ def test_the_same_pixels_are_not_added_twice(empty: ImageSet, drop: Path) -> Non
     write(drop, {"a.png": A, "again.bmp": saved(scene(1), "BMP"), "b.png": B})
     result = take_in([drop], empty)
     assert [p.original for p in result.accepted] == ["drop/a.png", "drop/b.png"]
-    assert result.notices == [Line("drop/again.bmp", "duplicate", {"picture": "0001"})]
+    assert result.notices == [IntakeNotice("drop/again.bmp", "duplicate", {"picture": "0001"})]
     assert take_in([drop], ImageSet(empty.folder)).accepted == [] and len(empty.pictures()) == 2
 
 
 def test_a_motion_photo_is_taken_without_its_film(empty: ImageSet, drop: Path) -> None:
     write(drop, {"phone.jpg": saved(scene(1), "JPEG") + film(7_000_000)})
     result = take_in([drop], empty)
-    assert result.refused == [] and result.notices == [Line("drop/phone.jpg", "film", {})]
+    assert result.refused == [] and result.notices == [IntakeNotice("drop/phone.jpg", "film", {})]
     assert (empty.folder / "0001.png").stat().st_size < 1_000_000
     assert "motion photo" in result.sentences("en")[0]
 
@@ -192,7 +193,7 @@ def test_kohya_folders_become_repeats_but_years_do_not(empty: ImageSet, drop: Pa
     assert {p.original: p.repeats for p in result.accepted} == {
         "drop/10_sks dog/a.png": 10, "drop/2024_holiday/b.png": 1, "drop/300_x/c.png": 1,
     }  # fmt: skip
-    assert result.notices == [Line("10_sks dog", "kohya_folder", {"repeats": 10, "word": "sks dog"})]
+    assert result.notices == [IntakeNotice("10_sks dog", "kohya_folder", {"repeats": 10, "word": "sks dog"})]
 
 
 def test_natural_order_and_numbers_that_go_on(empty: ImageSet, drop: Path) -> None:
@@ -331,7 +332,8 @@ def test_sentences_group_equal_reasons(empty: ImageSet, drop: Path) -> None:
     write(drop, {f"{n}.png": b"" for n in range(5)})
     (sentence,) = take_in([drop], empty).sentences("en")
     assert sentence.startswith("drop/0.png, drop/1.png, drop/2.png and 2 more: the file is empty")
-    (sentence,) = intake.Intake(refused=[Line("犬.png", "too_small", {"width": 9, "height": 9, "limit": 32})]).sentences("ja")
+    small = IntakeNotice("犬.png", "too_small", {"width": 9, "height": 9, "limit": 32})
+    (sentence,) = intake.Intake(refused=[small]).sentences("ja")
     assert sentence == "犬.png：9×9は小さすぎて学習できません。縦横とも32ピクセル以上が必要です。"
 
 

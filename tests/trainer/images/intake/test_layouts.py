@@ -14,7 +14,7 @@ from trainer.images.captions import table as captions_table
 from trainer.images.geometry import masks
 from trainer.images.intake import folder_tree
 from trainer.images.intake.intake import Intake, new_set
-from trainer.images.intake.notices import Line
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.set.image_set import ImageSet
 
 PICTURES = [saved(scene(seed, (64, 64))) for seed in range(8)]
@@ -35,7 +35,7 @@ def captions_of(made: ImageSet) -> dict[str, str]:
     return {picture.original: picture.caption for picture in made.pictures()}
 
 
-def codes(lines: list[Line]) -> dict[str, str]:
+def codes(lines: list[IntakeNotice]) -> dict[str, str]:
     return {line.name: line.code for line in lines}
 
 
@@ -110,7 +110,7 @@ TABLES = {
 def test_captions_in_one_list_go_to_the_pictures_it_names(tmp_path: Path, name: str) -> None:
     made, result = brought(tmp_path, {"train/0.png": A, "train/sub/1.png": B, f"train/{name}": TABLES[name]})
     assert captions_of(made) == {"train/0.png": "zero", "train/sub/1.png": "one"}
-    assert result.notices == [Line(f"train/{name}", "table_read", {"count": 2})]
+    assert result.notices == [IntakeNotice(f"train/{name}", "table_read", {"count": 2})]
 
 
 def test_kohyas_caption_and_tags_are_joined(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_rows_that_fit_no_picture_or_several_are_named(tmp_path: Path) -> None:
     made, result = brought(tmp_path, files)
     assert captions_of(made) == {"x/1.png": "", "y/1.png": "", "y/2.png": "own"}
     assert result.notices == [
-        Line("metadata.jsonl", "table_spare", {"count": 1}),
-        Line("metadata.jsonl", "table_unclear", {"count": 1, "names": "1.png"}),
-        Line("metadata.jsonl", "table_unknown", {"count": 1, "names": "gone.png"}),
+        IntakeNotice("metadata.jsonl", "table_spare", {"count": 1}),
+        IntakeNotice("metadata.jsonl", "table_unclear", {"count": 1, "names": "1.png"}),
+        IntakeNotice("metadata.jsonl", "table_unknown", {"count": 1, "names": "gone.png"}),
     ]
 
 

@@ -19,7 +19,7 @@ from trainer.core.home import Home
 from trainer.images.intake.entry import Sent
 from trainer.images.intake.intake import Intake, new_set, take_in
 from trainer.images.intake.names import composed, fold, shown, split
-from trainer.images.intake.notices import Line
+from trainer.images.intake.notices import IntakeNotice
 from trainer.images.set.image_set import ImageSet
 from trainer.images.set.picture import sort_folder
 
@@ -93,7 +93,7 @@ def windows_zip(place: Path, files: list[File]) -> list[Path | Sent]:
     return zipped(place, files, "\\")
 
 
-def check(files: list[File], texts: dict[str, str], lines: list[Line]) -> None:
+def check(files: list[File], texts: dict[str, str], lines: list[IntakeNotice]) -> None:
     """`texts` are the captions by the raw file name of the picture."""
     named = " ".join(line.name for line in lines)
     assert "._" not in named and "DS_Store" not in named

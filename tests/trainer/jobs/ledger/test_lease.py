@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.jobs import wait_for
 from trainer.core import events, process
 from trainer.jobs.ledger import lease
-from trainer.jobs.ledger.lease import Held, borrow
+from trainer.jobs.ledger.lease import DeviceLease, borrow
 from trainer.jobs.ledger.run_store import Store
 
 
@@ -23,7 +23,7 @@ class Training(threading.Thread):
         super().__init__(daemon=True)
         self.store = Store(home.database)
         self.said: list[bool] = []
-        self.held = Held(self.store, "main", "run 1", self.said.append, poll=0.01, **more)
+        self.held = DeviceLease(self.store, "main", "run 1", self.said.append, poll=0.01, **more)
         self.held.take()
         self.steps, self.over = 0, threading.Event()
 
@@ -73,7 +73,7 @@ def test_a_free_device_is_had_at_once(store):
 
 
 def test_between_costs_little_while_nobody_asks(home, store):
-    held = Held(store, "main", "run 1", lambda begins: None)
+    held = DeviceLease(store, "main", "run 1", lambda begins: None)
     held.take()
     times = []
     for _ in range(3000):
@@ -154,7 +154,7 @@ def test_a_training_that_dies_while_it_waits_is_not_given_the_device_back(store)
 
 
 def test_where_nobody_yields_the_preview_goes_on_beside_it(home, store):
-    held = Held(store, "main", "run 1", lambda begins: None)
+    held = DeviceLease(store, "main", "run 1", lambda begins: None)
     held.take()  # and then encodes for minutes without a step
     with borrow(store, "main", patience=0.2, poll=0.01) as granted:
         assert not granted
@@ -179,7 +179,7 @@ def test_a_device_nobody_touches_any_more_is_taken_back(home, store):
 
 
 def test_giving_up_while_waiting_withdraws_the_request(home, store):
-    held = Held(store, "main", "run 1", lambda begins: None)
+    held = DeviceLease(store, "main", "run 1", lambda begins: None)
     held.take()
 
     def give_up() -> None:

@@ -184,7 +184,7 @@ def test_a_trainer_that_finds_the_ledger_held_waits_and_begins(home, jobs, store
 import sys
 sys.path[:0] = {sys.path!r}
 from trainer.jobs.ledger import sqlite_file
-ledger.PATIENCE = 0.2
+sqlite_file.PATIENCE = 0.2
 sys.argv = {command(jobs.run_dir(id_), home)[1:]!r}
 import runpy
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -13,7 +13,7 @@ from tests.helpers.jobs import wait_for
 from trainer.core import process
 from trainer.core.home import PROJECT
 from trainer.jobs.ledger import lease
-from trainer.jobs.ledger.lease import Held
+from trainer.jobs.ledger.lease import DeviceLease
 from trainer.jobs.workers.preview import PreviewClient
 
 PROGRAM = PROJECT / "tests" / "helpers" / "worker_program.py"
@@ -119,7 +119,7 @@ def test_a_page_that_leaves_cancels_and_gives_the_device_back(home, client, stor
 
 def test_a_training_waits_only_for_the_drawing_not_for_the_loading(home, client, store):
     said: list[bool] = []
-    held = Held(store, "main", "run 1", said.append, poll=0.01)
+    held = DeviceLease(store, "main", "run 1", said.append, poll=0.01)
     held.take()
     over = threading.Event()
 
