@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from importlib import import_module
 
+from trainer.core import process
 from trainer.core.files import problem_of
 from trainer.core.problem import Problem
 from trainer.core.texts import set_language
@@ -38,6 +39,8 @@ INTERNAL = {
     "preview-worker": "trainer.engine.inference.preview_worker",
 }
 """For our own processes."""
+PRIORITY = {"preview-worker": 5}
+"""How far below the page a process of ours stands (POSIX niceness), where it is not 10: somebody waits for a drawing."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     set_language(_language(words))
     command = words.pop(0) if words else ""
     ours = command in INTERNAL
+    if ours:
+        process.give_way(PRIORITY.get(command, 10))
     try:
         module = COMMANDS.get(command) or INTERNAL.get(command)
         if module is None:
