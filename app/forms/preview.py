@@ -15,11 +15,13 @@ from trainer.config.strategies import samplers
 from trainer.core.problem import Problem
 from trainer.formats.detect import FAMILY_NAMES
 from trainer.prompts import lora_tags, prompt_line
+from trainer.prompts.lora_tags import MAX_LORAS
 
-ROWS = 5
 NUMBERS = {"steps": (1, 200), "guidance": (0.0, 30.0), "width": prompt_line.SIDES, "height": prompt_line.SIDES}
 SEEDS = prompt_line.SEEDS[1]
 STRONGEST = 10.0
+SWITCHES = ("weights", "partial")
+"""Fields that stand in a request only where they are ticked: drawings of earlier versions keep their names."""
 
 
 class FieldError(Exception):
@@ -44,7 +46,7 @@ def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any],
     base = next((facts for facts in bases if facts.id == form.get("base")), bases[0] if bases else None)
     if base is None:
         raise FieldError("more", t("page.preview.no_base"))
-    known = {card.name: card for card in cards}
+    by_name = {card.name: card for card in cards}
     typed = str(form.get("prompt") or "")
     try:
         switched = prompt_line.read(typed) != prompt_line.Line(typed)
@@ -52,49 +54,49 @@ def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any],
         switched = True
     if switched:
         raise FieldError("prompt", t("page.preview.switches"))
-    parsed = lora_tags.parse(typed, known)
+    parsed = lora_tags.parse(typed, by_name)
     if parsed.broken:
         raise FieldError("prompt", t("page.preview.broken_tag", tag=parsed.broken[0]))
-    found = lora_tags.resolve(parsed.tags, known)
-    for name, near in found.unknown:
+    resolved = lora_tags.resolve(parsed.tags, by_name)
+    for name, near in resolved.unknown:
         key = "page.preview.unknown_near" if near else "page.preview.unknown"
         raise FieldError("prompt", t(key, name=name, near=near))
-    uses = _rows(form.get("loras") or (), known, t)
-    uses |= {tag.name: (tag.unet, tag.text_encoder) for tag in found.tags}
-    if len(uses) > ROWS:
-        raise FieldError("lora", t("problems.too_many_loras", limit=ROWS))
-    for name in uses:
-        _fits(known[name], base, t, lang)
+    strengths = _rows(form.get("loras") or (), by_name, t)
+    strengths |= {tag.name: (tag.unet, tag.text_encoder) for tag in resolved.tags}
+    if len(strengths) > MAX_LORAS:
+        raise FieldError("lora", t("problems.too_many_loras", limit=MAX_LORAS))
+    for name in strengths:
+        _fits(by_name[name], base, t, lang)
     prompt = parsed.prompt.strip()
-    if not prompt and not uses:
+    if not prompt and not strengths:
         raise FieldError("prompt", t("problems.prompt_missing"))
-    loras = [{"path": str(known[name].file), "unet": unet, "text_encoder": te} for name, (unet, te) in uses.items()]
+    loras = [{"path": str(by_name[name].file), "unet": unet, "text_encoder": te} for name, (unet, te) in strengths.items()]
     request = {
         "prompt": prompt,
         "negative": str(form.get("negative") or "").strip(),
         **_numbers(form, t),
-        **({"weights": True} if form.get("weights") else {}),
+        **{name: True for name in SWITCHES if form.get(name)},
         "loras": loras,
         **_sampler(form, lang),
     }
-    return PreviewJob(base, request, tuple(uses))
+    return PreviewJob(base, request, tuple(strengths))
 
 
-def _rows(rows: Sequence[dict[str, Any]], known: dict[str, Any], t: Say) -> dict[str, tuple[float, float]]:
+def _rows(rows: Sequence[dict[str, Any]], by_name: dict[str, Any], t: Say) -> dict[str, tuple[float, float]]:
     """The LoRAs switched on, by name: (UNet's strength, text encoder's strength). An empty second one is the first."""
-    uses: dict[str, tuple[float, float]] = {}
+    strengths: dict[str, tuple[float, float]] = {}
     for row in rows:
         name = row.get("name")
         if not row.get("on") or not name:
             continue
-        if name not in known:
+        if name not in by_name:
             raise FieldError("lora", t("page.preview.unknown", name=name))
-        if name in uses:
+        if name in strengths:
             raise FieldError("lora", t("page.preview.twice", name=name))
         unet = 1.0 if row.get("unet") is None else _number(row["unet"], -STRONGEST, STRONGEST, "lora", t)
         te = row.get("te")
-        uses[name] = (unet, unet if te is None else _number(te, -STRONGEST, STRONGEST, "lora", t))
-    return uses
+        strengths[name] = (unet, unet if te is None else _number(te, -STRONGEST, STRONGEST, "lora", t))
+    return strengths
 
 
 def _fits(card: Any, base: Any, t: Say, lang: str) -> None:
@@ -122,10 +124,10 @@ def _numbers(form: dict[str, Any], t: Say) -> dict[str, Any]:
 def _sampler(form: dict[str, Any], lang: str) -> dict[str, str]:
     """Nothing for the base's own, so that what was drawn with it before samplers could be chosen is found again."""
     try:
-        chosen = samplers.known(str(form.get("sampler") or "base"))
+        sampler = samplers.known(str(form.get("sampler") or "base"))
     except Problem as error:
         raise FieldError("more", error.sentence(lang)) from error
-    return {} if chosen == "base" else {"sampler": chosen}
+    return {} if sampler == "base" else {"sampler": sampler}
 
 
 def _number(value: Any, low: float, high: float, field: str, t: Say) -> float:
@@ -134,10 +136,10 @@ def _number(value: Any, low: float, high: float, field: str, t: Say) -> float:
     return float(value)
 
 
-def strength_of(said: Any) -> float:
-    """The strength the slider told, within reason; 1 where it told nothing."""
+def strength_of(signal: Any) -> float:
+    """The strength the slider sent, within reason; 1 where it sent nothing."""
     try:
-        value = float(said)
+        value = float(signal)
     except (TypeError, ValueError):
         return 1.0
     return round(min(STRONGEST, max(-STRONGEST, value)), 2) + 0.0 if math.isfinite(value) else 1.0

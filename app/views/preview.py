@@ -1,6 +1,6 @@
 """The light table as HTML: the strip element's state, the line that says how far drawing is, what was drawn before.
 
-Called by app/pages/preview/page.py; the strip itself is app/static/strip.js.
+Called by app/actions/previews.py and app/pages/preview; the strip itself is app/static/strip.js.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Drawn previews on disk: one folder for one set of settings, with the pictures at each strength drawn so far.
 
-The same settings give the same pictures, so a strength already drawn is never drawn again. Used by pages/preview.py.
+The same settings give the same pictures, so a strength already drawn is never drawn again. Used by app/actions/previews.py.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+MAX_LORAS = 10
+"""The most LoRAs one picture is drawn with, whoever asks for it."""
 _TAG = re.compile(r"<\s*(?:lora|lyco)\s*:([^<>]*)>", re.IGNORECASE)
 _KEYS = {"unet": "unet", "te": "text_encoder"}
 

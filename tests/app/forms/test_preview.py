@@ -20,6 +20,7 @@ from trainer.core.texts import t
 from trainer.library import drawings
 from trainer.library.drawings import Drawings
 from trainer.library.library import Library
+from trainer.prompts.lora_tags import MAX_LORAS
 
 en = partial(t, language="en")
 
@@ -194,3 +195,10 @@ def test_the_line_says_how_far_how_long_and_that_a_training_waits() -> None:
     said = view.progress(en, event="progress", step=30, of=140, drawn=1, wanted=7, left=42.0, training_waits=True)
     assert "Drawing picture 2 of 7" in said and "about 42 s left" in said and "the training waits about 42 s" in said
     assert 'aria-valuenow="30"' in said
+
+
+def test_as_many_loras_can_be_asked_for_as_the_engine_draws_with(home: Home) -> None:
+    names = [studio.lora(home, f"Fox {i}").stem for i in range(MAX_LORAS + 1)]
+    assert len(ask(home, form(*({"name": name} for name in names[:-1]))).request["loras"]) == MAX_LORAS
+    with pytest.raises(FieldError, match=f"At most {MAX_LORAS}"):
+        ask(home, form(*({"name": name} for name in names)))

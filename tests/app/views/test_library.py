@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.actions import imports
-from app.pages.preview.fields import first_form
+from app.pages.preview.initial_form import initial_form
 from app.ui.services import Services, Ui
 from app.views import library as view
 from app.views.preview import STRIPS
@@ -128,7 +128,7 @@ def test_a_slider_shows_what_it_moves_and_is_tried_from_minus_two_to_two(home: H
         for said in words.values():
             assert said in shown
     ui = Ui.of(Services(home), "en")
-    form, _ = first_form(ui, "Size")
+    form, _ = initial_form(ui, "Size")
     assert (form["prompt"], form["strip"], form["loras"][0]["name"]) == ("a fox", "slider", "Size")
     assert STRIPS["slider"] == (-2, -1, -0.5, 0, 0.5, 1, 2)
     studio.lora(home, "Secret", run={"kind": "slider"}, slider=words, save={"share_captions": False})

@@ -31,8 +31,8 @@ from trainer.engine.objective import noise
 from trainer.engine.text import embeddings as words_own
 from trainer.engine.text import encode
 from trainer.prompts import prompt_line, scheduling
+from trainer.prompts.lora_tags import MAX_LORAS
 
-MAX_LORAS = 10
 MAX_PIECES = 10
 """How many pieces of 75 tokens of a prompt are read."""
 VERSION = "LoRA Atelier"
