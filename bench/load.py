@@ -198,8 +198,8 @@ def end_trainings(home: Path) -> None:
     """End what was trained: it outlives its server, and nobody wants it."""
     jobs = Jobs(Home.find(home))
     for row in jobs.rows():
-        if row.pid and row.born:
-            process.end(row.pid, row.born)
+        if row.pid and row.birth:
+            process.end(row.pid, row.birth)
     jobs.close()
 
 

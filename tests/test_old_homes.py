@@ -80,7 +80,7 @@ def test_its_sets_bases_runs_and_loras_are_listed_as_they_were(old, jobs):
         old.ids["stopped"]: "stopped",
         old.ids["interrupted"]: "interrupted",
     }
-    assert rows[old.ids["interrupted"]].reason("en") and old.ids["deleted"] not in rows
+    assert rows[old.ids["interrupted"]].reason_text("en") and old.ids["deleted"] not in rows
     view = jobs.follow(old.ids["done"])
     assert [step for step, _, _ in view.losses] == list(range(1, 13)) and view.note_texts("ja") is not None
     assert [(sample.step, (view.folder / sample.file).is_file()) for sample in view.samples] == [
@@ -122,7 +122,7 @@ def test_its_interrupted_run_goes_on_to_the_numbers_its_own_version_came_to(old,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     id_ = old.ids["interrupted"]
     done = len(told(jobs, id_))
-    watch = Supervisor(old.home, jobs.store, patience=Timeouts(tick=0.05), command=supervisor.command)
+    watch = Supervisor(old.home, jobs.store, timeouts=Timeouts(tick=0.05), command=supervisor.command)
     jobs.resume(id_)
 
     def ended() -> bool:

@@ -40,12 +40,12 @@ def of(row: RunRow, say: Say, lang: str) -> dict[str, str] | None:
 
     `mark` is another one whenever it is news again: a run that fails, is resumed and fails again is told twice.
     """
-    state = "disk" if row.state == "paused" and row.why == "disk" else "silent" if row.silent else row.state
+    state = "disk" if row.state == "paused" and row.reason == "disk" else "silent" if row.unresponsive else row.state
     if state not in ("succeeded", "failed", "interrupted", "disk", "silent"):
         return None
     return {
         "mark": f"{row.id}:{state}:{row.attempt}:{row.step}",
         "title": say(f"page.runs.news.{state}", name=row.name or row.id),
-        "body": row.reason(lang) or "",
+        "body": row.reason_text(lang) or "",
         "url": f"/{lang}/runs?run={row.id}",
     }

@@ -107,9 +107,9 @@ def head(row: Any, t: Say, lang: str, *, ahead: str = "", result: str | None = N
 def why(row: Any, t: Say, lang: str) -> str:
     """Why a run ended that should not have (or does not answer), what to do, and that nothing made so far is lost."""
     ended = row.state in ("failed", "interrupted")
-    if not ended and not row.silent:
+    if not ended and not row.unresponsive:
         return ""
-    reason = row.reason(lang) or t(f"page.runs.why_{row.state}")
+    reason = row.reason_text(lang) or t(f"page.runs.why_{row.state}")
     rest = (t("page.runs.goes_on", step=f"{row.step:,}") if row.step else t("page.runs.begins_again")) if ended else ""
     more = f"<p>{esc(rest)}</p>" if rest else ""
     return f'<div class="r-why" role="alert"><p>{esc(reason)}</p>{more}</div>'

@@ -24,7 +24,7 @@ from typing import Any
 from tests.chaos import kinds
 from tests.chaos.library_acts import library
 from tests.chaos.scene import COLUMNS, Scene, Stage, clear
-from trainer.jobs.jobs import ROOM
+from trainer.jobs.jobs import MIN_FREE_BYTES
 
 EPISODES = {
     "trainer, before an operation": (kinds.operation, 5, 4),
@@ -145,7 +145,7 @@ def _place(folder: Path, small: bool) -> Iterator[tuple[Path, bool]]:
     folder.mkdir(parents=True)
     mounted = False
     if small and sys.platform == "linux":
-        words = ["mount", "-t", "tmpfs", "-o", f"size={(ROOM >> 20) + 60}m", "tmpfs", str(folder)]
+        words = ["mount", "-t", "tmpfs", "-o", f"size={(MIN_FREE_BYTES >> 20) + 60}m", "tmpfs", str(folder)]
         mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
     try:
         yield folder, mounted

@@ -296,8 +296,8 @@ def ledger(scene: Scene, rng: random.Random, known: Known, kills: int) -> None:
     fresh = sqlite3.connect(scene.home.database)
     try:
         if fresh.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-            scene.jobs.store.look_over()
+            scene.jobs.store.verify()
     except sqlite3.DatabaseError:
-        scene.jobs.store.look_over()
+        scene.jobs.store.verify()
     finally:
         fresh.close()

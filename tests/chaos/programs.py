@@ -114,7 +114,7 @@ def _supervise(_: list[str], folder: Path) -> int:
     from trainer.jobs.supervisor import Supervisor
 
     _spawn_by_zygote(folder)
-    Supervisor(Home(folder / "home"), patience=QUICK).start()
+    Supervisor(Home(folder / "home"), timeouts=QUICK).start()
     threading.Event().wait()
     return 0
 

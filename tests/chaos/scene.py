@@ -210,14 +210,14 @@ class Scene:
             if row is not None and row.state == "succeeded" and row.pid is None:
                 break
             if row is not None and row.state in ENDED and row.state != "succeeded" and row.pid is None:
-                if row.why == "job_unexpected" or (row.state == "failed" and row.why not in SENTENCES):
-                    self.unexpected(f"{row.state}: {row.why} {row.params}")
+                if row.reason == "job_unexpected" or (row.state == "failed" and row.reason not in SENTENCES):
+                    self.unexpected(f"{row.state}: {row.reason} {row.params}")
                 self.half_files()
                 self.patiently(lambda: self.jobs.resume(id_))
             time.sleep(0.05)
         else:
             row = self.row(id_)
-            self.count("lost", f"{id_} is {row.state if row else 'not in the list'} ({row.why if row else ''})")
+            self.count("lost", f"{id_} is {row.state if row else 'not in the list'} ({row.reason if row else ''})")
 
     # --- what must hold ---------------------------------------------------------------------------------------
 

@@ -29,60 +29,60 @@ def save(run, step, sources=None):
     data = str(step).encode()
     (folder / "adapter.safetensors").write_bytes(data)
     facts = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    told = {"step": step, "files": {"adapter.safetensors": facts}}
-    files.write_json(folder / "manifest.json", told | ({"sources": sources.kept()} if sources else {}))
+    manifest = {"step": step, "files": {"adapter.safetensors": facts}}
+    files.write_json(folder / "manifest.json", manifest | ({"sources": sources.kept()} if sources else {}))
 
 
 def newest(run):
     return max((int(p.parent.name) for p in run.checkpoints.glob("*/manifest.json")), default=0)
 
 
-def train(run, config, home, tell, control, attempt):
+def train(run, config, home, emit, control, attempt):
     """Counts to `steps`."""
     plan = {"steps": 200, "seconds": 0.02, "save": 10, "fault": None, "at": 5}
     plan |= files.read_json(home.root / "fake.json", {})
     step, sources = newest(run), Sources(config, home) if plan.get("check") else None
-    tell(events.Stage(name="loading"))
+    emit(events.Stage(name="loading"))
     if sources:
         provenance.check(run, provenance.kept_by(run), sources)
         sources.note()
     for done in range(plan.get("encode", 0)):
-        tell(events.Stage(name="encoding", done=done, of=plan["encode"]))
+        emit(events.Stage(name="encoding", done=done, of=plan["encode"]))
         time.sleep(0.05)
-    tell(events.Started(step=step, total=plan["steps"], attempt=attempt, pid=os.getpid(), facts={"device": "fake"}))
-    tell(events.Stage(name="training"))
+    emit(events.Started(step=step, total=plan["steps"], attempt=attempt, pid=os.getpid(), facts={"device": "fake"}))
+    emit(events.Stage(name="training"))
     while step < plan["steps"]:
         control.poll()
         if control.take("save"):
             save(run, step)
-            tell(events.Saved(step=step, file=f"checkpoints/{step:06d}/lora.safetensors"))
+            emit(events.Saved(step=step, file=f"checkpoints/{step:06d}/lora.safetensors"))
         if control.pause and not control.stop:
             save(run, step)
-            tell(events.Paused(step=step))
+            emit(events.Paused(step=step))
             while control.pause and not control.stop:
                 control.wait(0.02)
             if not control.stop:
-                tell(events.Stage(name="training"))
+                emit(events.Stage(name="training"))
         if control.stop:
             save(run, step)
-            tell(events.Stopped(step=step))
+            emit(events.Stopped(step=step))
             return None
         time.sleep(plan["seconds"])
         step += 1
         if plan["fault"] and step == plan["at"] and attempt == 1:
-            fault(plan["fault"], tell, home)
-        tell(events.Step(step=step, total=plan["steps"], loss=1.0 / step, seconds=plan["seconds"], memory=1000))
+            fault(plan["fault"], emit, home)
+        emit(events.Step(step=step, total=plan["steps"], loss=1.0 / step, seconds=plan["seconds"], memory=1000))
         if step % plan["save"] == 0:
-            tell(events.Stage(name="saving"))
+            emit(events.Stage(name="saving"))
             save(run, step, sources)
-            tell(events.Saved(step=step, file=f"checkpoints/{step:06d}/lora.safetensors"))
+            emit(events.Saved(step=step, file=f"checkpoints/{step:06d}/lora.safetensors"))
     file = home.loras / f"{config.save.name}.safetensors"
     files.write_text(file, "made")
-    tell(events.Finished(step=step, seconds=1.0, file=str(file)))
+    emit(events.Finished(step=step, seconds=1.0, file=str(file)))
     return file
 
 
-def fault(kind, tell, home):
+def fault(kind, emit, home):
     if kind == "problem":
         raise Problem("nan_stop", step=5)
     if kind == "memory":
@@ -95,11 +95,14 @@ def fault(kind, tell, home):
         real = time.time
         time.time = lambda: real() - 3600
     if kind == "disk":  # as the real engine tells it
-        tell(events.Stage(name="disk"))
-        tell(events.Note(code="disk_waits", params={"free": 1, "needed": 2}))
+        emit(events.Stage(name="disk"))
+        emit(events.Note(code="disk_waits", params={"free": 1, "needed": 2}))
         while not (home.root / "room").exists():
             time.sleep(0.02)
-        tell(events.Note(code="disk_again"))
+        emit(events.Note(code="disk_again"))
+    if kind == "gate":  # goes on when a test says so
+        while not (home.root / "gate").exists():
+            time.sleep(0.02)
     if kind == "hang":
         time.sleep(600)
 

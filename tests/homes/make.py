@@ -133,14 +133,14 @@ class Studio:
 
     def __init__(self, home: Home) -> None:
         self.jobs = Jobs(home)
-        self.watch = Supervisor(home, self.jobs.store, patience=Timeouts(tick=0.05))
+        self.watch = Supervisor(home, self.jobs.store, timeouts=Timeouts(tick=0.05))
 
     def until(self, reached: Callable[[], bool], seconds: float = 300) -> None:
         """Look after the runs until it is so."""
         end = time.monotonic() + seconds
         while not reached():
             self.watch.tick()
-            assert time.monotonic() < end, [(row.name, row.state, row.why) for row in self.jobs.rows()]
+            assert time.monotonic() < end, [(row.name, row.state, row.reason) for row in self.jobs.rows()]
             time.sleep(0.02)
 
     def ended(self, id_: str) -> bool:

@@ -21,14 +21,14 @@ def main(argv: list[str]) -> int:
     store = Store(Home.find(given.home).create().database)
     try:
         if given.address is not None:
-            store.remember(webhook.SETTING, "" if given.address == "off" else webhook.checked(given.address))
+            store.remember(webhook.SETTING, "" if given.address == "off" else webhook.parse_address(given.address))
         address = store.setting(webhook.SETTING, "")
     finally:
         store.close()
     if given.trial:
         if not address:
             raise Problem("webhook_none", field="webhook")
-        webhook.send(address, webhook.trial())
+        webhook.send(address, webhook.test_payload())
     print(
         t("commands.notify.sent" if given.trial else "commands.notify.now", address=address)
         if address

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     finally:
         jobs.close()
     try:
-        return foreground.resume(found.id, home, foreground.Lines(), set_as_it_is=given.set_as_it_is)
+        return foreground.resume(found.id, home, foreground.ProgressPrinter(), set_as_it_is=given.set_as_it_is)
     except Problem as problem:
         if problem.code != "resume_set_changed":
             raise

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     for number, config in enumerate(configs, 1):
         if len(configs) > 1:
             print(t("commands.train.trial", number=number, of=len(configs), name=config.save.name), flush=True)
-        status = foreground.run(config, home, foreground.Lines())
+        status = foreground.run(config, home, foreground.ProgressPrinter())
         if status:
             return status
     return 0

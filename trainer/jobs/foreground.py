@@ -31,7 +31,7 @@ def run(
     home: Home,
     show: Show,
     *,
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
     command: Command = command,
 ) -> int:
     """Train. `show` gets each event, and the row whenever its state changes. 0: finished; 1: not; 130: stopped.
@@ -39,7 +39,7 @@ def run(
     Waits where another run has the device.
     """
     jobs = Jobs(home)
-    return _watch(jobs, jobs.submit(config, runner=process.me()), show, 0, patience, command)
+    return _watch(jobs, jobs.submit(config, runner=process.me()), show, 0, timeouts, command)
 
 
 def resume(
@@ -48,7 +48,7 @@ def resume(
     show: Show,
     *,
     set_as_it_is: bool = False,
-    patience: Timeouts | None = None,
+    timeouts: Timeouts | None = None,
     command: Command = command,
 ) -> int:
     """Go on with a run that ended before its time, shown as `run` shows a new one. See `Jobs.resume` for what is refused."""
@@ -60,64 +60,64 @@ def resume(
     except BaseException:
         jobs.close()
         raise
-    return _watch(jobs, id_, show, size, patience, command)
+    return _watch(jobs, id_, show, size, timeouts, command)
 
 
-def _watch(jobs: Jobs, id_: str, show: Show, offset: int, patience: Timeouts | None, command: Command) -> int:
+def _watch(jobs: Jobs, id_: str, show: Show, offset: int, timeouts: Timeouts | None, command: Command) -> int:
     """Start the queued run in its turn and show its events from byte `offset` on, until its process is gone."""
-    patience = patience or Timeouts(tick=0.3)
-    supervisor = Supervisor(jobs.home, jobs.store, patience=patience, command=command, only=id_)
-    asked, trouble, state = _Asked(), _Trouble(id_), None
+    timeouts = timeouts or Timeouts(tick=0.3)
+    supervisor = Supervisor(jobs.home, jobs.store, timeouts=timeouts, command=command, only=id_)
+    signals, run, state = _StopSignals(), _RunInLedger(id_), None
     try:
         while True:
-            row = trouble.looks(supervisor, jobs)
+            row = run.row(supervisor, jobs)
             if row is None:
-                if asked.times and trouble.asks(jobs.run_dir(id_), asked.times):
+                if signals.count and run.stop_without_ledger(jobs.run_dir(id_), signals.count):
                     return 1
-                time.sleep(patience.tick)
+                time.sleep(timeouts.tick)
                 continue
-            told, offset = events.read(jobs.run_dir(id_).events, offset)
-            for event in told:
+            new_events, offset = events.read(jobs.run_dir(id_).events, offset)
+            for event in new_events:
                 show(event)
             if row.state != state:
                 state = row.state
                 show(row)
-            if row.state in ENDED and row.pid is None and not told:  # the process is gone too: the device is free
+            if row.state in ENDED and row.pid is None and not new_events:  # the process is gone too: the device is free
                 return 0 if row.state == "succeeded" else 130 if row.state == "stopped" else 1
-            if asked.times == 1 and row.state != "stopping":
+            if signals.count == 1 and row.state != "stopping":
                 jobs.stop(id_)
-            elif asked.times > 1 and row.pid:
+            elif signals.count > 1 and row.pid:
                 jobs.stop(id_)
                 process.end(row.pid, row.born or 0.0, 0.0)
-            time.sleep(patience.tick)
+            time.sleep(timeouts.tick)
     finally:
-        asked.restore()
+        signals.restore()
         supervisor.webhook.wait()
         jobs.close()
 
 
-class _Trouble:
-    """A ledger that cannot be read for a while ends neither the training nor the command that shows it."""
+class _RunInLedger:
+    """The run's row: a ledger that cannot be read for a while ends neither the training nor the command that shows it."""
 
     def __init__(self, id_: str) -> None:
-        self.id, self._trouble, self._asked = id_, Trouble(), 0
+        self.id, self._trouble, self._signals = id_, Trouble(), 0
 
-    def looks(self, supervisor: Supervisor, jobs: Jobs) -> RunRow | None:
+    def row(self, supervisor: Supervisor, jobs: Jobs) -> RunRow | None:
         """One look of the supervisor, and the run; None where the ledger does not answer, which is said."""
-        with self._trouble.passed_over():
+        with self._trouble.suppressed():
             supervisor.tick()
             return jobs.row(self.id)
         return None
 
-    def asks(self, run: RunDir, times: int) -> bool:
+    def stop_without_ledger(self, run: RunDir, count: int) -> bool:
         """Hand Ctrl-C on without the ledger; True at the second, where this command ends and the training stops by itself."""
-        if self._asked == 0:
+        if self._signals == 0:
             run.ask("stop")
-        self._asked = times
-        return times > 1
+        self._signals = count
+        return count > 1
 
 
-class Lines:
+class ProgressPrinter:
     """Prints what happens: stages, every so many seconds a step, what is saved, how it ended."""
 
     def __init__(self, out: TextIO = sys.stdout, every: float = 5.0) -> None:
@@ -125,56 +125,57 @@ class Lines:
         self._last, self._stage = 0.0, ""
         self._row: RunRow | None = None
 
-    def __call__(self, told: events.Event | RunRow) -> None:
-        if isinstance(told, RunRow):
-            self._row = told
-            if told.state in ("queued", "failed", "interrupted", "stopped", "paused"):
-                reason = told.reason()
-                self._say(t(f"states.{told.state}") + (f": {reason}" if reason else ""))
-            elif told.state == "succeeded":
-                self._say(t("notes_jobs.line_lora", file=told.lora))
-        elif isinstance(told, events.Step):
-            self._step(told)
-        elif isinstance(told, events.Stage):
-            if told.name not in (self._stage, "training"):
-                self._say(t(f"stages.{told.name}"))
-            self._stage = told.name
-        elif isinstance(told, events.Note):
-            self._say(note_text(told))
-        elif isinstance(told, events.Judged):
-            self._say(t("notes_jobs.line_judged", step=told.step, percent=f"{told.ratio * 100:.1f}", best=told.best))
-        elif isinstance(told, events.Scored):
-            fits = "–" if told.prompt is None else f"{told.prompt:.3f}"
-            copies = sum(one.copied for one in told.pictures)
-            self._say(t("notes_jobs.line_scored", step=told.step, likeness=f"{told.likeness:.3f}", prompt=fits, copies=copies))
-        elif isinstance(told, events.Sample):
-            self._say(t("notes_jobs.line_sample", file=told.file))
+    def __call__(self, event: events.Event | RunRow) -> None:
+        if isinstance(event, RunRow):
+            self._row = event
+            if event.state in ("queued", "failed", "interrupted", "stopped", "paused"):
+                reason = event.reason_text()
+                self._print(t(f"states.{event.state}") + (f": {reason}" if reason else ""))
+            elif event.state == "succeeded":
+                self._print(t("notes_jobs.line_lora", file=event.lora))
+        elif isinstance(event, events.Step):
+            self._step(event)
+        elif isinstance(event, events.Stage):
+            if event.name not in (self._stage, "training"):
+                self._print(t(f"stages.{event.name}"))
+            self._stage = event.name
+        elif isinstance(event, events.Note):
+            self._print(note_text(event))
+        elif isinstance(event, events.Judged):
+            self._print(t("notes_jobs.line_judged", step=event.step, percent=f"{event.ratio * 100:.1f}", best=event.best))
+        elif isinstance(event, events.Scored):
+            fits = "–" if event.prompt is None else f"{event.prompt:.3f}"
+            copies = sum(picture.copied for picture in event.pictures)
+            likeness = f"{event.likeness:.3f}"
+            self._print(t("notes_jobs.line_scored", step=event.step, likeness=likeness, prompt=fits, copies=copies))
+        elif isinstance(event, events.Sample):
+            self._print(t("notes_jobs.line_sample", file=event.file))
 
-    def _step(self, told: events.Step) -> None:
+    def _step(self, event: events.Step) -> None:
         now = time.monotonic()
-        if now - self._last < self.every and told.step != told.total:
+        if now - self._last < self.every and event.step != event.total:
             return
         self._last = now
-        left = (told.total - told.step) * told.seconds
-        loss = "–" if told.loss is None else f"{told.loss:.4f}"
+        left = (event.total - event.step) * event.seconds
+        loss = "–" if event.loss is None else f"{event.loss:.4f}"
         clock = f"{int(left) // 60}:{int(left) % 60:02d}"
-        self._say(t("notes_jobs.line_step", step=told.step, total=told.total, loss=loss, left=clock))
+        self._print(t("notes_jobs.line_step", step=event.step, total=event.total, loss=loss, left=clock))
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         print(line, file=self.out, flush=True)
 
 
-class _Asked:
+class _StopSignals:
     """Counts the signals that ask for an end, while it lives."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.count = 0
         names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-        self._before = {number: signal.signal(number, self._hear) for number in numbers}
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
 
-    def _hear(self, _number: int, _frame: Any) -> None:
-        self.times += 1
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        self.count += 1
 
     def restore(self) -> None:
         for number, handler in self._before.items():

@@ -19,20 +19,20 @@ from trainer.jobs.ledger.run_store import Store
 
 def refuse(store: Store, home: Home, path: Path) -> None:
     """Problem that names the run which needs `path`, a file or a folder; nothing where it is free."""
-    wanted = path.resolve()
+    target = path.resolve()
     for row in store.active() + store.queue():
         tree = files.read_json(store.run_dir(row.id).config)
-        if isinstance(tree, dict) and any(wanted == place or wanted in place.parents for place in needed(home, tree)):
+        if isinstance(tree, dict) and any(target == place or target in place.parents for place in needed(home, tree)):
             raise Problem("in_use_run", run=row.name or row.id)
 
 
 def needed(home: Home, tree: Tree) -> Iterator[Path]:
     """Where the pictures and files lie that a run with these settings reads."""
-    drawn = get(tree, "run.kind") == "slider" and get(tree, "slider.drawn")
-    folder = "" if drawn else str(get(tree, "images.folder") or "")
-    for given in (folder, get(tree, "preservation.folder"), get(tree, "model.vae")):
-        if given:
-            yield Path(str(given)).resolve()
+    generates_pictures = get(tree, "run.kind") == "slider" and get(tree, "slider.drawn")
+    folder = "" if generates_pictures else str(get(tree, "images.folder") or "")
+    for source in (folder, get(tree, "preservation.folder"), get(tree, "model.vae")):
+        if source:
+            yield Path(str(source)).resolve()
     for line in get(tree, "images.subsets") or ():
         try:
             yield subsets.find(folder, read_subset(str(line)).folder).resolve()

@@ -27,13 +27,13 @@ from trainer.images.geometry import masks
 from trainer.images.set import subsets
 from trainer.jobs.ledger.run_store import Runner, RunRow, Store, Where
 from trainer.jobs.ledger.states import ENDED, RESUMABLE
-from trainer.jobs.run_reader import Follower, RunView
+from trainer.jobs.run_reader import RunReader, RunView
 from trainer.jobs.workers.forecaster import Forecast, Forecaster, NoForecast
 from trainer.prompts import prompt_line
 
-ROOM = 600 * 2**20
+MIN_FREE_BYTES = 600 * 2**20
 """Bytes that must be free before a run is taken in."""
-FOLLOWED = 16
+MAX_READERS = 16
 """Runs kept in memory as far as they were read."""
 
 
@@ -43,7 +43,7 @@ class Jobs:
     def __init__(self, home: Home, store: Store | None = None) -> None:
         self.home = home.create()
         self.store = store or Store(home.database)
-        self._followers: dict[str, Follower] = {}
+        self._readers: dict[str, RunReader] = {}
         self._lock = threading.Lock()
         self._forecaster = Forecaster(self.home, self.store)
 
@@ -61,11 +61,11 @@ class Jobs:
         """One run with its losses, samples, notes and the end of its log; reads only what is new."""
         row = self.store.get(id_)
         with self._lock:
-            follower = self._followers.pop(id_, None) or Follower(self.run_dir(id_))
-            self._followers[id_] = follower
-            while len(self._followers) > FOLLOWED:  # the ones looked at longest ago are read again when asked for
-                del self._followers[next(iter(self._followers))]
-        return follower.look(row)
+            reader = self._readers.pop(id_, None) or RunReader(self.run_dir(id_))
+            self._readers[id_] = reader
+            while len(self._readers) > MAX_READERS:  # the ones looked at longest ago are read again when asked for
+                del self._readers[next(iter(self._readers))]
+        return reader.read(row)
 
     def run_dir(self, id_: str) -> RunDir:
         """The run's folder."""
@@ -77,18 +77,18 @@ class Jobs:
 
     def notice(self, language: str | None = None) -> str | None:
         """What was done to a damaged ledger when it was opened, as a sentence; None where all was well."""
-        return t(f"notes_jobs.{self.store.mended}", language=language) if self.store.mended else None
+        return t(f"notes_jobs.{self.store.repaired}", language=language) if self.store.repaired else None
 
     # --- asking -----------------------------------------------------------------------------------------------
 
     def submit(self, config: TrainConfig, key: str | None = None, *, runner: Runner | None = None) -> str:
         """Check and queue a run; its id. The same `key` (one a filled form) never makes a second run."""
-        known = self.store.by_key(key) if key else None
-        if known and not self.store.not_begun(known):
-            return known
+        existing = self.store.by_key(key) if key else None
+        if existing and not self.store.not_begun(existing):
+            return existing
         self.check(config)
-        if known and self.store.begin_again(known, config, runner):
-            return known
+        if existing and self.store.begin_again(existing, config, runner):
+            return existing
         id_ = self.store.create(config, key or uuid.uuid4().hex, runner=runner)
         self._forecaster.cancel()
         return id_
@@ -98,13 +98,13 @@ class Jobs:
         if not config.save.name.strip():
             raise Problem("job_name_missing", field="save.name")
         check_slider(config)
-        folder, drawn = Path(config.images.folder), draws(config)
-        pictures = subsets.pictures(config.images) if not drawn and config.images.folder and folder.is_dir() else []
-        if not drawn and not pictures:
+        folder, generates = Path(config.images.folder), draws(config)
+        pictures = subsets.pictures(config.images) if not generates and config.images.folder and folder.is_dir() else []
+        if not generates and not pictures:
             raise Problem("job_no_pictures", field="images.folder")
-        if not drawn and config.loss.masks and not masks.any_of(pictures):
+        if not generates and config.loss.masks and not masks.any_of(pictures):
             raise Problem("masks_none", field="loss.masks")
-        if not drawn and not config.rights.pictures_ok:
+        if not generates and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         base = catalog.find(self.home, config.model.base)
         base.check(config.model.prediction, config.model.vae)
@@ -112,14 +112,13 @@ class Jobs:
         subsets.check(config)
         if config.model.vae:
             catalog.find_vae(self.home, config.model.vae)
-        if given := config.lora.start_from:
-            if not self.home.lora(given).is_file():
-                raise Problem("file_missing", field="lora.start_from", file=given)
-            check_made_for(
-                self.home.lora(given), base.family if base.path else None, base.title, "lora.start_from", config.lora.partial
-            )
-        if shutil.disk_usage(self.home.outputs).free < ROOM:
-            raise Problem("job_disk_short", needed=ROOM >> 20, folder=str(self.home.outputs))
+        if start_from := config.lora.start_from:
+            path, family = self.home.lora(start_from), base.family if base.path else None
+            if not path.is_file():
+                raise Problem("file_missing", field="lora.start_from", file=start_from)
+            check_made_for(path, family, base.title, "lora.start_from", config.lora.partial)
+        if shutil.disk_usage(self.home.outputs).free < MIN_FREE_BYTES:
+            raise Problem("job_disk_short", needed=MIN_FREE_BYTES >> 20, folder=str(self.home.outputs))
 
     def pause(self, id_: str) -> RunRow:
         """Let it wait after the step it is in, saved, keeping its place on the device."""
@@ -142,16 +141,16 @@ class Jobs:
         if row.state == "succeeded":
             raise Problem("job_resume_finished")
         if row.state in RESUMABLE:
-            self._same_sources(id_, set_as_it_is)
-            pid, born, boot = runner or (None, None, None)
+            self._check_sources(id_, set_as_it_is)
+            pid, birth, boot = runner or (None, None, None)
             self.store.move(
-                id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=pid, runner_born=born, runner_boot=boot
+                id_, "queued", only_from=tuple(RESUMABLE), requeues=0, runner_pid=pid, runner_born=birth, runner_boot=boot
             )
         elif row.state == "stopping":
             raise Problem("job_still_stopping")
         return self.store.get(id_)
 
-    def _same_sources(self, id_: str, set_as_it_is: bool) -> None:
+    def _check_sources(self, id_: str, set_as_it_is: bool) -> None:
         """Whether a run goes on with what it learnt from so far; the trainer looks again when its turn comes."""
         run = self.run_dir(id_)
         kept = provenance.kept_by(run)
@@ -199,7 +198,7 @@ class Jobs:
         row = self.store.get(id_)
         if row.state not in ENDED | {"draft"}:
             raise Problem("job_delete_running")
-        if process.alive(row.pid, row.born, row.boot):
+        if process.alive(row.pid, row.birth, row.boot):
             raise Problem("job_still_stopping")
         folder, trash = self.run_dir(id_).path, self.home.trash / "runs" / id_
         trash.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +207,7 @@ class Jobs:
         if folder.exists():
             os.replace(folder, trash)
         with self._lock:
-            self._followers.pop(id_, None)
+            self._readers.pop(id_, None)
         return id_
 
     def restore(self, token: str) -> RunRow:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,12 @@ KILLED = (-9, -15, -2, -1, attempt.NOT_OURS)
 
 
 def last_end(run: RunDir, row: RunRow | None = None) -> events.Event | None:
-    """The event that ended the newest attempt, None where it ended without a word. With `row`: the end its own process told;
-    what an attempt before told is not the end of one that was killed while it started."""
-    known = attempt.read(run)
-    if row is not None and known is not None and not known.is_of(row.pid, row.born):
+    """The event that ended the newest attempt, None where it ended without a word. With `row`: the end its own process wrote;
+    what an attempt before wrote is not the end of one that was killed while it started."""
+    current = attempt.read(run)
+    if row is not None and current is not None and not current.is_of(row.pid, row.birth):
         return None
-    for event in reversed(attempt.told(run)):
+    for event in reversed(attempt.recent_events(run)):
         if isinstance(event, events.Finished | events.Stopped | events.Failed):
             return event
         if isinstance(event, events.Started | events.Step):
@@ -39,10 +38,10 @@ def last_end(run: RunDir, row: RunRow | None = None) -> events.Event | None:
     return None
 
 
-def settle(store: Store, row: RunRow, status: int | None) -> None:
+def record_outcome(store: Store, row: RunRow, status: int | None) -> None:
     """Bring a run whose process has died into the state it ended in. `status`: its exit status where known."""
     run = store.run_dir(row.id)
-    if hand_back(store, run, same=True):
+    if reattach(store, run, same=True):
         return
     complete(store, run)
     end = last_end(run, row) if row.attempt and row.state != "starting" else None
@@ -65,18 +64,18 @@ def settle(store: Store, row: RunRow, status: int | None) -> None:
             store.move(row.id, "queued", "goes_on_by_itself", only_from=("interrupted",), requeues=1)
 
 
-def hand_back(store: Store, run: RunDir, same: bool = False) -> bool:
+def reattach(store: Store, run: RunDir, same: bool = False) -> bool:
     """Give a run to its trainer where that lives and the ledger shows an earlier attempt (with `same`: shows it as dead);
     True where it lives."""
-    known = attempt.read(run)
-    if known is None or not known.lives():
+    current = attempt.read(run)
+    if current is None or not current.is_alive():
         return False
-    store.take_back(run.id, known.number, (known.pid, known.born, known.boot), _living_state(run), same=same)
+    store.reattach(run.id, current.number, (current.pid, current.birth, current.boot), _living_state(run), same=same)
     return True
 
 
 def _living_state(run: RunDir) -> State:
-    last = next(reversed(attempt.told(run)), None)
+    last = next(reversed(attempt.recent_events(run)), None)
     waits = isinstance(last, events.Paused) or (isinstance(last, events.Note) and last.code == "disk_waits")
     return "paused" if waits else "running"
 
@@ -86,21 +85,21 @@ def complete(store: Store, run: RunDir) -> None:
     try:
         Publication(run, store.path.parent / "loras").complete()
     except (Problem, OSError) as error:
-        print(f"{run.id}: the LoRA's card could not be written: {error}", file=sys.stderr, flush=True)
+        files.complain(f"{run.id}: the LoRA's card could not be written: {error}")
 
 
 def has_checkpoint(run: RunDir) -> bool:
     """Whether a checkpoint is there whose files have the hashes of its manifest."""
-    for manifest in sorted(run.checkpoints.glob("*/manifest.json"), reverse=True):
-        told = files.read_json(manifest)
-        listed = told.get("files") if isinstance(told, dict) and manifest.parent.name.isdigit() else None
-        if isinstance(listed, dict) and all(_whole(manifest.parent / name, facts) for name, facts in listed.items()):
+    for path in sorted(run.checkpoints.glob("*/manifest.json"), reverse=True):
+        manifest_data = files.read_json(path)
+        listed = manifest_data.get("files") if isinstance(manifest_data, dict) and path.parent.name.isdigit() else None
+        if isinstance(listed, dict) and all(_has_hash(path.parent / name, entry) for name, entry in listed.items()):
             return True
     return False
 
 
-def _whole(path: Path, facts: dict[str, object]) -> bool:
-    return path.is_file() and files.sha256(path) == facts.get("sha256")
+def _has_hash(path: Path, entry: dict[str, object]) -> bool:
+    return path.is_file() and files.sha256(path) == entry.get("sha256")
 
 
 def adopt(store: Store) -> list[str]:
@@ -111,12 +110,12 @@ def adopt(store: Store) -> list[str]:
 
 
 def _adopt(store: Store) -> list[str]:
-    known = {row["id"] for row in store.read("SELECT id FROM runs")}
+    known_ids = {row["id"] for row in store.read("SELECT id FROM runs")}
     adopted = []
     for path in sorted(store.runs.glob("*/config.json")):
         run = RunDir(path.parent)
-        if run.id in known:
-            hand_back(store, run)
+        if run.id in known_ids:
+            reattach(store, run)
             continue
         try:
             config = build(json.loads(run.config.read_text("utf-8")))
@@ -132,13 +131,13 @@ def _enter(store: Store, run: RunDir, config: TrainConfig) -> bool:
     if number == 0 and store.by_key(key) not in (None, run.id):  # the same press of Start came through in another folder
         shutil.rmtree(run.path, ignore_errors=True)
         return False
-    last = next((event for event in reversed(attempt.told(run)) if isinstance(event, events.Step)), None)
+    last = next((event for event in reversed(attempt.recent_events(run)) if isinstance(event, events.Step)), None)
     facts: dict[str, Any] = {"attempt": number} | ({"step": last.step, "total": last.total} if last else {})
     end, living = last_end(run), attempt.read(run)
     state: State = "interrupted"
-    if living is not None and living.lives():
+    if living is not None and living.is_alive():
         state, end = _living_state(run), None
-        facts |= {"pid": living.pid, "born": living.born, "boot": living.boot}
+        facts |= {"pid": living.pid, "born": living.birth, "boot": living.boot}
     elif isinstance(end, events.Finished):
         state = "succeeded"
         facts |= {"ended": end.time, "lora": end.file}

@@ -15,7 +15,7 @@ from trainer.core import events
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import lookup, t
 from trainer.jobs.ledger.run_store import RunRow
-from trainer.jobs.trainer.progress import Smooth
+from trainer.jobs.trainer.progress import ExponentialMean
 
 POINTS = 400
 TAIL = 8192
@@ -55,7 +55,7 @@ def note_text(note: events.Note, language: str | None = None) -> str:
 
 
 @dataclass
-class Follower:
+class RunReader:
     """Follows one run. Safe from any thread."""
 
     run: RunDir
@@ -70,18 +70,18 @@ class Follower:
     facts: dict[str, Any] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     _offset: int = 0
-    _smooth: Smooth = field(default_factory=Smooth)
+    _smooth: ExponentialMean = field(default_factory=ExponentialMean)
     _points: list[tuple[int, float, float]] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def look(self, row: RunRow) -> RunView:
+    def read(self, row: RunRow) -> RunView:
         """Read on, and what is known now."""
         with self._lock:
-            told, self._offset = events.read(self.run.events, self._offset)
-            for event in told:
-                self._take(event)
+            new_events, self._offset = events.read(self.run.events, self._offset)
+            for event in new_events:
+                self._apply(event)
             if self._points is None:
-                self._points = points(self.losses)
+                self._points = downsample(self.losses)
             return RunView(
                 row,
                 self._points,
@@ -97,13 +97,13 @@ class Follower:
                 [self.scored[step] for step in sorted(self.scored)],
             )
 
-    def _take(self, event: events.Event) -> None:
+    def _apply(self, event: events.Event) -> None:
         if isinstance(event, events.Started):
-            self._back_to(event.step)
+            self._rewind(event.step)
             self.facts = event.facts
         elif isinstance(event, events.Step):
             if self.losses and event.step <= self.losses[-1][0]:  # went back to a checkpoint without a new start
-                self._back_to(event.step - 1)
+                self._rewind(event.step - 1)
             if event.loss is not None:
                 self.losses.append((event.step, event.loss, self._smooth.add(event.loss)))
             self.rates, self.stage, self._points = event.rates, None, None
@@ -123,21 +123,21 @@ class Follower:
         else:
             self.stage = None
 
-    def _back_to(self, step: int) -> None:
+    def _rewind(self, step: int) -> None:
         """Steps after `step` are made again."""
         kept = [point for point in self.losses if point[0] <= step]
-        self._smooth, self._points = Smooth(), None
-        self.judged = [one for one in self.judged if one.step <= step]
+        self._smooth, self._points = ExponentialMean(), None
+        self.judged = [event for event in self.judged if event.step <= step]
         self.losses = [(number, loss, self._smooth.add(loss)) for number, loss, _ in kept]
 
 
-def points(line: list[tuple[int, float, float]], most: int = POINTS) -> list[tuple[int, float, float]]:
-    """(step, mean loss, smoothed loss) for `most` pieces of equal length; the last step is always the last point."""
-    if len(line) <= most:
-        return list(line)
+def downsample(losses: list[tuple[int, float, float]], count: int = POINTS) -> list[tuple[int, float, float]]:
+    """(step, mean loss, smoothed loss) for `count` pieces of equal length; the last step is always the last point."""
+    if len(losses) <= count:
+        return list(losses)
     result = []
-    for piece in range(most):
-        part = line[piece * len(line) // most : (piece + 1) * len(line) // most]
+    for piece in range(count):
+        part = losses[piece * len(losses) // count : (piece + 1) * len(losses) // count]
         result.append((part[-1][0], sum(p[1] for p in part) / len(part), part[-1][2]))
     return result
 

@@ -20,7 +20,7 @@ from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
 from trainer.jobs.ledger.run_store import RunRow, Store
 from trainer.jobs.ledger.states import ACTIVE
-from trainer.jobs.recovery import adopt, hand_back, last_end, settle
+from trainer.jobs.recovery import adopt, last_end, reattach, record_outcome
 from trainer.jobs.webhook import Webhook
 
 Command = Callable[[RunDir, Home], list[str]]
@@ -63,13 +63,13 @@ class Supervisor:
         home: Home,
         store: Store | None = None,
         *,
-        patience: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         command: Command = command,
         only: str | None = None,
     ) -> None:
         self.home, self.store = home.create(), store or Store(home.database)
-        self.patience, self.command, self.only = patience or Timeouts(), command, only
-        self._beats: dict[str, tuple[tuple[int, int], float]] = {}
+        self.timeouts, self.command, self.only = timeouts or Timeouts(), command, only
+        self._heartbeats: dict[str, tuple[tuple[int, int], float]] = {}
         self._since: dict[tuple[str, str], float] = {}
         self._statuses: dict[int, int] = {}
         self._opened = self.store.opened
@@ -84,7 +84,7 @@ class Supervisor:
     def start(self) -> None:
         """Begin to look; where another page on this home does already, stand by to take over."""
         self._halt.clear()
-        self._thread = threading.Thread(target=self._look_on, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -94,7 +94,7 @@ class Supervisor:
             self._thread.join()
             self._thread = None
 
-    def _look_on(self) -> None:
+    def _loop(self) -> None:
         ours = False
         while True:
             try:
@@ -111,7 +111,7 @@ class Supervisor:
             except (Problem, sqlite3.Error, OSError):
                 # A locked ledger, a full disk: told where the operator looks, tried again at the next look.
                 files.complain(traceback.format_exc())
-            if self._halt.wait(self.patience.tick):
+            if self._halt.wait(self.timeouts.tick):
                 break
         if ours:
             self._lock.release()
@@ -119,20 +119,20 @@ class Supervisor:
     # --- one look ---------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Reap, settle what died, watch what lives, start what waits."""
+        """Reap, record how dead ones ended, check the living, start what waits."""
         self._statuses |= process.reap()
-        if self._opened != self.store.opened:  # just taken over, or the ledger was lost or mended: the folders know more
+        if self._opened != self.store.opened:  # just taken over, or the ledger was lost or repaired: the folders know more
             opened = self.store.opened
             adopt(self.store)
             self._opened = opened
         for row in self.store.with_process():
-            if self._concerns(row):
-                self._look_at(row)
+            if self._is_ours(row):
+                self._inspect(row)
         taken: set[str] = set()
         for row in self.store.queue():
             if row.device in taken:
                 continue
-            if not self._minds(row):  # a command's own run, waiting before ours: it goes first
+            if not self._owns(row):  # a command's own run, waiting before ours: it goes first
                 taken |= {row.device} if self.only is None and self.store.get(row.id).state == "queued" else set()
             elif self.store.start_next(row.id):
                 self._spawn(row)
@@ -141,101 +141,101 @@ class Supervisor:
         """The ledger's backup follows it: taken when runs came, went or changed their state, at most every few seconds. Then
         the file is looked over, so that damage nobody has met yet costs nothing."""
         now = time.monotonic()
-        if self._copied is not None and now - self._copied[0] < self.patience.copy:
+        if self._copied is not None and now - self._copied[0] < self.timeouts.copy:
             return
         states = [(row.id, row.state) for row in self.store.list()]
         if self._copied is None or states != self._copied[1]:
             self.store.back_up()
         self._copied = (now, states)
-        self.store.look_over()
+        self.store.verify()
 
-    def _concerns(self, row: RunRow) -> bool:
+    def _is_ours(self, row: RunRow) -> bool:
         """`launch.py train` watches its own run alone; but a dead process, whoever's, must not keep the device from it."""
-        return self.only in (None, row.id) or (row.pid is not None and not process.alive(row.pid, row.born, row.boot))
+        return self.only in (None, row.id) or (row.pid is not None and not process.alive(row.pid, row.birth, row.boot))
 
-    def _minds(self, row: RunRow) -> bool:
+    def _owns(self, row: RunRow) -> bool:
         """Whether this supervisor starts that run: `launch.py train` starts its own, and only its own."""
         if self.only is not None:
             return row.id == self.only
         if row.runner_pid is None:
             return True
-        if not process.alive(row.runner_pid, row.runner_born, row.runner_boot):
+        if not process.alive(row.runner_pid, row.runner_birth, row.runner_boot):
             self.store.move(row.id, "interrupted", "command_gone", only_from=("queued",), runner_pid=None)
         return False
 
     def _spawn(self, row: RunRow) -> None:
         run = self.store.run_dir(row.id)
-        if hand_back(self.store, run, same=True):  # its trainer lives: the ledger did not know
+        if reattach(self.store, run, same=True):  # its trainer lives: the ledger did not know
             return
         for old in (run.control, run.path / "control.read"):  # what was asked of the attempt before is not for this one
             old.unlink(missing_ok=True)
         try:
             pid, born = process.spawn(self.command(run, self.home), run.log)
         except OSError as error:
-            why = {"detail": str(error)}
-            self.store.move(row.id, "failed", "job_no_process", why, only_from=("starting", "stopping"))
+            params = {"detail": str(error)}
+            self.store.move(row.id, "failed", "job_no_process", params, only_from=("starting", "stopping"))
             return
         self.store.spawned(row.id, pid, born)
 
-    def _look_at(self, row: RunRow) -> None:
+    def _inspect(self, row: RunRow) -> None:
         if row.pid is None:
-            if self._lasts(row.id, "no_process", True, self.patience.birth):
+            if self._true_for(row.id, "no_process", True, self.timeouts.birth):
                 if row.state == "stopping":
                     self.store.move(row.id, "stopped", only_from=("stopping",))
                 else:
                     self.store.move(row.id, "queued", only_from=("starting",))
             return
-        self._lasts(row.id, "no_process", False, 0)
-        if not process.alive(row.pid, row.born, row.boot):
-            self._gone(row)
+        self._true_for(row.id, "no_process", False, 0)
+        if not process.alive(row.pid, row.birth, row.boot):
+            self._on_exit(row)
         elif row.state in ACTIVE:
-            self._watch(row)
-        elif self._lasts(row.id, "leaving", True, self.patience.leave):
-            process.end(row.pid, row.born or 0.0, self.patience.grace)
+            self._check_liveness(row)
+        elif self._true_for(row.id, "leaving", True, self.timeouts.leave):
+            process.end(row.pid, row.birth or 0.0, self.timeouts.grace)
 
-    def _gone(self, row: RunRow) -> None:
+    def _on_exit(self, row: RunRow) -> None:
         self._statuses |= process.reap()
         row = self.store.get(row.id) if row.state in ACTIVE else row  # it may have told its end since we read
-        if row.state in ACTIVE and not process.alive(row.pid, row.born, row.boot):
+        if row.state in ACTIVE and not process.alive(row.pid, row.birth, row.boot):
             if self._runs_itself(row):
                 return
-            told = last_end(self.store.run_dir(row.id), row)
-            settle(self.store, row, self._statuses.get(row.pid or -1))
-            if told is None and (after := self.store.get(row.id)).state in ("failed", "interrupted"):
-                self.webhook.tell(after)  # its trainer was killed before it could
-        gone = "UPDATE runs SET pid=NULL, born=NULL WHERE id=? AND pid IS ? AND born IS ?"
-        self.store.write(gone, (row.id, row.pid, row.born))
-        self._beats.pop(row.id, None)
+            end = last_end(self.store.run_dir(row.id), row)
+            record_outcome(self.store, row, self._statuses.get(row.pid or -1))
+            if end is None and (after := self.store.get(row.id)).state in ("failed", "interrupted"):
+                self.webhook.notify(after)  # its trainer was killed before it could
+        clear_process = "UPDATE runs SET pid=NULL, born=NULL WHERE id=? AND pid IS ? AND born IS ?"
+        self.store.write(clear_process, (row.id, row.pid, row.birth))
+        self._heartbeats.pop(row.id, None)
 
     def _runs_itself(self, row: RunRow) -> bool:
-        """A run of a `launch.py train` that still lives is settled there, where the exit status is known."""
-        return row.id != self.only and process.alive(row.runner_pid, row.runner_born, row.runner_boot)
+        """A run of a `launch.py train` that still lives is recorded there, where the exit status is known."""
+        return row.id != self.only and process.alive(row.runner_pid, row.runner_birth, row.runner_boot)
 
-    def _watch(self, row: RunRow) -> None:
+    def _check_liveness(self, row: RunRow) -> None:
         now = time.monotonic()
-        mark = (row.attempt, row.beats)
-        if self._beats.get(row.id, (None, 0.0))[0] != mark:
-            self._beats[row.id] = (mark, now)
-        age = now - self._beats[row.id][1]
-        silent = None
-        if age > self.patience.heartbeat:
-            silent = "no_heartbeat"
-        elif row.state != "paused" and row.quiet > self._usual(row):
-            silent = "no_step"
-        if silent != row.silent:
-            self.store.mark(row.id, silent=silent)
-        told = row.quiet + age
-        waits = row.state == "stopping" and (silent is not None or told > self.patience.stop)
-        if self._lasts(row.id, "stopping", waits, 0) and row.pid is not None:
-            process.end(row.pid, row.born or 0.0, self.patience.grace)
+        mark = (row.attempt, row.heartbeats)
+        if self._heartbeats.get(row.id, (None, 0.0))[0] != mark:
+            self._heartbeats[row.id] = (mark, now)
+        age = now - self._heartbeats[row.id][1]
+        unresponsive = None
+        if age > self.timeouts.heartbeat:
+            unresponsive = "no_heartbeat"
+        elif row.state != "paused" and row.seconds_since_event > self._usual(row):
+            unresponsive = "no_step"
+        if unresponsive != row.unresponsive:
+            self.store.mark(row.id, silent=unresponsive)
+        seconds_since_event = row.seconds_since_event + age
+        waits = row.state == "stopping" and (unresponsive is not None or seconds_since_event > self.timeouts.stop)
+        if self._true_for(row.id, "stopping", waits, 0) and row.pid is not None:
+            process.end(row.pid, row.birth or 0.0, self.timeouts.grace)
 
     def _usual(self, row: RunRow) -> float:
         """How long this run may be without news."""
         if row.stage == "loading":
-            return max(self.patience.loading, self.patience.step)
-        return max(self.patience.step, 20 * (row.rate or 0))
+            return max(self.timeouts.loading, self.timeouts.step)
+        return max(self.timeouts.step, 20 * (row.rate or 0))
 
-    def _lasts(self, id_: str, what: str, is_so: bool, seconds: float) -> bool:
+    def _true_for(self, id_: str, what: str, is_so: bool, seconds: float) -> bool:
         """Whether something has been so for `seconds` at a stretch."""
         if not is_so:
             self._since.pop((id_, what), None)

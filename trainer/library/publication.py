@@ -2,7 +2,7 @@
 
 The names are decided once and written into the run folder before anything appears under them; card, picture and the
 trigger's own vectors follow from what is on disk. The engine publishes (engine/saving.py); where it was killed in between,
-the supervisor finishes what needs no model (jobs/settle.py), and going on does the rest.
+the supervisor finishes what needs no model (jobs/recovery.py), and going on does the rest.
 """
 
 from __future__ import annotations

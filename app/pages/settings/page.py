@@ -67,14 +67,14 @@ def _messages(ui: Ui) -> None:
         said = plain(elem_id="hook-said")
 
     def kept(typed: str) -> str:
-        ui.services.jobs.store.remember(webhook.SETTING, webhook.checked(typed or ""))
+        ui.services.jobs.store.remember(webhook.SETTING, webhook.parse_address(typed or ""))
         return t("page.settings.hook_kept" if typed.strip() else "page.settings.hook_off")
 
     def tried(typed: str) -> str:
-        address = webhook.checked(typed or "")
+        address = webhook.parse_address(typed or "")
         if not address:
             raise Problem("webhook_none", field="webhook")
-        webhook.send(address, webhook.trial())
+        webhook.send(address, webhook.test_payload())
         return t("page.settings.hook_sent")
 
     def answer(act: Callable[[str], str], typed: str) -> str:

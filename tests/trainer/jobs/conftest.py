@@ -20,11 +20,11 @@ from trainer.jobs.supervisor import Supervisor
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home").create()
-    pictures = made.datasets / "set"
+    home_ = Home(tmp_path / "home").create()
+    pictures = home_.datasets / "set"
     pictures.mkdir()
     Image.new("RGB", (64, 64), (200, 30, 40)).save(pictures / "0001.png")
-    return made
+    return home_
 
 
 @pytest.fixture
@@ -50,24 +50,24 @@ def plan(home: Home) -> Callable[..., None]:
 
 @pytest.fixture
 def store(home: Home) -> Iterator[Store]:
-    made = Store(home.database)
-    yield made
-    for row in made.with_process():
-        if row.pid and row.born:
-            process.end(row.pid, row.born, 0.0)
-    made.close()
+    store_ = Store(home.database)
+    yield store_
+    for row in store_.with_process():
+        if row.pid and row.birth:
+            process.end(row.pid, row.birth, 0.0)
+    store_.close()
 
 
 @pytest.fixture
 def jobs(home: Home, store: Store) -> Iterator[Jobs]:
-    made = Jobs(home, store)
-    yield made
-    made.close()
+    jobs_ = Jobs(home, store)
+    yield jobs_
+    jobs_.close()
 
 
 @pytest.fixture
 def supervisor(home: Home, store: Store) -> Iterator[Supervisor]:
-    made = Supervisor(home, store, patience=QUICK, command=command)
-    made.start()
-    yield made
-    made.stop()
+    supervisor_ = Supervisor(home, store, timeouts=QUICK, command=command)
+    supervisor_.start()
+    yield supervisor_
+    supervisor_.stop()

@@ -42,9 +42,9 @@ def test_an_unchanged_run_goes_on_without_a_question(jobs, stopped):
 
 def test_a_changed_set_is_asked_about_and_goes_on_by_choice(jobs, stopped, home):
     Image.new("RGB", (64, 64), (1, 2, 3)).save(home.datasets / "set" / "0002.png")
-    with pytest.raises(Problem) as asked:
+    with pytest.raises(Problem) as question:
         jobs.resume(stopped)
-    assert asked.value.code == "resume_set_changed" and "new: 0002.png (1)" in asked.value.sentence("en")
+    assert question.value.code == "resume_set_changed" and "new: 0002.png (1)" in question.value.sentence("en")
     assert jobs.row(stopped).state == "stopped"
     assert jobs.resume(stopped, set_as_it_is=True).state == "queued"
     assert provenance.agreed(jobs.run_dir(stopped))
@@ -52,11 +52,11 @@ def test_a_changed_set_is_asked_about_and_goes_on_by_choice(jobs, stopped, home)
 
 def test_another_base_is_refused_also_when_the_set_is_to_stay_as_it_is(jobs, stopped):
     for manifest in jobs.run_dir(stopped).checkpoints.glob("*/manifest.json"):
-        told = files.read_json(manifest)
-        for name, mark in told["sources"]["base"].items():
+        data = files.read_json(manifest)
+        for name, mark in data["sources"]["base"].items():
             if name.startswith("unet/") and "sample" in mark:
                 mark["sample"] = "0" * 32
-        files.write_json(manifest, told)
+        files.write_json(manifest, data)
     for choice in (False, True):
         with pytest.raises(Problem) as refused:
             jobs.resume(stopped, set_as_it_is=choice)
@@ -72,8 +72,8 @@ def test_a_run_requeued_after_a_crash_does_not_go_on_with_another_set_by_itself(
     os.kill(jobs.row(id_).pid, signal.SIGKILL)
     wait_for(lambda: jobs.row(id_).state in ENDED and jobs.row(id_).pid is None)
     row = jobs.row(id_)
-    assert (row.state, row.why, row.requeues) == ("failed", "resume_set_changed", 1)
-    assert "0002.png" in row.reason("en") and "増えた画像: 0002.png (1 枚)" in row.reason("ja")
+    assert (row.state, row.reason, row.requeues) == ("failed", "resume_set_changed", 1)
+    assert "0002.png" in row.reason_text("en") and "増えた画像: 0002.png (1 枚)" in row.reason_text("ja")
 
     before = row.step
     plan(steps=before + 40, seconds=0.01, save=5, check=True)
@@ -86,13 +86,13 @@ def test_a_run_requeued_after_a_crash_does_not_go_on_with_another_set_by_itself(
 def test_on_the_command_line_it_is_an_option(jobs, stopped, home, plan, config, capsys, monkeypatch):
     from trainer.commands import resume
 
-    monkeypatch.setattr(foreground.resume, "__kwdefaults__", {"set_as_it_is": False, "patience": QUICK, "command": command})
+    monkeypatch.setattr(foreground.resume, "__kwdefaults__", {"set_as_it_is": False, "timeouts": QUICK, "command": command})
     assert resume.main(["--home", str(home.root)]) == 0
     assert stopped in capsys.readouterr().out
     Image.new("RGB", (64, 64), (1, 2, 3)).save(home.datasets / "set" / "0002.png")
     assert resume.main([config.save.name, "--home", str(home.root)]) == 2
-    said = capsys.readouterr().err
-    assert "0002.png" in said and "--set-as-it-is" in said
+    output = capsys.readouterr().err
+    assert "0002.png" in output and "--set-as-it-is" in output
     plan(steps=jobs.row(stopped).step + 5, seconds=0.01)
     assert resume.main([stopped, "--set-as-it-is", "--home", str(home.root)]) == 0
     assert jobs.row(stopped).state == "succeeded"

@@ -35,9 +35,9 @@ def test_what_a_run_reads_stays_until_it_has_ended(home, store, config, things, 
     id_ = store.create(load.build(tree), "a")
     store.mark(id_, state=state)
     for path in things.values():
-        with pytest.raises(Problem, match="“red” needs this") as told:
+        with pytest.raises(Problem, match="“red” needs this") as caught:
             in_use.refuse(store, home, path)
-        assert told.value.code == "in_use_run"
+        assert caught.value.code == "in_use_run"
     with pytest.raises(Problem):  # a folder above it as well
         in_use.refuse(store, home, home.datasets)
     in_use.refuse(store, home, home.datasets / "other")

@@ -34,7 +34,7 @@ def test_the_queue_changes_its_order_and_keeps_it_over_a_restart(jobs, config, p
 
     again = Store(home.database)  # the studio opened anew
     assert [row.id for row in again.queue()] == [b, c, a, d]
-    watcher = Supervisor(home, again, patience=QUICK, command=command)
+    watcher = Supervisor(home, again, timeouts=QUICK, command=command)
     watcher.start()
     wait_for(lambda: all(jobs.row(id_).state == "succeeded" for id_ in (a, b, c, d)))
     watcher.stop()
@@ -60,16 +60,16 @@ def test_two_studios_with_a_home_each_train_at_once_each_on_the_card_it_was_show
         own = Home(tmp_path / card).create()
         (own.root / "fake.json").write_text('{"steps": 400}')
         jobs = Jobs(own, Store(own.database))
-        watchers.append((jobs, Supervisor(own, jobs.store, patience=QUICK, command=command)))
+        watchers.append((jobs, Supervisor(own, jobs.store, timeouts=QUICK, command=command)))
         watchers[-1][1].start()
         rows.append(jobs.submit(config, card))
         wait_for(lambda jobs=jobs: jobs.row(rows[-1]).state == "running")
-    found = [jobs.row(row) for (jobs, _), row in zip(watchers, rows, strict=True)]
-    assert [row.state for row in found] == ["running"] * 2
-    assert [psutil.Process(row.pid).environ()["CUDA_VISIBLE_DEVICES"] for row in found] == ["0", "1"]
-    for (jobs, watcher), row in zip(watchers, found, strict=True):
+    devices = [jobs.row(row) for (jobs, _), row in zip(watchers, rows, strict=True)]
+    assert [row.state for row in devices] == ["running"] * 2
+    assert [psutil.Process(row.pid).environ()["CUDA_VISIBLE_DEVICES"] for row in devices] == ["0", "1"]
+    for (jobs, watcher), row in zip(watchers, devices, strict=True):
         jobs.stop(row.id)
-        wait_for(lambda row=row: not process.alive(row.pid, row.born, row.boot))
+        wait_for(lambda row=row: not process.alive(row.pid, row.birth, row.boot))
         wait_for(lambda jobs=jobs: not jobs.store.active())
         watcher.stop()
         process.reap()
@@ -101,15 +101,15 @@ def test_pages_that_move_runs_at_the_same_moment_lose_and_double_none(jobs, conf
 def test_a_run_that_no_longer_waits_is_answered_with_a_sentence(jobs, config):
     id_ = jobs.submit(config, "a")
     jobs.stop(id_)
-    with pytest.raises(Problem) as told:
+    with pytest.raises(Problem) as caught:
         jobs.reorder(id_, "first")
-    assert told.value.code == "job_not_waiting"
+    assert caught.value.code == "job_not_waiting"
 
 
 def test_a_run_of_the_command_line_that_waits_before_ours_goes_first(jobs, config, plan, home):
     theirs = jobs.submit(config, "theirs", runner=process.me())
     ours = jobs.submit(config, "ours")
-    page = Supervisor(home, jobs.store, patience=QUICK, command=command)
+    page = Supervisor(home, jobs.store, timeouts=QUICK, command=command)
     page.tick()
     assert [jobs.row(id_).state for id_ in (theirs, ours)] == ["queued", "queued"]
     jobs.reorder(ours, "first")

@@ -39,12 +39,12 @@ def tree(home, base):
 
 
 def losses(jobs: Jobs, id_: str) -> dict[int, float | None]:
-    told, _ = events.read(jobs.run_dir(id_).events)
-    return {event.step: event.loss for event in told if isinstance(event, events.Step)}
+    steps, _ = events.read(jobs.run_dir(id_).events)
+    return {event.step: event.loss for event in steps if isinstance(event, events.Step)}
 
 
 def test_kill_resume_preview_and_the_same_numbers(home, jobs, store, tree):
-    watch = Supervisor(home, store, patience=Timeouts(tick=0.1))
+    watch = Supervisor(home, store, timeouts=Timeouts(tick=0.1))
     client = PreviewClient(home, store)
     watch.start()
     try:
@@ -81,5 +81,5 @@ def test_the_real_forecast_is_measured_in_a_child(jobs, tree):
     config = load.build(tree)
     assert jobs.forecast(config) is None
     wait_for(lambda: jobs.forecast(config) is not None, 120)
-    told = jobs.forecast(config)
-    assert told and told.steps == 60 and 0 < told.seconds_per_step < 10 and told.file_bytes > 1000
+    forecast = jobs.forecast(config)
+    assert forecast and forecast.steps == 60 and 0 < forecast.seconds_per_step < 10 and forecast.file_bytes > 1000

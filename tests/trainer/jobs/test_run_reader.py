@@ -6,15 +6,15 @@ import pytest
 
 from trainer.core import events
 from trainer.core.run_dir import RunDir
-from trainer.jobs.run_reader import POINTS, Follower, log_tail, points
-from trainer.jobs.trainer.progress import Progress, Smooth
+from trainer.jobs.run_reader import POINTS, RunReader, downsample, log_tail
+from trainer.jobs.trainer.progress import ExponentialMean, Progress
 
 
 @pytest.fixture
 def run(tmp_path):
-    made = RunDir(tmp_path / "20260101-000000-abcdef")
-    made.path.mkdir()
-    return made
+    run_ = RunDir(tmp_path / "20260101-000000-abcdef")
+    run_.path.mkdir()
+    return run_
 
 
 def step(number, loss=1.0, total=100, seconds=0.1):
@@ -23,18 +23,18 @@ def step(number, loss=1.0, total=100, seconds=0.1):
 
 def test_half_a_line_is_left_for_the_next_look(run):
     line = step(1).model_dump_json().encode() + b"\n"
-    follower = Follower(run)
+    reader = RunReader(run)
     run.events.write_bytes(line + line[:20])
-    assert len(follower.look(None).losses) == 1
-    assert len(follower.look(None).losses) == 1
+    assert len(reader.read(None).losses) == 1
+    assert len(reader.read(None).losses) == 1
     with open(run.events, "ab") as file:
         file.write(line.replace(b'"step":1', b'"step":2')[20:])
-    assert [p[0] for p in follower.look(None).losses] == [1, 2]
+    assert [p[0] for p in reader.read(None).losses] == [1, 2]
 
 
 def test_a_broken_line_costs_only_itself(run):
     run.events.write_bytes(b"\xff\xfe{not json\n" + step(4).model_dump_json().encode() + b"\n{}\n")
-    assert [p[0] for p in Follower(run).look(None).losses] == [4]
+    assert [p[0] for p in RunReader(run).read(None).losses] == [4]
 
 
 def test_steps_made_again_after_a_resume_count_once(run):
@@ -44,11 +44,11 @@ def test_steps_made_again_after_a_resume_count_once(run):
     log.write(events.Started(step=10, total=100, attempt=2, pid=1, facts={"device": "cpu"}))
     for number in range(11, 21):
         log.write(step(number, 2.0))
-    view = Follower(run).look(None)
+    view = RunReader(run).read(None)
     assert [p[0] for p in view.losses] == list(range(1, 21))
     assert [p[1] for p in view.losses] == [1.0] * 10 + [2.0] * 10 and view.facts == {"device": "cpu"}
     log.write(step(16, 3.0))  # back to a checkpoint within one attempt
-    assert [p[0] for p in Follower(run).look(None).losses] == list(range(1, 17))
+    assert [p[0] for p in RunReader(run).read(None).losses] == list(range(1, 17))
 
 
 def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
@@ -60,7 +60,7 @@ def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
         log.write(events.Note(code="step_skipped", params={"count": 1}))
     log.write(events.Saved(step=2, file="checkpoints/000002/lora.safetensors"))
     log.write(events.Stage(name="saving"))
-    view = Follower(run).look(None)
+    view = RunReader(run).read(None)
     assert [p[0] for p in view.losses] == [2] and len(view.samples) == 1 and len(view.saved) == 1
     assert view.note_texts("en") == ["1 steps were skipped because of NaN or infinite values."]
     assert view.stage and view.stage.name == "saving"
@@ -74,12 +74,12 @@ def test_judgements_are_kept_and_those_made_again_count_once(run):
     log.write(events.Started(step=2, total=100, attempt=2, pid=1))
     log.write(step(3))
     log.write(events.Judged(step=3, loss=0.4, base=1.0, ratio=0.4, best=3))
-    assert [(one.step, one.ratio) for one in Follower(run).look(None).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
+    assert [(event.step, event.ratio) for event in RunReader(run).read(None).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
 
 
 def test_ten_thousand_losses_become_four_hundred_points_that_keep_the_mean():
     losses = [(n, float(n % 7), float(n)) for n in range(1, 10_001)]
-    line = points(losses)
+    line = downsample(losses)
     assert line[-1][2] == 10_000.0
     assert len(line) == POINTS and line[-1][0] == 10_000 and line[0][0] == 25
     assert sum(p[1] for p in line) / POINTS == pytest.approx(sum(loss for _, loss, _ in losses) / 10_000, rel=1e-9)
@@ -87,7 +87,7 @@ def test_ten_thousand_losses_become_four_hundred_points_that_keep_the_mean():
 
 
 def test_the_smoothed_loss_begins_at_the_first_and_stays_within_what_was_seen():
-    smooth = Smooth()
+    smooth = ExponentialMean()
     assert smooth.add(3.0) == pytest.approx(3.0)
     values = [smooth.add(v) for v in (1.0, 5.0, 2.0)]
     assert all(1.0 < v < 5.0 for v in values)
@@ -111,14 +111,14 @@ class Clock:
 def test_time_left_is_a_range_around_the_median_of_pure_steps_with_saves_on_top():
     clock = Clock()
     progress = Progress(clock)
-    progress.take(events.Started(step=0, total=100, attempt=1, pid=1))
+    progress.update(events.Started(step=0, total=100, attempt=1, pid=1))
     for number in range(1, 21):
         clock.now += 2.0 + (10.0 if number % 10 == 0 else 0.0)  # a save of 10 s before every tenth
-        progress.take(step(number, seconds=30.0 if number == 5 else 2.0))  # one slow step does not move the median
-    told = progress.summary()
-    assert told["rate"] == 2.0 and told["step"] == 20
-    assert told["eta_low"] == pytest.approx(80 * 2.0 * 0.95)
-    assert told["eta_high"] >= 80 * 2.0 * 1.05
+        progress.update(step(number, seconds=30.0 if number == 5 else 2.0))  # one slow step does not move the median
+    summary = progress.summary()
+    assert summary["rate"] == 2.0 and summary["step"] == 20
+    assert summary["eta_low"] == pytest.approx(80 * 2.0 * 0.95)
+    assert summary["eta_high"] >= 80 * 2.0 * 1.05
     clock.now += 7
     assert progress.summary()["quiet"] == pytest.approx(7.0)
 
@@ -128,10 +128,10 @@ def test_saves_and_samples_lengthen_only_the_far_end_of_the_range():
     progress = Progress(clock)
     for number in range(1, 21):
         clock.now += 2.0 + (10.0 if number % 10 == 0 else 0.0)
-        progress.take(step(number, seconds=2.0))
-    told = progress.summary()
+        progress.update(step(number, seconds=2.0))
+    summary = progress.summary()
     besides = 20.0 / 19
-    assert told["eta_low"] == pytest.approx(80 * 1.9) and told["eta_high"] == pytest.approx(80 * (2.1 + besides))
+    assert summary["eta_low"] == pytest.approx(80 * 1.9) and summary["eta_high"] == pytest.approx(80 * (2.1 + besides))
 
 
 def test_waiting_and_pausing_do_not_count_as_work():
@@ -139,9 +139,9 @@ def test_waiting_and_pausing_do_not_count_as_work():
     progress = Progress(clock)
     for number in range(1, 11):
         clock.now += 2.0
-        progress.take(step(number, seconds=2.0))
+        progress.update(step(number, seconds=2.0))
         clock.now += 3600
-        progress.take(events.Stage(name="waiting") if number % 2 else events.Paused(step=number))
+        progress.update(events.Stage(name="waiting") if number % 2 else events.Paused(step=number))
     assert progress.summary()["eta_high"] == pytest.approx(90 * 2.1)
 
 
@@ -151,5 +151,5 @@ def test_losses_told_in_batches_do_not_look_like_pauses():
     for batch in range(5):
         clock.now += 20.0
         for number in range(1, 11):
-            progress.take(step(batch * 10 + number, seconds=2.0))
+            progress.update(step(batch * 10 + number, seconds=2.0))
     assert progress.summary()["eta_high"] == pytest.approx(50 * 2.1)

@@ -29,7 +29,7 @@ def ends(jobs, id_, state, seconds=20.0):
     return jobs.row(id_)
 
 
-def told(jobs, id_):
+def events_of(jobs, id_):
     return events.read(jobs.run_dir(id_).events)[0]
 
 
@@ -42,7 +42,7 @@ def test_a_run_goes_from_the_queue_to_its_lora(jobs, supervisor, config, plan):
     plan(steps=30)
     id_ = jobs.submit(config, "one")
     row, view = ends(jobs, id_, "succeeded"), jobs.follow(id_)
-    assert (row.step, row.total, row.attempt, row.why) == (30, 30, 1, None)
+    assert (row.step, row.total, row.attempt, row.reason) == (30, 30, 1, None)
     assert row.lora and os.path.exists(row.lora)
     assert [point[0] for point in view.losses] == list(range(1, 31))
     assert [saved.step for saved in view.saved] == [10, 20, 30]
@@ -65,7 +65,7 @@ def test_the_ledger_shows_progress_while_it_runs(jobs, supervisor, config, plan)
     row = reached(jobs, jobs.submit(config, "a"), 20)
     assert row.total == 100 and row.rate == pytest.approx(0.03) and row.memory == 1000
     assert 0 < row.eta_low <= (100 - 20) * 0.03 and row.eta_low < row.eta_high < 20
-    assert 0 < row.loss < 1 and row.quiet < 1
+    assert 0 < row.loss < 1 and row.seconds_since_event < 1
 
 
 def test_pause_and_resume_and_save_now(jobs, supervisor, config, plan):
@@ -95,8 +95,8 @@ def test_stop_keeps_and_resume_goes_on_from_there(jobs, supervisor, config, plan
     assert jobs.stop(id_).state == "stopped"
     assert jobs.resume(id_).state in ("queued", "starting", "running")
     row = ends(jobs, id_, "succeeded")
-    starts = [e.step for e in told(jobs, id_) if isinstance(e, events.Started)]
-    steps = [e.step for e in told(jobs, id_) if isinstance(e, events.Step)]
+    starts = [e.step for e in events_of(jobs, id_) if isinstance(e, events.Started)]
+    steps = [e.step for e in events_of(jobs, id_) if isinstance(e, events.Step)]
     assert starts == [0, stopped.step] and steps == list(range(1, 61)) and row.attempt == 2
 
 
@@ -141,7 +141,7 @@ def test_stop_is_heard_while_the_pictures_are_encoded(jobs, supervisor, config, 
     wait_for(lambda: jobs.row(id_).stage == "encoding" and jobs.row(id_).stage_of == 1000)
     jobs.stop(id_)
     assert ends(jobs, id_, "stopped", 3).step == 0
-    assert isinstance(told(jobs, id_)[-1], events.Stopped)
+    assert isinstance(events_of(jobs, id_)[-1], events.Stopped)
 
 
 def test_a_killed_trainer_is_noticed_and_goes_on_once_by_itself(jobs, supervisor, config, plan):
@@ -155,9 +155,9 @@ def test_a_killed_trainer_is_noticed_and_goes_on_once_by_itself(jobs, supervisor
     assert row.attempt == 2
     os.kill(row.pid, signal.SIGKILL)
     row = ends(jobs, id_, "interrupted")
-    assert row.why == "killed" and "resumed" in row.reason("en")
-    steps = [e.step for e in told(jobs, id_) if isinstance(e, events.Step)]
-    begins = [e.step for e in told(jobs, id_) if isinstance(e, events.Started)]
+    assert row.reason == "killed" and "resumed" in row.reason_text("en")
+    steps = [e.step for e in events_of(jobs, id_) if isinstance(e, events.Step)]
+    begins = [e.step for e in events_of(jobs, id_) if isinstance(e, events.Started)]
     assert begins[1] >= 10 and steps.count(11) == 2 - (begins[1] > 10)
     view = jobs.follow(id_)
     assert [p[0] for p in view.losses] == list(range(1, steps[-1] + 1))
@@ -168,7 +168,7 @@ def test_a_killed_trainer_without_a_checkpoint_waits_for_a_person(jobs, supervis
     plan(steps=15, fault="kill", at=5)
     id_ = jobs.submit(config, "a")
     row = ends(jobs, id_, "interrupted")
-    assert (row.requeues, row.why) == (0, "killed")
+    assert (row.requeues, row.reason) == (0, "killed")
     jobs.resume(id_)
     assert ends(jobs, id_, "succeeded").attempt == 2
 
@@ -196,8 +196,8 @@ def test_a_fault_is_told_in_words(jobs, supervisor, config, plan, fault, why, wo
     plan(fault=fault, steps=15)
     id_ = jobs.submit(config, "a")
     row = ends(jobs, id_, "failed")
-    assert row.why == why and word in row.reason("en")
-    assert isinstance(told(jobs, id_)[-1], events.Failed)
+    assert row.reason == why and word in row.reason_text("en")
+    assert isinstance(events_of(jobs, id_)[-1], events.Failed)
     if fault == "unexpected":
         log = jobs.follow(id_).log_tail
         assert row.params["id"] in log and "ZeroDivisionError" in log and "hf_abc" not in log
@@ -209,26 +209,26 @@ def test_a_full_disk_is_a_pause_with_its_reason_and_goes_on_by_itself(home, jobs
     plan(fault="disk", steps=20)
     id_ = jobs.submit(config, "a")
     row = ends(jobs, id_, "paused")
-    assert row.why == "disk" and "disk is nearly full" in row.reason("en")
+    assert row.reason == "disk" and "disk is nearly full" in row.reason_text("en")
     time.sleep(0.2)
     assert jobs.row(id_).state == "paused"
     (home.root / "room").touch()
     row = ends(jobs, id_, "succeeded")
-    assert row.attempt == 1 and row.why is None
+    assert row.attempt == 1 and row.reason is None
 
 
 def test_a_ledger_that_cannot_be_written_ends_no_training(store, jobs, config, capsys):
     id_ = jobs.submit(config, "a")
     store.start_next(id_)
-    child = TrainerProcess(jobs.run_dir(id_), store, store.claim(id_) or 0, beat=0.1, tick=0.05)
+    trainer = TrainerProcess(jobs.run_dir(id_), store, store.claim(id_) or 0, beat=0.1, tick=0.05)
     store.read("PRAGMA query_only=1")
     for event in (events.Paused(step=1), events.Stage(name="training"), events.Step(step=2, total=9, loss=0.5)):
-        child.tell(event)
+        trainer.emit(event)
     assert "could not be written" in capsys.readouterr().err
     store.read("PRAGMA query_only=0")
-    child.tell(events.Finished(step=9, seconds=1.0, file="/x/red.safetensors"))
-    assert child.finish() == 0
-    assert [e.kind for e in told(jobs, id_)] == ["paused", "stage", "step", "finished"]
+    trainer.emit(events.Finished(step=9, seconds=1.0, file="/x/red.safetensors"))
+    assert trainer.finish() == 0
+    assert [e.kind for e in events_of(jobs, id_)] == ["paused", "stage", "step", "finished"]
     assert jobs.row(id_).state == "succeeded"
     store.mark(id_, pid=None)
 
@@ -237,7 +237,7 @@ def test_a_trainer_that_cannot_even_begin_has_failed(jobs, supervisor, config, p
     plan(dead_on_arrival=True)
     id_ = jobs.submit(config, "a")
     row = ends(jobs, id_, "failed")
-    assert row.why == "job_start_failed" and "does not even begin" in jobs.follow(id_).log_tail
+    assert row.reason == "job_start_failed" and "does not even begin" in jobs.follow(id_).log_tail
 
 
 def test_a_held_trainer_is_shown_as_not_answering_and_stop_ends_it(jobs, supervisor, config, plan):
@@ -245,8 +245,8 @@ def test_a_held_trainer_is_shown_as_not_answering_and_stop_ends_it(jobs, supervi
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_, 11)
     os.kill(row.pid, signal.SIGSTOP)
-    wait_for(lambda: jobs.row(id_).silent == "no_heartbeat")
-    assert "does not answer" in jobs.row(id_).reason("en")
+    wait_for(lambda: jobs.row(id_).unresponsive == "no_heartbeat")
+    assert "does not answer" in jobs.row(id_).reason_text("en")
     jobs.stop(id_)
     row = ends(jobs, id_, "stopped")
     wait_for(lambda: jobs.row(id_).pid is None)
@@ -257,19 +257,19 @@ def test_a_trainer_that_goes_on_answers_again(jobs, supervisor, config, plan):
     id_ = jobs.submit(config, "a")
     pid = reached(jobs, id_).pid
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: jobs.row(id_).silent)
+    wait_for(lambda: jobs.row(id_).unresponsive)
     os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: jobs.row(id_).silent is None)
+    wait_for(lambda: jobs.row(id_).unresponsive is None)
     assert jobs.row(id_).state == "running"
 
 
 def test_a_hung_loop_with_a_heartbeat_is_seen_and_stop_kills_it(home, jobs, config, plan):
     plan(fault="hang", at=5)
-    watch = Supervisor(home, jobs.store, command=command, patience=Timeouts(tick=0.05, step=1.0, stop=1.0, grace=0.3))
+    watch = Supervisor(home, jobs.store, command=command, timeouts=Timeouts(tick=0.05, step=1.0, stop=1.0, grace=0.3))
     watch.start()
     try:
         id_ = jobs.submit(config, "a")
-        wait_for(lambda: jobs.row(id_).silent == "no_step")
+        wait_for(lambda: jobs.row(id_).unresponsive == "no_step")
         pid = jobs.row(id_).pid
         jobs.stop(id_)
         ends(jobs, id_, "stopped")
@@ -282,7 +282,7 @@ def test_a_clock_put_back_an_hour_spoils_nothing(jobs, supervisor, config, plan)
     plan(steps=60, fault="clock", at=5, seconds=0.04)
     id_ = jobs.submit(config, "a")
     row = reached(jobs, id_, 20)
-    assert row.silent is None and 0 < row.eta_low < row.eta_high < 10 and row.quiet < 1
+    assert row.unresponsive is None and 0 < row.eta_low < row.eta_high < 10 and row.seconds_since_event < 1
     assert ends(jobs, id_, "succeeded").attempt == 1
 
 
@@ -296,7 +296,7 @@ def test_a_number_used_again_is_not_taken_for_the_trainer(jobs, store, superviso
     store.mark(id_, **another)
     supervisor.start()
     ends(jobs, id_, "interrupted")
-    process.end(row.pid, row.born, 0)
+    process.end(row.pid, row.birth, 0)
 
 
 def test_a_restart_of_the_machine_is_noticed(jobs, store, supervisor, config, plan):
@@ -309,7 +309,7 @@ def test_a_restart_of_the_machine_is_noticed(jobs, store, supervisor, config, pl
     store.mark(id_, **another)
     supervisor.start()
     ends(jobs, id_, "interrupted")
-    process.end(row.pid, row.born, 0)
+    process.end(row.pid, row.birth, 0)
 
 
 def test_a_trainer_that_lost_its_run_to_another_attempt_ends(jobs, store, supervisor, config, plan):
@@ -318,7 +318,7 @@ def test_a_trainer_that_lost_its_run_to_another_attempt_ends(jobs, store, superv
     row = reached(jobs, id_)
     supervisor.stop()
     store.write("UPDATE runs SET attempt=attempt+1 WHERE id=?", (id_,))
-    wait_for(lambda: not process.alive(row.pid, row.born))
+    wait_for(lambda: not process.alive(row.pid, row.birth))
     assert "taken this run over" in jobs.follow(id_).log_tail
 
 
@@ -334,7 +334,7 @@ sys.path[:0] = {sys.path!r}
 from tests.helpers.jobs import QUICK, command
 from trainer.core.home import Home
 from trainer.jobs.supervisor import Supervisor
-Supervisor(Home.find({str(home.root)!r}), patience=QUICK, command=command).start()
+Supervisor(Home.find({str(home.root)!r}), timeouts=QUICK, command=command).start()
 time.sleep(60)
 """,
         ]
@@ -344,7 +344,7 @@ time.sleep(60)
     page.kill()
     page.wait()
     wait_for(lambda: jobs.row(id_).step > row.step + 20)
-    after = Supervisor(home, store, patience=QUICK, command=command)
+    after = Supervisor(home, store, timeouts=QUICK, command=command)
     after.start()
     row = ends(jobs, id_, "succeeded")
     after.stop()
@@ -353,12 +353,12 @@ time.sleep(60)
 
 def test_two_pages_on_one_home_start_a_run_once(home, jobs, supervisor, config, plan):
     plan(steps=30)
-    other = Supervisor(home, patience=QUICK, command=command)
+    other = Supervisor(home, timeouts=QUICK, command=command)
     other.start()
     try:
         id_ = jobs.submit(config, "a")
         assert ends(jobs, id_, "succeeded").attempt == 1
-        assert sum(isinstance(e, events.Started) for e in told(jobs, id_)) == 1
+        assert sum(isinstance(e, events.Started) for e in events_of(jobs, id_)) == 1
         supervisor.stop()  # the other takes over
         second = jobs.submit(config, "b")
         assert ends(jobs, second, "succeeded").attempt == 1
@@ -370,13 +370,13 @@ def test_two_pages_on_one_home_start_a_run_once(home, jobs, supervisor, config, 
 def test_a_run_that_got_no_process_is_queued_again(home, store, jobs, config):
     id_ = jobs.submit(config, "a")
     assert store.start_next(id_)  # and then the supervisor was killed
-    watch = Supervisor(home, store, patience=Timeouts(birth=0.1), command=lambda run, home: ["/no/such/program"])
+    watch = Supervisor(home, store, timeouts=Timeouts(birth=0.1), command=lambda run, home: ["/no/such/program"])
     watch.tick()
     assert jobs.row(id_).state == "starting"
     time.sleep(0.15)
     watch.tick()
     row = jobs.row(id_)
-    assert row.state == "failed" and row.why == "job_no_process"  # queued again, started, and no such program
+    assert row.state == "failed" and row.reason == "job_no_process"  # queued again, started, and no such program
 
 
 def test_an_end_told_before_the_ledger_knew_is_found_in_the_events(home, store, jobs, config):

@@ -37,14 +37,14 @@ def test_killed_while_loading_after_an_earlier_end_it_is_interrupted_and_can_go_
     wait_for(lambda: jobs.row(id_).requeues == 1 or jobs.row(id_).state == "interrupted")
     plan(steps=12)
     if jobs.row(id_).state == "interrupted":
-        assert jobs.row(id_).why == "killed" and "resumed" in jobs.row(id_).reason("en")
+        assert jobs.row(id_).reason == "killed" and "resumed" in jobs.row(id_).reason_text("en")
         jobs.resume(id_)
     else:  # a checkpoint was there: it goes on by itself, which is as good
         assert first == "stopped"
         wait_for(lambda: jobs.row(id_).attempt == 3)
         if jobs.row(id_).stage == "encoding":
             os.kill(jobs.row(id_).pid, signal.SIGKILL)
-            assert ends(jobs, id_, "interrupted").why == "killed"
+            assert ends(jobs, id_, "interrupted").reason == "killed"
             jobs.resume(id_)
     assert ends(jobs, id_, "succeeded").step >= 12
 
@@ -52,7 +52,7 @@ def test_killed_while_loading_after_an_earlier_end_it_is_interrupted_and_can_go_
 def test_stopped_while_it_loads_again_it_is_stopped_and_not_failed_as_before(jobs, supervisor, config, plan):
     plan(steps=1000, save=1000, fault="problem", at=4)
     id_ = jobs.submit(config, "a")
-    assert ends(jobs, id_, "failed").why == "nan_stop"
+    assert ends(jobs, id_, "failed").reason == "nan_stop"
     plan(encode=1000)
     jobs.resume(id_)
     wait_for(lambda: jobs.row(id_).stage == "encoding")
@@ -61,7 +61,7 @@ def test_stopped_while_it_loads_again_it_is_stopped_and_not_failed_as_before(job
     jobs.stop(id_)
     os.kill(row.pid, signal.SIGKILL)
     row = ends(jobs, id_, "stopped")
-    assert row.why is None
+    assert row.reason is None
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_killed_while_it_starts_is_an_interruption_and_its_own_fault_a_failure(h
     def slow(run, home):
         return [sys.executable, "-c", "import time; time.sleep(600)" if number else "raise SystemExit('broken')"]
 
-    watch = Supervisor(home, store, patience=QUICK, command=slow)
+    watch = Supervisor(home, store, timeouts=QUICK, command=slow)
     watch.start()
     try:
         id_ = jobs.submit(config, "a")
         if number:
             wait_for(lambda: jobs.row(id_).state == "starting" and jobs.row(id_).pid)
             os.kill(jobs.row(id_).pid, number)
-        assert ends(jobs, id_, state).why == why
+        assert ends(jobs, id_, state).reason == why
     finally:
         watch.stop()
 
@@ -93,8 +93,8 @@ def test_killed_while_it_starts_unseen_it_is_interrupted(home, jobs, store, conf
     id_ = jobs.submit(config, "a")
     assert store.start_next(id_)
     store.spawned(id_, 999_999_999, 1.0)
-    Supervisor(home, store, patience=QUICK, command=command).tick()
-    assert (jobs.row(id_).state, jobs.row(id_).why) == ("interrupted", "killed")
+    Supervisor(home, store, timeouts=QUICK, command=command).tick()
+    assert (jobs.row(id_).state, jobs.row(id_).reason) == ("interrupted", "killed")
 
 
 class Killed(BaseException):
@@ -116,14 +116,14 @@ def test_one_press_of_start_is_one_run_wherever_the_server_is_killed(home, jobs,
     for act in order.split(", "):
         if act == "restart":
             adopt(store)
-            assert [(row.state, row.why) for row in store.list()] in ([("interrupted", "not_begun")], [("queued", None)])
+            assert [(row.state, row.reason) for row in store.list()] in ([("interrupted", "not_begun")], [("queued", None)])
         elif act == "resume":
             jobs.resume(store.list()[0].id)
         else:
             id_ = jobs.submit(config, "one press")
     assert [row.id for row in store.list()] == [id_] and jobs.row(id_).state == "queued"
     assert [path.name for path in home.runs.iterdir()] == [id_]
-    watch = Supervisor(home, store, patience=QUICK, command=command)
+    watch = Supervisor(home, store, timeouts=QUICK, command=command)
     watch.start()
     try:
         assert ends(jobs, id_, "succeeded").attempt == 1
@@ -164,8 +164,8 @@ def test_the_newest_attempt_s_end_is_read_from_its_own_events(store, config):
     log.write(events.Started(step=0, total=9, attempt=1, pid=1))
     log.write(events.Stopped(step=4))
     attempt.begin(run, 2)
-    known = attempt.read(run)
-    assert known and known.begins == run.events.stat().st_size and known.is_of(*process.me()[:2])
+    current = attempt.read(run)
+    assert current and current.begins == run.events.stat().st_size and current.is_of(*process.me()[:2])
     log.write(events.Stage(name="loading"))
     store.write("DELETE FROM runs")
     run.attempt.write_text(run.attempt.read_text().replace(f'"pid": {os.getpid()}', '"pid": 999999999'))

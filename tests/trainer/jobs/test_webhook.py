@@ -20,7 +20,7 @@ class Receiver(HTTPServer):
     """Another program on this machine that is told; `answer` is its status, `slow` how long it thinks."""
 
     def __init__(self) -> None:
-        self.told: list[dict] = []
+        self.received: list[dict] = []
         self.answer, self.slow = 204, 0.0
         super().__init__(("127.0.0.1", 0), _Handler)
         self.address = f"http://127.0.0.1:{self.server_port}/hook?key=hush"
@@ -32,7 +32,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         time.sleep(self.server.slow)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.told.append(json.loads(body))
+        self.server.received.append(json.loads(body))
         self.send_response(self.server.answer)
         self.send_header("Location", "/elsewhere")
         self.end_headers()
@@ -66,15 +66,15 @@ def test_another_program_is_told_once_and_nothing_private(jobs, supervisor, conf
     plan(**plan_)
     id_ = jobs.submit(config, "a")
     if states[0] == "paused":
-        wait_for(lambda: receiver.told)
+        wait_for(lambda: receiver.received)
         (home.root / "room").touch()
-    wait_for(lambda: len(receiver.told) == len(states))
+    wait_for(lambda: len(receiver.received) == len(states))
     wait_for(lambda: jobs.row(id_).pid is None)
-    assert [one["state"] for one in receiver.told] == states
-    last = receiver.told[-1]
+    assert [body["state"] for body in receiver.received] == states
+    last = receiver.received[-1]
     assert set(last) == {"program", "run", "name", "state", "why", "started", "ended", "text", "content"}
     assert (last["run"], last["name"]) == (id_, "red") and last["started"] <= last["ended"] and "red" in last["text"]
-    assert str(home.root) not in json.dumps(receiver.told)
+    assert str(home.root) not in json.dumps(receiver.received)
 
 
 def test_a_receiver_that_does_not_answer_holds_up_nothing_and_is_named_once_in_the_log(
@@ -84,20 +84,20 @@ def test_a_receiver_that_does_not_answer_holds_up_nothing_and_is_named_once_in_t
     jobs.store.remember(webhook.SETTING, receiver.address)
     plan(steps=20, fault="disk")
     id_ = jobs.submit(config, "a")
-    wait_for(lambda: receiver.told)
+    wait_for(lambda: receiver.received)
     (home.root / "room").touch()
     wait_for(lambda: jobs.row(id_).state == "succeeded" and jobs.row(id_).pid is None)
     log = jobs.run_dir(id_).log.read_text("utf-8")
     assert log.count("127.0.0.1") == 1 and "hush" not in log  # an address may hold a secret
-    assert len(receiver.told) == 2  # tried each time, followed nowhere
+    assert len(receiver.received) == 2  # tried each time, followed nowhere
 
     row, slow = jobs.row(id_), webhook.Webhook(jobs.store)
     receiver.slow = 0.5
     begun = time.monotonic()
-    slow.tell(row)
+    slow.notify(row)
     assert time.monotonic() - begun < 0.3
     slow.wait()
-    assert len(receiver.told) == 3
+    assert len(receiver.received) == 3
 
 
 @pytest.mark.parametrize(
@@ -115,15 +115,15 @@ def test_a_receiver_that_does_not_answer_holds_up_nothing_and_is_named_once_in_t
     ],
 )
 def test_an_address_that_is_none_is_refused(address):
-    with pytest.raises(Problem) as told:
-        webhook.checked(address)
-    assert told.value.code == "webhook_address"
+    with pytest.raises(Problem) as caught:
+        webhook.parse_address(address)
+    assert caught.value.code == "webhook_address"
 
 
 def test_the_command_sets_tries_and_shows_the_address(home, receiver, capsys):
     where = ["--home", str(home.root)]
     assert notify.main([receiver.address, "--try", *where]) == 0
-    assert receiver.told[0]["state"] == "trial" and receiver.address in capsys.readouterr().out
+    assert receiver.received[0]["state"] == "trial" and receiver.address in capsys.readouterr().out
     assert notify.main(where) == 0 and receiver.address in capsys.readouterr().out
     receiver.answer = 500
     with pytest.raises(Problem, match=r"127\.0\.0\.1"):

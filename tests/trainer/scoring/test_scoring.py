@@ -19,7 +19,7 @@ from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.engine.output.loggers import scalars
 from trainer.images.set.image_set import ImageSet
-from trainer.jobs.run_reader import Follower
+from trainer.jobs.run_reader import RunReader
 from trainer.scoring.clip import Clip
 from trainer.scoring.measure import SampleImage, SimilarityScorer
 from trainer.scoring.of_run import RunLikeness
@@ -207,9 +207,9 @@ def test_the_command_scores_pictures_and_runs_and_keeps_what_a_run_came_to(bench
     bench.train(bench.config("run.steps=1"), "two", lambda event, _: log.write(event))
     assert scored(events.read(run.events)[0]) == []
     assert score.main(["two", "--with", str(JUDGE), *where]) == 0
-    follower = Follower(run)
-    follower.look(None)  # type: ignore[arg-type]
-    assert sorted(follower.scored) == [0, 1] and follower.scored[1].pictures[0].strength == 1.0
+    reader = RunReader(run)
+    reader.read(None)  # type: ignore[arg-type]
+    assert sorted(reader.scored) == [0, 1] and reader.scored[1].pictures[0].strength == 1.0
     assert "0/p0  strength 0.000" in capsys.readouterr().out
     assert code(score.main, [mini, *where]) == "score_no_set"
     assert code(score.main, ["nothing.png", "--set", str(MASCOT), *where]) == "score_nothing"

@@ -22,7 +22,7 @@ _HOLDER = "holder, kind, pid, born, boot"
 def holder(store: Store, device: str) -> str | None:
     """What kind of work holds the device (`train`, `preview`), or None. Dead holders hold nothing."""
     rows = store.read("SELECT * FROM leases WHERE device=?", (device,))
-    return rows[0]["kind"] if rows and _lives(rows[0]) else None
+    return rows[0]["kind"] if rows and _is_alive(rows[0]) else None
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def borrow(
     """
     name = uuid.uuid4().hex
     me = (name, kind, *process.me())
-    granted = store.transaction(lambda c: _take(c, device, me))
+    granted = store.transaction(lambda c: _acquire(c, device, me))
     try:
         if not granted:
             store.write(
@@ -54,7 +54,7 @@ def borrow(
                     waiting()
                 time.sleep(poll)
                 if _mine_or_free(store, device, name):
-                    granted = store.transaction(lambda c: _take(c, device, me))
+                    granted = store.transaction(lambda c: _acquire(c, device, me))
             store.write("DELETE FROM requests WHERE holder=?", (name,))
         yield granted
     finally:
@@ -74,21 +74,21 @@ class DeviceLease:
         store: Store,
         device: str,
         name: str,
-        waits: Callable[[bool], None],
+        on_wait: Callable[[bool], None],
         *,
         poll: float = 0.03,
         patience: float = 600.0,
     ) -> None:
-        self.store, self.device, self.waits, self.poll, self.patience = store, device, waits, poll, patience
+        self.store, self.device, self.on_wait, self.poll, self.patience = store, device, on_wait, poll, patience
         self.me = (name, "train", *process.me())
         self.held = False
         self._opened = store.opened
         self._watch = sqlite_file.connect(store.path)  # its own, so that changes by the heartbeat's thread show too
         self._seen = -1
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Hold the device; waits while a preview draws."""
-        self.held = self.store.transaction(lambda c: _take(c, self.device, self.me))
+        self.held = self.store.transaction(lambda c: _acquire(c, self.device, self.me))
         if not self.held:
             self._wait()
 
@@ -105,30 +105,30 @@ class DeviceLease:
     def between(self) -> bool:
         """Between two steps: lend the device where somebody asks, and wait for it. True where the ledger changed."""
         if self._opened != self.store.opened:
-            self._open_again()
+            self._reopen()
         if not self.held:
             return False
         version = self._watch.execute("PRAGMA data_version").fetchone()[0]
         if version == self._seen:
             return False
         self._seen = version
-        asked = self._watch.execute("SELECT 1 FROM requests WHERE device=? LIMIT 1", (self.device,)).fetchone()
-        if asked is not None and self.store.transaction(self._lend):
+        request = self._watch.execute("SELECT 1 FROM requests WHERE device=? LIMIT 1", (self.device,)).fetchone()
+        if request is not None and self.store.transaction(self._lend):
             self._wait()
         return True
 
-    def _open_again(self) -> None:
-        """The ledger was lost or mended meanwhile: watch the one there is now, and hold the device in it."""
+    def _reopen(self) -> None:
+        """The ledger was lost or repaired meanwhile: watch the one there is now, and hold the device in it."""
         self._opened, self._seen = self.store.opened, -1
         self._watch.close()
         self._watch = sqlite_file.connect(self.store.path)
-        self.take()
+        self.acquire()
 
     def _lend(self, connection: sqlite3.Connection) -> bool:
         """Hand the lease to the first living request; dead ones are dropped."""
         for row in connection.execute("SELECT * FROM requests WHERE device=? ORDER BY id", (self.device,)).fetchall():
             connection.execute("DELETE FROM requests WHERE id=?", (row["id"],))
-            if not _lives(row):
+            if not _is_alive(row):
                 continue
             name, _, pid, born, boot = self.me
             connection.execute(
@@ -154,11 +154,11 @@ class DeviceLease:
 
     def _wait(self) -> None:
         """Until the device is ours again: given back, its holder dead, or untouched for `patience` seconds."""
-        self.waits(True)
+        self.on_wait(True)
         try:
             self._until_free()
         finally:
-            self.waits(False)
+            self.on_wait(False)
 
     def _until_free(self) -> None:
         mark, limit = None, 0.0
@@ -168,19 +168,19 @@ class DeviceLease:
             now, seen = time.monotonic(), (row["holder"], row["touches"]) if row else None
             if seen != mark:
                 mark, limit = seen, now + self.patience
-            if row is None or row["holder"] == self.me[0] or not _lives(row) or now >= limit:
+            if row is None or row["holder"] == self.me[0] or not _is_alive(row) or now >= limit:
                 force = now >= limit
-                self.held = self.store.transaction(lambda c, force=force: _take(c, self.device, self.me, force))
+                self.held = self.store.transaction(lambda c, force=force: _acquire(c, self.device, self.me, force))
 
 
-def _take(c: sqlite3.Connection, device: str, me: tuple[str, str, int, float, str], force: bool = False) -> bool:
+def _acquire(c: sqlite3.Connection, device: str, me: tuple[str, str, int, float, str], force: bool = False) -> bool:
     row = c.execute("SELECT * FROM leases WHERE device=?", (device,)).fetchone()
     if row is not None and row["holder"] == me[0]:
         return True
-    if row is not None and not force and _lives(row):
+    if row is not None and not force and _is_alive(row):
         return False
     lender = (None,) * 4
-    if row is not None and row["lender"] not in (None, me[0]) and _lives(row, "lender_"):
+    if row is not None and row["lender"] not in (None, me[0]) and _is_alive(row, "lender_"):
         lender = (row["lender"], row["lender_pid"], row["lender_born"], row["lender_boot"])
     c.execute(
         f"REPLACE INTO leases(device, {_HOLDER}, since, lender, lender_pid, lender_born, lender_boot)"
@@ -196,7 +196,7 @@ def _give_back(c: sqlite3.Connection, device: str, name: str) -> None:
     row = c.execute("SELECT * FROM leases WHERE device=? AND holder=?", (device, name)).fetchone()
     if row is None:
         return
-    if row["lender"] is not None and _lives(row, "lender_"):
+    if row["lender"] is not None and _is_alive(row, "lender_"):
         c.execute(
             "UPDATE leases SET holder=lender, kind='train', pid=lender_pid, born=lender_born, boot=lender_boot,"
             " lender=NULL WHERE device=?",
@@ -208,8 +208,8 @@ def _give_back(c: sqlite3.Connection, device: str, name: str) -> None:
 
 def _mine_or_free(store: Store, device: str, name: str) -> bool:
     rows = store.read("SELECT * FROM leases WHERE device=?", (device,))
-    return not rows or rows[0]["holder"] == name or not _lives(rows[0])
+    return not rows or rows[0]["holder"] == name or not _is_alive(rows[0])
 
 
-def _lives(row: sqlite3.Row, prefix: str = "") -> bool:
+def _is_alive(row: sqlite3.Row, prefix: str = "") -> bool:
     return process.alive(row[f"{prefix}pid"], row[f"{prefix}born"], row[f"{prefix}boot"])

@@ -36,14 +36,14 @@ Runner = tuple[int, float, str]
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as the ledger knows it. Times are Unix seconds; `eta_*`, `rate` and `quiet` are durations in seconds."""
+    """One run as the ledger knows it. Times are Unix seconds; `eta_*`, `rate`, `seconds_since_event` are durations."""
 
     id: str
     name: str
     device: str
     state: State
-    why: str | None
-    """Why it is in this state: a code of `problems` or `notes_jobs`; `reason()` is the sentence."""
+    reason: str | None
+    """Why it is in this state: a code of `problems` or `notes_jobs`; `reason_text()` is the sentence."""
     params: dict[str, Any]
     position: int | None
     """Its place in the queue from 1 on, where it is queued."""
@@ -52,19 +52,21 @@ class RunRow:
     started: float | None
     ended: float | None
     pid: int | None
-    born: float | None
+    birth: float | None
+    """When the process was created, which tells it from a later one with the same number (`core/process.py`)."""
     boot: str | None
     attempt: int
     requeues: int
     runner_pid: int | None
-    runner_born: float | None
+    runner_birth: float | None
     runner_boot: str | None
     heartbeat: float | None
-    beats: int
+    heartbeats: int
+    """How many there were: two that differ are two signs of life, whatever the clock says."""
     last_step: float | None
-    quiet: float
-    """Seconds since the trainer last told anything, as of its last heartbeat."""
-    silent: str | None
+    seconds_since_event: float
+    """Since the trainer last wrote an event, as of its last heartbeat."""
+    unresponsive: str | None
     """`no_heartbeat` or `no_step` where the trainer does not answer: a code of `notes_jobs`."""
     step: int
     total: int
@@ -79,9 +81,9 @@ class RunRow:
     loss: float | None
     lora: str | None
 
-    def reason(self, language: str | None = None) -> str | None:
-        """The sentence behind `why` or `silent`, or None."""
-        code = self.silent or self.why
+    def reason_text(self, language: str | None = None) -> str | None:
+        """The sentence behind `unresponsive` or `reason`, or None."""
+        code = self.unresponsive or self.reason
         if not code:
             return None
         table = "notes_jobs" if lookup(f"notes_jobs.{code}", language) else "problems"
@@ -90,7 +92,17 @@ class RunRow:
 
 _POSITION = """CASE WHEN state='queued' THEN (SELECT COUNT(*) FROM runs q WHERE q.state='queued' AND q.deleted IS NULL
     AND q.device=runs.device AND q.place<=runs.place) END AS position"""
-_COLUMNS = ", ".join(_POSITION if field.name == "position" else field.name for field in fields(RunRow))
+_COLUMN = {
+    "position": _POSITION,
+    "reason": "why AS reason",
+    "birth": "born AS birth",
+    "runner_birth": "runner_born AS runner_birth",
+    "heartbeats": "beats AS heartbeats",
+    "seconds_since_event": "quiet AS seconds_since_event",
+    "unresponsive": "silent AS unresponsive",
+}
+"""Fields of a row that are not simply the column of their name."""
+_COLUMNS = ", ".join(_COLUMN.get(field.name, field.name) for field in fields(RunRow))
 _ACTIVE = ", ".join(f"'{state}'" for state in sorted(ACTIVE))
 
 
@@ -103,8 +115,8 @@ class Store(Database):
         """Write the run folder and its row; the id. The same `key` again gives the same run, not a second one, even where
         the process was killed between the two."""
         with self.making_runs():
-            if (known := self.by_key(key)) is not None:
-                return known
+            if (existing := self.by_key(key)) is not None:
+                return existing
             id_ = self._left_over(key) or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             files.write_json(self.run_dir(id_).request, {"key": key})
             files.write_json(self.run_dir(id_).config, dump(config))
@@ -146,8 +158,8 @@ class Store(Database):
     def _left_over(self, key: str) -> str | None:
         """The folder an earlier try with this key left without a row."""
         known = {row["id"] for row in self.read("SELECT id FROM runs")}
-        left = (RunDir(path.parent) for path in sorted(self.runs.glob("*/request.json")) if path.parent.name not in known)
-        return next((run.id for run in left if self.key_of(run) == key), None)
+        leftovers = (RunDir(path.parent) for path in sorted(self.runs.glob("*/request.json")) if path.parent.name not in known)
+        return next((run.id for run in leftovers if self.key_of(run) == key), None)
 
     def enter(
         self,
@@ -221,7 +233,7 @@ class Store(Database):
         self,
         id_: str,
         to: State,
-        why: str | None = None,
+        reason: str | None = None,
         params: dict[str, Any] | None = None,
         *,
         only_from: Iterable[State] | None = None,
@@ -229,9 +241,12 @@ class Store(Database):
         patience: float | None = None,
         **more: Any,
     ) -> bool:
-        """Bring a run into state `to`; False where the table (or `only_from`, `attempt`) does not allow it."""
+        """Bring a run into state `to`; False where the table (or `only_from`, `attempt`) does not allow it.
+
+        `reason` is a code with `params`; `more` are columns of the table with their new values.
+        """
         allowed = sources(to) & frozenset(only_from) if only_from is not None else sources(to)
-        values: dict[str, Any] = {"state": to, "why": why, "params": json.dumps(params or {}), **more}
+        values: dict[str, Any] = {"state": to, "why": reason, "params": json.dumps(params or {}), **more}
         now = time.time()
         if to in ENDED:
             values |= {"ended": now, "silent": None, "eta_low": None, "eta_high": None, "stage": None}
@@ -310,7 +325,7 @@ class Store(Database):
             )
             return self.get(id_).attempt if taken else None
 
-    def take_back(self, id_: str, attempt: int, who: Runner, state: State, *, same: bool = False) -> bool:
+    def reattach(self, id_: str, attempt: int, who: Runner, state: State, *, same: bool = False) -> bool:
         """Give a run to the trainer that lives, in whatever state a ledger put back from its copy shows it. False where the
         row is not there, or its attempt is not an earlier one (or with `same` this one)."""
         pid, born, boot = who

@@ -1,4 +1,4 @@
-"""The ledger's file: opening it safely, its tables, its backup, mending it when broken. Used by store.py alone."""
+"""The ledger's file: opening it safely, its tables, its backup, repairing it when damaged. Used by database.py and lease.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from trainer.core import files
 from trainer.core.problem import Problem
+from trainer.jobs.ledger.connection import Connection
 
 VERSION = 1
 PATIENCE = 15.0
@@ -45,19 +46,20 @@ CREATE TABLE settings(name TEXT PRIMARY KEY, value TEXT NOT NULL);
 TABLE_NAMES = frozenset({"runs", "leases", "requests", "settings"})
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> Connection:
     """A connection with settings that survive a power cut. WAL needs a local disk; elsewhere the older journal."""
-    found = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
-    found.row_factory = sqlite3.Row
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, factory=Connection)
+    connection.watch(path)
+    connection.row_factory = sqlite3.Row
     try:
-        found.execute("PRAGMA busy_timeout=5000")
-        found.execute("PRAGMA foreign_keys=ON")
-        patiently(lambda: _journal(found, on_network(path)))
-        found.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute("PRAGMA foreign_keys=ON")
+        patiently(lambda: _journal(connection, on_network(path)))
+        connection.execute("PRAGMA synchronous=FULL")
     except BaseException:
-        found.close()
+        connection.close()
         raise
-    return found
+    return connection
 
 
 def _journal(connection: sqlite3.Connection, network: bool) -> None:
@@ -73,7 +75,7 @@ def _journal(connection: sqlite3.Connection, network: bool) -> None:
 
 
 def open_ledger(path: Path, damaged: bool = False) -> tuple[sqlite3.Connection, str | None]:
-    """The ledger, made or mended where needed, and what was done to it: None, `restored` or `started_anew`. `damaged`: it has
+    """The ledger, made or repaired where needed, and what was done to it: None, `restored` or `started_anew`. `damaged`: it has
     just answered that it is, so every page and index is looked at."""
     guard = FileLock(f"{path}.lock", timeout=PATIENCE * 2)
     try:
@@ -83,7 +85,7 @@ def open_ledger(path: Path, damaged: bool = False) -> tuple[sqlite3.Connection, 
     except Timeout:
         raise Problem("job_ledger_locked", file=str(path)) from None
     except sqlite3.DatabaseError as error:
-        raise translated(error, path) from error
+        raise to_problem(error, path) from error
     except OSError as error:
         if files.is_full(error):
             raise Problem("job_disk_short", needed="?", folder=str(path.parent)) from error
@@ -93,10 +95,10 @@ def open_ledger(path: Path, damaged: bool = False) -> tuple[sqlite3.Connection, 
 
 
 def _open(path: Path, damaged: bool) -> tuple[sqlite3.Connection, str | None]:
-    mended = None
-    connection = None if _lost(path) else _sound(path, damaged)
+    repaired = None
+    connection = None if _is_missing(path) else _connect_intact(path, damaged)
     if connection is None:
-        mended = _mend(path)
+        repaired = _repair(path)
         connection = connect(path)
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -108,15 +110,15 @@ def _open(path: Path, damaged: bool) -> tuple[sqlite3.Connection, str | None]:
     except BaseException:
         connection.close()
         raise
-    return connection, mended
+    return connection, repaired
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether the file, as it is on the disk, is a ledger without damage; True too where that cannot be told just now."""
-    if _lost(path):
+    if _is_missing(path):
         return False
     try:
-        connection = _sound(path)
+        connection = _connect_intact(path)
     except sqlite3.OperationalError:
         return True
     if connection is not None:
@@ -124,13 +126,13 @@ def is_whole(path: Path) -> bool:
     return connection is not None
 
 
-def _lost(path: Path) -> bool:
+def _is_missing(path: Path) -> bool:
     """Whether there was a ledger and the file is gone or emptied: what SQLite keeps beside it would not fit a new one."""
     gone = not path.exists() or path.stat().st_size == 0
     return gone and any(os.path.exists(f"{path}{ending}") for ending in ("-wal", "-shm", ".backup"))
 
 
-def _sound(path: Path, thorough: bool = False) -> sqlite3.Connection | None:
+def _connect_intact(path: Path, thorough: bool = False) -> sqlite3.Connection | None:
     """A connection where the file is whole (or new); None where it is damaged, or emptied while there is a copy."""
     connection = None
     try:
@@ -153,7 +155,7 @@ def _sound(path: Path, thorough: bool = False) -> sqlite3.Connection | None:
     return None
 
 
-def _mend(path: Path) -> str:
+def _repair(path: Path) -> str:
     """Put the damaged file aside and the backup in its place; a new one where there is no sound backup."""
     aside = files.free_name(path.parent, f"{path.stem}.broken-{time.strftime('%Y%m%d-%H%M%S')}", path.suffix)
     for ending in ("", "-wal", "-shm"):
@@ -163,7 +165,7 @@ def _mend(path: Path) -> str:
     if not copy.exists():
         return "started_anew"
     files.write_bytes(path, copy.read_bytes())
-    kept = _sound(path)
+    kept = _connect_intact(path)
     if kept is None:
         path.unlink()
         return "started_anew"
@@ -186,7 +188,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
             connection.backup(target)
             target.execute("PRAGMA journal_mode=DELETE")
             if target.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise damage()
+                raise damage_error()
         finally:
             target.close()
         os.replace(temporary, copy)
@@ -196,12 +198,12 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
     files.sync_folder(copy.parent)
 
 
-def patiently(act: Callable[[], T], patience: float | None = None) -> T:
-    """Do `act`, again while another program holds the file, for up to `patience` seconds in all."""
+def patiently(operation: Callable[[], T], patience: float | None = None) -> T:
+    """Do `operation`, again while another program holds the file, for up to `patience` seconds in all."""
     limit = time.monotonic() + (PATIENCE if patience is None else patience)
     while True:
         try:
-            return act()
+            return operation()
         except sqlite3.OperationalError as error:
             if not is_locked(error) or time.monotonic() >= limit:
                 raise
@@ -223,14 +225,14 @@ def is_damage(error: sqlite3.Error) -> bool:
     )
 
 
-def damage() -> sqlite3.DatabaseError:
+def damage_error() -> sqlite3.DatabaseError:
     """The error SQLite raises where a file is damaged."""
     error = sqlite3.DatabaseError("database disk image is malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
 
 
-def translated(error: sqlite3.Error, path: Path) -> Exception:
+def to_problem(error: sqlite3.Error, path: Path) -> Exception:
     """The Problem that tells a person what is wrong with the ledger; the error itself where there is no sentence."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if is_damage(error):
@@ -248,9 +250,9 @@ def on_network(path: Path) -> bool:
     """Whether the file lies on a network drive, where WAL loses data."""
     if str(path).startswith("\\\\"):
         return True
-    found: Any = None
+    partition: Any = None
     for part in psutil.disk_partitions(all=True):
-        if path.is_relative_to(part.mountpoint) and (not found or len(part.mountpoint) >= len(found.mountpoint)):
-            found = part
+        if path.is_relative_to(part.mountpoint) and (not partition or len(part.mountpoint) >= len(partition.mountpoint)):
+            partition = part
     remote = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "afs", "davfs")
-    return bool(found) and (found.fstype.lower().startswith(remote) or "remote" in found.opts)
+    return bool(partition) and (partition.fstype.lower().startswith(remote) or "remote" in partition.opts)

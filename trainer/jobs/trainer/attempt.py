@@ -1,15 +1,15 @@
 """Which process trains a run, written into the run's own folder: the ledger may be lost, damaged or put back from a copy.
 
 A trainer holds the folder's lock for as long as it lives, so that no second one begins, and says who it is and from where on
-the events are its own. Written by child.py; read by settle.py and supervisor.py.
+the events are its own. Written by trainer_process.py; read by recovery.py and supervisor.py.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -26,18 +26,22 @@ class Attempt:
 
     number: int
     pid: int
-    born: float
+    birth: float
     boot: str
     begins: int
     """The size of `events.jsonl` when it began: what stands before was told by earlier attempts."""
 
-    def lives(self) -> bool:
-        """Whether that very process still runs."""
-        return process.alive(self.pid, self.born, self.boot)
+    def as_json(self) -> dict[str, Any]:
+        """As `attempt.json` holds it."""
+        return {"number": self.number, "pid": self.pid, "born": self.birth, "boot": self.boot, "begins": self.begins}
 
-    def is_of(self, pid: int | None, born: float | None) -> bool:
+    def is_alive(self) -> bool:
+        """Whether that very process still runs."""
+        return process.alive(self.pid, self.birth, self.boot)
+
+    def is_of(self, pid: int | None, birth: float | None) -> bool:
         """Whether it is the process with that number and birth mark."""
-        return pid == self.pid and born is not None and abs(born - self.born) < 0.02
+        return pid == self.pid and birth is not None and abs(birth - self.birth) < 0.02
 
 
 def read(run: RunDir) -> Attempt | None:
@@ -53,13 +57,12 @@ def begin(run: RunDir, number: int) -> None:
     """This process begins attempt `number`. On a full disk the folder goes on naming the attempt before."""
     size = run.events.stat().st_size if run.events.exists() else 0
     try:
-        files.write_json(run.attempt, asdict(Attempt(number, *process.me(), size)))
+        files.write_json(run.attempt, Attempt(number, *process.me(), size).as_json())
     except OSError as error:
-        with suppress(OSError):
-            print(f"{run.attempt.name} could not be written: {error}", file=sys.stderr, flush=True)
+        files.complain(f"{run.attempt.name} could not be written: {error}")
 
 
-def hold(run: RunDir) -> BaseFileLock | None:
+def acquire_lock(run: RunDir) -> BaseFileLock | None:
     """The folder's lock, held until this process ends; None where another trainer lives."""
     lock = FileLock(run.lock, timeout=0, thread_local=False)
     with suppress(OSError, NotImplementedError):  # a disk that knows no locks, or a full one: the ledger alone decides
@@ -72,19 +75,19 @@ def hold(run: RunDir) -> BaseFileLock | None:
 
 def last_number(run: RunDir) -> int:
     """A number no living trainer of this run exceeds: 0 where none ever began."""
-    if (known := read(run)) is not None:
-        return known.number
+    if (current := read(run)) is not None:
+        return current.number
     try:
-        told = re.findall(rb'"kind":"started".*?"attempt":(\d+)', run.events.read_bytes())
+        numbers = re.findall(rb'"kind":"started".*?"attempt":(\d+)', run.events.read_bytes())
     except OSError:
         return 0
-    return max(map(int, told), default=0) + 1  # one may have begun and not got as far as telling it
+    return max(map(int, numbers), default=0) + 1  # one may have begun and not got as far as telling it
 
 
-def told(run: RunDir) -> list[events.Event]:
-    """The last events of the newest attempt."""
-    known = read(run)
-    if known is None:
+def recent_events(run: RunDir) -> list[events.Event]:
+    """The last events of the newest attempt, oldest first: those in the last 64 KiB of `events.jsonl` that are its own."""
+    current = read(run)
+    if current is None:
         return events.read_tail(run.events)
     size = run.events.stat().st_size if run.events.exists() else 0
-    return events.read(run.events, max(known.begins, size - 65536))[0]
+    return events.read(run.events, max(current.begins, size - 65536))[0]

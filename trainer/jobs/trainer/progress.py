@@ -1,6 +1,6 @@
-"""What the events of a run come to: step, smoothed loss, seconds a step, time left as a range. Kept by child.py.
+"""What the events of a run come to: step, smoothed loss, seconds a step, time left as a range. Kept by trainer_process.py.
 
-Only durations told by the engine and the monotonic clock count, so a change of the clock spoils nothing.
+Only durations measured by the engine and the monotonic clock count, so a change of the clock spoils nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WINDOW = 64
 _NOT_WORK = ("waiting", "loading", "drawing", "encoding", "disk")
 
 
-class Smooth:
+class ExponentialMean:
     """An exponential mean that starts right: divided by the weight it has seen (Kingma & Ba 2015, section 3)."""
 
     def __init__(self, keep: float = SMOOTHING) -> None:
@@ -36,7 +36,7 @@ class Progress:
     """Takes events in; `summary` is what the ledger shows. Used from two threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock, self._loss = clock, threading.Lock(), Smooth()
+        self._clock, self._lock, self._loss = clock, threading.Lock(), ExponentialMean()
         self._seconds: deque[float] = deque(maxlen=WINDOW)
         self._values: dict[str, Any] = {}
         self._last = clock()
@@ -45,7 +45,7 @@ class Progress:
         self._counted = 0
         self.changed = False
 
-    def take(self, event: events.Event) -> None:
+    def update(self, event: events.Event) -> None:
         """Count one event."""
         with self._lock:
             now = self._last = self._clock()

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop after the step. Used by the trainer process (child.py)."""
+"""SIGTERM and Ctrl-C as a request to stop after the step. Used by trainer_process.py."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class Signals:
 
     def __init__(self) -> None:
         self._stop: Callable[[], None] | None = None
-        self._heard = False
+        self._received = False
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._hear)
+                signal.signal(getattr(signal, name), self._on_signal)
 
-    def lead_to(self, stop: Callable[[], None]) -> None:
+    def on_stop(self, stop: Callable[[], None]) -> None:
         """What a signal does from now on; one that came before does it now."""
         self._stop = stop
-        if self._heard:
+        if self._received:
             stop()
 
-    def _hear(self, number: int, _frame: Any) -> None:
-        self._heard = True
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        self._received = True
         if self._stop:
             self._stop()
         if number == signal.SIGINT:

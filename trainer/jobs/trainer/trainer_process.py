@@ -1,4 +1,4 @@
-"""The trainer process: `python -m trainer run DIR [--home H]`. Takes the run, calls the engine, keeps the ledger told.
+"""The trainer process: `python -m trainer run DIR [--home H]`. Takes the run, calls the engine, keeps the ledger up to date.
 
 The engine is imported inside `main` only. Started detached by the supervisor or by `python launch.py train`.
 """
@@ -24,7 +24,7 @@ from trainer.core.run_dir import RunDir
 from trainer.jobs.ledger.lease import DeviceLease
 from trainer.jobs.ledger.run_store import Store, device_key
 from trainer.jobs.ledger.states import ACTIVE, State
-from trainer.jobs.ledger.trouble import Trouble, say
+from trainer.jobs.ledger.trouble import Trouble
 from trainer.jobs.trainer import attempt as attempts
 from trainer.jobs.trainer.attempt import NOT_OURS
 from trainer.jobs.trainer.progress import Progress
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 DONE, FAILED = 0, 1
 T = TypeVar("T")
-_ENDS = (events.Finished, events.Stopped, events.Failed)
+ENDS = (events.Finished, events.Stopped, events.Failed)
 
 
 class StopRequested(BaseException):
-    """Asked to stop before the first step: leaves the engine from within `tell`."""
+    """Asked to stop before the first step: leaves the engine from within `emit`."""
 
 
 class TrainerProcess:
@@ -52,35 +52,35 @@ class TrainerProcess:
         self.webhook = Webhook(store)
         self.end: events.Event | None = None
         self.paused = False
-        self.held: DeviceLease | None = None
+        self.lease: DeviceLease | None = None
         self.control: Control | None = None
         self._stage = events.Stage(name="loading")
         self._over = threading.Event()
         self._writing = threading.Lock()  # what was summed up first is written first
         self._trouble = Trouble()
 
-    # --- told by the engine -----------------------------------------------------------------------------------
+    # --- events of the engine ---------------------------------------------------------------------------------
 
-    def tell(self, event: events.Event) -> None:
-        """The engine's voice: to events.jsonl, to the summary, and where the state changes to the ledger."""
+    def emit(self, event: events.Event) -> None:
+        """Where the engine's events go: to events.jsonl, to the summary, and where the state changes to the ledger."""
         if self.end is not None:
             return
         self.log.write(event)
-        self.progress.take(event)
-        if isinstance(event, _ENDS):
+        self.progress.update(event)
+        if isinstance(event, ENDS):
             self.end = event
         elif isinstance(event, events.Paused):
             self._pause(None)
         elif isinstance(event, events.Note) and event.code == "disk_waits":
             self._pause("disk")
         elif self.paused and not (isinstance(event, events.Stage) and event.name == "disk"):
-            self._go_on()
+            self._continue()
         if isinstance(event, events.Stage):
             self._stage = event
-            self._listen(event.name)
+            self._poll_control(event.name)
 
-    def _listen(self, stage: str) -> None:
-        """Where no step is made for long, requests are heard here: a preview gets the device between two pictures, and
+    def _poll_control(self, stage: str) -> None:
+        """Where no step is made for long, requests are read here: a preview gets the device between two pictures, and
         Stop ends a loading or an encoding at once (what was encoded is kept)."""
         if self.control is None or stage not in ("loading", "drawing", "encoding", "sampling"):
             return
@@ -88,81 +88,81 @@ class TrainerProcess:
         if self.control.stop and stage != "sampling":
             raise StopRequested
 
-    def _pause(self, why: str | None) -> None:
+    def _pause(self, reason: str | None) -> None:
         """The state and how far it came, in one: who reads `paused` reads the step it rests at."""
         self.paused = True
-        with self._writing, self._trouble.passed_over():
-            known = self.progress.summary()
-            known.pop("quiet")
-            self._move("paused", why, **known)
-            if why:
-                self.webhook.tell(self.store.get(self.run.id))
-        with self._trouble.passed_over():
-            if self.held:
-                self.held.release()
+        with self._writing, self._trouble.suppressed():
+            summary = self.progress.summary()
+            summary.pop("quiet")
+            self._move("paused", reason, **summary)
+            if reason:
+                self.webhook.notify(self.store.get(self.run.id))
+        with self._trouble.suppressed():
+            if self.lease:
+                self.lease.release()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         self.paused = False
-        with self._trouble.passed_over():
+        with self._trouble.suppressed():
             self._move("running", only_from=("paused",))
-        with self._trouble.passed_over():
-            if self.held:
-                self.held.take()
+        with self._trouble.suppressed():
+            if self.lease:
+                self.lease.acquire()
 
     def take_device(self, device: str) -> None:
         """Hold the device, waiting while a preview draws on it; without a ledger, train on it all the same."""
-        with self._trouble.passed_over():
+        with self._trouble.suppressed():
             row = self.store.get(self.run.id)
             if row.requeues and row.attempt > 1:
-                self.tell(events.Note(code="went_on"))
-        with self._trouble.passed_over():
-            self.held = DeviceLease(self.store, device, f"run {self.run.id} {self.attempt}", self.waits)
-            self.held.take()
+                self.emit(events.Note(code="went_on"))
+        with self._trouble.suppressed():
+            self.lease = DeviceLease(self.store, device, f"run {self.run.id} {self.attempt}", self.set_waiting)
+            self.lease.acquire()
 
     def between(self) -> None:
         """The engine's hook between two steps: a preview may want the device. Microseconds where none does."""
-        if self.held and not self.paused:
-            with self._trouble.passed_over():
-                self.held.between()
+        if self.lease and not self.paused:
+            with self._trouble.suppressed():
+                self.lease.between()
 
-    def waits(self, begins: bool) -> None:
+    def set_waiting(self, begins: bool) -> None:
         """The device is lent to a preview, or back."""
         if self.end is None:
             stage = events.Stage(name="waiting") if begins else self._stage
             self.log.write(stage)
-            self.progress.take(stage)
+            self.progress.update(stage)
 
     # --- the heartbeat ----------------------------------------------------------------------------------------
 
-    def beat_on(self) -> threading.Thread:
+    def start_heartbeat(self) -> threading.Thread:
         """Begin to write a heartbeat every few seconds, and what is new a little more often."""
-        thread = threading.Thread(target=self._beats, name="heartbeat", daemon=True)
+        thread = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
         thread.start()
         return thread
 
-    def _beats(self) -> None:
+    def _heartbeat_loop(self) -> None:
         last = time.monotonic()
         while not self._over.wait(self.tick):
             if self.progress.changed or time.monotonic() - last >= self.beat:
                 last = time.monotonic()
-                self._write()
+                self._write_heartbeat()
 
-    def _write(self) -> None:
+    def _write_heartbeat(self) -> None:
         ours = True
         self.log.catch_up()
-        with self._writing, self._trouble.passed_over():
+        with self._writing, self._trouble.suppressed():
             ours = self.store.progress(self.run.id, self.attempt, self.progress.summary(), patience=self.beat)
-            ours = ours or self._over.is_set() or self._enter_again()
+            ours = ours or self._over.is_set() or self._reenter()
         if not ours and not self._over.is_set():
-            say("Another process has taken this run over; ending here.")
+            files.complain("Another process has taken this run over; ending here.")
             os._exit(NOT_OURS)
 
-    def _enter_again(self) -> bool:
+    def _reenter(self) -> bool:
         """The ledger was lost or put back from its copy while this trains: say there that it does. False where the run is
         rightly another's."""
         state: State = "stopping" if self.control and self.control.stop else "paused" if self.paused else "running"
         who = process.me()
-        if self.store.take_back(self.run.id, self.attempt, who, state):
+        if self.store.reattach(self.run.id, self.attempt, who, state):
             return True
         config = build(files.read_json(self.run.config, {}))
         pid, born, boot = who
@@ -181,11 +181,11 @@ class TrainerProcess:
         row = self.store.get(self.run.id) if entered == self.run.id else None
         return row is not None and row.attempt == self.attempt and row.state in ACTIVE
 
-    def _move(self, to: State, why: str | None = None, params: dict[str, Any] | None = None, **more: Any) -> None:
+    def _move(self, to: State, reason: str | None = None, params: dict[str, Any] | None = None, **more: Any) -> None:
         """Write a change of state, into a ledger that has lost this run too."""
-        if not self.store.move(self.run.id, to, why, params, attempt=self.attempt, **more) and self._is_unknown():
-            self._enter_again()
-            self.store.move(self.run.id, to, why, params, attempt=self.attempt, **more)
+        if not self.store.move(self.run.id, to, reason, params, attempt=self.attempt, **more) and self._is_unknown():
+            self._reenter()
+            self.store.move(self.run.id, to, reason, params, attempt=self.attempt, **more)
 
     def _is_unknown(self) -> bool:
         rows = self.store.read("SELECT attempt FROM runs WHERE id=?", (self.run.id,))
@@ -194,26 +194,26 @@ class TrainerProcess:
     # --- the end ----------------------------------------------------------------------------------------------
 
     def fail(self, code: str, params: dict[str, Any]) -> None:
-        """Tell how it ended, unless the engine has."""
+        """Emit `failed` with that code and params, unless the engine has told an end already."""
         step = self.progress.summary().get("step", 0)
-        self.tell(events.Failed(step=step, code=code, params=plain(params)))
+        self.emit(events.Failed(step=step, code=code, params=json_safe(params)))
 
     def finish(self) -> int:
-        """Write the end into the ledger, waiting up to a minute; else the supervisor reads it from the events."""
+        """Write the end into the ledger, waiting up to a minute; else the supervisor reads it from the events. Exit status."""
         self._over.set()
-        end, known = self.end, self.progress.summary()
-        values = {name: known[name] for name in ("step", "total", "loss", "lora", "rate", "memory") if name in known}
-        with self._trouble.passed_over():
+        end, summary = self.end, self.progress.summary()
+        values = {name: summary[name] for name in ("step", "total", "loss", "lora", "rate", "memory") if name in summary}
+        with self._trouble.suppressed():
             if isinstance(end, events.Finished):
                 self._move("succeeded", patience=60, **values | {"lora": end.file, "step": end.step})
             elif isinstance(end, events.Stopped):
                 self._move("stopped", patience=60, **values)
             elif isinstance(end, events.Failed):
                 self._move("failed", end.code, end.params, patience=60, **values)
-        with self._trouble.passed_over():
-            if self.held:
-                self.held.close()
-            self.webhook.tell(self.store.get(self.run.id))
+        with self._trouble.suppressed():
+            if self.lease:
+                self.lease.close()
+            self.webhook.notify(self.store.get(self.run.id))
         self.webhook.wait()
         self.log.catch_up()
         return FAILED if isinstance(end, events.Failed) else DONE
@@ -224,11 +224,11 @@ def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, be
     parser = argparse.ArgumentParser(prog="run")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--home")
-    given = parser.parse_args(argv)
-    run = RunDir(given.folder.resolve())
-    home = Home.find(given.home) if given.home else Home(run.path.parent.parent.parent)
+    args = parser.parse_args(argv)
+    run = RunDir(args.folder.resolve())
+    home = Home.find(args.home) if args.home else Home(run.path.parent.parent.parent)
     signals = Signals()
-    lock = attempts.hold(run)
+    lock = attempts.acquire_lock(run)
     if lock is None:
         return NOT_OURS
     store = patiently(lambda: Store(home.database))
@@ -238,62 +238,62 @@ def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, be
             if store.get(run.id).pid in (None, os.getpid()):  # Stop came before the process did
                 store.move(run.id, "stopped", only_from=("stopping",))
         return NOT_OURS
-    child = TrainerProcess(run, store, attempt, beat, tick)
+    trainer = TrainerProcess(run, store, attempt, beat, tick)
     attempts.begin(run, attempt)
     for folder in (run.path, run.samples):
         files.sweep_temporaries(folder)
-    child.beat_on()
+    trainer.start_heartbeat()
     try:
-        _train(child, home, signals, train)
+        _train(trainer, home, signals, train)
     except Problem as problem:
-        child.fail(problem.code, problem.params)
+        trainer.fail(problem.code, problem.params)
     except StopRequested:
-        child.tell(events.Stopped(step=child.progress.summary().get("step", 0)))
+        trainer.emit(events.Stopped(step=trainer.progress.summary().get("step", 0)))
     except BaseException as error:
-        # The boundary of this process: whatever it was is told, and the trace kept.
+        # The boundary of this process: whatever it was becomes a `failed` event, and the trace is kept.
         if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
-            child.fail("job_memory", {})
+            trainer.fail("job_memory", {})
         elif isinstance(error, OSError) and files.is_full(error):
-            child.fail("disk_full", {"needed": "?", "folder": str(run.path)})
+            trainer.fail("disk_full", {"needed": "?", "folder": str(run.path)})
         else:
-            child.fail("job_unexpected", {"id": _keep_trace(run), "log": run.log.name})
-    status = child.finish()
+            trainer.fail("job_unexpected", {"id": _keep_trace(run), "log": run.log.name})
+    status = trainer.finish()
     lock.release()
     return status
 
 
-def patiently(act: Callable[[], T], seconds: float = 600.0) -> T:
-    """Do `act`, again while the ledger is held by another program or the disk is full: no reason not to begin at all."""
+def patiently(operation: Callable[[], T], seconds: float = 600.0) -> T:
+    """Do `operation`, again while the ledger is held by another program or the disk is full: no reason not to begin at all."""
     limit = time.monotonic() + seconds
     while True:
         try:
-            return act()
+            return operation()
         except Problem as problem:
             if problem.code not in ("job_ledger_locked", "job_disk_short", "storage_full") or time.monotonic() > limit:
                 raise
-            say(str(problem))
+            files.complain(str(problem))
             time.sleep(1.0)
 
 
-def _train(child: TrainerProcess, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
+def _train(trainer: TrainerProcess, home: Home, signals: Signals, train: Callable[..., Path | None] | None) -> None:
     from trainer.engine.output.control import Control
 
-    run = child.run
-    control = Control(run, child.between)
-    child.control = control
-    signals.lead_to(lambda: control.ask("stop"))
+    run = trainer.run
+    control = Control(run, trainer.between)
+    trainer.control = control
+    signals.on_stop(lambda: control.ask("stop"))
     config = build(files.read_json(run.config, {}))
     if train is None:
         from trainer.engine.train import train
-    child.take_device(device_key(config.run.device))
+    trainer.take_device(device_key(config.run.device))
     began = time.monotonic()
-    file = train(run, config, home, child.tell, control, child.attempt)
-    if child.end is None:
-        step = child.progress.summary().get("step", 0)
+    file = train(run, config, home, trainer.emit, control, trainer.attempt)
+    if trainer.end is None:
+        step = trainer.progress.summary().get("step", 0)
         if file is None:
-            child.tell(events.Stopped(step=step))
+            trainer.emit(events.Stopped(step=step))
         else:
-            child.tell(events.Finished(step=step, seconds=time.monotonic() - began, file=str(file)))
+            trainer.emit(events.Finished(step=step, seconds=time.monotonic() - began, file=str(file)))
 
 
 def _keep_trace(run: RunDir) -> str:
@@ -304,10 +304,10 @@ def _keep_trace(run: RunDir) -> str:
         with open(run.log, "a", encoding="utf-8") as log:
             log.write(text)
     except OSError as error:
-        say(f"{error}{text}")
+        files.complain(f"{error}{text}")
     return number
 
 
-def plain(params: dict[str, Any]) -> dict[str, Any]:
+def json_safe(params: dict[str, Any]) -> dict[str, Any]:
     """Params as JSON can hold them."""
     return {k: v if isinstance(v, str | int | float | bool | list | type(None)) else str(v) for k, v in params.items()}

@@ -81,8 +81,8 @@ class Forecaster:
     def get(self, config: TrainConfig) -> Forecast | NoForecast | None:
         """The forecast where it is known, or why there is none; else None, and a measurement begins unless a run is on."""
         key = self.key(config)
-        if (known := self._remembered(key)) is not None:
-            return known
+        if (remembered := self._remembered(key)) is not None:
+            return remembered
         since, failed = self._failed.get(key, (0.0, None))
         if failed is not None and time.monotonic() - since < AGAIN:
             return failed
@@ -126,8 +126,8 @@ class Forecaster:
         return self.home.cache / "forecasts" / f"{key}.json"
 
     def _remembered(self, key: str) -> Forecast | None:
-        told = files.read_json(self._file(key))
-        return _read(told) if isinstance(told, dict) else None
+        data = files.read_json(self._file(key))
+        return _parse_forecast(data) if isinstance(data, dict) else None
 
     def _measure(self, key: str, config: TrainConfig, halt: threading.Event) -> None:
         lock = FileLock(self.home.cache / "forecast.lock", thread_local=False)
@@ -141,11 +141,11 @@ class Forecaster:
             else:
                 return
             with lock:
-                told = self._run(config, halt)
-            if isinstance(told, Forecast):
-                files.write_json(self._file(key), asdict(told))
+                forecast = self._run(config, halt)
+            if isinstance(forecast, Forecast):
+                files.write_json(self._file(key), asdict(forecast))
             elif not halt.is_set():
-                self._failed[key] = time.monotonic(), told
+                self._failed[key] = time.monotonic(), forecast
         except (OSError, Problem) as error:
             self._failed[key] = time.monotonic(), NoForecast()
             files.complain(f"No forecast: {error}")
@@ -158,11 +158,11 @@ class Forecaster:
     def _run(self, config: TrainConfig, halt: threading.Event) -> Forecast | NoForecast:
         limit = time.monotonic() + LIMIT
         with workplace.temporary(self.home.cache / "forecasting") as folder:
-            given, output = folder / "config.json", folder / "out"
-            files.write_json(given, dump(config))
+            config_file, output = folder / "config.json", folder / "out"
+            files.write_json(config_file, dump(config))
             with open(output, "wb") as out, open(self.home.outputs / "forecast.log", "wb") as log:
                 child = self._child = subprocess.Popen(
-                    self.command(given, self.home),
+                    self.command(config_file, self.home),
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=log,
@@ -182,20 +182,20 @@ class Forecaster:
                 return NoForecast(short=child.returncode == KILLED)
             for line in reversed(output.read_text("utf-8", "replace").splitlines()):
                 try:
-                    told = json.loads(line)
+                    data = json.loads(line)
                 except ValueError:
                     continue
-                return _read(told) or _short(told)
+                return _parse_forecast(data) or _parse_shortage(data)
             return NoForecast()
 
 
-def _short(told: Any) -> NoForecast:
-    known = isinstance(told, dict) and all(isinstance(told.get(name), int) for name in ("needed", "free"))
-    return NoForecast(True, told["needed"], told["free"]) if known else NoForecast()
+def _parse_shortage(data: Any) -> NoForecast:
+    is_shortage = isinstance(data, dict) and all(isinstance(data.get(name), int) for name in ("needed", "free"))
+    return NoForecast(True, data["needed"], data["free"]) if is_shortage else NoForecast()
 
 
-def _read(told: Any) -> Forecast | None:
+def _parse_forecast(data: Any) -> Forecast | None:
     names = [field.name for field in fields(Forecast)]
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), int | float) for name in names):
+    if not isinstance(data, dict) or not all(isinstance(data.get(name), int | float) for name in names):
         return None
-    return Forecast(**{name: told[name] for name in names})
+    return Forecast(**{name: data[name] for name in names})

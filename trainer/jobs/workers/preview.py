@@ -50,7 +50,7 @@ class PreviewClient:
         self.home, self._store, self.command, self.device = home, store, command, device
         self.patience, self.idle = patience, idle
         self._worker: WorkerProcess | None = None
-        self._line: deque[str] = deque()
+        self._waiting: deque[str] = deque()
         self._turn = threading.Condition()
         self._cancelled: set[str] = set()
         self._needed: dict[str, frozenset[Path]] = {}
@@ -64,52 +64,52 @@ class PreviewClient:
         `picture` (file, strength), and one end: `done`, `cancelled` or `failed` (code, params). Leaving it cancels.
         """
         Path(out).mkdir(parents=True, exist_ok=True)
-        yield from self._do({"do": "draw", "base": base, "request": request, "out": str(out)})
+        yield from self._handle({"do": "draw", "base": base, "request": request, "out": str(out)})
 
     def warm(self, base: str) -> None:
         """Load `base` ahead of the first draw, in the background; not while something trains: memory is its."""
-        if self._line or self.store.active(self.device):
+        if self._waiting or self.store.active(self.device):
             return
-        threading.Thread(target=lambda: list(self._do({"do": "warm", "base": base})), name="warm", daemon=True).start()
+        threading.Thread(target=lambda: list(self._handle({"do": "warm", "base": base})), name="warm", daemon=True).start()
 
     def cancel(self) -> None:
         """End the draw that is on; those that wait are left."""
         with self._turn:
-            if self._line:
-                self._cancelled.add(self._line[0])
+            if self._waiting:
+                self._cancelled.add(self._waiting[0])
                 if self._worker:
-                    self._worker.send({"id": self._line[0], "do": "cancel"})
+                    self._worker.send({"id": self._waiting[0], "do": "cancel"})
 
     def uses(self, path: Path) -> bool:
         """Whether a drawing that is on or waits reads the file `path`."""
         with self._turn:
             return any(path.resolve() in needed for needed in self._needed.values())
 
-    def rest(self) -> None:
+    def unload(self) -> None:
         """Let the worker go, and its memory; the next draw starts it again."""
         with self._turn:
-            if not self._line and self._worker:
+            if not self._waiting and self._worker:
                 self._worker.close()
                 self._worker = None
 
-    def _rest_later(self) -> None:
+    def _schedule_unload(self) -> None:
         """Where a training needs the memory, the worker does not keep it for long after the last draw."""
         with self._turn:
             if self._closed:
                 return
             if self._idle:
                 self._idle.cancel()
-            self._idle = threading.Timer(self.idle, self._rest_now)
+            self._idle = threading.Timer(self.idle, self._unload_if_idle)
             self._idle.daemon = True
             self._idle.start()
 
-    def _rest_now(self) -> None:
-        if self._worker is None or self._line or self._closed:
+    def _unload_if_idle(self) -> None:
+        if self._worker is None or self._waiting or self._closed:
             return
         if self.store.active(self.device):
-            self.rest()
+            self.unload()
         else:
-            self._rest_later()
+            self._schedule_unload()
 
     def close(self) -> None:
         """End the worker for good."""
@@ -117,7 +117,7 @@ class PreviewClient:
             self._closed = True
             if self._idle:
                 self._idle.cancel()
-            self._cancelled |= set(self._line)
+            self._cancelled |= set(self._waiting)
             if self._worker:
                 self._worker.close()
             self._turn.notify_all()
@@ -131,64 +131,64 @@ class PreviewClient:
 
     # --- one request ------------------------------------------------------------------------------------------
 
-    def _do(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _handle(self, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         name = uuid.uuid4().hex
         job = {"id": name, **job}
         loras = frozenset(Path(use["path"]).resolve() for use in job.get("request", {}).get("loras") or ())
-        with self._place(name, loras):
+        with self._slot(name, loras):
             try:
-                yield from self._queue(name)
-                yield from self._drawn(name, job)
+                yield from self._await_turn(name)
+                yield from self._generate(name, job)
             except _Cancelled:
                 yield {"id": name, "event": "cancelled"}
             except Problem as problem:
                 yield {"id": name, "event": "failed", "code": problem.code, "params": problem.params}
 
     @contextmanager
-    def _place(self, name: str, loras: frozenset[Path]) -> Iterator[None]:
+    def _slot(self, name: str, loras: frozenset[Path]) -> Iterator[None]:
         with self._turn:
-            self._line.append(name)
+            self._waiting.append(name)
             self._needed[name] = loras
         try:
             yield
         finally:
             with self._turn:
-                self._line.remove(name)
+                self._waiting.remove(name)
                 del self._needed[name]
                 self._cancelled.discard(name)
                 self._turn.notify_all()
-            self._rest_later()
+            self._schedule_unload()
 
-    def _queue(self, name: str) -> Iterator[dict[str, Any]]:
+    def _await_turn(self, name: str) -> Iterator[dict[str, Any]]:
         """Until it is our turn."""
-        told = 0
+        reported = 0
         while True:
             with self._turn:
-                position = self._line.index(name)
-                if position and position == told:
+                position = self._waiting.index(name)
+                if position and position == reported:
                     self._turn.wait(0.5)
-                    position = self._line.index(name)
+                    position = self._waiting.index(name)
             self._check(name)
             if not position:
                 return
-            if position != told:
-                told = position
+            if position != reported:
+                reported = position
                 yield {"id": name, "event": "queued", "position": position}
 
-    def _drawn(self, name: str, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _generate(self, name: str, job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Have the base loaded, then borrow the device for the drawing alone: a training never waits for a loading."""
         for last in (False, True):
             if job["do"] == "draw" and (self._worker is None or self._worker.base != job["base"]):
-                with closing(self._heard(name, {**job, "do": "warm"})) as heard:
-                    for answer in heard:
+                with closing(self._answers(name, {**job, "do": "warm"})) as answers:
+                    for answer in answers:
                         if answer["event"] != "done":
                             yield answer
                         if answer["event"] in ("failed", "cancelled"):
                             return
             if job["do"] == "draw" and lease.holder(self.store, self.device) == "train":
                 yield {"id": name, "event": "waiting"}
-            with self._borrowed(name, job["do"] == "draw"), closing(self._heard(name, job)) as heard:
-                for answer in heard:
+            with self._borrowed(name, job["do"] == "draw"), closing(self._answers(name, job)) as answers:
+                for answer in answers:
                     yield answer
                     if answer["event"] in ENDS:
                         return
@@ -202,7 +202,7 @@ class PreviewClient:
             return nullcontext(False)
         return lease.borrow(self.store, self.device, patience=self.patience, waiting=lambda: self._check(name))
 
-    def _heard(self, name: str, job: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
+    def _answers(self, name: str, job: dict[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The worker's answers up to an end, or up to its death. Left before that, it first makes the worker stop."""
         self._check(name)
         worker, ended = self._start(), False
@@ -229,7 +229,7 @@ class PreviewClient:
         with self._turn:
             if self._closed:
                 raise Problem("job_preview_closed")
-            if self._worker is None or not self._worker.lives():
+            if self._worker is None or not self._worker.is_alive():
                 if self._worker:
                     self._worker.close()
                     self._worker = None
@@ -241,7 +241,7 @@ class PreviewClient:
 
     def _abandon(self, worker: WorkerProcess, name: str) -> None:
         """Nobody listens any more: the worker is told, and what it still says is drained before the next one's turn."""
-        if not worker.lives():
+        if not worker.is_alive():
             return
         worker.send({"id": name, "do": "cancel"})
         limit = time.monotonic() + 20

@@ -35,7 +35,7 @@ class WorkerProcess:
             )
         self.base: str | None = None
         """The base it has loaded, as far as known."""
-        self._heard: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._writing = threading.Lock()
         assert self._process.stdin and self._process.stdout
         self._input: IO[bytes] = self._process.stdin
@@ -47,7 +47,7 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         return self._process.poll() is None and self._listener.is_alive()
 
     def send(self, job: dict[str, Any]) -> None:
@@ -63,16 +63,16 @@ class WorkerProcess:
         """What is said to the request `name`, and `died` where the process ends first (or `give_up` passes)."""
         while True:
             try:
-                answer = self._heard.get(timeout=0.5)
+                answer = self._answers.get(timeout=0.5)
             except queue.Empty:
                 if give_up is not None and time.monotonic() > give_up:
                     return
-                if not self.lives() and self._heard.empty():
+                if not self.is_alive() and self._answers.empty():
                     yield DIED
                     return
                 continue
             if answer is DIED:
-                self._heard.put(DIED)
+                self._answers.put(DIED)
                 yield DIED
                 return
             if answer.get("id") == name and "event" in answer:
@@ -101,6 +101,6 @@ class WorkerProcess:
                 except ValueError:
                     continue
                 if isinstance(answer, dict):
-                    self._heard.put(answer)
+                    self._answers.put(answer)
         self._process.wait()
-        self._heard.put(DIED)
+        self._answers.put(DIED)

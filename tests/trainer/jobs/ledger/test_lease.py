@@ -22,28 +22,28 @@ class Training(threading.Thread):
     def __init__(self, home, **more) -> None:
         super().__init__(daemon=True)
         self.store = Store(home.database)
-        self.said: list[bool] = []
-        self.held = DeviceLease(self.store, "main", "run 1", self.said.append, poll=0.01, **more)
-        self.held.take()
+        self.waits: list[bool] = []
+        self.lease = DeviceLease(self.store, "main", "run 1", self.waits.append, poll=0.01, **more)
+        self.lease.acquire()
         self.steps, self.over = 0, threading.Event()
 
     def run(self) -> None:
         while not self.over.is_set():
-            self.held.between()
-            assert self.held.held
+            self.lease.between()
+            assert self.lease.held
             time.sleep(0.01)
             self.steps += 1
-        self.held.close()
+        self.lease.close()
         self.store.close()
 
 
 @pytest.fixture
 def training(home):
-    made = Training(home)
-    made.start()
-    yield made
-    made.over.set()
-    made.join()
+    thread = Training(home)
+    thread.start()
+    yield thread
+    thread.over.set()
+    thread.join()
 
 
 def lent(store):
@@ -56,13 +56,13 @@ def test_a_training_yields_between_two_steps_and_goes_on(store, training):
     with borrow(store, "main", poll=0.01) as granted:
         assert granted and time.monotonic() - begun < 10
         assert lease.holder(store, "main") == "preview"
-        wait_for(lambda: training.said == [True])
+        wait_for(lambda: training.waits == [True])
         steps = training.steps
         time.sleep(0.2)
         assert training.steps == steps
     assert lease.holder(store, "main") == "train"
     wait_for(lambda: training.steps > steps + 3)
-    assert training.said == [True, False]
+    assert training.waits == [True, False]
 
 
 def test_a_free_device_is_had_at_once(store):
@@ -73,14 +73,14 @@ def test_a_free_device_is_had_at_once(store):
 
 
 def test_between_costs_little_while_nobody_asks(home, store):
-    held = DeviceLease(store, "main", "run 1", lambda begins: None)
-    held.take()
+    device = DeviceLease(store, "main", "run 1", lambda begins: None)
+    device.acquire()
     times = []
     for _ in range(3000):
         begun = time.perf_counter()
-        held.between()
+        device.between()
         times.append(time.perf_counter() - begun)
-    held.close()
+    device.close()
     assert sorted(times)[len(times) // 2] < 1e-3
 
 
@@ -98,7 +98,7 @@ def test_two_previews_take_turns_and_the_training_gets_a_step_in_between(home, s
     for thread in threads:
         thread.join()
     assert sorted(order) == ["a True", "b True"]
-    wait_for(lambda: training.said == [True, False, True, False])
+    wait_for(lambda: training.waits == [True, False, True, False])
 
 
 def dead() -> tuple[int, float, str]:
@@ -115,7 +115,7 @@ def test_a_request_of_a_dead_page_never_blocks(store, training):
     wait_for(lambda: store.read("SELECT * FROM requests") == [])
     steps = training.steps
     wait_for(lambda: training.steps > steps + 5)
-    assert training.said == []
+    assert training.waits == []
 
 
 def test_a_page_that_dies_while_drawing_gives_the_device_back(home, store, training):
@@ -154,12 +154,12 @@ def test_a_training_that_dies_while_it_waits_is_not_given_the_device_back(store)
 
 
 def test_where_nobody_yields_the_preview_goes_on_beside_it(home, store):
-    held = DeviceLease(store, "main", "run 1", lambda begins: None)
-    held.take()  # and then encodes for minutes without a step
+    device = DeviceLease(store, "main", "run 1", lambda begins: None)
+    device.acquire()  # and then encodes for minutes without a step
     with borrow(store, "main", patience=0.2, poll=0.01) as granted:
         assert not granted
     assert lease.holder(store, "main") == "train" and store.read("SELECT * FROM requests") == []
-    held.close()
+    device.close()
     assert lease.holder(store, "main") is None
 
 
@@ -167,20 +167,20 @@ def test_a_device_nobody_touches_any_more_is_taken_back(home, store):
     training = Training(home, patience=0.5)
     training.start()
     with borrow(store, "main", poll=0.01):
-        wait_for(lambda: training.said)
+        wait_for(lambda: training.waits)
         for _ in range(4):
             time.sleep(0.2)
             lease.touch(store, "main")
-        assert training.said == [True]
-        wait_for(lambda: training.said == [True, False])
+        assert training.waits == [True]
+        wait_for(lambda: training.waits == [True, False])
     assert lease.holder(store, "main") == "train"
     training.over.set()
     training.join()
 
 
 def test_giving_up_while_waiting_withdraws_the_request(home, store):
-    held = DeviceLease(store, "main", "run 1", lambda begins: None)
-    held.take()
+    device = DeviceLease(store, "main", "run 1", lambda begins: None)
+    device.acquire()
 
     def give_up() -> None:
         raise KeyError
@@ -188,8 +188,8 @@ def test_giving_up_while_waiting_withdraws_the_request(home, store):
     with pytest.raises(KeyError), borrow(store, "main", waiting=give_up):
         pass
     assert store.read("SELECT * FROM requests") == []
-    assert held.between() is True and held.held
-    held.close()
+    assert device.between() is True and device.held
+    device.close()
 
 
 def test_a_preview_is_drawn_between_two_pictures_being_encoded(jobs, supervisor, config, plan, store):

@@ -36,6 +36,9 @@ if how.startswith("deleted"):
 elif how == "another file":
     database.unlink()
     database.write_bytes(b"hello" * 1000)
+elif how == "shm emptied":  # every program that has the ledger open has this file in its memory
+    with open(database.with_name(database.name + "-shm"), "r+b") as file:
+        file.truncate(0)
 else:  # in place: whoever has it open has the damaged file
     with open(database, "r+b") as file:
         if how == "emptied":
@@ -62,7 +65,7 @@ def running(jobs, id_, step=3):
     return jobs.row(id_)
 
 
-@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("how", [*DAMAGES, "shm emptied"])
 def test_a_training_outlives_its_ledger(home, jobs, supervisor, config, plan, how):
     plan(steps=100, seconds=0.02)
     id_ = jobs.submit(config, "a")
@@ -82,13 +85,13 @@ def test_with_nobody_watching_the_trainer_enters_itself_again(home, jobs, superv
     row = running(jobs, id_)
     supervisor.stop()
     store.write("DELETE FROM runs")
-    wait_for(lambda: [one.id for one in jobs.rows()] == [id_], 60)
+    wait_for(lambda: [row.id for row in jobs.rows()] == [id_], 60)
     again = running(jobs, id_, row.step + 5)
     assert (again.attempt, again.pid, again.name) == (1, row.pid, "red")
     jobs.pause(id_)
     wait_for(lambda: jobs.row(id_).state == "paused")
     store.write("DELETE FROM runs")
-    wait_for(lambda: [one.state for one in jobs.rows()] == ["paused"], 60)
+    wait_for(lambda: [row.state for row in jobs.rows()] == ["paused"], 60)
     jobs.stop(id_)
     wait_for(lambda: jobs.row(id_).state == "stopped", 60)
 
@@ -109,7 +112,7 @@ def test_a_second_trainer_process_does_not_begin_beside_a_living_one(home, jobs,
     supervisor.stop()
     store.write("UPDATE runs SET state='starting', attempt=0, pid=NULL, born=NULL WHERE id=?", (id_,))
     other = subprocess.run(command(jobs.run_dir(id_), home), timeout=60, check=False)
-    assert other.returncode == attempt.NOT_OURS and process.alive(row.pid, row.born)
+    assert other.returncode == attempt.NOT_OURS and process.alive(row.pid, row.birth)
     wait_for(lambda: jobs.row(id_).attempt == 1)
     assert begins(jobs, id_) == [1]
 
@@ -138,11 +141,11 @@ def test_every_damage_ends_in_the_copy_and_a_sentence_without_a_restart(home, st
     later = store.create(config, "b")
     store.read("PRAGMA wal_checkpoint(TRUNCATE)")
     spoil(home.database, how)
-    store.look_over()
+    store.verify()
     store.list()
     adopt(store)
     assert {row.id for row in store.list()} == {first, later}
-    assert store.mended == "restored" and "put back" in (Jobs(home, store).notice("en") or "")
+    assert store.repaired == "restored" and "put back" in (Jobs(home, store).notice("en") or "")
     assert store.move(first, "stopped") and store.read("PRAGMA integrity_check")[0][0] == "ok"
 
 
@@ -165,10 +168,10 @@ def test_where_not_even_the_copy_can_be_put_back_a_sentence_says_so(home, store,
 
     store.create(config, "a")
     store.read("PRAGMA wal_checkpoint(TRUNCATE)")
-    monkeypatch.setattr(sqlite_file, "_mend", lambda path: "restored")
+    monkeypatch.setattr(sqlite_file, "_repair", lambda path: "restored")
     spoil(home.database, "overwritten")
     with pytest.raises(Problem) as caught:
-        store.look_over()
+        store.verify()
     assert caught.value.code == "job_ledger_damaged" and "No training is lost" in caught.value.sentence("en")
     monkeypatch.undo()
     assert store.list() == [] and adopt(store)
@@ -219,13 +222,13 @@ def test_the_command_line_goes_on_showing_a_training_whose_ledger_is_lost(home, 
     plan(steps=60)
     shown = []
 
-    def show(told):
-        shown.append(told)
-        if isinstance(told, events.Step) and told.step == 10:
+    def show(event):
+        shown.append(event)
+        if isinstance(event, events.Step) and event.step == 10:
             for path in home.outputs.glob("atelier.db*"):
                 path.unlink()
 
-    assert foreground.run(config, home, show, patience=QUICK, command=command) == 0
+    assert foreground.run(config, home, show, timeouts=QUICK, command=command) == 0
     assert [event.step for event in shown if isinstance(event, events.Step)] == list(range(1, 61))
 
 

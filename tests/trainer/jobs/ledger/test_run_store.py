@@ -104,13 +104,13 @@ TestMoves = Moves.TestCase
 
 
 def test_a_double_start_makes_one_run(jobs, config):
-    found: list[str] = []
-    threads = [threading.Thread(target=lambda: found.append(jobs.submit(config, "one click"))) for _ in range(8)]
+    ids: list[str] = []
+    threads = [threading.Thread(target=lambda: ids.append(jobs.submit(config, "one click"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 8 and len(set(found)) == 1
+    assert len(ids) == 8 and len(set(ids)) == 1
     assert len(jobs.rows()) == 1 and len(list(jobs.home.runs.iterdir())) == 1
 
 
@@ -174,8 +174,8 @@ def test_network_drives_are_known(monkeypatch, tmp_path):
 
     parts = [Part("/", "ext4"), Part("/net", "nfs4"), Part("/net/local", "ext4"), Part("/share", "cifs")]
     monkeypatch.setattr(sqlite_file.psutil, "disk_partitions", lambda all: parts)
-    told = [sqlite_file.on_network(Path(p)) for p in ("/home/a.db", "/net/a.db", "/net/local/a.db", "/share/x/a.db")]
-    assert told == [False, True, False, True]
+    partitions = [sqlite_file.on_network(Path(p)) for p in ("/home/a.db", "/net/a.db", "/net/local/a.db", "/share/x/a.db")]
+    assert partitions == [False, True, False, True]
 
 
 def hold(database: Path, seconds: float) -> subprocess.Popen[str]:
@@ -233,8 +233,8 @@ def test_a_ledger_that_cannot_be_written_is_told(home):
     with pytest.raises(sqlite3.OperationalError) as caught:
         connection.execute("INSERT INTO settings VALUES('a', '1')")
     connection.close()
-    told = sqlite_file.translated(caught.value, home.database)
-    assert isinstance(told, Problem) and told.code == "job_ledger_readonly"
+    problem = sqlite_file.to_problem(caught.value, home.database)
+    assert isinstance(problem, Problem) and problem.code == "job_ledger_readonly"
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(home):
@@ -265,15 +265,15 @@ def test_a_damaged_ledger_is_put_back_from_its_copy(home, store, damage):
     else:
         data = bytearray(b"hello" * 1000)
     home.database.write_bytes(data)
-    mended = Store(home.database)
-    assert mended.mended == "restored" and "put back" in (Jobs(home, mended).notice("en") or "")
-    assert [row.id for row in mended.list()] == [first]
-    assert adopt(mended) == [later]
-    row = mended.get(later)
+    store_ = Store(home.database)
+    assert store_.repaired == "restored" and "put back" in (Jobs(home, store_).notice("en") or "")
+    assert [row.id for row in store_.list()] == [first]
+    assert adopt(store_) == [later]
+    row = store_.get(later)
     assert (row.state, row.name, row.lora) == ("succeeded", "red", "/x/b.safetensors")
     aside = list(home.outputs.glob("atelier.broken-*.db"))
     assert len(aside) == 1 and aside[0].read_bytes() == bytes(data)
-    mended.close()
+    store_.close()
 
 
 def test_without_a_copy_the_ledger_is_made_anew_from_the_run_folders(home, store):
@@ -284,13 +284,13 @@ def test_without_a_copy_the_ledger_is_made_anew_from_the_run_folders(home, store
     store.close()
     for file in home.outputs.glob("atelier.db*"):
         file.write_bytes(b"\x00garbage" * 100)
-    mended = Store(home.database)
-    assert mended.mended == "started_anew" and mended.list() == []
-    assert adopt(mended) == [id_] and adopt(mended) == []
-    row = mended.get(id_)
+    store_ = Store(home.database)
+    assert store_.repaired == "started_anew" and store_.list() == []
+    assert adopt(store_) == [id_] and adopt(store_) == []
+    row = store_.get(id_)
     assert (row.state, row.step, row.total) == ("interrupted", 7, 50)
-    assert mended.move(id_, "queued")
-    mended.close()
+    assert store_.move(id_, "queued")
+    store_.close()
 
 
 def test_a_process_that_holds_the_old_file_finds_the_mended_one(home, store):

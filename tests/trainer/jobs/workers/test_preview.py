@@ -25,9 +25,9 @@ def worker(home):
 
 @pytest.fixture
 def client(home, store):
-    made = PreviewClient(home, store, command=worker, patience=5)
-    yield made
-    made.close()
+    client_ = PreviewClient(home, store, command=worker, patience=5)
+    yield client_
+    client_.close()
 
 
 def draw(client, prompt="a", steps=3, base="mini"):
@@ -61,23 +61,23 @@ def test_warming_loads_ahead_but_not_beside_a_training(home, client, store, conf
 
 
 def test_later_draws_queue_and_know_their_place(client):
-    told: dict[str, list] = {}
+    events: dict[str, list] = {}
 
-    def one(name):
-        told[name] = list(draw(client, steps=15))
+    def draw_as(name):
+        events[name] = list(draw(client, steps=15))
 
-    first = threading.Thread(target=one, args=("first",))
+    first = threading.Thread(target=draw_as, args=("first",))
     first.start()
-    wait_for(lambda: client._line)
-    others = [threading.Thread(target=one, args=(name,)) for name in ("second", "third")]
+    wait_for(lambda: client._waiting)
+    others = [threading.Thread(target=draw_as, args=(name,)) for name in ("second", "third")]
     for thread in others:
         thread.start()
         time.sleep(0.1)
     for thread in (first, *others):
         thread.join()
-    assert all(answers[-1]["event"] == "done" for answers in told.values())
-    assert told["second"][0] | {"id": 0} == {"id": 0, "event": "queued", "position": 1}
-    assert [a["position"] for a in told["third"] if a["event"] == "queued"] == [2, 1]
+    assert all(answers[-1]["event"] == "done" for answers in events.values())
+    assert events["second"][0] | {"id": 0} == {"id": 0, "event": "queued", "position": 1}
+    assert [a["position"] for a in events["third"] if a["event"] == "queued"] == [2, 1]
 
 
 def test_a_worker_that_dies_is_started_again_once(home, client):
@@ -112,20 +112,20 @@ def test_a_page_that_leaves_cancels_and_gives_the_device_back(home, client, stor
         pass
     assert lease.holder(store, "main") == "preview"
     answers.close()
-    assert lease.holder(store, "main") is None and not client._line
+    assert lease.holder(store, "main") is None and not client._waiting
     assert kinds(draw(client)) == ["progress"] * 3 + ["picture", "done"]
     assert len(starts(home)) == 1
 
 
 def test_a_training_waits_only_for_the_drawing_not_for_the_loading(home, client, store):
-    said: list[bool] = []
-    held = DeviceLease(store, "main", "run 1", said.append, poll=0.01)
-    held.take()
+    waits: list[bool] = []
+    device = DeviceLease(store, "main", "run 1", waits.append, poll=0.01)
+    device.acquire()
     over = threading.Event()
 
     def train():
         while not over.wait(0.01):
-            held.between()
+            device.between()
 
     trainer = threading.Thread(target=train)
     trainer.start()
@@ -136,8 +136,8 @@ def test_a_training_waits_only_for_the_drawing_not_for_the_loading(home, client,
     trainer.join()
     assert seen[:2] == [("loading", "train"), ("waiting", "train")]
     assert {holder for event, holder in seen[2:]} == {"preview"}
-    assert said == [True, False] and lease.holder(store, "main") == "train"
-    held.close()
+    assert waits == [True, False] and lease.holder(store, "main") == "train"
+    device.close()
 
 
 def test_the_worker_goes_where_a_training_needs_the_memory(home, store, config):
