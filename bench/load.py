@@ -80,18 +80,18 @@ async def tick(page: Page, times: list[float], until: float) -> None:
         await asyncio.sleep(max(0.0, INTERVAL - (time.monotonic() - begun)))
 
 
-async def upload(client: httpx.AsyncClient, until: float, counts: dict[str, int]) -> None:
-    """Drop sets of ten new pictures, one after the other."""
+async def upload(client: httpx.AsyncClient, until: float, counts: dict[str, int], photos: list[bytes]) -> None:
+    """Drop sets of ten pictures, one after the other."""
     number = 0
     while time.monotonic() < until:
         batch = (await client.post("/uploads/new")).json()["id"]
-        for name in range(10):
-            number += 1
+        number += 1
+        for name, photo in enumerate(photos):
             path = {"path": f"{name}.jpg"}
-            (await client.put(f"/uploads/{batch}/file", params=path, content=photo(number))).raise_for_status()
+            (await client.put(f"/uploads/{batch}/file", params=path, content=photo)).raise_for_status()
         body = {"title": f"upload {number}", "kind": "style", "lang": "en"}
         (await client.post(f"/uploads/{batch}/finish", json=body)).raise_for_status()
-        counts["uploaded"] += 10
+        counts["uploaded"] += len(photos)
 
 
 def photo(seed: int) -> bytes:
@@ -130,6 +130,7 @@ async def measure(url: str, server: psutil.Process, home: Path, options: argpars
         idle: list[float] = []
         await tick(Page(client, config), [], time.monotonic() + 10)
         await tick(Page(client, config), idle, time.monotonic() + options.idle)
+        photos = [[photo(10 * i + number) for number in range(10)] for i in range(options.uploads)]
         jobs = Jobs(Home.find(home))
         run = jobs.submit(training(options.steps), uuid.uuid4().hex)
         jobs.close()
@@ -138,7 +139,7 @@ async def measure(url: str, server: psutil.Process, home: Path, options: argpars
         sizes: list[int] = []
         counts = {"uploaded": 0, "drawn": 0}
         work = [watch(server, sizes, until), *(tick(Page(client, config), times, until) for _ in range(options.pages))]
-        work += [upload(client, until, counts) for _ in range(options.uploads)]
+        work += [upload(client, until, counts, photos[i]) for i in range(options.uploads)]
         work += [preview(Page(client, config), until, counts) for _ in range(options.previews)]
         await asyncio.gather(*work)
         jobs = Jobs(Home.find(home))

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import shutil
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,8 @@ from trainer.images.set.picture import Picture
 
 Progress = Callable[[int, int, str], None]
 WORKERS = max(1, min(4, os.cpu_count() or 1))
+DECODING = threading.BoundedSemaphore(WORKERS)
+"""Pictures decoded at once, however many drops are taken in, so that the page goes on answering."""
 
 
 @dataclass
@@ -176,15 +179,20 @@ class _Work:
                 raise Refused("set_too_big", limit=self.limits.set_bytes // MB)
             data = self.bytes_of(entry)
             taken = len(data)
-            image, notices = decode.decode(io.BytesIO(data), self.limits, self.background)
-            png, content = decode.as_png(image), decode.content_hash(image)
-            mask = self.mask_of(entry, data, "transparent" in notices)
-            return _Prepared(png, content, image.size, measure_image(image), notices, mask), taken
+            with DECODING:
+                return self.decoded(entry, data), taken
         except Refused as refusal:
             entry.failed()
             return refusal, taken
         except MemoryError:
             return Refused("memory"), taken
+
+    def decoded(self, entry: Entry, data: bytes) -> _Prepared:
+        """What is staged of a picture of these bytes; Refused where it cannot be."""
+        image, notices = decode.decode(io.BytesIO(data), self.limits, self.background)
+        png, content = decode.as_png(image), decode.content_hash(image)
+        mask = self.mask_of(entry, data, "transparent" in notices)
+        return _Prepared(png, content, image.size, measure_image(image), notices, mask)
 
     def bytes_of(self, entry: Entry) -> bytes:
         """All of a picture, or its first bytes alone where they say that it is none: those are enough for the reason."""
