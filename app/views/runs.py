@@ -1,4 +1,4 @@
-"""A run as HTML: the list, the state in words, the numbers, the pictures in time. Called by app/pages/runs/page.py."""
+"""A run as HTML: the list, the state in words, the numbers, the pictures in time. Called by app/pages/runs."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import gradio as gr
 from app.actions import previews
 from app.forms import preview
 from app.pages.address import asked, told
+from app.pages.answer import Answer, Values
 from app.pages.preview.initial_form import EMPTY_LORA, defaults, initial_form
 from app.pages.preview.layout import PreviewParts
 from app.ui.format import esc
@@ -26,11 +27,6 @@ from trainer.library.drawings import Drawing, Drawings
 
 SIZES = ("steps", "guidance", "width", "height")
 """Fields whose good values are facts of the base."""
-
-Answer = dict[Any, Any]
-"""{component: value} for what changes, or `gr.skip()`. Never empty: Gradio reads that as a value."""
-Values = dict[Any, Any]
-"""{component: value} of the parts an event reads."""
 
 
 class PreviewHandlers:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.pages.runs import page as runs
+from app.pages.runs import snapshot as runs
 from app.ui.services import Services, Ui
 from app.ui.shared import Shared
 from tests.helpers import studio
