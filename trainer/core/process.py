@@ -63,6 +63,14 @@ def give_way(niceness: int) -> None:
         psutil.Process().nice(level)
 
 
+def thread_gives_way() -> None:
+    """Lower the priority of the calling thread alone, where the system knows such a thing (Linux): for work in the page's own
+    process that must not hold up its answers."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
 def python(*words: str) -> list[str]:
     """The command line of `python -m trainer WORDS` with the Python that runs now."""
     return [sys.executable, "-m", "trainer", *words]

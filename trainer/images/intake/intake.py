@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.core import files, workplace
+from trainer.core import files, process, workplace
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.images.captions import rereading
@@ -291,7 +291,7 @@ class _Work:
 def _in_order(work: Callable[[Entry], Outcome], items: list[Entry]) -> Iterator[tuple[Entry, Outcome]]:
     """`work` on every item in a few threads, results in order, never more than a few finished ones waiting."""
     waiting: deque[tuple[Entry, Future[Outcome]]] = deque()
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="intake") as pool:
+    with ThreadPoolExecutor(WORKERS, "intake", initializer=process.thread_gives_way) as pool:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
             if len(waiting) > WORKERS:
