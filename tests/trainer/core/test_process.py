@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from tests.helpers.jobs import wait_for
 from trainer.core import process
+from trainer.core.home import PROJECT
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -106,3 +108,24 @@ def test_ending_kills_the_whole_group_of_one_that_does_not_hear(tmp_path):
     process.end(pid, born, 0.3)
     assert not process.alive(pid, born)
     wait_for(lambda: not process.alive(grandchild, mark))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has priority classes")
+def test_what_computes_gives_way_to_the_page():
+    code = "import os; from trainer.core import process; process.give_way(7); process.give_way(3); print(os.nice(0))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 7  # never back up
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_a_thread_gives_way_alone():
+    before, found = os.getpriority(os.PRIO_PROCESS, 0), []
+
+    def work() -> None:
+        process.thread_gives_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0] >= 10 and os.getpriority(os.PRIO_PROCESS, 0) == before
