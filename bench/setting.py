@@ -33,18 +33,18 @@ def config_of(case: Case) -> TrainConfig:
     """The style preset, as a person would start it, at the case's size."""
     facts = catalog.find(Home(PROJECT), "mini")
     memory = {
-        "dtype": case.dtype,
+        "base_dtype": case.dtype,
         "gradient_checkpointing": case.checkpointing,
-        "base_precision": case.precision,
-        "offload": case.offload,
-        "graphs": "off" if case.kind == "rung" else "auto",
+        "quantize_base": case.precision,
+        "offload_fraction": case.offload,
+        "cuda_graphs": "off" if case.kind == "rung" else "auto",
     }
     return load.build(
         load.preset("style", facts),
         {"images": {"folder": str(SET), "resolution": case.resolution}},
         {
             "memory": memory,
-            "lora": {"text_encoder": case.text_encoder},
+            "lora": {"train_text_encoder": case.text_encoder},
             "captions": {"trigger": "stylex"},
             "run": {"batch_size": case.batch, "device": case.device},
         },
@@ -128,7 +128,7 @@ class ReadyLatents(LatentCache):
 def batches(case: Case, config: TrainConfig) -> Iterator[list[View]]:
     """The run's own order of looks."""
     return data.BucketBatchSampler(
-        data.load_examples(config, case.resolution), case.batch, config.run.seed, config.images.flip
+        data.load_examples(config, case.resolution), case.batch, config.run.seed, config.images.flip_augment
     ).batches()
 
 

@@ -131,7 +131,7 @@ def rung(case: Case) -> dict[str, Any]:
 
 def beside_computed(case: Case, seconds: float, first: float, told: dict[str, int]) -> dict[str, Any]:
     """What is told of a rung: seconds a step and to the first one, and the peaks `told` beside what the ladder computes."""
-    lora = Lora(text_encoder=case.text_encoder)
+    lora = Lora(train_text_encoder=case.text_encoder)
     stands = memory.MemoryPlan(case.batch, 1, case.checkpointing, case.precision, case.offload, case.text_encoder)
     computed = memory.needed(case.base, case.resolution, stands, memory.numbers_of(case.base, lora))
     return {

@@ -79,7 +79,13 @@ def test_the_gpu_follows_the_cpu(tmp_path):
         config = load.build(
             load.preset("style", catalog.find(home, "mini")),
             {"images": {"folder": str(SET)}, "save": {"name": where}},
-            overrides=["run.steps=3", f"run.device={where}", "memory.dtype=fp32", "samples.steps=1", "memory.attention=sdpa"],
+            overrides=[
+                "run.steps=3",
+                f"run.device={where}",
+                "memory.base_dtype=fp32",
+                "samples.steps=1",
+                "memory.attention=sdpa",
+            ],
         )
         run = RunDir(home.runs / where)
         run.path.mkdir(parents=True)

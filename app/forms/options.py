@@ -26,7 +26,7 @@ from trainer.core.problem import Problem
 
 ELSEWHERE = ("run.kind", "model.base", "images.folder", "save.name", "rights.pictures_ok", "captions.trigger", *NEEDED)
 """Options that stand in the open on the Train page, or that the page sets by itself."""
-LONG = ("samples.negative", "rights.purpose", "rights.pictures_licence", "samples.prompts")
+LONG = ("samples.negative_prompt", "rights.purpose", "rights.pictures_licence", "samples.prompts")
 
 
 def field_id(name: str) -> str:

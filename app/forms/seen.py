@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.config import load
+from trainer.config import load, renamed
 from trainer.config.drafts import same
 from trainer.config.load import Tree
 
@@ -40,7 +40,8 @@ class Seen:
             return cls()
         if not (isinstance(tab, str) and isinstance(version, str) and isinstance(tree, dict)):
             return cls()
-        return cls(tab[:64], version[:64], {name: part for name, part in tree.items() if isinstance(part, dict)})
+        tree = renamed.modernized_file({name: part for name, part in tree.items() if isinstance(part, dict)})
+        return cls(tab[:64], version[:64], tree)
 
     def text(self) -> str:
         """For the hidden field."""

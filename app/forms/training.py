@@ -138,7 +138,7 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
         lambda: subsets.check(config),
         lambda: _check_masks(config, found, tree),
         lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
-        lambda: catalog.find(services.home, config.model.base).check(config.model.prediction, config.model.vae),
+        lambda: catalog.find(services.home, config.model.base).check(config.model.prediction_type, config.model.vae),
         lambda: catalog.find_vae(services.home, config.model.vae) if config.model.vae else None,
     )
     for check in checks:
@@ -151,10 +151,10 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
 
 def _check_masks(config: TrainConfig, found: ImageSet | None, tree: Tree) -> None:
     """Problem where masks are wanted and no picture has one."""
-    if config.loss.masks and found and not drawn(tree):
+    if config.loss.masked and found and not drawn(tree):
         pictures = subsets.pictures(config.images)
         if pictures and not masks.any_of(pictures):
-            raise Problem("masks_none", field="loss.masks")
+            raise Problem("masks_none", field="loss.masked")
 
 
 def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:

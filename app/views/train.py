@@ -69,7 +69,7 @@ def slider_steps(ui: Ui) -> str:
 def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
     base = training.base_of(ui.services, tree)
-    licence = about_base(ui, base, str(load.get(tree, "model.prediction") or "auto")) if base else ""
+    licence = about_base(ui, base, str(load.get(tree, "model.prediction_type") or "auto")) if base else ""
     name = here.folder.name if here else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
     return [licence, options.effective_rate(ui, tree), save, cost(ui, here, tree), smaller(ui, here, tree)]
@@ -142,7 +142,7 @@ def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
     now = memory.of_config(config, base.family, side)
     if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
         return _tried(ui, config, base.family, side) if here else ""
-    sizes = config.run.batch_size, config.run.accumulation
+    sizes = config.run.batch_size, config.run.gradient_accumulation
     rung, fit = memory.propose(base.family, side, free, config.lora, *sizes, config.captions.endless)
     sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
     words = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)

@@ -102,7 +102,7 @@ def test_a_lora_a_training_begins_from_is_neither_trashed_nor_renamed(page: Page
     store = live_server.services.jobs.store
     id_ = studio.run(home, "Second lesson", "paused", 0)
     config = store.run_dir(id_).config
-    config.write_text(config.read_text("utf-8").replace('"start_from": ""', f'"start_from": "{path.stem}"'))
+    config.write_text(config.read_text("utf-8").replace('"continue_from": ""', f'"continue_from": "{path.stem}"'))
     visit(page, f"{live_server.url}/en/library?lora={path.stem}")
     page.locator("#library-edit > button").click()
     page.locator("#library-trash").click()

@@ -163,7 +163,7 @@ class Scene:
             "images": {"folder": str(self.stage.pictures), "resolution": 64},
             "run": {"steps": STEPS, "batch_size": 1, "seed": 3},
             "lora": {"rank": 2},
-            "memory": {"dtype": "fp32"},
+            "memory": {"base_dtype": "fp32"},
             "samples": {"steps": 1, "every": EVERY, "prompts": ["a house", "a red blob"]},
             "save": {"name": name, "every": EVERY},
             "rights": {"pictures_ok": True},

@@ -100,7 +100,7 @@ class Bench:
             "lora": {"rank": 4, "alpha": 2.0},
             "samples": {"steps": 2, "prompts": ["a blob"], "every": 1000},
             "captions": {"trigger": "blobby"},
-            "memory": {"dtype": "fp32"},
+            "memory": {"base_dtype": "fp32"},
             "optimizer": {"lr": 1e-2},
         }
         return load.build(tree, layers, overrides=overrides)

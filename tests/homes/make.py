@@ -121,7 +121,7 @@ def tree(home: Home, name: str, **sections: Any) -> load.Tree:
     folder = next(found.folder for found in (ImageSet(f) for f in home.datasets.iterdir()) if found.meta.trigger)
     small = {
         "model": {"base": "tiny"}, "images": {"folder": str(folder), "resolution": 64}, "run": {"steps": 12, "seed": 3},
-        "lora": {"rank": 1, "alpha": 1.0}, "captions": {"trigger": "blobby"}, "memory": {"dtype": "fp32"},
+        "lora": {"rank": 1, "alpha": 1.0}, "captions": {"trigger": "blobby"}, "memory": {"base_dtype": "fp32"},
         "optimizer": {"lr": 1e-3}, "samples": {"steps": 1, "prompts": [PROMPT], "every": 6},
         "save": {"name": name, "every": 6, "dtype": "fp32"}, "rights": {"pictures_ok": True, "pictures_licence": "drawn by me"},
     }  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 from trainer.adapters.metadata import base_name
 from trainer.bases import catalog
 from trainer.bases.facts import BaseFacts, hashes_of
+from trainer.config import renamed
 from trainer.core.files import read_json
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -45,9 +46,9 @@ class InferenceSettings:
 def of_file(path: Path, base: BaseFacts) -> InferenceSettings:
     """The manner of one LoRA when it is drawn on `base`. What a file says wrongly or not at all changes nothing."""
     said = read_header(path).metadata
-    config, run = _tree(said, "atelier.config"), _tree(said, "atelier.run")
+    config, run = renamed.modernized_file(_tree(said, "atelier.config")), _tree(said, "atelier.run")
     model, captions = config.get("model"), config.get("captions")
-    stated = model.get("prediction") if isinstance(model, dict) else None
+    stated = model.get("prediction_type") if isinstance(model, dict) else None
     by_hand = stated in ("epsilon", "v_prediction") and said.get("ss_sd_model_name") == base_name(base)
     prediction = str(stated) if by_hand and stated != base.prediction else ""
     zero = said.get("ss_zero_terminal_snr") == "True" and (prediction or base.prediction) == "v_prediction"
@@ -56,7 +57,7 @@ def of_file(path: Path, base: BaseFacts) -> InferenceSettings:
         clip_skip=int(skip) if skip.isascii() and skip.isdigit() and 1 <= int(skip) <= DEEPEST and base.family != "sdxl" else 1,
         prediction=prediction,
         zero_terminal=zero and not base.zero_snr,
-        weights=isinstance(captions, dict) and captions.get("weights") is True,
+        weights=isinstance(captions, dict) and captions.get("weighted") is True,
         vae=_bare(said.get("ss_vae_name", "")),
         vae_hash=said.get("ss_new_vae_hash", ""),
         run_id=_bare(str(run.get("id") or "")),

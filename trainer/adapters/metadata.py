@@ -106,7 +106,7 @@ def slider_of(said: Mapping[str, str]) -> tuple[str, str, str] | None:
 
 
 def _slider(config: TrainConfig) -> dict[str, Any]:
-    words = config.slider.model_dump(mode="json", include={"target", "positive", "negative", "keep"})
+    words = config.slider.model_dump(mode="json", include={"target", "positive", "negative", "preserve"})
     return words if config.save.share_captions else {}
 
 
@@ -149,14 +149,14 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
     tree["images"]["folder"] = ""
     lines = [line.rpartition("=") for line in config.images.subsets]
     tree["images"]["subsets"] = [f"{_file_name(folder.strip())} ={numbers}" for folder, _, numbers in lines]
-    tree["lora"]["start_from"] = _file_name(config.lora.start_from)
+    tree["lora"]["continue_from"] = _file_name(config.lora.continue_from)
     tree["model"]["base"], tree["model"]["vae"] = base_name(facts), _file_name(config.model.vae)
     if facts.layout == "hub" and facts.revision:
         tree["model"]["revision"] = facts.revision
     if not config.save.share_captions or len(_json(tree).encode("utf-8", "replace")) > MAX_CONFIG:
-        tree["samples"]["prompts"], tree["samples"]["negative"] = [], ""
+        tree["samples"]["prompts"], tree["samples"]["negative_prompt"] = [], ""
     if not config.save.share_captions:
-        tree["slider"] |= {"target": "", "positive": "", "negative": "", "keep": []}
+        tree["slider"] |= {"target": "", "positive": "", "negative": "", "preserve": []}
     for key, text in tree["rights"].items():
         tree["rights"][key] = text[:MAX_TEXT] if isinstance(text, str) else text
     return tree
@@ -166,10 +166,10 @@ def _training(
     config: TrainConfig, facts: BaseFacts, steps: int, total: int, looks: int, started: float, finished: float
 ) -> dict[str, str]:
     run, lora, optimizer, rule = config.run, config.lora, config.optimizer, config.schedule
-    batch = run.batch_size * run.accumulation
+    batch = run.batch_size * run.gradient_accumulation
     per_epoch = max(1, math.ceil(looks / batch))
     side = config.images.resolution or facts.resolution
-    unet = optimizer.lr if lora.unet else None
+    unet = optimizer.lr if lora.train_unet else None
     text = _text_rates(config, facts)
     v2 = facts.family == "sd2"
     loss, noise = config.loss, config.noise
@@ -181,27 +181,27 @@ def _training(
         "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
-        "ss_gradient_accumulation_steps": run.accumulation,
+        "ss_gradient_accumulation_steps": run.gradient_accumulation,
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing, "ss_learning_rate": optimizer.lr,
         "ss_unet_lr": unet, "ss_text_encoder_lr": text, "ss_optimizer": _optimizer(optimizer),
         "ss_lr_scheduler": rule.name, "ss_lr_warmup_steps": round(rule.warmup * total), "ss_seed": run.seed,
         "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
-        "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.kind],
-        "ss_huber_c": None if loss.kind == "mse" else loss.huber_c, "ss_masked_loss": loss.masks,
-        "ss_huber_schedule": None if loss.kind == "mse" else loss.huber_schedule,
-        "ss_multires_noise_iterations": noise.pyramid or None,
-        "ss_multires_noise_discount": noise.pyramid_discount if noise.pyramid else None,
-        "ss_ip_noise_gamma": noise.perturbation or None, "ss_min_timestep": noise.timestep_min or None,
-        "ss_max_timestep": noise.timestep_max if noise.timestep_max < 1000 else None,
-        "ss_prior_loss_weight": config.preservation.weight if config.preservation.folder else None,
-        "ss_caption_tag_dropout_rate": config.captions.tag_dropout, "ss_max_token_length": config.captions.max_tokens,
-        "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.dtype,
-        "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle,
-        "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip,
-        "ss_color_aug": config.images.colour > 0, "ss_random_crop": config.images.crops > 1,
+        "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.type],
+        "ss_huber_c": None if loss.type == "mse" else loss.huber_c, "ss_masked_loss": loss.masked,
+        "ss_huber_schedule": None if loss.type == "mse" else loss.huber_schedule,
+        "ss_multires_noise_iterations": noise.multires_iterations or None,
+        "ss_multires_noise_discount": noise.multires_discount if noise.multires_iterations else None,
+        "ss_ip_noise_gamma": noise.input_perturbation or None, "ss_min_timestep": noise.min_timestep or None,
+        "ss_max_timestep": noise.max_timestep if noise.max_timestep < 1000 else None,
+        "ss_prior_loss_weight": config.preservation.prior_loss_weight if config.preservation.regularization_folder else None,
+        "ss_caption_tag_dropout_rate": config.captions.tag_dropout, "ss_max_token_length": config.captions.max_token_length,
+        "ss_max_grad_norm": run.max_grad_norm, "ss_mixed_precision": config.memory.base_dtype,
+        "ss_caption_dropout_rate": config.captions.dropout, "ss_shuffle_caption": config.captions.shuffle_tags,
+        "ss_keep_tokens": config.captions.keep_tokens, "ss_flip_aug": config.images.flip_augment,
+        "ss_color_aug": config.images.color_jitter > 0, "ss_random_crop": config.images.random_crops > 1,
         "ss_enable_bucket": config.images.buckets,
         "ss_bucket_no_upscale": not config.images.upscale, "ss_cache_latents": config.memory.cache_latents,
-        "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal,
+        "ss_zero_terminal_snr": facts.zero_snr or noise.zero_terminal_snr,
         "ss_training_started_at": started,
         "ss_training_finished_at": finished,
     }  # fmt: skip
@@ -218,8 +218,8 @@ def network(lora: Lora) -> dict[str, Any]:
 
     rsLoRA's alpha is times √r there, and a PiSSA or OLoRA start doubles both: alpha / r is what every loader multiplies by.
     """
-    double = 1 if lora.start == "default" else 2
-    alpha = lora.alpha * (math.sqrt(lora.rank) if lora.kind == "rslora" else 1) * double
+    double = 1 if lora.init == "default" else 2
+    alpha = lora.alpha * (math.sqrt(lora.rank) if lora.type == "rslora" else 1) * double
     words: dict[str, Any] = {}
     if lora.targets == "all":
         conv = lora.conv_rank or lora.rank
@@ -229,19 +229,19 @@ def network(lora: Lora) -> dict[str, Any]:
         for key, value in (
             ("rank_dropout", lora.rank_dropout),
             ("module_dropout", lora.module_dropout),
-            ("loraplus_lr_ratio", lora.up_ratio if lora.up_ratio != 1 else 0),
+            ("loraplus_lr_ratio", lora.loraplus_ratio if lora.loraplus_ratio != 1 else 0),
         )
         if value
     }
-    plain = lora.kind in ("lora", "rslora")
+    plain = lora.type in ("lora", "rslora")
     if not plain:
-        words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.kind, lora.kind)}
-        words |= {"dora_wd": True, "wd_on_output": False} if lora.kind == "dora" else {}
-        words |= {"factor": lora.lokr_factor or -1} if lora.kind == "lokr" else {}
+        words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.type, lora.type)}
+        words |= {"dora_wd": True, "wd_on_output": False} if lora.type == "dora" else {}
+        words |= {"factor": lora.lokr_factor or -1} if lora.type == "lokr" else {}
     return {
         "ss_network_module": "networks.lora" if plain else "lycoris.kohya", "ss_network_dim": lora.rank * double,
         "ss_network_alpha": alpha, "ss_network_args": _json({key: str(value) for key, value in words.items()}),
-        "ss_network_dropout": lora.dropout or None, "ss_scale_weight_norms": lora.max_norm,
+        "ss_network_dropout": lora.dropout or None, "ss_scale_weight_norms": lora.scale_weight_norms,
     }  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def summary(items: Sequence[Item]) -> dict[str, Any]:
 def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
     """The rate of the text encoder, both rates in a list where SDXL's two differ (0 for one that does not learn), or None."""
     lora, optimizer = config.lora, config.optimizer
-    if not lora.text_encoder:
+    if not lora.train_text_encoder:
         return None
     first = getattr(optimizer, "text_encoder_lr", optimizer.lr)
     second = getattr(optimizer, "text_encoder_2_lr", None) or first

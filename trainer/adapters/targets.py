@@ -34,7 +34,7 @@ class LayerRank(NamedTuple):
 
 def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], LayerRank]:
     """{(part, module): Seat} of the layers that learn, in the model's order. May be empty."""
-    groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.only, lora.skip))
+    groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.include, lora.exclude))
     blocks = dict(read_block(line) for line in lora.block_ranks)
     learning = _parts(layers, lora)
     chosen: dict[tuple[str, str], LayerRank] = {}
@@ -42,7 +42,7 @@ def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], LayerRank]:
         name = f"{part}.{module}"
         if layer.group not in groups or part not in learning:
             continue
-        if not only.search(name) or (lora.skip and skip.search(name)):
+        if not only.search(name) or (lora.exclude and skip.search(name)):
             continue
         seat = _seat(name, layer, lora, blocks)
         if seat.rank:
@@ -55,7 +55,7 @@ def _parts(layers: Modules, lora: Lora) -> set[str]:
     readers = {part for part, _ in layers} - {"unet"}
     if len(readers) > 1 and lora.text_encoders != "both":
         readers = {"text_encoder" if lora.text_encoders == "first" else "text_encoder_2"}
-    return ({"unet"} if lora.unet else set()) | (readers if lora.text_encoder else set())
+    return ({"unet"} if lora.train_unet else set()) | (readers if lora.train_text_encoder else set())
 
 
 def fitting(name: str, blocks: Iterable[str]) -> str | None:
@@ -80,9 +80,9 @@ def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> Layer
     if block is not None:
         own = blocks[block]
         alpha, rank = alpha / rank * own, own
-    if lora.kind == "oft" and rank:  # blocks of one side fill the layer
+    if lora.type == "oft" and rank:  # blocks of one side fill the layer
         rank = max(side for side in range(1, min(rank, layer.shape[0]) + 1) if layer.shape[0] % side == 0)
-    if lora.kind in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
+    if lora.type in ("lora", "rslora", "dora") and rank:  # more than the layer's own rank holds nothing
         most = min(layer.shape[0], layer.shape[1] * (layer.shape[2] * layer.shape[3] if len(layer.shape) == 4 else 1))
         alpha, rank = alpha / rank * min(rank, most), min(rank, most)
     return LayerRank(rank, alpha)

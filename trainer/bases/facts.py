@@ -76,10 +76,10 @@ class BaseFacts:
         return replace(self, prediction=said, version=detect.version(self.family, said), stated="", doubt="")
 
     def check(self, prediction: str, vae: str) -> None:
-        """Problem, beside its field, where a training cannot begin on this base with `model.prediction` and `model.vae` set so:
-        what it says of itself is at odds and nobody decided, or it has no VAE and none was chosen."""
+        """Problem, beside its field, where a training cannot begin on this base with `model.prediction_type` and `model.vae`
+        set so: what it says of itself is at odds and nobody decided, or it has no VAE and none was chosen."""
         if self.doubt and prediction == "auto":
-            raise Problem("base_doubt", field="model.prediction", base=self.title, said=self.doubt)
+            raise Problem("base_doubt", field="model.prediction_type", base=self.title, said=self.doubt)
         if not self.has_vae and not vae:
             name = f"{self.path.stem}{VAE_SUFFIX}" if self.path and self.layout == "file" else "vae/"
             raise Problem("base_no_vae", field="model.vae", base=self.title, file=name)

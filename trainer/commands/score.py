@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     from trainer.scoring.measure import SampleImage, SimilarityScorer
 
     measure = SimilarityScorer(folder, learnt, trigger, home.cache, _progress, device="auto",
-                      weights=bool(config and config.captions.weights))  # fmt: skip
+                      weights=bool(config and config.captions.weighted))  # fmt: skip
     if run:
         found = [(f"{step}/p{index}", SampleImage.read(file, given.prompt), step) for step, index, file in _samples(run)]
     else:

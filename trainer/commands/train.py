@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         said = load.merge(said, from_tree(Path(given.images), slider=kind == "slider"))
     if kind == "slider" and given.images:  # its pictures in place of drawn ones; its words are the slider's own
         said["captions"] = {}
-        load.put(said, "slider.drawn", 0)
+        load.put(said, "slider.generated_images", 0)
     tree = load.merge(load.preset(kind, base), load.merge(said, file))
     plain = load.build(tree, asked, overrides=given.overrides)
     if not plain.save.name:
@@ -132,7 +132,7 @@ def from_tree(folder: Path, slider: bool = False) -> load.Tree:
         load.put(tree, "images.subsets", found.subsets)
     told = found.lines
     if len(found.class_folders) == 1 and not slider:
-        load.put(tree, "preservation.folder", str(found.class_folders[0]))
+        load.put(tree, "preservation.regularization_folder", str(found.class_folders[0]))
         if found.class_word:
             load.put(tree, "preservation.caption", found.class_word)
         told = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainer.config import renamed
 from trainer.config.options import Option, label, options
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "options.md"
@@ -16,7 +17,7 @@ def page() -> str:
         "",
         "Every option of a training. The same names hold in the form, in TOML files (`[section]` and `name = value`), on the",
         "command line (`section.name=value`) and in the metadata of the LoRA file. This page is written by",
-        "`python -m trainer.config.document`.",
+        "`python -m trainer.config.document`. Former names, given where there are any, still work everywhere.",
     ]
     section = ""
     for known in options():
@@ -41,6 +42,9 @@ def _facts(known: Option) -> str:
         words.append(f"a multiple of {known.step:g}")
     if known.variants:
         words.append(f"only with {known.section}.name = {' or '.join(known.variants)}")
+    if former := renamed.FORMER.get(known.name):
+        words.append(f"formerly `{former}`")
+    words += [f"{value} was formerly {before}" for before, value in renamed.VALUES.get(known.name, {}).items()]
     return ", ".join(str(word) for word in words)
 
 

@@ -12,7 +12,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from trainer.config import load
+from trainer.config import load, renamed
 from trainer.config.load import Tree
 from trainer.config.options import options
 from trainer.core.files import read_json, safe_name, write_json
@@ -38,7 +38,7 @@ class Drafts:
 
     def load(self, name: str | None) -> Tree:
         """What was kept for the set `name`; an empty tree where nothing was."""
-        return {section: values for section, values in self._read(name).items() if section != _MARK}
+        return renamed.modernized_file({section: values for section, values in self._read(name).items() if section != _MARK})
 
     def version(self, name: str | None) -> tuple[str, str]:
         """(version, the tab that wrote it); empty where there is no draft, or one of an earlier version."""
@@ -99,4 +99,4 @@ def slides(tree: Tree) -> bool:
 
 def drawn(tree: Tree) -> bool:
     """Whether a tree needs no pictures of one's own: a slider whose base draws them."""
-    return slides(tree) and bool(load.get(filled(tree), "slider.drawn"))
+    return slides(tree) and bool(load.get(filled(tree), "slider.generated_images"))

@@ -12,6 +12,7 @@ from typing import Any
 import tomlkit
 from pydantic import ValidationError
 
+from trainer.config import renamed
 from trainer.config.options import Option, option, options
 from trainer.config.train import TrainConfig
 from trainer.core.problem import Problem
@@ -25,8 +26,8 @@ _BETWEEN_KEYS = re.compile(r"[=,{}\[\]\n]")
 Tree = dict[str, Any]
 _ZERO = {
     "lora.alpha": "zero_alpha", "lora.conv_alpha": "zero_alpha", "lora.conv_rank": "zero_conv_rank",
-    "lora.max_norm": "zero_empty", "loss.min_snr_gamma": "zero_empty",
-    "lora.text_encoder_until": "zero_until", "lora.text_encoder_2_until": "zero_until",
+    "lora.scale_weight_norms": "zero_empty", "loss.min_snr_gamma": "zero_empty",
+    "lora.text_encoder_stop_at": "zero_until", "lora.text_encoder_2_stop_at": "zero_until",
     "optimizer.text_encoder_lr": "zero_text_lr", "optimizer.text_encoder_2_lr": "zero_text_2_lr",
     "optimizer.embedding_lr": "zero_embedding_lr",
 }  # fmt: skip
@@ -65,20 +66,15 @@ def presets() -> list[str]:
 
 
 def build(*layers: Tree, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Merge `layers` (later ones win) and `section.name=value` words into a valid TrainConfig, or raise ConfigProblems."""
+    """Merge `layers` (later ones win) and `section.name=value` words into a valid TrainConfig, or raise ConfigProblems.
+    Both may use former names (trainer/config/renamed.py)."""
     tree: Tree = {}
-    for layer in layers:
-        tree = merge(tree, layer)
     problems: list[Problem] = []
-    typed: Tree = {}
-    for word in overrides:
-        name, sign, text = word.partition("=")
-        try:
-            if not sign:
-                raise Problem("option_form", word=word)
-            put(typed, name, parse(_known(name), text))
-        except Problem as problem:
-            problems.append(problem)
+    for layer in layers:
+        problems += renamed.conflicts(layer)
+        tree = merge(tree, renamed.modernized_file(layer))
+    typed, wrong = _typed(overrides)
+    problems += wrong
     tree = merge(tree, typed)
     for section in UNIONS:
         if isinstance(tree.get(section), dict):
@@ -92,6 +88,26 @@ def build(*layers: Tree, overrides: Iterable[str] = ()) -> TrainConfig:
     if problems:
         raise ConfigProblems(problems)
     return config
+
+
+def _typed(words: Iterable[str]) -> tuple[Tree, list[Problem]]:
+    """The tree that words like `lora.rank=32` make, the last of a name counting, and what is wrong with them."""
+    typed: Tree = {}
+    problems: list[Problem] = []
+    given: dict[str, str] = {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        try:
+            if not sign:
+                raise Problem("option_form", word=word)
+            known = _known(renamed.name_of(name))
+            value = renamed.value_of(known.name, parse(known, text))
+            if given.setdefault(known.name, name) != name and get(typed, known.name) != value:
+                raise renamed.named_twice(known.name)
+            put(typed, known.name, value)
+        except Problem as problem:
+            problems.append(problem)
+    return typed, problems
 
 
 def dump(config: TrainConfig) -> Tree:
@@ -110,13 +126,15 @@ def read_toml(path: Path) -> Tree:
 
 
 def parse_toml(text: str, name: str) -> Tree:
-    """TOML as a tree; a Problem that names the file `name` where it is not, or is nested too deeply."""
+    """TOML as a tree under the names of today; a Problem that names the file `name` where it is no TOML, or is nested too
+    deeply, and one where an option stands in it under both its names."""
     try:
         if _too_deep(text):
             raise RecursionError("nested too deeply")
-        return tomllib.loads(text)
+        tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise Problem("toml_broken", file=name, detail=str(error)) from None
+    return renamed.modernized(tree)
 
 
 def _too_deep(text: str) -> bool:
@@ -241,7 +259,7 @@ def _problem(error: Any) -> Problem:
         return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))
     if kind == "value_error":
         code, _, field = str(error["ctx"]["error"]).partition(":")  # `code` or `code:field`
-        return Problem(code, field=field or (f"{name}.unet" if name == "lora" else name), given=given)
+        return Problem(code, field=field or (f"{name}.train_unet" if name == "lora" else name), given=given)
     for start, code in (("int", "not_int"), ("float", "not_float"), ("bool", "not_bool")):
         if kind.startswith(start):
             return Problem(code, field=name, given=given)

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 def epoch_images(config: TrainConfig, repeats: list[int]) -> int:
     """How many images one epoch shows. `repeats` holds the repeats of every training image (0 counts as 1); a slider without
     a set of its own shows its generated images."""
-    return config.slider.drawn if draws(config) else sum(max(1, count) for count in repeats)
+    return config.slider.generated_images if draws(config) else sum(max(1, count) for count in repeats)
 
 
 def total_steps(config: TrainConfig, images: int) -> int:
     """The optimizer steps of a training: `run.steps`, or as many as its epochs of `images` images take. A step sees
     batch size × gradient accumulation images; the last one may be smaller."""
-    return config.run.steps or math.ceil(images * config.run.exposures / step_images(config))
+    return config.run.steps or math.ceil(images * config.run.epochs / step_images(config))
 
 
 def epochs(config: TrainConfig, images: int) -> float:
     """How often each of `images` images is seen until the last step."""
-    return total_steps(config, images) * step_images(config) / images if config.run.steps and images else config.run.exposures
+    return total_steps(config, images) * step_images(config) / images if config.run.steps and images else config.run.epochs
 
 
 def step_images(config: TrainConfig) -> int:
     """The effective batch size: how many images one optimizer step sees."""
-    return config.run.batch_size * config.run.accumulation
+    return config.run.batch_size * config.run.gradient_accumulation
 
 
 def is_slider(config: TrainConfig) -> bool:
@@ -40,4 +40,4 @@ def is_slider(config: TrainConfig) -> bool:
 
 def draws(config: TrainConfig) -> bool:
     """Whether a run draws its own pictures to learn on."""
-    return is_slider(config) and config.slider.drawn > 0
+    return is_slider(config) and config.slider.generated_images > 0

@@ -23,9 +23,9 @@ def check_slider(config: TrainConfig) -> None:
         raise Problem("slider_same", field="slider.negative")
     captions, kept, judged = config.captions, config.preservation, config.validation
     for field, asked in (
-        ("captions.trigger", captions.trigger.strip()), ("lora.embedding", config.lora.embedding),
-        ("preservation.prior", kept.prior), ("preservation.folder", kept.folder), ("validation.share", judged.share),
-        ("validation.pictures", judged.pictures),
+        ("captions.trigger", captions.trigger.strip()), ("lora.embedding_tokens", config.lora.embedding_tokens),
+        ("preservation.base_prior", kept.base_prior), ("preservation.regularization_folder", kept.regularization_folder),
+        ("validation.split", judged.split), ("validation.images", judged.images),
     ):  # fmt: skip
         if asked:
             raise Problem("not_for_slider", field=field)

@@ -30,7 +30,7 @@ from trainer.config.strategies.optimizers import (
     ScheduleFree,
 )
 from trainer.config.strategies.samplers import SamplerName
-from trainer.config.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
+from trainer.config.strategies.schedules import Constant, Cosine, CosineWithRestarts, Linear, Polynomial, Rex
 from trainer.core.schema import Section
 
 
@@ -41,7 +41,7 @@ class Model(Section):
     say so, let the name contain v_pred (and ztsnr for a zero-terminal schedule)."""
     revision: str | None = None
     """The exact commit of a hub model. Left empty, the newest is taken and its commit is written into the file."""
-    prediction: Literal["auto", "epsilon", "v_prediction"] = "auto"
+    prediction_type: Literal["auto", "epsilon", "v_prediction"] = "auto"
     """What the base predicts: noise (epsilon) or v. Auto believes the base, which is nearly always right; set it only where
     a base says the wrong thing, seen in pictures of nothing but noise or grey from the first step. It is written into the
     file."""
@@ -60,7 +60,7 @@ class Samples(Section):
     only fair judge of a training."""
     steps: int = Field(default=20, ge=1, le=200)
     """Sampling steps of the test pictures. More is slower and rarely better beyond 30."""
-    guidance: float | None = Field(default=None, ge=0, le=30)
+    cfg_scale: float | None = Field(default=None, ge=0, le=30)
     """How strictly the test pictures follow their prompt. Left empty, the base's own value; 0 and 1 do without guidance."""
     sampler: SamplerName = "base"
     """How the test pictures are drawn from noise: the base's own way, or another that other programs know. They differ a
@@ -68,7 +68,7 @@ class Samples(Section):
     compare with pictures drawn elsewhere."""
     seed: int = Field(default=7, ge=0, le=2**32 - 1)
     """The starting noise of the test pictures, the same every time so that only the learning differs."""
-    negative: str = ""
+    negative_prompt: str = ""
     """What the test pictures should not show."""
 
 
@@ -113,16 +113,16 @@ class Run(Section):
     values that suit."""
     steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """How many optimiser steps to train. Left empty, it follows from the looks per picture."""
-    exposures: int = Field(default=50, ge=1, le=10_000)
+    epochs: int = Field(default=50, ge=1, le=10_000)
     """How often each picture is looked at. Too little and nothing is learnt; too much and the pictures themselves come
     back whatever is asked for."""
     batch_size: int = Field(default=2, ge=1, le=256)
     """How many pictures are looked at in one step. More is steadier and needs more memory."""
-    accumulation: int = Field(default=1, ge=1, le=256)
+    gradient_accumulation: int = Field(default=1, ge=1, le=256)
     """Adds up this many small batches before learning from them: the effect of a larger batch without its memory."""
     max_grad_norm: float = Field(default=1.0, ge=0, le=1000)
     """Caps the size of one step's change, against jumps. 0 turns the cap off."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
     """Save a running average of the adapter (EMA) in place of its last state, which evens out the steps. 0.99 for runs of
     some hundred steps, 0.999 for some thousand; costs the adapter's memory once more. 0 is off."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
@@ -159,7 +159,9 @@ class TrainConfig(Section):
         | Muon,
         Field(discriminator="name"),
     ] = AdamW()
-    schedule: Annotated[Cosine | Constant | Linear | Restarts | Polynomial | Rex, Field(discriminator="name")] = Cosine()
+    schedule: Annotated[Cosine | Constant | Linear | CosineWithRestarts | Polynomial | Rex, Field(discriminator="name")] = (
+        Cosine()
+    )
     loss: Loss = Loss()
     noise: Noise = Noise()
     preservation: Preservation = Preservation()

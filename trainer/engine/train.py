@@ -60,10 +60,10 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     parts = load_base(config, home, tell)
     backend, why = device.choose_attention(parts.unet, config.memory, parts.device, parts.dtype)
     layout = device.choose_layout(parts.unet, parts.device, parts.dtype)
-    adapter = Adapter(parts, config, existing_lora(home, config.lora.start_from))
-    if config.lora.embedding and adapter.word is None:
+    adapter = Adapter(parts, config, existing_lora(home, config.lora.continue_from))
+    if config.lora.embedding_tokens and adapter.word is None:
         tell(events.Note(code="no_trigger_no_vectors"))
-    if config.preservation.prior and not config.captions.trigger.strip():
+    if config.preservation.base_prior and not config.captions.trigger.strip():
         tell(events.Note(code="no_trigger_no_prior"))
     few, waiting = settle_base(config, parts)
     with adapter.switched_off():
@@ -74,7 +74,9 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     total = data.total_steps(config, items)
     classes = class_looks(config, main_size(config, parts), latents, encoding(tell))
     images, forms = config.images, augmentations_of(config.images)
-    plan = data.BucketBatchSampler(items, config.run.batch_size, config.run.seed, images.flip, images.crops, forms)
+    plan = data.BucketBatchSampler(
+        items, config.run.batch_size, config.run.seed, images.flip_augment, images.random_crops, forms
+    )
     quick = onednn.enable_onednn(parts)
     guard = OptimizerStepper(config, adapter, parts.device, parts.dtype)
     if guard.instead:
@@ -106,7 +108,7 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
                 "layout": layout,
                 "trainable": sum(p.numel() for p in adapter.parameters()),
                 "pictures": len(items),
-                "base_precision": config.memory.base_precision,
+                "base_precision": config.memory.quantize_base,
                 "layers_in_few_bits": few,
                 "modules": len(adapter.layers),
                 "offload": waiting,
@@ -126,16 +128,16 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
     if adapter.going_on is not None and step == 0:
         code, params = adapter.going_on.note()
         tell(events.Note(code=code, params=params))
-    if config.lora.kind == "full" and step == 0:
+    if config.lora.type == "full" and step == 0:
         tell(events.Note(code="full_size", params=sizes(adapter, config)))
     saver.first_samples(step)
 
-    batches = plan.batches(step * config.run.accumulation)
+    batches = plan.batches(step * config.run.gradient_accumulation)
     tell(events.Stage(name="training"))
     while step < total and not judge.settled():
         if saver.answer(control, step, guard, outcome):
             return None
-        looks = [next(batches) for _ in range(config.run.accumulation)]
+        looks = [next(batches) for _ in range(config.run.gradient_accumulation)]
         begun = time.perf_counter()
         try:
             adapter.begin(step, total, config.run.seed)
@@ -145,12 +147,12 @@ def train(run: RunDir, config: TrainConfig, home: Home, tell: Tell, control: Con
                 raise
             taker.drop()
             step_down(error, maker, config, parts, adapter, tell)
-            batches = plan.batches(step * config.run.accumulation)
+            batches = plan.batches(step * config.run.gradient_accumulation)
             continue
         step += 1
         if outcome.add(step, loss, finite, guard.rates(), time.perf_counter() - begun) >= 5:
             step = saver.roll_back(step, guard)
-            batches = plan.batches(step * config.run.accumulation)
+            batches = plan.batches(step * config.run.gradient_accumulation)
             outcome.restart()
         elif saver.due(step):
             outcome.flush()
@@ -173,20 +175,20 @@ def load_base(config: TrainConfig, home: Home, tell: Tell = lambda event: None) 
     """The frozen base on the chosen device in the chosen number format; what is to be held in few bits, or partly in main
     memory, lies there whole until `settle_base`."""
     facts = fetched(home, config.model.base, config.model.revision, tell)
-    chosen = config.model.prediction
+    chosen = config.model.prediction_type
     facts.check(chosen, config.model.vae)
     if facts.stated and chosen not in ("auto", facts.stated):
         tell(events.Note(code="prediction_by_hand", params={"stated": facts.stated, "chosen": chosen}))
     facts = facts.predicting(chosen)
     where = device.choose_device(config.run.device)
     vae = catalog.find_vae(home, config.model.vae) if config.model.vae else None
-    dtype = device.choose_dtype(config.memory.dtype, where)
-    first = offload.MAIN if config.memory.base_precision != "full" or config.memory.offload else where
+    dtype = device.choose_dtype(config.memory.base_dtype, where)
+    first = offload.MAIN if config.memory.quantize_base != "full" or config.memory.offload_fraction else where
     parts = loading.load(family(facts.family, facts.title), facts, first, dtype, vae)
     parts.device, parts.vae = where, parts.vae.to(where)
     encode.read_at(parts, config.captions.clip_skip)
     parts.scheduler = noise.predicting(parts.scheduler, facts.prediction)
-    if config.noise.zero_terminal:
+    if config.noise.zero_terminal_snr:
         parts.scheduler = noise.stretched_to_zero(parts.scheduler)
     return parts
 
@@ -202,7 +204,7 @@ def existing_lora(home: Home, name: str) -> Path | None:
         return None
     path = home.lora(name)
     if not path.is_file():
-        raise Problem("file_missing", field="lora.start_from", file=name)
+        raise Problem("file_missing", field="lora.continue_from", file=name)
     return path
 
 
@@ -235,13 +237,13 @@ def look_at_pictures(
         )
         files.write_json(run.report, found.as_json())
     latents = LatentCache(parts, home.cache / "latents", config.memory.cache_latents)
-    limit = config.captions.max_tokens
+    limit = config.captions.max_token_length
     captions = [caption for item in items for caption in item.captions]
-    long = encode.count_long(parts, captions, limit, config.captions.weights)
+    long = encode.count_long(parts, captions, limit, config.captions.weighted)
     if long:
         tell(events.Note(code="long_captions", params={"count": long, "limit": limit}))
     images = config.images
-    good = latents.prepare(items, images.flip, encoding(tell), images.crops, augmentations_of(images))
+    good = latents.prepare(items, images.flip_augment, encoding(tell), images.random_crops, augmentations_of(images))
     for item in items:
         if item not in good:
             tell(events.Note(code="picture_dropped", params={"picture": item.picture.original or item.picture.id}))
@@ -256,8 +258,8 @@ def encoding(tell: Tell) -> Callable[[int, int], None]:
 def settle_base(config: TrainConfig, parts: ModelComponents) -> tuple[int, str]:
     """The frozen base, with the adapter in it, as it is held from here on: in few bits, partly in main memory, its activations
     computed twice. Returns how many layers are in few bits, and which blocks wait, for the log."""
-    away = offload.chosen(parts, config.memory.offload)
-    few = quantize.settle(parts, config.memory.base_precision, away)
+    away = offload.chosen(parts, config.memory.offload_fraction)
+    few = quantize.settle(parts, config.memory.quantize_base, away)
     if config.memory.checkpoints:
         checkpoint_gradients(parts)
     return few, offload.settle(parts, away)
@@ -276,7 +278,7 @@ def compile_blocks(config: TrainConfig, maker: TrainingObjective, items: list[Ex
     """Compile the UNet's repeated blocks where asked for; timed on the format that most pictures have."""
     if config.memory.compile == "off":
         return "eager: asked"
-    if config.memory.offload:
+    if config.memory.offload_fraction:
         return "eager: blocks that wait in main memory come and go"
     if is_slider(config):
         return "eager: a slider's step has two signs"
@@ -287,7 +289,7 @@ def compile_blocks(config: TrainConfig, maker: TrainingObjective, items: list[Ex
     return compiled.choose(
         maker.parts.unet,
         config.memory.compile,
-        steps * config.run.accumulation,
+        steps * config.run.gradient_accumulation,
         len(formats),
         lambda: maker.predict(batch, batch.captions),
         maker.autocast,
@@ -309,7 +311,7 @@ def step_down(
     maker.split = 2
     checkpoint_gradients(parts)
     batch = -(-config.run.batch_size // 2)
-    tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.accumulation * 2}))
+    tell(events.Note(code="memory_down", params={"batch": batch, "accumulation": config.run.gradient_accumulation * 2}))
 
 
 def sizes(adapter: Adapter, config: TrainConfig) -> dict[str, str]:

@@ -151,7 +151,7 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
 
     lines = []
     for family, known in memory.counted().items():
-        lora = Lora(text_encoder=family != "sdxl")
+        lora = Lora(train_text_encoder=family != "sdxl")
         rung, fits = memory.propose(family, known["side"], free, lora)
         words = rung_words(rung, lang) if fits else t("memory.none", language=lang)
         lines.append(

@@ -50,9 +50,10 @@ class MemoryPlan:
     def options(self) -> dict[str, Any]:
         """The rung as options by name."""
         return {
-            "run.batch_size": self.batch, "run.accumulation": self.accumulation, "lora.text_encoder": self.text_encoder,
-            "memory.gradient_checkpointing": self.checkpointing, "memory.base_precision": self.precision,
-            "memory.offload": self.offload,
+            "run.batch_size": self.batch, "run.gradient_accumulation": self.accumulation,
+            "lora.train_text_encoder": self.text_encoder, "memory.gradient_checkpointing": self.checkpointing,
+            "memory.quantize_base": self.precision,
+            "memory.offload_fraction": self.offload,
         }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def ladder(
 ) -> Iterator[MemoryPlan]:
     """The rungs from the quickest to the smallest, all with the effective batch of `batch` x `accumulation`. The base loses 1 %
     before half of it waits, and 9 % only after all of it does."""
-    first = MemoryPlan(batch, accumulation, text_encoder=lora.text_encoder, endless=endless)
+    first = MemoryPlan(batch, accumulation, text_encoder=lora.train_text_encoder, endless=endless)
     yield _counted(first, family, side, lora)
     small = replace(first, checkpointing=True)
     yield _counted(small, family, side, lora)
@@ -96,7 +97,7 @@ def ladder(
     for precision, offload in (("int8", 0.0), ("int8", 0.5), ("int8", 1.0), ("int4", 1.0)):
         small = replace(small, precision=precision, offload=offload)
         yield _counted(small, family, side, lora)
-    if lora.text_encoder and lora.unet:
+    if lora.train_text_encoder and lora.train_unet:
         yield _counted(replace(small, text_encoder=False), family, side, lora)
 
 
@@ -116,7 +117,7 @@ def below(config: TrainConfig, family: str, side: int, share: float) -> MemoryPl
     """The quickest rung that takes at most `share` of what the settings take, where they proved too large: as counted, so
     for a base and a device of any size. Else the least; None where the settings are the least already."""
     now = of_config(config, family, side)
-    rungs = ladder(family, side, config.lora, config.run.batch_size, config.run.accumulation, config.captions.endless)
+    rungs = ladder(family, side, config.lora, config.run.batch_size, config.run.gradient_accumulation, config.captions.endless)
     lower = [rung for rung in rungs if rung.bytes < now.bytes]
     return next((rung for rung in lower if rung.bytes <= share * now.bytes), lower[-1] if lower else None)
 
@@ -126,11 +127,11 @@ def of_config(config: TrainConfig, family: str, side: int) -> MemoryPlan:
     lora, run, memory = config.lora, config.run, config.memory
     rung = MemoryPlan(
         run.batch_size,
-        run.accumulation,
+        run.gradient_accumulation,
         memory.checkpoints,
-        memory.base_precision,
-        memory.offload,
-        lora.text_encoder,
+        memory.quantize_base,
+        memory.offload_fraction,
+        lora.train_text_encoder,
         config.captions.endless,
     )
     return _counted(rung, family, side, lora)
@@ -143,7 +144,7 @@ def numbers_of(family: str, lora: Lora) -> int:
     def learns(shape: tuple[int, ...], rank: int) -> int:
         own = {"oft": shape[0] * rank, "ia3": shape[0], "full": prod(shape)}
         own["glora"] = rank * (shape[0] + prod(shape[1:]) + 2 * shape[1])
-        return own.get(lora.kind, rank * (shape[0] + prod(shape[1:])))
+        return own.get(lora.type, rank * (shape[0] + prod(shape[1:])))
 
     return sum(learns(layers[key].shape, seat.rank) for key, seat in choose(layers, lora).items())
 
@@ -155,5 +156,5 @@ def counted() -> dict[str, Any]:
 
 
 def _counted(rung: MemoryPlan, family: str, side: int, lora: Lora) -> MemoryPlan:
-    learns = lora.model_copy(update={"text_encoder": rung.text_encoder})
+    learns = lora.model_copy(update={"train_text_encoder": rung.text_encoder})
     return replace(rung, bytes=needed(family, side, rung, numbers_of(family, learns)))

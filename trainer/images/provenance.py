@@ -209,7 +209,7 @@ def _pictures(config: TrainConfig) -> Iterator[tuple[str, Kept]]:
         (p.file.name if p.file.parent == main else f"{p.file.parent.name}/{p.file.name}", p)
         for p in subsets.pictures(config.images)
     ]
-    if folder := config.preservation.folder:
+    if folder := config.preservation.regularization_folder:
         alone = config.images.model_copy(update={"folder": folder, "subsets": ()})
         found += [(f"{Path(folder).name}/{p.file.name}", p) for p in subsets.pictures(alone)]
     seen: Counter[str] = Counter()

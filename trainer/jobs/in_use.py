@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.config import renamed
 from trainer.config.lines import read_subset
 from trainer.config.load import Tree, get
 from trainer.core import files
@@ -22,15 +23,16 @@ def refuse(store: Store, home: Home, path: Path) -> None:
     target = path.resolve()
     for row in store.active() + store.queue():
         tree = files.read_json(store.run_dir(row.id).config)
-        if isinstance(tree, dict) and any(target == place or target in place.parents for place in needed(home, tree)):
+        tree = renamed.modernized_file(tree) if isinstance(tree, dict) else {}
+        if any(target == place or target in place.parents for place in needed(home, tree)):
             raise Problem("in_use_run", run=row.name or row.id)
 
 
 def needed(home: Home, tree: Tree) -> Iterator[Path]:
     """Where the pictures and files lie that a run with these settings reads."""
-    generates_pictures = get(tree, "run.kind") == "slider" and get(tree, "slider.drawn")
+    generates_pictures = get(tree, "run.kind") == "slider" and get(tree, "slider.generated_images")
     folder = "" if generates_pictures else str(get(tree, "images.folder") or "")
-    for source in (folder, get(tree, "preservation.folder"), get(tree, "model.vae")):
+    for source in (folder, get(tree, "preservation.regularization_folder"), get(tree, "model.vae")):
         if source:
             yield Path(str(source)).resolve()
     for line in get(tree, "images.subsets") or ():
@@ -38,5 +40,5 @@ def needed(home: Home, tree: Tree) -> Iterator[Path]:
             yield subsets.find(folder, read_subset(str(line)).folder).resolve()
         except (Problem, ValueError):
             continue  # not there any more: nothing to keep
-    if start_from := get(tree, "lora.start_from"):
-        yield home.lora(str(start_from)).resolve()
+    if continue_from := get(tree, "lora.continue_from"):
+        yield home.lora(str(continue_from)).resolve()

@@ -102,21 +102,21 @@ class Jobs:
         pictures = subsets.pictures(config.images) if not generates and config.images.folder and folder.is_dir() else []
         if not generates and not pictures:
             raise Problem("job_no_pictures", field="images.folder")
-        if not generates and config.loss.masks and not masks.any_of(pictures):
-            raise Problem("masks_none", field="loss.masks")
+        if not generates and config.loss.masked and not masks.any_of(pictures):
+            raise Problem("masks_none", field="loss.masked")
         if not generates and not config.rights.pictures_ok:
             raise Problem("job_rights_missing", field="rights.pictures_ok")
         base = catalog.find(self.home, config.model.base)
-        base.check(config.model.prediction, config.model.vae)
+        base.check(config.model.prediction_type, config.model.vae)
         prompt_line.check(config.samples.prompts, "samples.prompts")
         subsets.check(config)
         if config.model.vae:
             catalog.find_vae(self.home, config.model.vae)
-        if start_from := config.lora.start_from:
-            path, family = self.home.lora(start_from), base.family if base.path else None
+        if continue_from := config.lora.continue_from:
+            path, family = self.home.lora(continue_from), base.family if base.path else None
             if not path.is_file():
-                raise Problem("file_missing", field="lora.start_from", file=start_from)
-            check_made_for(path, family, base.title, "lora.start_from", config.lora.partial)
+                raise Problem("file_missing", field="lora.continue_from", file=continue_from)
+            check_made_for(path, family, base.title, "lora.continue_from", config.lora.partial)
         if shutil.disk_usage(self.home.outputs).free < MIN_FREE_BYTES:
             raise Problem("job_disk_short", needed=MIN_FREE_BYTES >> 20, folder=str(self.home.outputs))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.adapters import file as lora_file
+from trainer.config import renamed
 from trainer.config.train import TrainConfig
 from trainer.core import files
 from trainer.core.home import Home
@@ -280,5 +281,7 @@ def _strength(value: Any, old: Strength) -> Strength:
 
 
 def _known(tree: dict[str, Any]) -> dict[str, Any]:
-    """The sections of today's tree of options: what an older or newer version wrote besides is left out."""
-    return {name: dict(tree[name]) for name in TrainConfig.model_fields if isinstance(tree.get(name), dict)}
+    """The sections of today's tree of options, under today's names; what another version wrote besides is left out."""
+    return renamed.modernized_file(
+        {name: dict(tree[name]) for name in TrainConfig.model_fields if isinstance(tree.get(name), dict)}
+    )

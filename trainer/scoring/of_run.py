@@ -30,7 +30,9 @@ class RunLikeness:
     ) -> None:  # fmt: skip
         self.run, self.config, self.home, self.base, self.tell = run, config, home, base, tell
         self.pictures = pictures[:: -(-len(pictures) // MOST) or 1]
-        self.on = config.validation.likeness != scoring.OFF and not draws(config)  # what the base drew is no set to be like
+        self.on = config.validation.similarity_model != scoring.OFF and not draws(
+            config
+        )  # what the base drew is no set to be like
         self.seen: dict[int, events.Scored] = {}
         self._measure: SimilarityScorer | None = None
 
@@ -72,7 +74,7 @@ class RunLikeness:
         return events.Note(code="likeness_copies_later", params=told | {"free": max(free)})
 
     def _made(self) -> SimilarityScorer | None:
-        given = self.config.validation.likeness
+        given = self.config.validation.similarity_model
         folder = scoring.find(self.home, given, self.base)
         if folder is None and given == scoring.AUTO:
             return None
@@ -86,5 +88,5 @@ class RunLikeness:
         captions = self.config.captions
         return SimilarityScorer(
             folder, self.pictures, captions.trigger, self.home.cache,
-            lambda done, of: self.tell(events.Stage(name="scoring", done=done, of=of)), weights=captions.weights,
+            lambda done, of: self.tell(events.Stage(name="scoring", done=done, of=of)), weights=captions.weighted,
         )  # fmt: skip

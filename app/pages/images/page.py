@@ -310,7 +310,7 @@ def _large(ui: Ui, here: ImageSet, p: Picture | None) -> str:
         return ""
     tree = training.opened(ui.services, here)
     upscale = load.get(tree, "images.upscale")
-    step = load.get(tree, "images.bucket_step") or 64
+    step = load.get(tree, "images.bucket_resolution_step") or 64
     return images.large(ui, here, p, training.side(ui.services, tree), int(step), upscale is not False, training.formats(tree))
 
 

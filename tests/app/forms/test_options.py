@@ -26,7 +26,7 @@ def other(known: Option) -> Any:
         lists = {
             "lora.block_ranks": ["mid_block = 2", "up_blocks.1 = 3"],
             "optimizer.block_lrs": ["mid_block = 0.5", "*.attn2.* = 2"],
-            "images.resolutions": [64, 128],
+            "images.extra_resolutions": [64, 128],
             "images.subsets": ["backgrounds = 0.5", "poses = 1, 3"],
         }
         return lists.get(known.name, ["one", "two"])

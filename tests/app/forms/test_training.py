@@ -52,8 +52,8 @@ def test_what_is_missing_is_named_field_by_field(services: Services) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("preservation.folder", "/no/such/folder", "folder_missing"),
-        ("preservation.folder", str(Path(__file__).parent), "no_pictures"),
+        ("preservation.regularization_folder", "/no/such/folder", "folder_missing"),
+        ("preservation.regularization_folder", str(Path(__file__).parent), "no_pictures"),
         ("samples.prompts", ["a cat --ar 16"], "prompt_switch"),
         ("samples.prompts", ["<lora:ink:1> a cat"], "prompt_lora_here"),
         ("model.base", "~no-such-account/x", "base_missing"),
@@ -89,9 +89,9 @@ def test_masks_that_are_wanted_and_nowhere_are_told_before_the_start(services: S
     found = services.set("mine")
     assert found is not None
     tree = filled(services, found)
-    load.put(tree, "loss.masks", True)
+    load.put(tree, "loss.masked", True)
     (problem,) = training.problems(services, found, tree)
-    assert (problem.code, problem.field) == ("masks_none", "loss.masks")
+    assert (problem.code, problem.field) == ("masks_none", "loss.masked")
     picture = found.pictures()[0]
     Image.new("L", (picture.width, picture.height), 255).save(found.folder / f"{picture.file.stem}.mask.png")
     assert training.problems(services, found, tree) == []
@@ -127,7 +127,9 @@ def test_a_run_takes_the_pictures_the_name_and_the_preset_of_the_embedded_base(s
 def test_steps_follow_from_pictures_repeats_and_batch(services: Services) -> None:
     found = services.set("mine")
     assert found is not None
-    config = load.build({"run": {"exposures": 10, "batch_size": 3, "accumulation": 2}, "images": {"folder": str(found.folder)}})
+    config = load.build(
+        {"run": {"epochs": 10, "batch_size": 3, "gradient_accumulation": 2}, "images": {"folder": str(found.folder)}}
+    )
     assert training.length(config)[0] == -(-16 * 10 // 6)
     found.set_picture("0001", repeats=5)
     assert training.length(config)[0] == -(-20 * 10 // 6)
@@ -202,7 +204,7 @@ def test_settings_too_large_for_the_card_get_a_proposal_with_a_button(
     for name, value in options["options"].items():
         load.put(tree, name, value)
     least = training.config_of(services, found, tree).memory
-    assert (least.base_precision, least.offload) == ("int4", 1)
+    assert (least.quantize_base, least.offload_fraction) == ("int4", 1)
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -216,10 +218,10 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
     cost, less = view.costs(ui, found)
     assert "9.0 GB" in cost and "3.0 GB" in cost
     options = json.loads(unescape(less.split('data-said="')[1].split('"')[0]))["options"]
-    assert options["run.batch_size"] * options["run.accumulation"] == 8 and options["memory.gradient_checkpointing"]
+    assert options["run.batch_size"] * options["run.gradient_accumulation"] == 8 and options["memory.gradient_checkpointing"]
 
-    least = {"run": {"batch_size": 1}, "lora": {"text_encoder": False},
-             "memory": {"base_precision": "int4", "offload": 1.0, "gradient_checkpointing": True}}  # fmt: skip
+    least = {"run": {"batch_size": 1}, "lora": {"train_text_encoder": False},
+             "memory": {"quantize_base": "int4", "offload_fraction": 1.0, "gradient_checkpointing": True}}  # fmt: skip
     training.keep(services, found, load.merge(filled(services, found), least))
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True))
     cost, less = view.costs(ui, found)

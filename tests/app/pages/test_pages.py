@@ -130,7 +130,7 @@ def test_typing_keeps_the_draft_and_answers_beside_the_field(ask, services: Serv
 def test_another_kind_refills_the_form_and_tells_the_set(ask, services: Services) -> None:
     answer = ask("train", "refilled", current="mine", **{"field-run-kind": "character", "train-name": "Ink"})
     assert answer["train-name"]["value"] == "Ink"
-    assert answer["field-images-flip"]["value"] is False
+    assert answer["field-images-flip-augment"]["value"] is False
     assert services.set("mine").meta.kind == "character"  # type: ignore[union-attr]
 
 

@@ -57,7 +57,7 @@ def test_a_slider_is_started_from_words_without_a_picture(
     (config,) = asked
     assert config.run.kind == "slider" and config.slider.model_dump(include=set(WORDS)) == WORDS
     assert (config.images.folder, config.captions.trigger, config.loss.weighting) == ("", "", "none")
-    assert (config.run.batch_size, config.lora.rank, config.lora.text_encoder) == (4, 8, False)
+    assert (config.run.batch_size, config.lora.rank, config.lora.train_text_encoder) == (4, 8, False)
     visit(page, f"{studio.url}/{lang}/train")
     page.locator(".t-slider").wait_for()
     page.get_by_label(t("choices.run.kind.style", language=lang), exact=True).check(force=True)

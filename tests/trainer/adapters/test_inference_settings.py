@@ -40,9 +40,9 @@ def trained(bench, tmp_path):
         "run.steps=3",
         "captions.clip_skip=2",
         f"model.vae={tmp_path / 'far' / 'other-vae'}",
-        "model.prediction=v_prediction",
-        "noise.zero_terminal=true",
-        "captions.max_tokens=150",
+        "model.prediction_type=v_prediction",
+        "noise.zero_terminal_snr=true",
+        "captions.max_token_length=150",
         samples={"prompts": [LONG], "steps": 2},
     )
     files.write_json(bench.run().config, load.dump(config))
@@ -162,10 +162,10 @@ def test_prompts_of_the_other_families_are_read_as_their_pipelines_do(tmp_path, 
 def test_brackets_are_weights_where_a_lora_was_trained_so_or_where_asked(bench, capsys):
     """In the run's own pictures, in the preview and on the command line, by one reading of them."""
     prompt = "a (blob:1.6), [red]"
-    config = bench.config("run.steps=1", "captions.weights=true", samples={"prompts": [prompt], "steps": 2})
+    config = bench.config("run.steps=1", "captions.weighted=true", samples={"prompts": [prompt], "steps": 2})
     with_weights = bench.train(config)
     told = read_header(with_weights).metadata["atelier.config"]
-    other = told.replace('"weights":true', '"weights":false')
+    other = told.replace('"weighted":true', '"weighted":false')
     without = rewrite(with_weights, bench.home.loras / "plain.safetensors", {"atelier.config": other})
     assert told != other
     base = catalog.find(bench.home, str(bench.base))
@@ -229,12 +229,12 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
         assert told(ss_clip_skip=value).clip_skip == 1
     assert told(ss_clip_skip="2") == inference_settings.InferenceSettings(clip_skip=2)
     assert told(ss_vae_name="../../etc/passwd").vae == "passwd" and told(ss_vae_name="..").vae == ""
-    other = json.dumps({"model": {"prediction": "v_prediction"}})
+    other = json.dumps({"model": {"prediction_type": "v_prediction"}})
     assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
     assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
-    for captions in ([], {"weights": "yes"}, {"weights": 1}):
+    for captions in ([], {"weighted": "yes"}, {"weighted": 1}):
         assert not told(**{"atelier.config": json.dumps({"captions": captions})}).weights
-    assert told(**{"atelier.config": json.dumps({"captions": {"weights": True}})}) == inference_settings.InferenceSettings(
+    assert told(**{"atelier.config": json.dumps({"captions": {"weighted": True}})}) == inference_settings.InferenceSettings(
         weights=True
     )
     assert (
@@ -244,8 +244,8 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
 
 
 def test_a_base_that_lies_is_told_what_it_predicts(bench):
-    parts = load_base(bench.config("model.prediction=v_prediction", "noise.zero_terminal=true"), bench.home)
+    parts = load_base(bench.config("model.prediction_type=v_prediction", "noise.zero_terminal_snr=true"), bench.home)
     assert (parts.facts.prediction, parts.scheduler.config.prediction_type) == ("v_prediction", "v_prediction")
     assert catalog.find(bench.home, str(bench.base)).prediction == "epsilon"
     with pytest.raises(Problem):
-        load_base(bench.config("noise.zero_terminal=true"), bench.home)
+        load_base(bench.config("noise.zero_terminal_snr=true"), bench.home)

@@ -151,7 +151,7 @@ def test_the_whole_tree_of_options_travels_with_the_file() -> None:
 def test_a_hub_base_is_named_with_its_commit() -> None:
     base = facts(id="owner/name", layout="hub", revision="abc123")
     tree = json.loads(_build(base=base)["atelier.config"])
-    assert tree["model"] == {"base": "owner/name", "revision": "abc123", "prediction": "auto", "vae": ""}
+    assert tree["model"] == {"base": "owner/name", "revision": "abc123", "prediction_type": "auto", "vae": ""}
 
 
 def test_the_cover_is_carried_as_both_programs_want_it() -> None:
@@ -190,12 +190,12 @@ def test_a_single_file_base_is_named_by_its_hashes(tmp_path: Path) -> None:
     ("lora", "module", "dim", "alpha", "args"),
     [
         ({}, "networks.lora", "16", "8.0", {}),
-        ({"kind": "rslora"}, "networks.lora", "16", "32.0", {}),
-        ({"start": "pissa"}, "networks.lora", "32", "16.0", {}),
+        ({"type": "rslora"}, "networks.lora", "16", "32.0", {}),
+        ({"init": "pissa"}, "networks.lora", "32", "16.0", {}),
         ({"targets": "all", "conv_rank": 4}, "networks.lora", "16", "8.0", {"conv_dim": "4", "conv_alpha": "2.0"}),
-        ({"kind": "dora"}, "lycoris.kohya", "16", "8.0", {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"}),
-        ({"kind": "loha", "rank_dropout": 0.1}, "lycoris.kohya", "16", "8.0", {"algo": "loha", "rank_dropout": "0.1"}),
-        ({"kind": "lokr"}, "lycoris.kohya", "16", "8.0", {"algo": "lokr", "factor": "-1"}),
+        ({"type": "dora"}, "lycoris.kohya", "16", "8.0", {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"}),
+        ({"type": "loha", "rank_dropout": 0.1}, "lycoris.kohya", "16", "8.0", {"algo": "loha", "rank_dropout": "0.1"}),
+        ({"type": "lokr"}, "lycoris.kohya", "16", "8.0", {"algo": "lokr", "factor": "-1"}),
     ],
 )
 def test_the_kind_is_said_in_words_other_programs_know(lora: dict, module: str, dim: str, alpha: str, args: dict) -> None:
@@ -216,8 +216,8 @@ def test_the_pictures_are_summed_up_without_their_words() -> None:
 
 
 def test_a_file_gone_on_from_is_named_without_its_folder() -> None:
-    config = TrainConfig.model_validate({"lora": {"start_from": "/home/somebody/secret/fox.safetensors"}})
-    assert metadata.public_config(config, facts())["lora"]["start_from"] == "fox.safetensors"
+    config = TrainConfig.model_validate({"lora": {"continue_from": "/home/somebody/secret/fox.safetensors"}})
+    assert metadata.public_config(config, facts())["lora"]["continue_from"] == "fox.safetensors"
 
 
 def test_the_first_prompt_it_was_tried_with_is_told_unless_words_are_private() -> None:

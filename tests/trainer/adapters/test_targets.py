@@ -36,8 +36,8 @@ def test_filters_ranks_by_block_and_the_convolutions_own() -> None:
     seats = _chosen(
         "sd1",
         "lora.targets=all",
-        "lora.only=mid_block|up_blocks.1|text",
-        "lora.skip=time_emb",
+        "lora.include=mid_block|up_blocks.1|text",
+        "lora.exclude=time_emb",
         "lora.conv_rank=4",
         "lora.conv_alpha=1",
         "lora.block_ranks=mid_block = 32\nmid_block.attentions = 2\ntext_encoder = 0",
@@ -53,12 +53,12 @@ def test_filters_ranks_by_block_and_the_convolutions_own() -> None:
 def test_a_rank_larger_than_the_layer_holds_nothing_more_and_keeps_the_scale() -> None:
     seats = _chosen("sd1", "lora.targets=all", "lora.rank=128", "lora.alpha=64")
     assert seats["unet", "conv_out"] == (4, 2.0) and seats["unet", "conv_in"] == (36, 18.0)
-    assert _chosen("sd1", "lora.targets=all", "lora.rank=128", "lora.kind=lokr")["unet", "conv_out"].rank == 128
+    assert _chosen("sd1", "lora.targets=all", "lora.rank=128", "lora.type=lokr")["unet", "conv_out"].rank == 128
 
 
 def test_the_blocks_of_oft_fill_each_layer() -> None:
     layers = family_modules("sdxl")
-    seats = _chosen("sdxl", "lora.kind=oft", "lora.targets=all", "lora.rank=12")
+    seats = _chosen("sdxl", "lora.type=oft", "lora.targets=all", "lora.rank=12")
     assert all(layers[key].shape[0] % seat.rank == 0 and seat.rank <= 12 for key, seat in seats.items())
     assert seats["unet", "conv_out"].rank == 4 and seats["text_encoder", "encoder.layers.0.mlp.fc1"].rank == 12
 
@@ -95,18 +95,18 @@ def test_a_line_that_is_no_block_and_rank(line: str) -> None:
     [
         (["lora.block_ranks=mid_block 32"], "lora.block_ranks", "block_rank_form"),
         (["optimizer.block_lrs=mid_block"], "optimizer.block_lrs", "block_lr_form"),
-        (["lora.only=("], "lora.only", "pattern_broken"),
-        (["lora.skip=*"], "lora.skip", "pattern_broken"),
-        (["lora.kind=loha", "lora.start=pissa"], "lora.start", "not_for_kind"),
-        (["lora.kind=dora", "lora.start=olora"], "lora.start", "not_for_kind"),
-        (["lora.kind=lokr", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
-        (["lora.kind=lokr", "lora.up_ratio=4"], "lora.up_ratio", "not_for_kind"),
-        (["lora.start=pissa", "lora.max_norm=1"], "lora.max_norm", "not_with_start"),
-        (["lora.start=pissa", "lora.start_from=fox"], "lora.start_from", "not_with_start"),
-        (["lora.unet=false", "lora.text_encoder_until=0.5"], "lora.text_encoder_until", "nothing_learns_later"),
-        (["lora.kind=boft"], "lora.kind", "not_choice"),
-        (["lora.kind=oft", "lora.max_norm=1"], "lora.max_norm", "not_multiplied"),
-        (["lora.kind=ia3", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
+        (["lora.include=("], "lora.include", "pattern_broken"),
+        (["lora.exclude=*"], "lora.exclude", "pattern_broken"),
+        (["lora.type=loha", "lora.init=pissa"], "lora.init", "not_for_kind"),
+        (["lora.type=dora", "lora.init=olora"], "lora.init", "not_for_kind"),
+        (["lora.type=lokr", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
+        (["lora.type=lokr", "lora.loraplus_ratio=4"], "lora.loraplus_ratio", "not_for_kind"),
+        (["lora.init=pissa", "lora.scale_weight_norms=1"], "lora.scale_weight_norms", "not_with_start"),
+        (["lora.init=pissa", "lora.continue_from=fox"], "lora.continue_from", "not_with_start"),
+        (["lora.train_unet=false", "lora.text_encoder_stop_at=0.5"], "lora.text_encoder_stop_at", "nothing_learns_later"),
+        (["lora.type=boft"], "lora.type", "not_choice"),
+        (["lora.type=oft", "lora.scale_weight_norms=1"], "lora.scale_weight_norms", "not_multiplied"),
+        (["lora.type=ia3", "lora.dropout=0.1"], "lora.dropout", "not_for_kind"),
         (["lora.dropout=1"], "lora.dropout", "less_than"),
     ],
 )

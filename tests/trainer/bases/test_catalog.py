@@ -412,7 +412,7 @@ def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
     assert facts.prediction == kind and facts.doubt.startswith(said)
     with pytest.raises(Problem) as told:
         facts.check("auto", "")
-    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction") and said in told.value.sentence("ja")
+    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction_type") and said in told.value.sentence("ja")
     for chosen in ("epsilon", "v_prediction"):
         facts.check(chosen, "")
         assert (facts.predicting(chosen).prediction, facts.predicting(chosen).doubt) == (chosen, "")
@@ -461,6 +461,6 @@ def test_a_hub_id_is_promised_until_it_is_fetched(home: Home) -> None:
 def test_presets_expect_of_a_hub_base_what_its_name_suggests(home: Home) -> None:
     xl = catalog.find(home, "stabilityai/stable-diffusion-xl-base-1.0")
     assert (xl.path, xl.family, xl.resolution) == (None, "sdxl", 1024)
-    assert preset("style", xl)["lora"]["text_encoder"] is False
+    assert preset("style", xl)["lora"]["train_text_encoder"] is False
     assert catalog.find(home, "stabilityai/stable-diffusion-2-1").family == "sd2"
     assert "text_encoder" not in preset("style", catalog.find(home, "owner/name"))["lora"]

@@ -80,7 +80,13 @@ def tensors(path: Path) -> bytes:
 def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind, version, architecture, counts):
     bench = bench_of(kind)
     name, prediction, zero_snr, _ = KINDS[kind]
-    words = ("run.steps=4", "lora.text_encoder=true", "optimizer.text_encoder_lr=0.01", "images.flip=true", "lora.rank=2")
+    words = (
+        "run.steps=4",
+        "lora.train_text_encoder=true",
+        "optimizer.text_encoder_lr=0.01",
+        "images.flip_augment=true",
+        "lora.rank=2",
+    )
     straight = bench.train(bench.config(*words), "straight")
     losses = bench.losses()
     assert all(np.isfinite(losses))
@@ -116,14 +122,14 @@ def test_a_training_resumes_exactly_and_everybody_draws_the_same(bench_of, kind,
 
 def test_saving_memory_changes_only_rounding(bench_of):
     bench = bench_of("xl-v")
-    plain = ("run.steps=2", "lora.text_encoder=true", "samples.every=1000", "samples.steps=1")
+    plain = ("run.steps=2", "lora.train_text_encoder=true", "samples.every=1000", "samples.steps=1")
     losses = {}
-    for words in ((), ("memory.gradient_checkpointing=true",), ("memory.dtype=bf16",)):
+    for words in ((), ("memory.gradient_checkpointing=true",), ("memory.base_dtype=bf16",)):
         bench.train(bench.config(*plain, *words), "".join(words)[-4:] or "plain")
         losses[words[-1] if words else ""] = bench.losses()
     exact = losses[""]
     assert losses["memory.gradient_checkpointing=true"] == pytest.approx(exact, rel=1e-5)
-    assert losses["memory.dtype=bf16"] == pytest.approx(exact, rel=0.05)
+    assert losses["memory.base_dtype=bf16"] == pytest.approx(exact, rel=0.05)
     facts = catalog.find(bench.home, str(bench.base))
     half, full = (loading.load(family("sdxl"), facts, CPU, dtype) for dtype in (torch.bfloat16, torch.float32))
     assert all(torch.equal(weight, full.vae.state_dict()[key]) for key, weight in half.vae.state_dict().items())
@@ -140,7 +146,7 @@ def test_every_preset_teaches_sdxl_and_leaves_its_readers_alone(bench_of, kind):
         {key: value for key, value in load.dump(config).items() if key not in preset},
         {"run": {"steps": 2}, "images": {"folder": str(bench.folder), "resolution": 64}, "captions": {"trigger": "blobby"}},
     )
-    assert config.run.batch_size == 1 and config.memory.gradient_checkpointing and not config.lora.text_encoder
+    assert config.run.batch_size == 1 and config.memory.gradient_checkpointing and not config.lora.train_text_encoder
     found = inspect(bench.train(config)).as_json()
     assert found["modules"] == {"unet": 64, "text_encoder": 0, "text_encoder_2": 0} and len(bench.losses()) == 2
 
@@ -150,7 +156,7 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     parts = load_base(bench.config(), bench.home)
 
     def made(*words: str) -> Adapter:
-        return Adapter(deepcopy(parts), bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words))
+        return Adapter(deepcopy(parts), bench.config("lora.train_text_encoder=true", "optimizer.text_encoder_lr=0.002", *words))
 
     for which, learning in (
         ("both", {"unet", "text_encoder", "text_encoder_2"}),
@@ -158,9 +164,9 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
         ("second", {"unet", "text_encoder_2"}),
     ):
         assert {part for part, _ in made(f"lora.text_encoders={which}").layers} == learning
-    words = ("optimizer.text_encoder_2_lr=0.001", "lora.text_encoder_until=0.5", "lora.text_encoder_2_until=0.75")
+    words = ("optimizer.text_encoder_2_lr=0.001", "lora.text_encoder_stop_at=0.5", "lora.text_encoder_2_stop_at=0.75")
     adapter = made(*words)
-    config = bench.config("lora.text_encoder=true", "optimizer.text_encoder_lr=0.002", *words)
+    config = bench.config("lora.train_text_encoder=true", "optimizer.text_encoder_lr=0.002", *words)
     guard = OptimizerStepper(config, adapter, CPU)
     guard.update(torch.tensor(1.0), 1.0)
     assert guard.rates() == pytest.approx({"unet": 0.01, "text_encoder": 0.002, "text_encoder_2": 0.001})
@@ -176,7 +182,9 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
         )
     both = {"text_encoder", "text_encoder_2"}
     assert [parts & both for parts in seen] == [both, both, {"text_encoder_2"}, set()]
-    said = read_header(bench.train(bench.config("run.steps=1", "lora.text_encoder=true", "lora.text_encoders=second"))).metadata
+    said = read_header(
+        bench.train(bench.config("run.steps=1", "lora.train_text_encoder=true", "lora.text_encoders=second"))
+    ).metadata
     assert said["ss_text_encoder_lr"].startswith("[0, ")
 
 
@@ -350,7 +358,7 @@ def test_another_vae_is_used_with_its_own_scale(bench_of, tmp_path, monkeypatch,
     assert parts.vae.config.scaling_factor == (0.5 if layout == "folder" else 0.13025)
     assert all(torch.equal(parts.vae.state_dict()[key], weight) for key, weight in vae.state_dict().items())
     if layout == "folder":
-        file = bench.train(bench.config("run.steps=1", f"model.vae={path}", "lora.text_encoder=false"))
+        file = bench.train(bench.config("run.steps=1", f"model.vae={path}", "lora.train_text_encoder=false"))
         with safe_open(file, "np") as lora:
             said = lora.metadata()
             assert not any(key.startswith("lora_te") for key in lora.keys())  # noqa: SIM118

@@ -102,10 +102,10 @@ def kohya_project(folder: Path) -> Path:
 def test_a_kohya_project_is_trained_as_it_is_meant(tmp_path, capsys):
     tree = from_tree(kohya_project(tmp_path / "proj"))
     assert load.get(tree, "images.subsets") == ["img/10_sks girl = 1"]
-    assert load.get(tree, "preservation.folder") == str(tmp_path / "proj/reg/1_girl")
+    assert load.get(tree, "preservation.regularization_folder") == str(tmp_path / "proj/reg/1_girl")
     assert load.get(tree, "preservation.caption") == "girl"
     told = capsys.readouterr().err
-    assert "10 times" in told and "1_girl" in told and "preservation.folder" in told
+    assert "10 times" in told and "1_girl" in told and "preservation.regularization_folder" in told
     config = load.build(load.preset("style"), tree, {"images": {"folder": str(tmp_path / "proj")}})
     assert [(p.caption, p.repeats) for p in subsets.pictures(config.images)] == [("sks girl", 10), ("", 10)]
 

@@ -51,16 +51,16 @@ def test_names_are_unique_and_reach_the_tree():
         ("lora.rnak=3", "lora.rnak", "option_unknown"),
         ("nonsense", None, "option_form"),
         ("optimizer.name=sgd", "optimizer.name", "not_choice"),
-        ("memory.dtype=fp8", "memory.dtype", "not_choice"),
-        ("images.flip=maybe", "images.flip", "not_bool"),
+        ("memory.base_dtype=fp8", "memory.base_dtype", "not_choice"),
+        ("images.flip_augment=maybe", "images.flip_augment", "not_bool"),
         ("images.resolution=100", "images.resolution", "multiple_of"),
         ("run.device=gpu", "run.device", "not_valid"),
-        ("images.resolutions=512\n1001", "images.resolutions", "multiple_of"),
-        ("images.resolutions=big", "images.resolutions", "not_int"),
-        ("captions.max_tokens=100", "captions.max_tokens", "multiple_of"),
-        ("noise.timestep_min=1000", "noise.timestep_min", "less_than_equal"),
-        ("loss.kind=l3", "loss.kind", "not_choice"),
-        ("run.ema=1", "run.ema", "less_than"),
+        ("images.extra_resolutions=512\n1001", "images.extra_resolutions", "multiple_of"),
+        ("images.extra_resolutions=big", "images.extra_resolutions", "not_int"),
+        ("captions.max_token_length=100", "captions.max_token_length", "multiple_of"),
+        ("noise.min_timestep=1000", "noise.min_timestep", "less_than_equal"),
+        ("loss.type=l3", "loss.type", "not_choice"),
+        ("run.ema_decay=1", "run.ema_decay", "less_than"),
     ],
 )
 def test_a_bad_value_is_answered_beside_its_field(word, field, code):
@@ -76,12 +76,12 @@ def test_all_bad_values_are_told_at_once():
 
 
 def test_noise_levels_must_leave_room_and_sizes_may_stand_in_one_line():
-    assert problems("noise.timestep_min=500", "noise.timestep_max=500") == {("noise.timestep_min", "timestep_range")}
-    assert load.build({}, overrides=["images.resolutions=512, 768"]).images.resolutions == (512, 768)
+    assert problems("noise.min_timestep=500", "noise.max_timestep=500") == {("noise.min_timestep", "timestep_range")}
+    assert load.build({}, overrides=["images.extra_resolutions=512, 768"]).images.extra_resolutions == (512, 768)
 
 
 def test_nothing_to_learn_is_refused():
-    assert problems("lora.unet=false", "lora.text_encoder=false") == {("lora.unet", "nothing_learns")}
+    assert problems("lora.train_unet=false", "lora.train_text_encoder=false") == {("lora.train_unet", "nothing_learns")}
 
 
 def test_choosing_another_optimiser_takes_its_own_values():
@@ -152,12 +152,12 @@ def test_an_option_is_found_by_the_term_the_field_uses(lang: str) -> None:
     [
         ("lora.alpha=0", "zero_alpha", "rank"),
         ("lora.conv_alpha=0.0", "zero_alpha", "rank"),
-        ("optimizer.text_encoder_lr=0", "zero_text_lr", "lora.text_encoder"),
+        ("optimizer.text_encoder_lr=0", "zero_text_lr", "lora.train_text_encoder"),
         ("optimizer.text_encoder_2_lr=0", "zero_text_2_lr", "lora.text_encoders"),
-        ("lora.text_encoder_until=0", "zero_until", "lora.text_encoder"),
+        ("lora.text_encoder_stop_at=0", "zero_until", "lora.train_text_encoder"),
         ("lora.conv_rank=0", "zero_conv_rank", "lora.targets"),
         ("loss.min_snr_gamma=0", "zero_empty", "empty"),
-        ("lora.max_norm=0", "zero_empty", "empty"),
+        ("lora.scale_weight_norms=0", "zero_empty", "empty"),
         ("lora.alpha=-1", "greater_than", "-1"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.config.strategies.schedules import Constant, Cosine, Linear, Polynomial, Restarts, Rex
+from trainer.config.strategies.schedules import Constant, Cosine, CosineWithRestarts, Linear, Polynomial, Rex
 
 
 def test_warm_up_rises_evenly_and_reaches_full():
@@ -20,7 +20,7 @@ def test_linear_and_cosine_end_near_nothing_and_start_full():
 
 
 def test_restarts_begin_full_again_and_fall_as_often_as_asked():
-    rates = [Restarts(warmup=0, cycles=3).factor(step, 300) for step in range(300)]
+    rates = [CosineWithRestarts(warmup=0, cycles=3).factor(step, 300) for step in range(300)]
     assert [i for i in range(300) if rates[i] == 1.0] == [0, 100, 200]
     assert rates[50] == pytest.approx(0.5) and rates[99] < 0.001 and rates[250] == pytest.approx(0.5)
 
@@ -33,7 +33,9 @@ def test_polynomial_and_rex_are_their_formulas():
     assert Rex(warmup=0).factor(99, 100) == pytest.approx(0.01 / 0.505)
 
 
-@pytest.mark.parametrize("rule", [Constant(), Cosine(), Linear(), Restarts(), Polynomial(), Rex()], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "rule", [Constant(), Cosine(), Linear(), CosineWithRestarts(), Polynomial(), Rex()], ids=lambda r: r.name
+)
 def test_every_schedule_is_a_function_of_the_step_between_nothing_and_full(rule):
     rates = [rule.factor(step, 200) for step in range(200)]
     assert rates == [rule.factor(step, 200) for step in range(200)]

@@ -32,15 +32,15 @@ BASES = {
 """Name -> family, prediction, zero terminal SNR."""
 KINDS = {
     "lora": ["lora.targets=attention_mlp", "lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2",
-             "lora.max_norm=0.05", "lora.text_encoder_until=0.5"],
+             "lora.scale_weight_norms=0.05", "lora.text_encoder_stop_at=0.5"],
     "locon": ["lora.targets=all", "lora.conv_rank=1", "lora.block_ranks=mid_block = 6\nup_blocks.0 = 3"],
-    "rslora": ["lora.kind=rslora"], "dora": ["lora.kind=dora", "lora.targets=all"],
-    "loha": ["lora.kind=loha", "lora.targets=attention_mlp", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
-    "lokr": ["lora.kind=lokr", "lora.lokr_factor=4", "lora.alpha=3"],
-    "pissa": ["lora.start=pissa", "lora.targets=attention_mlp"], "olora": ["lora.start=olora", "lora.kind=rslora"],
-    "oft": ["lora.kind=oft", "lora.alpha=0.5"], "ia3": ["lora.kind=ia3", "lora.targets=attention_mlp"],
-    "glora": ["lora.kind=glora", "lora.targets=all", "lora.rank_dropout=0.2"],
-    "full": ["lora.kind=full", "lora.module_dropout=0.2"],
+    "rslora": ["lora.type=rslora"], "dora": ["lora.type=dora", "lora.targets=all"],
+    "loha": ["lora.type=loha", "lora.targets=attention_mlp", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+    "lokr": ["lora.type=lokr", "lora.lokr_factor=4", "lora.alpha=3"],
+    "pissa": ["lora.init=pissa", "lora.targets=attention_mlp"], "olora": ["lora.init=olora", "lora.type=rslora"],
+    "oft": ["lora.type=oft", "lora.alpha=0.5"], "ia3": ["lora.type=ia3", "lora.targets=attention_mlp"],
+    "glora": ["lora.type=glora", "lora.targets=all", "lora.rank_dropout=0.2"],
+    "full": ["lora.type=full", "lora.module_dropout=0.2"],
 }  # fmt: skip
 OPTIMIZERS = (
     "adamw",
@@ -56,7 +56,7 @@ OPTIMIZERS = (
     "lion8bit",
     "paged_adamw8bit",
 )
-SCHEDULES = ("cosine", "constant", "linear", "restarts", "polynomial", "rex")
+SCHEDULES = ("cosine", "constant", "linear", "cosine_with_restarts", "polynomial", "rex")
 LOSSES = (("mse", "min_snr"), ("huber", "debiased"), ("smooth_l1", "none"))
 PRESETS = ("style", "character", "concept")
 
@@ -129,7 +129,7 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
             "model": {"base": str(bench.base)},
             "images": {"folder": str(bench.folder), "resolution": 64},
             "save": {"name": "blob", "dtype": "fp32", "every": 5},
-            "memory": {"dtype": "fp32"},
+            "memory": {"base_dtype": "fp32"},
             "captions": {"trigger": "blobby"},
             "samples": {"steps": 1, "prompts": ["a blob"], "every": 1000},
             "optimizer": {"name": optimizer},
@@ -138,12 +138,12 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
         overrides=[
             "run.steps=10",
             "run.batch_size=1",
-            "lora.text_encoder=true",
+            "lora.train_text_encoder=true",
             "lora.rank=2",
             "lora.alpha=2",
             *KINDS[kind],
             *rates,
-            f"loss.kind={LOSSES[int(loss)][0]}",
+            f"loss.type={LOSSES[int(loss)][0]}",
             f"loss.weighting={LOSSES[int(loss)][1]}",
         ],
     )

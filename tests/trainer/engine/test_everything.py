@@ -13,41 +13,41 @@ from trainer.core import events
 WORDS = (
     "run.steps=4",
     "save.every=2",
-    "run.ema=0.9",
+    "run.ema_decay=0.9",
     "optimizer.name=schedule_free",
     "optimizer.lr=0.01",
     "optimizer.block_lrs=mid_block = 0.5\n*.attn2.* = 2",
-    "schedule.name=restarts",
-    "loss.kind=huber",
+    "schedule.name=cosine_with_restarts",
+    "loss.type=huber",
     "loss.huber_schedule=snr",
     "loss.weighting=debiased",
-    "loss.masks=true",
-    "noise.pyramid=4",
-    "noise.perturbation=0.1",
-    "noise.timesteps=logit_normal",
-    "noise.timestep_max=900",
-    "preservation.prior=0.5",
-    "preservation.prior_word=thing",
-    "preservation.weight=0.5",
+    "loss.masked=true",
+    "noise.multires_iterations=4",
+    "noise.input_perturbation=0.1",
+    "noise.timestep_sampling=logit_normal",
+    "noise.max_timestep=900",
+    "preservation.base_prior=0.5",
+    "preservation.class_word=thing",
+    "preservation.prior_loss_weight=0.5",
     "preservation.caption=a thing",
-    "validation.share=0.2",
+    "validation.split=0.2",
     "validation.every=2",
-    "captions.shuffle=true",
-    "captions.keep_separator=|||",
+    "captions.shuffle_tags=true",
+    "captions.keep_tokens_separator=|||",
     "captions.tag_dropout=0.3",
     "captions.wildcards=true",
     "captions.prefix=drawn",
     "captions.suffix=fine",
-    "captions.lines=true",
-    "captions.weights=true",
-    "captions.max_tokens=150",
+    "captions.one_per_line=true",
+    "captions.weighted=true",
+    "captions.max_token_length=150",
     "captions.clip_skip=2",
-    "images.resolutions=72",
+    "images.extra_resolutions=72",
     "images.upscale=false",
-    "images.flip=true",
-    "images.colour=0.2",
-    "images.turn=8",
-    "images.variants=2",
+    "images.flip_augment=true",
+    "images.color_jitter=0.2",
+    "images.rotation=8",
+    "images.augment_variants=2",
 )
 
 
@@ -61,7 +61,7 @@ def test_all_at_once_stopped_and_resumed_equals_straight(bench, tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[8:24, 16:32] = 255
     Image.fromarray(mask).save(bench.folder / "0001.mask.png")
-    words = (*WORDS, f"preservation.folder={tmp_path / 'things'}")
+    words = (*WORDS, f"preservation.regularization_folder={tmp_path / 'things'}")
     straight = bench.train(bench.config(*words), "straight")
     losses = bench.losses()
     assert len(losses) == 4 and all(loss is not None for loss in losses)

@@ -99,10 +99,11 @@ def small(folder) -> None:
 
 
 @pytest.mark.parametrize(("given", "word"), [
-    ("loss.kind=huber", "loss.huber_c=1"), ("noise.timestep_max=200", "loss.min_snr_gamma=0.5"),
-    ("noise.timestep_max=200", "loss.min_snr_gamma="), ("loss.masks=true", "loss.mask_floor=0.9"),
-    ("noise.pyramid=4", "noise.pyramid_discount=0.8"), ("noise.timesteps=logit_normal", "noise.timestep_shift=2"),
-    ("noise.timesteps=logit_normal", "noise.timestep_spread=3"), ("noise.timestep_min=1", "noise.timestep_min=900"),
+    ("loss.type=huber", "loss.huber_c=1"), ("noise.max_timestep=200", "loss.min_snr_gamma=0.5"),
+    ("noise.max_timestep=200", "loss.min_snr_gamma="), ("loss.masked=true", "loss.unmasked_weight=0.9"),
+    ("noise.multires_iterations=4", "noise.multires_discount=0.8"),
+    ("noise.timestep_sampling=logit_normal", "noise.logit_mean=2"),
+    ("noise.timestep_sampling=logit_normal", "noise.logit_std=3"), ("noise.min_timestep=1", "noise.min_timestep=900"),
     ("noise.offset=0", "noise.offset=0.1"), ("captions.dropout=0", "captions.dropout=1"),
 ])  # fmt: skip
 def test_an_option_changes_the_loss(learner, given: str, word: str) -> None:
@@ -120,7 +121,7 @@ def test_an_option_changes_the_loss(learner, given: str, word: str) -> None:
 def test_a_zero_terminal_schedule_is_asked_of_the_base_itself(learner) -> None:
     bench, *_ = learner
     with pytest.raises(Problem) as told:
-        load_base(bench.config("noise.zero_terminal=true"), bench.home)
+        load_base(bench.config("noise.zero_terminal_snr=true"), bench.home)
     assert told.value.code == "zero_terminal_epsilon"
 
 
@@ -131,14 +132,14 @@ def test_formats_follow_their_options(bench) -> None:
         return {item.bucket for item in load_examples(bench.config(*words), 256) if item.picture.id == "0005"}
 
     assert wide("images.buckets=false") == {(256, 256)}
-    ((plain, finer),) = zip(wide(), wide("images.bucket_step=8"), strict=True)
+    ((plain, finer),) = zip(wide(), wide("images.bucket_resolution_step=8"), strict=True)
     assert plain[0] % 64 == plain[1] % 64 == 0 and plain != finer
     assert abs(finer[0] / finer[1] - 1.5) <= abs(plain[0] / plain[1] - 1.5)
 
 
 def test_latents_kept_or_not_give_the_same_file_and_so_many_checkpoints_stay(bench, tmp_path) -> None:
     small(bench.folder)
-    words = ("run.steps=4", "save.every=1", "samples.steps=1", "images.upscale=false", "lora.only=attn2")
+    words = ("run.steps=4", "save.every=1", "samples.steps=1", "images.upscale=false", "lora.include=attn2")
     files = {}
     for keep, cached in ((3, "false"), (2, "true")):
         run = bench.run(cached)
@@ -151,10 +152,10 @@ def test_latents_kept_or_not_give_the_same_file_and_so_many_checkpoints_stay(ben
 
 
 CROWDED = {
-    "schedule_free": ("run.ema=0.9", "lora.max_norm=0.05", "lora.dropout=0.2", "lora.rank_dropout=0.2"),
-    "muon": ("lora.kind=dora", "lora.targets=all", "lora.module_dropout=0.2"),
-    "prodigy": ("run.ema=0.9", "optimizer.lr=1", "optimizer.block_lrs=*.attn2.* = 0.5"),
-    "came": ("lora.kind=lokr", "lora.lokr_factor=4"),
+    "schedule_free": ("run.ema_decay=0.9", "lora.scale_weight_norms=0.05", "lora.dropout=0.2", "lora.rank_dropout=0.2"),
+    "muon": ("lora.type=dora", "lora.targets=all", "lora.module_dropout=0.2"),
+    "prodigy": ("run.ema_decay=0.9", "optimizer.lr=1", "optimizer.block_lrs=*.attn2.* = 0.5"),
+    "came": ("lora.type=lokr", "lora.lokr_factor=4"),
 }  # fmt: skip
 """What keeps averages, caps or leaves out, together with the optimisers that could be at odds with it."""
 
@@ -167,7 +168,7 @@ def test_every_optimiser_trains_a_whole_run_and_goes_on_exactly(bench, name: str
         "save.every=2",
         "samples.steps=1",
         "images.upscale=false",
-        "lora.only=attn",
+        "lora.include=attn",
         "validation.every=0",
         f"optimizer.name={name}",
         *CROWDED.get(name, ()),

@@ -56,7 +56,7 @@ def test_test_pictures_are_drawn_as_their_line_says(bench):
 
 
 def test_a_prediction_set_by_hand_against_the_bases_own_word_is_noted_and_a_contradiction_is_not_trained(bench):
-    bench.train(bench.config("run.steps=1", "model.prediction=v_prediction"))
+    bench.train(bench.config("run.steps=1", "model.prediction_type=v_prediction"))
     (note,) = (event for event in bench.events if isinstance(event, events.Note) and event.code == "prediction_by_hand")
     assert note.params == {"stated": "epsilon", "chosen": "v_prediction"}
     base = bench.home.models / "odd"
@@ -66,7 +66,7 @@ def test_a_prediction_set_by_hand_against_the_bases_own_word_is_noted_and_a_cont
     bench.base = base
     with pytest.raises(Problem) as told:
         bench.train(bench.config("run.steps=1"), "two")
-    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction")
+    assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction_type")
 
 
 def test_a_training_leaves_a_lora_checkpoints_and_samples(bench):
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(bench):
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "prodigy"])
 def test_stopped_and_resumed_equals_straight(bench, optimizer):
-    words = (f"optimizer.name={optimizer}", "run.steps=20", "run.accumulation=2", "images.flip=true")
+    words = (f"optimizer.name={optimizer}", "run.steps=20", "run.gradient_accumulation=2", "images.flip_augment=true")
     straight = tensors(bench.train(bench.config(*words), "straight"))
     losses = bench.losses()
 
@@ -185,13 +185,13 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(bench):
 def test_a_checkpoint_belongs_to_what_is_asked_otherwise_than_by_itself_alone(bench):
     """So that a later version with more options takes it too; every choice but names and samples makes it another's."""
     plain = checkpoint.config_hash(bench.config())
-    assert plain == checkpoint.config_hash(bench.config("samples.steps=9", "save.name=other", "images.turn=0"))
+    assert plain == checkpoint.config_hash(bench.config("samples.steps=9", "save.name=other", "images.rotation=0"))
     others = (
-        "images.turn=5",
+        "images.rotation=5",
         "optimizer.name=muon",
         "optimizer.name=came",
         "schedule.name=rex",
-        "captions.weights=true",
+        "captions.weighted=true",
         "loss.huber_schedule=snr",
         "optimizer.block_lrs=mid_block = 2",
     )
@@ -364,7 +364,7 @@ def test_a_base_in_16_bits_learns_the_same(bench, dtype):
     exact = bench.train(bench.config("run.steps=8", "optimizer.lr=0.001"), "exact")
     wanted = bench.losses()
     assert exact.exists()
-    bench.train(bench.config("run.steps=8", "optimizer.lr=0.001", f"memory.dtype={dtype}"), "half")
+    bench.train(bench.config("run.steps=8", "optimizer.lr=0.001", f"memory.base_dtype={dtype}"), "half")
     assert bench.losses() == pytest.approx(wanted, rel=0.02)
 
 

@@ -31,7 +31,7 @@ def test_the_ladder_goes_down_and_keeps_the_effective_batch(family, side, batch)
 
 def test_small_cards_get_the_rungs_they_can_hold():
     """The sizes the project aims at: SD 1.5 at 512 px in 4 and 3 GB, SDXL at 1024 px in 12 and 8 GB; computed, not measured."""
-    still = Lora(text_encoder=False)
+    still = Lora(train_text_encoder=False)
     for family, side, free, precision, share in (
         ("sd1", 512, 4 * GB, "full", 0),
         ("sd1", 512, 3 * GB, "int8", 0),
@@ -48,7 +48,7 @@ def test_small_cards_get_the_rungs_they_can_hold():
 def test_what_waits_in_main_memory_is_not_on_the_card():
     """All blocks but two: what is left of SDXL's 5.1 GB is what no block holds, and two of the largest."""
     weights = memory.counted()["sdxl"]["weights"]["full"]
-    lora = Lora(text_encoder=False)
+    lora = Lora(train_text_encoder=False)
     whole, away = (
         memory.needed("sdxl", 1024, memory.MemoryPlan(1, 1, True, offload=share), memory.numbers_of("sdxl", lora))
         for share in (0.0, 1.0)
@@ -62,7 +62,7 @@ def test_the_gradients_of_a_lora_are_small_beside_the_base():
     """Why no backward pass is fused: bytes of all gradients at rank 16 in fp32, UNet alone and with the text encoders."""
     for family, unet, all_ in (("sd1", 12.8e6, 17.5e6), ("sdxl", 92.9e6, 118.6e6)):
         for reads, size in ((False, unet), (True, all_)):
-            lora = Lora(rank=16, text_encoder=reads)
+            lora = Lora(rank=16, train_text_encoder=reads)
             assert 4 * memory.numbers_of(family, lora) == pytest.approx(size, rel=0.01)
             side = memory.counted()[family]["side"]
             assert all(size < 0.06 * rung.bytes for rung in memory.ladder(family, side, lora))
@@ -71,11 +71,13 @@ def test_the_gradients_of_a_lora_are_small_beside_the_base():
 def test_text_encoders_stay_where_they_learn_or_read_new_words_at_every_look():
     text = memory.counted()["sdxl"]["weights"]["full"]["text"]
     told, endless = (
-        memory.of_config(load.build({}, overrides=["lora.text_encoder=false", *more]), "sdxl", 1024)
-        for more in ((), ("captions.shuffle=true",))
+        memory.of_config(load.build({}, overrides=["lora.train_text_encoder=false", *more]), "sdxl", 1024)
+        for more in ((), ("captions.shuffle_tags=true",))
     )
     assert endless.bytes - told.bytes == pytest.approx(1.1 * text, rel=1e-6)
-    away = load.build({}, overrides=["lora.text_encoder=false", "captions.shuffle=true", "memory.offload=1"])
+    away = load.build(
+        {}, overrides=["lora.train_text_encoder=false", "captions.shuffle_tags=true", "memory.offload_fraction=1"]
+    )
     assert memory.of_config(away, "sdxl", 1024).bytes < told.bytes
 
 
@@ -98,15 +100,15 @@ def test_the_page_of_figures_says_what_is_computed_and_that_nothing_is_measured(
         for family, known in memory.counted().items():
             for reads in (True, False):
                 rung = memory.MemoryPlan(1, 1, checkpointing, precision, share, reads)
-                size = memory.needed(family, known["side"], rung, memory.numbers_of(family, Lora(text_encoder=reads)))
+                size = memory.needed(family, known["side"], rung, memory.numbers_of(family, Lora(train_text_encoder=reads)))
                 found.append(f"{size / GB:.1f}")
         assert row[2:8] == found
 
 
 def test_a_rung_is_a_set_of_options_and_a_config_stands_on_one():
-    rung, _ = memory.propose("sdxl", 1024, 8 * GB, Lora(text_encoder=False), 4)
+    rung, _ = memory.propose("sdxl", 1024, 8 * GB, Lora(train_text_encoder=False), 4)
     config = load.build({}, overrides=[f"{name}={value}" for name, value in rung.options().items()])
-    assert memory.of_config(config, "sdxl", 1024) == rung and config.memory.base_precision == "int8"
+    assert memory.of_config(config, "sdxl", 1024) == rung and config.memory.quantize_base == "int8"
     more = config.model_copy(update={"lora": config.lora.model_copy(update={"rank": 128})})
     numbers = memory.numbers_of("sdxl", config.lora)
     assert memory.numbers_of("sdxl", more.lora) == 8 * numbers

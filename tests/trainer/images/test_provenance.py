@@ -149,7 +149,7 @@ def test_further_folders_and_class_pictures_belong_to_it(home):
     picture(more / "0001.png", 50)
     before = sources(home, **own).kept()["pictures"]
     assert "more/0001.png" in before
-    kept_too = sources(home, preservation={"folder": str(more)}).pictures
+    kept_too = sources(home, preservation={"regularization_folder": str(more)}).pictures
     assert set(kept_too) == set(before)
     picture(more / "0001.png", 51)
     ((key, params),) = provenance.set_changes(before, sources(home, **own).pictures)

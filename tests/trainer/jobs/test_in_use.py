@@ -21,8 +21,8 @@ def things(home):
     return {
         "images.folder": home.datasets / "set",
         "images.subsets": home.datasets / "more",
-        "preservation.folder": home.datasets / "class",
-        "lora.start_from": home.loras / "first.safetensors",
+        "preservation.regularization_folder": home.datasets / "class",
+        "lora.continue_from": home.loras / "first.safetensors",
     }
 
 
@@ -30,8 +30,8 @@ def things(home):
 def test_what_a_run_reads_stays_until_it_has_ended(home, store, config, things, state):
     tree = load.dump(config)
     load.put(tree, "images.subsets", ["more = 1"])
-    load.put(tree, "preservation.folder", str(things["preservation.folder"]))
-    load.put(tree, "lora.start_from", "first")
+    load.put(tree, "preservation.regularization_folder", str(things["preservation.regularization_folder"]))
+    load.put(tree, "lora.continue_from", "first")
     id_ = store.create(load.build(tree), "a")
     store.mark(id_, state=state)
     for path in things.values():
@@ -47,7 +47,7 @@ def test_what_a_run_reads_stays_until_it_has_ended(home, store, config, things, 
 
 
 def test_a_lora_is_in_use_from_the_asking_to_the_end_of_its_drawing(home, client, things):  # noqa: F811
-    file = things["lora.start_from"]
+    file = things["lora.continue_from"]
     seen, go_on = [], threading.Event()
 
     def drawing():

@@ -41,14 +41,24 @@ def changed(config, section, **values):
         ("images", {"folder": ""}, "job_no_pictures", "images.folder"),
         ("images", {"folder": "/no/such/folder"}, "job_no_pictures", "images.folder"),
         ("model", {"base": "no such base"}, None, "model.base"),
-        ("lora", {"start_from": "nowhere"}, "file_missing", "lora.start_from"),
-        ("preservation", {"folder": "/no/such/folder"}, "folder_missing", "preservation.folder"),
-        ("preservation", {"folder": "~no-such-account/x"}, "folder_missing", "preservation.folder"),
-        ("preservation", {"folder": str(Path(__file__).parent)}, "no_pictures", "preservation.folder"),
+        ("lora", {"continue_from": "nowhere"}, "file_missing", "lora.continue_from"),
+        ("preservation", {"regularization_folder": "/no/such/folder"}, "folder_missing", "preservation.regularization_folder"),
+        (
+            "preservation",
+            {"regularization_folder": "~no-such-account/x"},
+            "folder_missing",
+            "preservation.regularization_folder",
+        ),
+        (
+            "preservation",
+            {"regularization_folder": str(Path(__file__).parent)},
+            "no_pictures",
+            "preservation.regularization_folder",
+        ),
         ("samples", {"prompts": ("a cat --s 0",)}, "steps_range", "samples.prompts"),
         ("samples", {"prompts": ("a cat <lora:ink:1>",)}, "prompt_lora_here", "samples.prompts"),
         ("model", {"base": "~no-such-account/x"}, "base_missing", "model.base"),
-        ("loss", {"masks": True}, "masks_none", "loss.masks"),
+        ("loss", {"masked": True}, "masks_none", "loss.masked"),
         ("images", {"subsets": ("/no/such/folder = 1",)}, "folder_missing", "images.subsets"),
     ],
 )
@@ -67,8 +77,8 @@ def test_a_file_that_cannot_be_gone_on_from_is_refused_before_anything_is_loaded
     pickled.write_bytes(b"\x80\x02")
     for file, code in ((other, "lora_other_family"), (pickled, "lora_pickle")):
         with pytest.raises(Problem) as caught:
-            jobs.submit(changed(config, "lora", start_from=str(file)))
-        assert (caught.value.code, caught.value.field) == (code, "lora.start_from")
+            jobs.submit(changed(config, "lora", continue_from=str(file)))
+        assert (caught.value.code, caught.value.field) == (code, "lora.continue_from")
     assert jobs.rows() == []
 
 
@@ -83,7 +93,7 @@ def test_one_mask_or_one_transparent_picture_is_enough_to_learn_by_masks(jobs, c
         else:
             other.putalpha(100)
         other.save(folder / "b.png")
-        options = changed(changed(config, "images", folder=str(folder)), "loss", masks=True)
+        options = changed(changed(config, "images", folder=str(folder)), "loss", masked=True)
         assert jobs.check(options) is None
 
 

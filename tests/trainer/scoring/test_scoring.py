@@ -144,7 +144,7 @@ def scored(told: list[events.Event]) -> list[events.Scored]:
 
 
 def test_a_run_writes_its_scores_and_hints_at_copies(bench: Bench) -> None:
-    words = ("samples.every=2", "save.every=2", "run.steps=4", "save.tensorboard=true", f"validation.likeness={JUDGE}")
+    words = ("samples.every=2", "save.every=2", "run.steps=4", "save.tensorboard=true", f"validation.similarity_model={JUDGE}")
     shutil.copy(bench.folder / "0000.png", bench.folder / "0009.png")  # twice the same picture is no measure
     kept: dict[str, bytes] = {}
 
@@ -169,7 +169,9 @@ def test_a_run_writes_its_scores_and_hints_at_copies(bench: Bench) -> None:
 
 def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_path: Path) -> None:
     def ends(given: str, name: str) -> bytes:
-        bench.train(bench.config("run.steps=2", "save.every=2", "samples.every=2", f"validation.likeness={given}"), name)
+        bench.train(
+            bench.config("run.steps=2", "save.every=2", "samples.every=2", f"validation.similarity_model={given}"), name
+        )
         assert isinstance(bench.events[-1], events.Finished)
         return (bench.run(name).checkpoint(2) / "lora.safetensors").read_bytes()[-4096:]
 
@@ -182,7 +184,7 @@ def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_pat
     notes = [event for event in bench.events if isinstance(event, events.Note) and event.code == "likeness_off"]
     assert len(notes) == 1 and notes[0].params["why"] and scored(bench.events) == []
     told: list[events.Event] = []
-    config = bench.config("validation.likeness=nobody/here@main")
+    config = bench.config("validation.similarity_model=nobody/here@main")
     missing = RunLikeness(bench.run("x"), config, bench.home, catalog.find(bench.home, str(bench.base)), [], told.append)
     missing.score(0, ("a",))
     missing.score(1, [("a", 1.0)])

@@ -11,7 +11,7 @@ class Captions(Section):
     trigger: str = ""
     """The word that calls what was learnt. It is put in front of every caption that lacks it. Choose one that means
     nothing else yet."""
-    shuffle: bool = False
+    shuffle_tags: bool = False
     """Change the order of the comma-separated parts at every look, so that none counts for its place. For tag lists, not
     for sentences."""
     keep_tokens: int = Field(default=1, ge=0, le=20)
@@ -19,7 +19,7 @@ class Captions(Section):
     dropout: float = Field(default=0.05, ge=0, le=1)
     """The share of looks without any caption. A little (0.05 to 0.1) lets a style work without its trigger and keeps
     guidance healthy; much forgets the words."""
-    keep_separator: str = Field(default="", max_length=10)
+    keep_tokens_separator: str = Field(default="", max_length=10)
     """A mark such as ||| in the captions: what stands before the first one stays in front, what stands behind a second one
     stays at the end, whatever is shuffled or left out between. The mark itself is taken out."""
     tag_dropout: float = Field(default=0.0, ge=0, le=1)
@@ -33,16 +33,16 @@ class Captions(Section):
     """Words in front of every caption, before anything that is shuffled. Not needed for the trigger: it comes by itself."""
     suffix: str = ""
     """Words behind every caption, after anything that is shuffled."""
-    lines: bool = False
+    one_per_line: bool = False
     """Take each line of a caption file as a caption of its own and use one of them at every look. For files written by
     hand: the page itself keeps captions on one line."""
     wildcards: bool = False
     """Read {red|blue} in captions as a choice, drawn anew at every look. Off, braces are words like any other."""
-    weights: bool = False
+    weighted: bool = False
     """Read (a word:1.2), (more) and [less] in captions as words that count more or less, as AUTOMATIC1111 does in prompts,
     and a bracket meant as one as \\( and \\). Drawing with the LoRA then reads prompts so too. Off, brackets are words like
     any other; switch on only for captions written so."""
-    max_tokens: int = Field(default=75, ge=75, le=225, multiple_of=75)
+    max_token_length: int = Field(default=75, ge=75, le=225, multiple_of=75)
     """How much of a caption is read: 75, 150 or 225 tokens, in pieces of 75 side by side as the drawing programs do it.
     More costs time even for short captions; take the least that fits."""
     clip_skip: int = Field(default=1, ge=1, le=4)
@@ -52,4 +52,4 @@ class Captions(Section):
     @property
     def endless(self) -> bool:
         """Whether the words are new at nearly every look, so that keeping what they are encoded to saves nothing."""
-        return self.shuffle or self.wildcards or self.tag_dropout > 0
+        return self.shuffle_tags or self.wildcards or self.tag_dropout > 0

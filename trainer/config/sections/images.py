@@ -24,7 +24,7 @@ class Images(Section):
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
     """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
     costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
-    resolutions: tuple[Side, ...] = ()
+    extra_resolutions: tuple[Side, ...] = ()
     """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
     number of looks stays the same; what is larger than the first size costs its own time and memory."""
     encoding: str = "auto"
@@ -33,7 +33,7 @@ class Images(Section):
     buckets: bool = True
     """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
     and loses what is at the edges."""
-    bucket_step: int = Field(default=64, ge=8, le=256, multiple_of=8)
+    bucket_resolution_step: int = Field(default=64, ge=8, le=256, multiple_of=8)
     """The sides of the formats are multiples of this. Smaller cuts off less but makes more formats, and pictures of
     different formats cannot share a batch."""
     bucket_ratio: float = Field(default=2.0, ge=1, le=8)
@@ -44,21 +44,21 @@ class Images(Section):
     less and cut off less. The presets switch it on; off, formats are those of trainings from before there was this choice."""
     upscale: bool = True
     """Enlarge pictures smaller than the training size. Off trains them in a smaller format, which keeps them crisp."""
-    flip: bool = False
+    flip_augment: bool = False
     """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
     character's parting or writing."""
 
-    crops: int = Field(default=1, ge=1, le=16)
+    random_crops: int = Field(default=1, ge=1, le=16)
     """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
     hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
     that many times as long and as much disk; faces may be cut off."""
-    variants: int = Field(default=4, ge=2, le=16)
+    augment_variants: int = Field(default=4, ge=2, le=16)
     """How many forms of each picture are looked at, in turn and at random, where one of the next two is above 0: the picture
     itself and others changed as they say. Each is encoded and kept, for that many times the first start and disk."""
-    colour: float = Field(default=0.0, ge=0, le=0.5)
+    color_jitter: float = Field(default=0.0, ge=0, le=0.5)
     """How much brightness, contrast, saturation and, a little, hue of further forms may differ. 0.1 to 0.2 where a thing or
     figure is learnt from few pictures in one light. It hurts a style: its colours are what is to be learnt. 0 is off."""
-    turn: float = Field(default=0.0, ge=0, le=30)
+    rotation: float = Field(default=0.0, ge=0, le=30)
     """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
     for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
 
@@ -79,7 +79,7 @@ class Images(Section):
             raise ValueError("subset_form") from None
         return lines
 
-    @field_validator("resolutions", mode="before")
+    @field_validator("extra_resolutions", mode="before")
     @classmethod
     def _words(cls, value: object) -> object:
         """`512, 768` in one line is two sizes."""

@@ -10,11 +10,11 @@ from trainer.core.schema import Section
 
 
 class Memory(Section):
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """The number format of the frozen base. Auto takes bf16 where the GPU has it, fp16 on older ones and fp32 on a CPU. The
     adapter itself is always learnt in fp32. On a CPU that multiplies in 16 bits, bf16 can be a sixth quicker from batches of
     four on, with losses within half a percent; at batch 1 it is slower."""
-    base_precision: Literal["full", "int8", "int4"] = "full"
+    quantize_base: Literal["full", "int8", "int4"] = "full"
     """How many bits each weight of the frozen base gets while training: its linear layers and convolutions. 8 bits take half
     the memory of 16 and change the base by about 1 %, 4 bits a good quarter and about 9 %; every step takes longer, for
     the weights are made whole layer by layer. Change it when the base itself does not fit. What learns, the file and the
@@ -22,7 +22,7 @@ class Memory(Section):
     gradient_checkpointing: bool = False
     """Save memory by computing parts twice: about a third slower, and less than half the memory. Switch on when memory
     runs out."""
-    offload: float = Field(default=0.0, ge=0, le=1)
+    offload_fraction: float = Field(default=0.0, ge=0, le=1)
     """The share of the UNet's blocks that wait in main memory and come to the card only while they compute, 0 to 1. The result
     stays the same; it costs time, less where the road between card and main memory is quick, and main memory in place of the
     card's. Gradient checkpointing goes on with it, CUDA graphs and compiling off. Change it when the base does not fit and is
@@ -30,7 +30,7 @@ class Memory(Section):
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
     """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
     up to rounding."""
-    graphs: Literal["auto", "off"] = "off"
+    cuda_graphs: Literal["auto", "off"] = "off"
     """On a GPU, start each step's work as a whole (CUDA graphs) instead of piece by piece. Meant to be quicker at small
     batches, for a little more memory; new and off until it has been measured on many cards. What cannot be started so goes on
     as usual, said in the log."""
@@ -44,4 +44,4 @@ class Memory(Section):
     @property
     def checkpoints(self) -> bool:
         """Whether gradients are checkpointed: asked for, or needed by blocks that wait elsewhere."""
-        return self.gradient_checkpointing or self.offload > 0
+        return self.gradient_checkpointing or self.offload_fraction > 0

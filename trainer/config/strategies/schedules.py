@@ -53,10 +53,10 @@ class Cosine(_Warm):
         return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-class Restarts(_Warm):
+class CosineWithRestarts(_Warm):
     """Several half cosines one after another (SGDR, Loshchilov & Hutter 2017): each restart shakes the run loose."""
 
-    name: Literal["restarts"] = "restarts"
+    name: Literal["cosine_with_restarts"] = "cosine_with_restarts"
     """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
     cycles: int = Field(default=3, ge=1, le=100)
     """How many times the rate falls from full to nothing. Best with a checkpoint at the end of each fall."""

@@ -23,10 +23,12 @@ def load_examples(config: TrainConfig, resolution: int) -> list[Example]:
     pictures = subsets.pictures(config.images)
     if not pictures:
         raise Problem("no_pictures", field="images.folder", folder=config.images.folder or "–")
-    captions = {p: (read_lines(p.caption_file, p.encoding) if config.captions.lines else ()) or (p.caption,) for p in pictures}
+    captions = {
+        p: (read_lines(p.caption_file, p.encoding) if config.captions.one_per_line else ()) or (p.caption,) for p in pictures
+    }
     items = []
     for side in sizes(config, resolution):
-        step = buckets.step_for(side, config.images.bucket_step)
+        step = buckets.step_for(side, config.images.bucket_resolution_step)
         images = config.images
         formats = buckets.buckets(side, step, images.bucket_ratio, images.bucket_dense) if images.buckets else [(side, side)]
         for p in pictures:
@@ -37,7 +39,7 @@ def load_examples(config: TrainConfig, resolution: int) -> list[Example]:
 
 def sizes(config: TrainConfig, resolution: int) -> tuple[int, ...]:
     """The training sizes, the main one first."""
-    return tuple(dict.fromkeys((resolution, *config.images.resolutions)))
+    return tuple(dict.fromkeys((resolution, *config.images.extra_resolutions)))
 
 
 class BucketBatchSampler:

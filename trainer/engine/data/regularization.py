@@ -33,25 +33,25 @@ class RegularizationSampler:
 def class_looks(
     config: TrainConfig, resolution: int, latents: LatentCache, progress: Callable[[int, int], None]
 ) -> RegularizationSampler | None:
-    """The class pictures of `config.preservation.folder`, encoded; None where there is no such folder asked for."""
+    """The class pictures of `config.preservation.regularization_folder`, encoded; None where there is none."""
     items = regularization_examples(config, resolution)
     if not items:
         return None
-    good = latents.prepare(items, config.images.flip, progress)
-    return RegularizationSampler(good, config.run.batch_size, config.run.seed, config.images.flip)
+    good = latents.prepare(items, config.images.flip_augment, progress)
+    return RegularizationSampler(good, config.run.batch_size, config.run.seed, config.images.flip_augment)
 
 
 def regularization_examples(config: TrainConfig, resolution: int) -> list[Example]:
     """The class pictures with their captions, not encoded; none where no folder is asked for."""
     wanted = config.preservation
-    if not wanted.folder:
+    if not wanted.regularization_folder:
         return []
-    folder = files.expanded(wanted.folder)
+    folder = files.expanded(wanted.regularization_folder)
     if not folder.is_dir():
-        raise Problem("folder_missing", field="preservation.folder", folder=wanted.folder)
+        raise Problem("folder_missing", field="preservation.regularization_folder", folder=wanted.regularization_folder)
     images = config.images.model_copy(update={"folder": str(folder), "subsets": ()})
     try:
         items = load_examples(config.model_copy(update={"images": images}), resolution)
     except Problem as problem:
-        raise Problem(problem.code, field="preservation.folder", **problem.params) from problem
+        raise Problem(problem.code, field="preservation.regularization_folder", **problem.params) from problem
     return [replace(item, captions=item.captions if any(item.captions) else (wanted.caption,)) for item in items]

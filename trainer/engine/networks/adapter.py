@@ -36,7 +36,7 @@ class Adapter:
 
     def __init__(self, parts: ModelComponents, config: TrainConfig, start_from: Path | None = None) -> None:
         """Wrap the chosen layers, doing nothing yet, or what the file `start_from` does. Problem where none is left."""
-        self.parts, self.config, self.kind = parts, config.lora, ADAPTER_TYPES[config.lora.kind]
+        self.parts, self.config, self.kind = parts, config.lora, ADAPTER_TYPES[config.lora.type]
         self.layers: dict[tuple[str, str], Any] = {}
         self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
         self.taken = ContinuedLayers(0, 0)
@@ -47,16 +47,20 @@ class Adapter:
         """The layers of `start_from` that are not trained here, or whose bias is not."""
         self.word = None
         """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
-        if config.lora.embedding and (config.captions.trigger.strip() or not (config.lora.unet or config.lora.text_encoder)):
-            self.word = embeddings.begin(parts, config.captions.trigger, config.lora.embedding, config.lora.embedding_from)
+        if config.lora.embedding_tokens and (
+            config.captions.trigger.strip() or not (config.lora.train_unet or config.lora.train_text_encoder)
+        ):
+            self.word = embeddings.begin(
+                parts, config.captions.trigger, config.lora.embedding_tokens, config.lora.embedding_init
+            )
             parts.words = embeddings.TokenEmbeddings([self.word])
         there = layers_of(parts)
         seats = choose(there, config.lora)
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
         if not seats and self.word is None:
-            raise Problem("no_layers", field="lora.only", only=config.lora.only or "–", skip=config.lora.skip or "–")
-        if config.lora.up_ratio != 1 and config.optimizer.one_rate:
-            raise Problem("ratio_with_prodigy", field="lora.up_ratio")
+            raise Problem("no_layers", field="lora.include", only=config.lora.include or "–", skip=config.lora.exclude or "–")
+        if config.lora.loraplus_ratio != 1 and config.optimizer.one_rate:
+            raise Problem("ratio_with_prodigy", field="lora.loraplus_ratio")
         for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)
             torch.manual_seed(derive_seed(config.run.seed, "init", part) % 2**63)
@@ -73,7 +77,7 @@ class Adapter:
 
     def begin(self, step: int, total: int, seed: int) -> None:
         """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
-        first, second = self.config.text_encoder_until, self.config.text_encoder_2_until
+        first, second = self.config.text_encoder_stop_at, self.config.text_encoder_2_stop_at
         until = {"text_encoder": first, "text_encoder_2": first if second is None else second}
         for (part, _), layer in self.layers.items():
             if until.get(part, 1) < 1:
@@ -87,8 +91,8 @@ class Adapter:
     @torch.no_grad()
     def end(self) -> None:
         """After each step: no more dropout, so that what is drawn and judged is steady; and every layer whose ‖s·ΔW‖ is
-        over `lora.max_norm` shrunk to it, evenly over its factors. No host sync."""
-        most = self.config.max_norm
+        over `lora.scale_weight_norms` shrunk to it, evenly over its factors. No host sync."""
+        most = self.config.scale_weight_norms
         for layer in self.layers.values() if self.dropping else ():
             layer.eval()
         for layer in self.layers.values() if most else ():
@@ -111,7 +115,7 @@ class Adapter:
                 if p == part:
                     speed = self._speed(part, name)
                     for what, tensor in self.kind.learns(layer).items():
-                        by_ratio.setdefault(speed * (self.config.up_ratio if what == "up" else 1.0), []).append(tensor)
+                        by_ratio.setdefault(speed * (self.config.loraplus_ratio if what == "up" else 1.0), []).append(tensor)
             in_order = sorted(by_ratio, key=lambda ratio: ratio == 1.0)
             found += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
         if self.word is not None:
@@ -197,11 +201,11 @@ class Adapter:
         """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
         what is not trained here is left behind, counted in `taken` and named in `left`. Problem where less than half of
         the file is known, unless `lora.partial` allows it."""
-        theirs = normalise(path, partial=self.config.partial, field="lora.start_from")
+        theirs = normalise(path, partial=self.config.partial, field="lora.continue_from")
         if theirs.family != self.parts.family.name:
             raise Problem(
                 "lora_other_family",
-                field="lora.start_from",
+                field="lora.continue_from",
                 name=path.stem,
                 theirs=FAMILY_NAMES[theirs.family],
                 ours=self.parts.facts.title,

@@ -91,14 +91,14 @@ class Continuation:
         return ContinuedLayers(left, len(taken))
 
     def _refuse(self, code: str, **params: Any) -> NoReturn:
-        raise Problem(code, field="lora.start_from", name=self.path.stem, **params)
+        raise Problem(code, field="lora.continue_from", name=self.path.stem, **params)
 
     # --- whether it can be exact ---------------------------------------------------------------------------------
 
     def _check(self, pair: Pair) -> None:
         theirs = kind_of(pair.given)
         if theirs != self.kind.file_kind:
-            self._refuse("start_kind", theirs=theirs, ours=self.lora.kind)
+            self._refuse("start_kind", theirs=theirs, ours=self.lora.type)
         if not pair.given.fits(pair.shape):
             self._refuse("start_size", layer=pair.place, ours=f"{pair.shape[0]} x {prod(pair.shape[1:])}")
         if theirs == "dora" and len(pair.given.tensors["dora"]) != 1:

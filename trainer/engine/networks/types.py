@@ -96,8 +96,8 @@ class PeftLora(Peft):
         words["lora_alpha"] = words.pop("alpha")
         layers = self._inject(model, LoraConfig(use_rslora=self.rank_stabilised, **words))
         for name, layer in layers.items():
-            if lora.start != "default":
-                first_factors(layer, lora.start)
+            if lora.init != "default":
+                first_factors(layer, lora.init)
                 take_off(layer)
             if lora.dropout or lora.rank_dropout or lora.module_dropout:
                 layer.lora_A[NAME].register_forward_hook(_hook(layer, dropping(lora, name)))

@@ -133,11 +133,11 @@ def _kohya_pyramid(noise: torch.Tensor, generator: torch.Generator, count: int, 
 
 def draw_timesteps(count: int, steps: int, generator: torch.Generator, rule: Noise) -> torch.Tensor:
     """`[count]` int64 timesteps of `steps`: evenly, or ⌊range · sigmoid(N(shift, spread²))⌋ (Esser et al. 2024)."""
-    low, high = rule.timestep_min * steps // 1000, max(1, rule.timestep_max * steps // 1000)
+    low, high = rule.min_timestep * steps // 1000, max(1, rule.max_timestep * steps // 1000)
     low = min(low, high - 1)
-    if rule.timesteps == "uniform":
+    if rule.timestep_sampling == "uniform":
         return torch.randint(low, high, (count,), generator=generator)
-    place = torch.sigmoid(rule.timestep_shift + rule.timestep_spread * torch.randn(count, generator=generator))
+    place = torch.sigmoid(rule.logit_mean + rule.logit_std * torch.randn(count, generator=generator))
     return (low + place * (high - low)).long().clamp(max=high - 1)
 
 
@@ -156,7 +156,7 @@ def stretched_to_zero(scheduler: Any) -> Any:
     from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     if str(scheduler.config.prediction_type) == "epsilon":
-        raise Problem("zero_terminal_epsilon", field="noise.zero_terminal")
+        raise Problem("zero_terminal_epsilon", field="noise.zero_terminal_snr")
     return DDIMScheduler.from_config(
         scheduler.config, rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
     )

@@ -38,7 +38,7 @@ def maker(config: TrainConfig) -> type[TrainingObjective]:
 
 
 class SliderObjective(TrainingObjective):
-    """Makes a slider's losses: `loss.kind` and `loss.weighting` of the mean over both signs."""
+    """Makes a slider's losses: `loss.type` and `loss.weighting` of the mean over both signs."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ def own_pictures(
     folder, facts = run.pictures, parts.facts
     folder.mkdir(parents=True, exist_ok=True)
     side = config.images.resolution or facts.resolution
-    captions, count = list(config.slider.ways()), count or config.slider.drawn
+    captions, count = list(config.slider.ways()), count or config.slider.generated_images
     studio = ImageSampler(parts)
     for number in range(count):
         picture, caption = folder / f"{number:04d}.png", captions[number % len(captions)]

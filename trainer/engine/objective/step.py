@@ -71,8 +71,8 @@ class TrainingObjective:
     ) -> None:
         self.config, self.parts, self.latents, self.adapter, self.classes = config, parts, latents, adapter, classes
         self.noise = NoiseSchedule.of(parts.scheduler, parts.device)
-        self.masks = Masks(config.loss.mask_floor) if config.loss.masks else None
-        self.hold = config.preservation.prior if config.captions.trigger.strip() else 0.0
+        self.masks = Masks(config.loss.unmasked_weight) if config.loss.masked else None
+        self.hold = config.preservation.base_prior if config.captions.trigger.strip() else 0.0
         """How strongly the base is held to. Without a trigger it would be held to where it shall learn."""
         self.text_learns = any(adapter.trains(part) for part in parts.family.text_parts)
         self.embedded: dict[str, dict[str, torch.Tensor]] = {}
@@ -93,7 +93,7 @@ class TrainingObjective:
                 total += self._learn(batch, self._drift, share * self.hold, scale)
             if self.classes is not None:
                 known = self.draw(step, index, self.classes.batch(step * len(micro) + index), "class")
-                total += self._learn(known, self.loss, share * self.config.preservation.weight, scale)
+                total += self._learn(known, self.loss, share * self.config.preservation.prior_loss_weight, scale)
         return total
 
     def _learn(self, batch: TrainingBatch, loss_of: Any, share: float, scale: float) -> torch.Tensor:
@@ -117,11 +117,13 @@ class TrainingObjective:
         seed, noise = self.config.run.seed, self.config.noise
         generator = torch.Generator().manual_seed(derive_seed(seed, f"noise{what}", step, index))
         x0 = self.latents.sample(looks, generator)
-        epsilon = draw_noise(x0.shape, generator, noise.offset, noise.pyramid, noise.pyramid_discount, self.config.run.compat)
+        epsilon = draw_noise(
+            x0.shape, generator, noise.offset, noise.multires_iterations, noise.multires_discount, self.config.run.compat
+        )
         t = draw_timesteps(len(looks), len(self.noise.alpha_bar), generator, noise)
         shown = epsilon
-        if noise.perturbation:
-            shown = epsilon + noise.perturbation * torch.randn(x0.shape, generator=generator)
+        if noise.input_perturbation:
+            shown = epsilon + noise.input_perturbation * torch.randn(x0.shape, generator=generator)
         weight = torch.tensor([look.item.weight for look in looks])
         rng = random.Random(derive_seed(seed, f"caption{what}", step, index))
         captions = [self._caption(look, rng, what) for look in looks]
@@ -141,14 +143,14 @@ class TrainingObjective:
         """What `error` `[batch, channels, h, w]` counts, by the kind of loss and the weights of noise levels and pictures."""
         wanted = self.config.loss
         threshold = self.noise.huber_threshold(batch.t, wanted.huber_schedule, wanted.huber_c)
-        each = losses.per_picture(losses.pointwise(error, wanted.kind, threshold), batch.mask)
+        each = losses.per_picture(losses.pointwise(error, wanted.type, threshold), batch.mask)
         weight = self.noise.weight(batch.t, wanted.weighting, wanted.min_snr_gamma, self.config.run.compat)
         return (each * weight * batch.weight).mean()
 
     def _drift(self, batch: TrainingBatch) -> torch.Tensor:
         """Prior preservation: mean of (prediction - the untouched base's)² where the trigger is not said, on the same
         noisy pictures. No new pictures are needed: what the words meant before is the base's own answer."""
-        trigger, word = self.config.captions.trigger, self.config.preservation.prior_word
+        trigger, word = self.config.captions.trigger, self.config.preservation.class_word
         plain = [without_trigger(caption, trigger, word) for caption in batch.captions]
         with torch.no_grad(), self.adapter.switched_off():
             known = self.predict(batch, plain)
@@ -168,7 +170,7 @@ class TrainingObjective:
 
     def condition(self, captions: list[str]) -> dict[str, torch.Tensor]:
         """The text conditioning: computed with gradients where the text encoder learns, else once per different caption."""
-        limit, weighted = self.config.captions.max_tokens, self.config.captions.weights
+        limit, weighted = self.config.captions.max_token_length, self.config.captions.weighted
         restore = self.config.run.compat == "own"
         if self.text_learns:
             return encode.encode(self.parts, captions, limit, weighted, restore)

@@ -31,16 +31,16 @@ def held_out(config: TrainConfig, items: list[Example]) -> tuple[list[Example], 
     kept back in all its sizes. Raises Problem where a name is not there or nothing is left to learn from."""
     wanted = config.validation
     files = sorted({item.picture.file for item in items})
-    if wanted.pictures:
-        chosen = {file for name in wanted.pictures for file in _named(name, items)}
-    elif wanted.share:
-        count = max(1, round(wanted.share * len(files)))
+    if wanted.images:
+        chosen = {file for name in wanted.images for file in _named(name, items)}
+    elif wanted.split:
+        count = max(1, round(wanted.split * len(files)))
         chosen = set(random.Random(derive_seed(config.run.seed, "held out")).sample(files, count))
     else:
         return [], items
     rest = [item for item in items if item.picture.file not in chosen]
     if not rest:
-        raise Problem("validation_all", field=f"validation.{'pictures' if wanted.pictures else 'share'}")
+        raise Problem("validation_all", field=f"validation.{'images' if wanted.images else 'split'}")
     return [item for item in items if item.picture.file in chosen], rest
 
 
@@ -126,7 +126,7 @@ class Validator:
         x0 = self.maker.latents.sample(looks, generator)
         noise = torch.randn(x0.shape, generator=generator)
         t = torch.tensor([(2 * level + 1) * count // (2 * LEVELS) for level in range(LEVELS)])
-        plain = config.captions.model_copy(update={"dropout": 0.0, "tag_dropout": 0.0, "shuffle": False})
+        plain = config.captions.model_copy(update={"dropout": 0.0, "tag_dropout": 0.0, "shuffle_tags": False})
         caption = training_caption(item.captions[0], plain, random.Random(seed))
         return TrainingBatch(looks, [caption] * LEVELS, x0, noise, noise, t, torch.ones(LEVELS))
 
@@ -150,7 +150,7 @@ def _named(name: str, items: list[Example]) -> set[Path]:
         if name in (p.file.name, p.id, p.original, PurePosixPath(p.original).name)
     }
     if not found:
-        raise Problem("validation_name", field="validation.pictures", picture=name)
+        raise Problem("validation_name", field="validation.images", picture=name)
     return found
 
 

@@ -32,7 +32,7 @@ class OptimizerStepper:
         self.now, self.in_tensors = list(self.base_rates), False
         self.tensors_of = 0
         """Counts how often the optimiser's tensors were replaced by a checkpoint's."""
-        self.average = Ema(adapter.parameters(), config.run.ema) if config.run.ema else None
+        self.average = Ema(adapter.parameters(), config.run.ema_decay) if config.run.ema_decay else None
         self.rate_factor = 1.0
         """Halved once after a breakdown; kept in checkpoints."""
         self.on_device = device.type == "cuda" and isinstance(self.optimizer, torch.optim.AdamW) and self.scale == 1.0

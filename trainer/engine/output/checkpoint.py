@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from trainer.config import renamed
 from trainer.config.load import UNIONS
 from trainer.config.train import TrainConfig
 from trainer.core import files
@@ -45,13 +46,14 @@ class Resumed:
 def config_hash(config: TrainConfig) -> str:
     """A hash of everything that decides the numbers of a run; names, samples and notes do not.
 
-    What is as it is by itself is left out, so that a run goes on with a later version that has more options.
+    What is as it is by itself is left out, so that a run goes on with a later version that has more options. Options stand
+    in it under their former names, so that runs of earlier versions go on.
     """
     tree = config.model_dump(mode="json", exclude_defaults=True, exclude={*_IRRELEVANT})
     tree["images"] = {k: v for k, v in tree.get("images", {}).items() if k != "folder"}
     for section in UNIONS:
         tree[section] = {**tree.get(section, {}), "name": getattr(config, section).name}
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(renamed.former(tree), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def save(

@@ -88,17 +88,17 @@ class Samples:
                 self.tell(events.Stage(name="sampling", done=index, of=len(self.shots)))
                 prompt, strength = self.shots[index]
                 line = self._line(prompt)
-                guidance = facts.guidance if chosen.guidance is None else chosen.guidance
+                guidance = facts.guidance if chosen.cfg_scale is None else chosen.cfg_scale
                 plain = GenerateRequest(
                     line.prompt,
-                    chosen.negative,
+                    chosen.negative_prompt,
                     chosen.seed,
                     chosen.steps,
                     guidance,
                     side,
                     side,
                     (LoraStrength(file, strength, strength),) if file else (),
-                    weights=self.config.captions.weights,
+                    weights=self.config.captions.weighted,
                     sampler=chosen.sampler,
                 )
                 request = replace(plain, **{name: value for name, value in vars(line).items() if value is not None})

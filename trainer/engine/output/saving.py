@@ -223,7 +223,9 @@ class RunOutputs:
         rules = self.config.captions
 
         def told(caption: str) -> str:
-            return with_trigger(caption.replace(rules.keep_separator, ",") if rules.keep_separator else caption, rules.trigger)
+            return with_trigger(
+                caption.replace(rules.keep_tokens_separator, ",") if rules.keep_tokens_separator else caption, rules.trigger
+            )
 
         return [(told(i.picture.caption), i.bucket, max(1, i.picture.repeats)) for i in self.items]
 

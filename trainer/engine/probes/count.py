@@ -139,7 +139,7 @@ def step_bytes(
     from trainer.engine.train import checkpoint_gradients
 
     parts = empty_parts(name)
-    config = build({"lora": {"rank": 16, "text_encoder": what == "text", "unet": what == "unet"}})
+    config = build({"lora": {"rank": 16, "train_text_encoder": what == "text", "train_unet": what == "unet"}})
     adapter = Adapter(parts, config)
     quantize.settle(parts, precision)
     if checkpointing:

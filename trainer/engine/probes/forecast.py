@@ -43,7 +43,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     begun = time.monotonic()
     with adapter.switched_off():
         config = slider.own_pictures(RunDir(config_file.parent), config, parts, lambda event: None, count=1)
-    drawn = config.slider.drawn if draws(config) else 0
+    drawn = config.slider.generated_images if draws(config) else 0
     drawing_seconds = (time.monotonic() - begun) * drawn
     every = batches.load_examples(config, main_size(config, parts))
     _, items = validation.held_out(config, every)
@@ -51,7 +51,9 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     guard = OptimizerStepper(config, adapter, parts.device, parts.dtype)
     latents = LatentCache(parts, home.cache / "latents", config.memory.cache_latents)
     images, kin = config.images, regularization_examples(config, main_size(config, parts))
-    looks = latents.looks(every, images.flip, images.crops, augmentations_of(images)) + latents.looks(kin, images.flip)
+    looks = latents.looks(every, images.flip_augment, images.random_crops, augmentations_of(images)) + latents.looks(
+        kin, images.flip_augment
+    )
     encode_seconds, cache_bytes = latents.cost(looks)
     encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
     cache_bytes *= max(1, drawn)
@@ -65,7 +67,7 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     times = []
     for step in range(STEPS + 1):
         begun = time.monotonic()
-        guard.update(maker.backward(step, [batch] * config.run.accumulation, guard.scale), 1.0).item()
+        guard.update(maker.backward(step, [batch] * config.run.gradient_accumulation, guard.scale), 1.0).item()
         times.append(time.monotonic() - begun)
     each, total = median(times[1:]), batches.total_steps(config, items)
     numbers = sum(p.numel() for p in adapter.parameters())

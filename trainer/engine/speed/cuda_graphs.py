@@ -33,11 +33,11 @@ def choose(
     """How steps are taken, with graphs where they apply, and what is done, for the log. `tell` hears why graphs are given up
     later."""
     parts, eager = maker.parts, step_graph.EagerStepper(maker, guard)
-    if config.memory.graphs == "off":
+    if config.memory.cuda_graphs == "off":
         return eager, "eager: asked"
     if parts.device.type != "cuda":
         return eager, f"eager: {parts.device.type} has no graphs"
-    if config.memory.offload:
+    if config.memory.offload_fraction:
         return eager, "eager: blocks that wait in main memory come and go while a step runs"
     if is_slider(config):
         return eager, "eager: a slider's step has two signs"

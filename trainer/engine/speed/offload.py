@@ -1,6 +1,6 @@
 """Frozen weights that wait in main memory and are on the card only while they compute. Set up by the recipe.
 
-Two kinds wait: blocks of the UNet (`memory.offload`), each brought before its forward pass and again before gradient
+Two kinds wait: blocks of the UNet (`memory.offload_fraction`), each brought before its forward pass and again before gradient
 checkpointing computes it anew; and the parts a step does not need, the VAE and text encoders whose answers are kept.
 
 The module's own tensors are the store. While it computes, copies on the device stand in their places; then the very same
@@ -181,13 +181,13 @@ def rest(parts: ModelComponents, config: TrainConfig, text_learns: bool) -> str:
     """From here on the VAE waits where latents are kept, and the text encoders where their answers are. Returns who waits.
 
     Words that are new at every look are encoded at every look: those encoders stay, unless memory is short enough for
-    `memory.offload`.
+    `memory.offload_fraction`.
     """
     courier = courier_for(parts.device)
     if courier is None:
         return ""
     line, named = BlockPrefetcher(courier, ahead=False), []
-    if not text_learns and (config.memory.offload or not config.captions.endless):
+    if not text_learns and (config.memory.offload_fraction or not config.captions.endless):
         for part, encoder in parts.text_encoders.items():
             line.add(encoder)
             named.append(part)

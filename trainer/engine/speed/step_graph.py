@@ -131,11 +131,11 @@ def obstacle(config: TrainConfig, guard: OptimizerStepper, text_learns: bool) ->
     """Why a whole step cannot be one graph under these settings; empty where it can."""
     if not guard.on_device:
         return "the optimiser reads numbers back"
-    if config.run.accumulation > 1:
+    if config.run.gradient_accumulation > 1:
         return "a step has several passes"
-    if config.preservation.prior or config.preservation.folder:
+    if config.preservation.base_prior or config.preservation.regularization_folder:
         return "preservation adds a pass"
-    if text_learns and (config.captions.max_tokens > PIECE or config.captions.weights):
+    if text_learns and (config.captions.max_token_length > PIECE or config.captions.weighted):
         return "captions come in pieces or with weights"
     return ""
 

@@ -38,13 +38,13 @@ class Rules(Protocol):
     @property
     def trigger(self) -> str: ...
     @property
-    def shuffle(self) -> bool: ...
+    def shuffle_tags(self) -> bool: ...
     @property
     def keep_tokens(self) -> int: ...
     @property
     def dropout(self) -> float: ...
     @property
-    def keep_separator(self) -> str: ...
+    def keep_tokens_separator(self) -> str: ...
     @property
     def tag_dropout(self) -> float: ...
     @property
@@ -58,7 +58,7 @@ class Rules(Protocol):
     @property
     def wildcards(self) -> bool: ...
     @property
-    def weights(self) -> bool: ...
+    def weighted(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class CaptionRules:
     """Rules without a TrainConfig around them."""
 
     trigger: str = ""
-    shuffle: bool = False
+    shuffle_tags: bool = False
     keep_tokens: int = 1
     dropout: float = 0.0
-    keep_separator: str = ""
+    keep_tokens_separator: str = ""
     tag_dropout: float = 0.0
     """The share of single tags left out (never the kept ones)."""
     tag_dropout_only: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class CaptionRules:
     prefix: str = ""
     suffix: str = ""
     wildcards: bool = False
-    weights: bool = False
+    weighted: bool = False
 
 
 def clean(text: str) -> str:
@@ -155,7 +155,7 @@ def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[
     only, never = ({word.casefold() for word in words} for words in (rules.tag_dropout_only, rules.tag_dropout_never))
 
     def stays(part: str) -> bool:
-        name = (prompt_weights.plain(part) if rules.weights else part).casefold()
+        name = (prompt_weights.plain(part) if rules.weighted else part).casefold()
         return name in never or bool(only and name not in only) or rng.random() >= rules.tag_dropout
 
     return parts[:keep] + [part for part in parts[keep:] if stays(part)]
@@ -186,14 +186,14 @@ def training_caption(text: str, rules: Rules, rng: random.Random) -> str:
 
 def _changed(text: str, rules: Rules, rng: random.Random) -> str:
     """The parts shuffled and dropped; `text` itself where no rule asks for it."""
-    mark, keep = rules.keep_separator, rules.keep_tokens
+    mark, keep = rules.keep_tokens_separator, rules.keep_tokens
     head, _, rest = text.partition(mark) if mark and mark in text else ("", "", text)
     middle, _, tail = rest.partition(mark) if mark and mark in rest else (rest, "", "")
-    if not (rules.shuffle or rules.tag_dropout > 0 or (mark and mark in text)):
+    if not (rules.shuffle_tags or rules.tag_dropout > 0 or (mark and mark in text)):
         return text
-    split = prompt_weights.parts if rules.weights else tags
+    split = prompt_weights.parts if rules.weighted else tags
     parts, keep = split(middle), 0 if head else keep
-    if rules.shuffle:
+    if rules.shuffle_tags:
         parts = shuffle(parts, keep, rng)
     if rules.tag_dropout > 0:
         parts = drop(parts, rules, keep, rng)

@@ -91,9 +91,9 @@ def mask_of(picture: Picture) -> Image.Image | None:
         return None
     shape = mask.width * picture.height / (mask.height * picture.width)
     if not 0.98 < shape < 1.02:
-        raise Problem("mask_shape", field="loss.masks", picture=picture.file.name, width=mask.width, height=mask.height)
+        raise Problem("mask_shape", field="loss.masked", picture=picture.file.name, width=mask.width, height=mask.height)
     if not mask.getbbox():
-        raise Problem("mask_empty", field="loss.masks", picture=picture.file.name)
+        raise Problem("mask_empty", field="loss.masked", picture=picture.file.name)
     size = (picture.width, picture.height)
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)
 
@@ -103,7 +103,7 @@ def _from_file(file: Path) -> Image.Image:
         with open(file, "rb") as handle:
             return decode.decode(handle, background=(0, 0, 0))[0].convert("L")
     except (decode.Refused, OSError) as error:
-        raise Problem("mask_broken", field="loss.masks", picture=file.name) from error
+        raise Problem("mask_broken", field="loss.masked", picture=file.name) from error
 
 
 def _from_alpha(file: Path) -> Image.Image | None:

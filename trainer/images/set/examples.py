@@ -75,8 +75,8 @@ def derive_seed(*parts: object) -> int:
 
 def augmentations_of(images: Images) -> AugmentationSettings:
     """The forms each picture has by the options: one where nothing is to be changed."""
-    changed = bool(images.colour or images.turn)
-    return AugmentationSettings(images.variants, images.colour, images.turn) if changed else NO_AUGMENTATION
+    changed = bool(images.color_jitter or images.rotation)
+    return AugmentationSettings(images.augment_variants, images.color_jitter, images.rotation) if changed else NO_AUGMENTATION
 
 
 def augmentation_of(item: Example, number: int, forms: AugmentationSettings) -> Augmentation | None:

@@ -45,12 +45,12 @@ def folders(images: Images) -> list[Path]:
 def check(config: TrainConfig) -> None:
     """Problem, beside its field, where a further folder is not there, or the one of what is to be kept is missing or empty."""
     _ = folders(config.images)
-    if kept := config.preservation.folder:
+    if kept := config.preservation.regularization_folder:
         folder = files.expanded(kept)
         if not folder.is_dir():
-            raise Problem("folder_missing", field="preservation.folder", folder=kept)
+            raise Problem("folder_missing", field="preservation.regularization_folder", folder=kept)
         if not ImageSet(folder, read_only=True).pictures():
-            raise Problem("no_pictures", field="preservation.folder", folder=kept)
+            raise Problem("no_pictures", field="preservation.regularization_folder", folder=kept)
 
 
 def find(main: str, folder: str) -> Path:

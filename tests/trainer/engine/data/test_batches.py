@@ -65,19 +65,19 @@ def test_flips_are_about_half():
 
 
 def test_several_sizes_share_the_looks(bench):
-    one, three = bench.config("run.steps="), bench.config("run.steps=", "images.resolutions=128, 96")
+    one, three = bench.config("run.steps="), bench.config("run.steps=", "images.extra_resolutions=128, 96")
     single, items = load_examples(one, 64), load_examples(three, 64)
     assert len(single) == 6 and len(items) == 18
     assert {item.bucket for item in items if item.picture.id == "0000"} == {(64, 64), (96, 96), (128, 128)}
     assert total_steps(three, items) == total_steps(one, single)
-    small = load_examples(bench.config("images.resolutions=128", "images.upscale=false"), 64)
+    small = load_examples(bench.config("images.extra_resolutions=128", "images.upscale=false"), 64)
     assert len([item for item in small if item.picture.id == "0000"]) == 1  # 64 px: the same format at both sizes
 
 
 def test_lines_of_a_caption_file_are_captions_of_their_own_and_weights_come_from_the_set(bench):
     (bench.folder / "0000.txt").write_text("a red blob\n\n  a round thing \n")
     (bench.folder / "set.json").write_text('{"pictures": {"0001": {"weight": 2.5}, "0002": {"weight": -1}}}')
-    items = {item.picture.id: item for item in load_examples(bench.config("captions.lines=true"), 64)}
+    items = {item.picture.id: item for item in load_examples(bench.config("captions.one_per_line=true"), 64)}
     assert items["0000"].captions == ("a red blob", "a round thing")
     assert items["0001"].captions == ("blob 1, red, round",)
     assert [items[name].weight for name in ("0000", "0001", "0002")] == [1.0, 2.5, 1.0]
@@ -106,7 +106,7 @@ def test_further_folders_count_and_repeat_as_their_lines_say(bench, tmp_path):
     told = {(item.picture.file.parent.name, item.picture.id): (item.weight, item.picture.repeats) for item in items}
     assert told[bench.folder.name, "0001"] == (1, 1) and told["inside", "0001"] == (0.5, 1)
     assert told["3_beside", "0001"] == (1, 3) and told["far", "0001"] == (0.5, 8) and told["far", "0002"] == (0.25, 4)
-    assert total_steps(config, items) == -(-(6 + 6 + 18 + 28) * config.run.exposures // config.run.batch_size)
+    assert total_steps(config, items) == -(-(6 + 6 + 18 + 28) * config.run.epochs // config.run.batch_size)
     with pytest.raises(Problem) as told:
         load_examples(bench.config("images.subsets=nowhere = 1"), 64)
     assert (told.value.code, told.value.field) == ("folder_missing", "images.subsets")
@@ -117,7 +117,7 @@ def test_further_folders_count_and_repeat_as_their_lines_say(bench, tmp_path):
 
 
 def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypatch):
-    config = bench.config("images.buckets=false", "images.crops=4", "images.flip=true")
+    config = bench.config("images.buckets=false", "images.random_crops=4", "images.flip_augment=true")
     items = load_examples(config, 64)
     wide, square = items[-1], items[0]  # 96 x 64 and 64 x 64, both cut to 64 x 64
     places = [View(wide, False, cut).focus for cut in range(4)]
@@ -139,7 +139,7 @@ def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypa
 
 
 def test_forms_are_changed_the_same_wherever_a_run_goes_on_kept_encoded_and_followed_by_masks_and_sizes(bench, monkeypatch):
-    config = bench.config("images.buckets=false", "images.variants=3", "images.colour=0.3", "images.turn=10")
+    config = bench.config("images.buckets=false", "images.augment_variants=3", "images.color_jitter=0.3", "images.rotation=10")
     items = load_examples(config, 64)
     forms = augmentations_of(config.images)
     plan = BucketBatchSampler(items, 2, 0, False, 1, forms)
@@ -149,9 +149,10 @@ def test_forms_are_changed_the_same_wherever_a_run_goes_on_kept_encoded_and_foll
     assert len(mine) == 3 and None in mine and augmentation_of(items[0], 0, forms) is None
     for form in mine - {None}:
         assert all(0.7 <= factor <= 1.3 for factor in form[:3]) and abs(form.hue) <= 0.03 and abs(form.turn) <= 10
-    assert augmentations_of(bench.config("images.variants=9").images).count == 1
+    assert augmentations_of(bench.config("images.augment_variants=9").images).count == 1
     assert {
-        form.turn for form in (augmentation_of(i, 1, augmentations_of(bench.config("images.colour=0.1").images)) for i in items)
+        form.turn
+        for form in (augmentation_of(i, 1, augmentations_of(bench.config("images.color_jitter=0.1").images)) for i in items)
     } == {0}
 
     latents = cache.LatentCache(load_base(config, bench.home), bench.home.cache / "latents")

@@ -58,4 +58,4 @@ def test_a_mask_that_cannot_be_used_is_named(tmp_path, make, code):
     make(tmp_path / "a.mask.png")
     with pytest.raises(Problem) as problem:
         Masks(0.1).of([View(items(tmp_path)[0], False)], 6, 8)
-    assert problem.value.code == code and problem.value.field == "loss.masks" and "a." in problem.value.params["picture"]
+    assert problem.value.code == code and problem.value.field == "loss.masked" and "a." in problem.value.params["picture"]

@@ -23,7 +23,7 @@ from trainer.formats.names import bare, to_kohya
 def loaded(tiny_base, tmp_path_factory):
     from trainer.core.home import Home
 
-    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
+    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"base_dtype": "fp32"}})
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
 
 
@@ -61,21 +61,21 @@ def _same(parts, file, adapter):
 
 
 EXACT = {
-    "LoKr of factor 2": ("LokrModule", {"lora_dim": 2, "factor": 2}, ["lora.kind=lokr", "lora.rank=2", "lora.lokr_factor=2"]),
-    "LoKr at a wider rank": ("LokrModule", {"lora_dim": 1}, ["lora.kind=lokr", "lora.rank=3"]),
-    "LoKr split as evenly as possible": ("LokrModule", {"lora_dim": 2}, ["lora.kind=lokr", "lora.rank=2"]),
-    "LoKr of two split factors": ("LokrModule", {"lora_dim": 1, "decompose_both": True}, ["lora.kind=lokr", "lora.rank=1"]),
-    "diag-OFT, conv_out in smaller blocks": ("DiagOFTModule", {"lora_dim": 4}, ["lora.kind=oft", "lora.rank=4"]),
-    "diag-OFT in larger blocks": ("DiagOFTModule", {"lora_dim": 4}, ["lora.kind=oft", "lora.rank=8"]),
-    "diag-OFT with a constraint": ("DiagOFTModule", {"lora_dim": 4, "constraint": 0.01}, ["lora.kind=oft", "lora.rank=4"]),
-    "LoHa at a wider rank": ("LohaModule", {"lora_dim": 2}, ["lora.kind=loha", "lora.rank=5"]),
-    "GLoRA at a wider rank": ("GLoRAModule", {"lora_dim": 2}, ["lora.kind=glora", "lora.rank=5"]),
-    "LoRA of more ranks than conv_out has outputs": ("LoConModule", {"lora_dim": 8}, ["lora.kind=lora", "lora.rank=8"]),
-    "LoRA into DoRA's neighbour rsLoRA": ("LoConModule", {"lora_dim": 4}, ["lora.kind=rslora", "lora.rank=9"]),
+    "LoKr of factor 2": ("LokrModule", {"lora_dim": 2, "factor": 2}, ["lora.type=lokr", "lora.rank=2", "lora.lokr_factor=2"]),
+    "LoKr at a wider rank": ("LokrModule", {"lora_dim": 1}, ["lora.type=lokr", "lora.rank=3"]),
+    "LoKr split as evenly as possible": ("LokrModule", {"lora_dim": 2}, ["lora.type=lokr", "lora.rank=2"]),
+    "LoKr of two split factors": ("LokrModule", {"lora_dim": 1, "decompose_both": True}, ["lora.type=lokr", "lora.rank=1"]),
+    "diag-OFT, conv_out in smaller blocks": ("DiagOFTModule", {"lora_dim": 4}, ["lora.type=oft", "lora.rank=4"]),
+    "diag-OFT in larger blocks": ("DiagOFTModule", {"lora_dim": 4}, ["lora.type=oft", "lora.rank=8"]),
+    "diag-OFT with a constraint": ("DiagOFTModule", {"lora_dim": 4, "constraint": 0.01}, ["lora.type=oft", "lora.rank=4"]),
+    "LoHa at a wider rank": ("LohaModule", {"lora_dim": 2}, ["lora.type=loha", "lora.rank=5"]),
+    "GLoRA at a wider rank": ("GLoRAModule", {"lora_dim": 2}, ["lora.type=glora", "lora.rank=5"]),
+    "LoRA of more ranks than conv_out has outputs": ("LoConModule", {"lora_dim": 8}, ["lora.type=lora", "lora.rank=8"]),
+    "LoRA into DoRA's neighbour rsLoRA": ("LoConModule", {"lora_dim": 4}, ["lora.type=rslora", "lora.rank=9"]),
     "DoRA by column": ("LoConModule", {"lora_dim": 4, "weight_decompose": True, "wd_on_out": False},
-                       ["lora.kind=dora", "lora.rank=6"]),
-    "(IA)³": ("IA3Module", {}, ["lora.kind=ia3"]),
-    "full": ("FullModule", {}, ["lora.kind=full"]),
+                       ["lora.type=dora", "lora.rank=6"]),
+    "(IA)³": ("IA3Module", {}, ["lora.type=ia3"]),
+    "full": ("FullModule", {}, ["lora.type=full"]),
 }  # fmt: skip
 
 
@@ -90,14 +90,14 @@ def test_a_training_begins_exactly_where_a_file_of_lycoris_ends(loaded, tmp_path
 
 
 SHAPED = {
-    "LoKr of another factor": ("LokrModule", {"lora_dim": 2, "factor": 4}, ["lora.kind=lokr", "lora.rank=2"]),
+    "LoKr of another factor": ("LokrModule", {"lora_dim": 2, "factor": 4}, ["lora.type=lokr", "lora.rank=2"]),
     "LoKr of whole factors": (
-        "LokrModule", {"factor": 4, "full_matrix": True}, ["lora.kind=lokr", "lora.rank=2", "lora.lokr_factor=4"]),
-    "LoKr with a core": ("LokrModule", {"lora_dim": 2, "use_tucker": True}, ["lora.kind=lokr", "lora.rank=2"]),
+        "LokrModule", {"factor": 4, "full_matrix": True}, ["lora.type=lokr", "lora.rank=2", "lora.lokr_factor=4"]),
+    "LoKr with a core": ("LokrModule", {"lora_dim": 2, "use_tucker": True}, ["lora.type=lokr", "lora.rank=2"]),
     "LoKr split the other way round": (
-        "LokrModule", {"lora_dim": 2, "factor": 4, "unbalanced_factorization": True}, ["lora.kind=lokr", "lora.alpha=5"]),
-    "LoKr of more ranks": ("LokrModule", {"lora_dim": 3}, ["lora.kind=lokr", "lora.rank=1"]),
-    "diag-OFT in blocks that do not fit": ("DiagOFTModule", {"lora_dim": 4}, ["lora.kind=oft", "lora.rank=3"]),
+        "LokrModule", {"lora_dim": 2, "factor": 4, "unbalanced_factorization": True}, ["lora.type=lokr", "lora.alpha=5"]),
+    "LoKr of more ranks": ("LokrModule", {"lora_dim": 3}, ["lora.type=lokr", "lora.rank=1"]),
+    "diag-OFT in blocks that do not fit": ("DiagOFTModule", {"lora_dim": 4}, ["lora.type=oft", "lora.rank=3"]),
 }  # fmt: skip
 
 
@@ -124,11 +124,11 @@ def test_factors_and_blocks_of_other_shapes_are_kept_as_the_file_has_them_and_le
 
 
 REFUSED = {
-    "DoRA by row": ("LoConModule", {"weight_decompose": True}, ["lora.kind=dora"], "start_dora_rows", "resize"),
-    "DoRA on LoKr": ("LokrModule", {"weight_decompose": True}, ["lora.kind=dora"], "start_kind", "dora + lokr"),
-    "(IA)³ of inputs": ("IA3Module", {"train_on_input": True}, ["lora.kind=ia3"], "start_ia3_input", "lora.skip"),
-    "rescaled OFT": ("DiagOFTModule", {"rescaled": True}, ["lora.kind=oft"], "start_kind", "oft + rescale"),
-    "BOFT": ("ButterflyOFTModule", {"lora_dim": 4}, ["lora.kind=oft"], "start_kind", "boft"),
+    "DoRA by row": ("LoConModule", {"weight_decompose": True}, ["lora.type=dora"], "start_dora_rows", "resize"),
+    "DoRA on LoKr": ("LokrModule", {"weight_decompose": True}, ["lora.type=dora"], "start_kind", "dora + lokr"),
+    "(IA)³ of inputs": ("IA3Module", {"train_on_input": True}, ["lora.type=ia3"], "start_ia3_input", "lora.exclude"),
+    "rescaled OFT": ("DiagOFTModule", {"rescaled": True}, ["lora.type=oft"], "start_kind", "oft + rescale"),
+    "BOFT": ("ButterflyOFTModule", {"lora_dim": 4}, ["lora.type=oft"], "start_kind", "boft"),
 }  # fmt: skip
 
 
@@ -145,9 +145,9 @@ def test_what_cannot_be_gone_on_from_is_refused_with_the_reason_and_a_way(loaded
 def test_a_file_of_more_ranks_is_refused_and_the_rank_it_names_works(loaded, tmp_path, kind, ours):
     file = _theirs(loaded, tmp_path, kind, {"lora_dim": 6})
     with pytest.raises(Problem) as refused:
-        _going_on(loaded, file, f"lora.kind={ours}", "lora.rank=5")
+        _going_on(loaded, file, f"lora.type={ours}", "lora.rank=5")
     assert (refused.value.code, refused.value.params["theirs"], refused.value.params["ours"]) == ("start_rank", 6, 5)
-    assert _same(loaded, file, _going_on(loaded, file, f"lora.kind={ours}", "lora.rank=6"))
+    assert _same(loaded, file, _going_on(loaded, file, f"lora.type={ours}", "lora.rank=6"))
 
 
 def test_a_file_for_a_base_of_another_size_is_refused_as_such(loaded, tmp_path):
@@ -164,7 +164,7 @@ def test_layers_and_biases_left_behind_are_counted_and_noted(bench, tmp_path):
 
     parts = load_base(bench.config(), bench.home)
     file = _theirs(parts, tmp_path, "LoConModule", {"lora_dim": 2})
-    config = bench.config(f"lora.start_from={file}", "run.steps=1", "samples.steps=1")
+    config = bench.config(f"lora.continue_from={file}", "run.steps=1", "samples.steps=1")
     bench.train(config, "on")
     (note,) = [event for event in bench.events if isinstance(event, events.Note) and event.code == "start_left"]
     adapter = Adapter(load_base(config, bench.home), config, file)

@@ -86,7 +86,7 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
         "samples.steps=1",
     )
     small(bench.folder)
-    config = bench.config(f"lora.kind={kind}", *words)
+    config = bench.config(f"lora.type={kind}", *words)
     straight = bench.train(config, "straight")
     losses = bench.losses()
     run = bench.run("straight")
@@ -121,7 +121,7 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
     """To what the base's weight as it is held gives, folded in from the file."""
-    config = bench.config(f"lora.kind={kind}", "lora.targets=all", "memory.base_precision=int8")
+    config = bench.config(f"lora.type={kind}", "lora.targets=all", "memory.quantize_base=int8")
     parts = load_base(config, bench.home)
     adapter = Adapter(parts, config)
     for layer in adapter.layers.values():
@@ -138,7 +138,7 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
 
 
 def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is_refused(bench, tmp_path):
-    first = Adapter(load_base(bench.config(), bench.home), bench.config("lora.kind=oft"))
+    first = Adapter(load_base(bench.config(), bench.home), bench.config("lora.type=oft"))
     layers = {
         key: Layer({"oft_blocks": _filled(layer).oft_blocks.detach().numpy()}, 0.4 / len(layer.base_layer.weight))
         for key, layer in first.layers.items()
@@ -146,7 +146,7 @@ def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is
     spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in layers.items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
-    second = Adapter(parts, bench.config("lora.kind=oft"), file)
+    second = Adapter(parts, bench.config("lora.type=oft"), file)
     for (part, name), layer in second.factors().items():
         weight = parts.module(part).get_submodule(name).base_layer.weight.detach().numpy()
         assert np.allclose(layer.delta(weight), layers[part, name].delta(weight), atol=1e-5)
@@ -155,7 +155,7 @@ def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is
         told.tensors["rescale"] = np.ones((blocks * side, 1), np.float32)
     file = lora_file.write(tmp_path / "b.safetensors", spelt, {}, "fp32")
     with pytest.raises(Problem) as problem:
-        Adapter(load_base(bench.config(), bench.home), bench.config("lora.kind=oft"), file)
+        Adapter(load_base(bench.config(), bench.home), bench.config("lora.type=oft"), file)
     assert problem.value.code == "start_kind" and problem.value.params["theirs"] == "oft + rescale"
 
 
@@ -164,7 +164,7 @@ def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is
 ])  # fmt: skip
 def test_a_file_of_real_size_is_judged_for_each_program(tmp_path, kind, family, readers):
     """Names, shapes and metadata as the engine writes them, for the default layers; with convolutions (IA)³ is told partial."""
-    config = TrainConfig.model_validate(load.build({}, overrides=[f"lora.kind={kind}", "captions.trigger=inkfox"]))
+    config = TrainConfig.model_validate(load.build({}, overrides=[f"lora.type={kind}", "captions.trigger=inkfox"]))
     version = {"sd1": "sd_v1", "sdxl": "sdxl_base_v1-0"}[family]
     said = metadata.build(
         config,
@@ -211,7 +211,7 @@ def _look(parts) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["glora", "full"])
 def test_going_on_from_a_glora_or_a_full_difference_begins_where_it_ends(bench, tmp_path, kind):
-    words = (f"lora.kind={kind}", "lora.rank=4")
+    words = (f"lora.type={kind}", "lora.rank=4")
     first = Adapter(load_base(bench.config(), bench.home), bench.config(*words, "lora.alpha=3"))
     for layer in first.layers.values():
         _filled(layer)
@@ -226,11 +226,11 @@ def test_going_on_from_a_glora_or_a_full_difference_begins_where_it_ends(bench, 
 
 
 def test_a_full_difference_says_its_size_before_the_first_step(bench):
-    config = bench.config("lora.kind=full", "run.steps=1", "samples.steps=1", "optimizer.lr=1e-3")
+    config = bench.config("lora.type=full", "run.steps=1", "samples.steps=1", "optimizer.lr=1e-3")
     file = bench.train(config, "full")
     kinds = [event.kind if not isinstance(event, events.Note) else event.code for event in bench.events]
     (note,) = [event for event in bench.events if isinstance(event, events.Note) and event.code == "full_size"]
     assert kinds.index("full_size") < kinds.index("step")
     assert float(note.params["file"]) == pytest.approx(file.stat().st_size / 1e6, abs=0.6)
-    full = load.build({}, overrides=["lora.kind=full"]).lora
+    full = load.build({}, overrides=["lora.type=full"]).lora
     assert memory.numbers_of("sd1", full) * 2 == pytest.approx(240e6, rel=0.03)  # as the option's help says

@@ -16,17 +16,17 @@ from trainer.engine.networks.types import ADAPTER_TYPES
 from trainer.engine.train import load_base
 
 CASES = {
-    "lora": ["lora.kind=lora", "lora.targets=attention_mlp"],
+    "lora": ["lora.type=lora", "lora.targets=attention_mlp"],
     "locon with ranks by block": ["lora.targets=all", "lora.conv_rank=2", "lora.block_ranks=mid_block = 6\nup_blocks.0 = 3"],
-    "dora": ["lora.kind=dora", "lora.targets=all"],
-    "loha": ["lora.kind=loha", "lora.targets=all", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
-    "lokr": ["lora.kind=lokr", "lora.targets=all", "lora.lokr_factor=4", "lora.rank=2", "lora.alpha=3"],
-    "oft": ["lora.kind=oft", "lora.targets=all", "lora.rank=8", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
-    "ia3": ["lora.kind=ia3", "lora.targets=all", "lora.rank_dropout=0.2"],
-    "pissa": ["lora.start=pissa", "lora.targets=all"],
-    "olora with rslora": ["lora.start=olora", "lora.kind=rslora"],
-    "lora with all brakes": ["lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2", "lora.max_norm=0.05",
-                             "lora.up_ratio=4", "lora.text_encoder_until=0.5"],
+    "dora": ["lora.type=dora", "lora.targets=all"],
+    "loha": ["lora.type=loha", "lora.targets=all", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+    "lokr": ["lora.type=lokr", "lora.targets=all", "lora.lokr_factor=4", "lora.rank=2", "lora.alpha=3"],
+    "oft": ["lora.type=oft", "lora.targets=all", "lora.rank=8", "lora.rank_dropout=0.2", "lora.module_dropout=0.2"],
+    "ia3": ["lora.type=ia3", "lora.targets=all", "lora.rank_dropout=0.2"],
+    "pissa": ["lora.init=pissa", "lora.targets=all"],
+    "olora with rslora": ["lora.init=olora", "lora.type=rslora"],
+    "lora with all brakes": ["lora.dropout=0.1", "lora.rank_dropout=0.2", "lora.module_dropout=0.2",
+                             "lora.scale_weight_norms=0.05", "lora.loraplus_ratio=4", "lora.text_encoder_stop_at=0.5"],
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ CASES = {
 def loaded(tiny_base, tmp_path_factory):
     from trainer.core.home import Home
 
-    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
+    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"base_dtype": "fp32"}})
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
 
 
@@ -57,7 +57,7 @@ def test_at_first_no_kind_changes_anything(loaded, case):
     assert case not in ("oft", "ia3") or torch.equal(_look(parts), bare)
     assert all(p.requires_grad and p.dtype == torch.float32 for p in adapter.parameters())
     assert not any(
-        k.requires_grad for layer in adapter.layers.values() for k in ADAPTER_TYPES[config.lora.kind].keeps(layer).values()
+        k.requires_grad for layer in adapter.layers.values() for k in ADAPTER_TYPES[config.lora.type].keeps(layer).values()
     )
 
 
@@ -66,8 +66,8 @@ def test_ranks_by_block_patterns_and_convolutions(loaded):
         "lora.targets=all",
         "lora.conv_rank=2",
         "lora.block_ranks=mid_block = 6\ntext_encoder.encoder.layers.1 = 0",
-        "lora.skip=to_out",
-        "lora.text_encoder=true",
+        "lora.exclude=to_out",
+        "lora.train_text_encoder=true",
     ]
     adapter = Adapter(deepcopy(loaded), load.build({"lora": {"rank": 4, "alpha": 2.0}}, overrides=words))
     ranks = {f"{part}.{name}": layer for (part, name), layer in adapter.layers.items()}
@@ -82,15 +82,15 @@ def test_ranks_by_block_patterns_and_convolutions(loaded):
 
 def test_nothing_left_to_learn_is_said(loaded):
     with pytest.raises(Problem) as told:
-        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.only=nowhere"]))
+        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.include=nowhere"]))
     assert told.value.code == "no_layers"
     with pytest.raises(Problem) as told:
-        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.up_ratio=4", "optimizer.name=prodigy"]))
+        Adapter(deepcopy(loaded), load.build({}, overrides=["lora.loraplus_ratio=4", "optimizer.name=prodigy"]))
     assert told.value.code == "ratio_with_prodigy"
 
 
 def test_the_text_encoder_stops_learning_at_its_share_of_the_run(loaded):
-    config = load.build({}, overrides=["lora.text_encoder_until=0.5"])
+    config = load.build({}, overrides=["lora.text_encoder_stop_at=0.5"])
     adapter = Adapter(deepcopy(loaded), config)
     text = [p for (part, _), layer in adapter.layers.items() if part != "unet" for p in adapter.kind.learns(layer).values()]
     learning = []
@@ -120,7 +120,7 @@ def test_dropout_is_at_work_between_the_beginning_and_the_end_of_a_step_alone(lo
 
 
 def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
-    adapter = Adapter(deepcopy(loaded), load.build({}, overrides=["lora.max_norm=0.5", "lora.kind=lokr"]))
+    adapter = Adapter(deepcopy(loaded), load.build({}, overrides=["lora.scale_weight_norms=0.5", "lora.type=lokr"]))
     with torch.no_grad():
         for index, parameter in enumerate(adapter.parameters()):
             parameter.normal_(0, 0.02 * (1 + index % 7), generator=torch.Generator().manual_seed(index))
@@ -134,7 +134,7 @@ def test_max_norm_holds_every_layer_down_and_leaves_the_others(loaded):
 def test_the_ratio_of_lora_plus_reaches_the_second_factor_alone(loaded):
     from trainer.engine.optim.optimizer import OptimizerStepper
 
-    config = load.build({}, overrides=["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001"])
+    config = load.build({}, overrides=["lora.loraplus_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001"])
     guard = OptimizerStepper(config, Adapter(deepcopy(loaded), config), torch.device("cpu"))
     assert guard.base_rates == pytest.approx([0.008, 0.001, 0.0008, 0.0001])
     guard.update(torch.tensor(1.0), 1.0)
@@ -145,7 +145,7 @@ def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_e
     from trainer.engine.optim.optimizer import OptimizerStepper
 
     lines = "mid_block = 0.5\n*.attn2.* = 2\ntext_encoder.encoder.layers.1 = 0"
-    words = ["lora.up_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001", f"optimizer.block_lrs={lines}"]
+    words = ["lora.loraplus_ratio=8", "optimizer.lr=0.001", "optimizer.text_encoder_lr=0.0001", f"optimizer.block_lrs={lines}"]
     config = load.build({}, overrides=words)
     adapter = Adapter(deepcopy(loaded), config)
     guard = OptimizerStepper(config, adapter, torch.device("cpu"))
@@ -178,7 +178,7 @@ def test_single_blocks_learn_at_their_own_rates_with_lora_plus_and_in_the_text_e
     ],
 )
 def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layout):
-    words = [f"lora.kind={kind}", "lora.rank=4", "lora.alpha=3"]
+    words = [f"lora.type={kind}", "lora.rank=4", "lora.alpha=3"]
     first = Adapter(deepcopy(loaded), load.build({}, overrides=words))
     with torch.no_grad():
         for index, parameter in enumerate(first.parameters()):
@@ -190,7 +190,7 @@ def test_a_training_goes_on_from_a_file_of_its_kind(loaded, tmp_path, kind, layo
         path = export(path, "diffusers", tmp_path / "b.safetensors")
     wider = "6" if kind in ("lora", "rslora", "dora") else "4"
     parts = deepcopy(loaded)
-    second = Adapter(parts, load.build({}, overrides=[f"lora.kind={kind}", f"lora.rank={wider}", "lora.alpha=5"]), path)
+    second = Adapter(parts, load.build({}, overrides=[f"lora.type={kind}", f"lora.rank={wider}", "lora.alpha=5"]), path)
     for key, layer in first.factors().items():
         weight = parts.module(key[0]).get_submodule(key[1]).base_layer.weight.detach().numpy()
         assert np.allclose(second.factors()[key].delta(weight), layer.delta(weight), atol=1e-6)
@@ -208,13 +208,15 @@ def test_going_on_says_how_much_of_the_file_is_used_and_refuses_one_mostly_unkno
     same = make(path)
     assert same.going_on.note() == ("layers_read", {"name": "a", "read": total, "total": total}) and not same.left
     text = sum(part != "unet" for part, _ in first.layers)
-    less = make(path, "lora.text_encoder=false")
+    less = make(path, "lora.train_text_encoder=false")
     assert len(less.left) == less.taken.left == text and "text_encoder.encoder.layers.0.self_attn.q_proj" in less.left
     tensors = {key.replace("lora_unet_", "unet.elsewhere."): array for key, array in lora_file.read_tensors(path).items()}
     half = raw(tmp_path / "half.safetensors", tensors)
     with pytest.raises(Problem) as told:
         make(half)
-    assert (told.value.code, told.value.field) == ("lora_half_read", "lora.start_from") and "unet.elsewhere." in str(told.value)
+    assert (told.value.code, told.value.field) == ("lora_half_read", "lora.continue_from") and "unet.elsewhere." in str(
+        told.value
+    )
     code, params = make(half, "lora.partial=true").going_on.note()
     assert (code, params["read"], params["total"]) == ("layers_unread", text, total) and "elsewhere" in params["layers"]
 
@@ -224,7 +226,7 @@ def test_a_file_that_does_not_fit_the_training_is_refused_with_the_reason(loaded
         return Adapter(deepcopy(loaded), load.build({}, overrides=words))
 
     path = lora_file.write(tmp_path / "a.safetensors", make("lora.rank=8").factors(), {}, "fp32")
-    for words, code in ((["lora.kind=loha"], "start_kind"), (["lora.rank=4"], "start_rank")):
+    for words, code in ((["lora.type=loha"], "start_kind"), (["lora.rank=4"], "start_rank")):
         with pytest.raises(Problem) as told:
             Adapter(deepcopy(loaded), load.build({}, overrides=words), path)
-        assert told.value.code == code and told.value.field == "lora.start_from" and str(told.value)
+        assert told.value.code == code and told.value.field == "lora.continue_from" and str(told.value)

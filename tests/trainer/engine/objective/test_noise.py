@@ -147,13 +147,13 @@ def test_timesteps_keep_to_their_range_and_lean_where_asked():
 
     uniform = drawn()
     assert uniform.min() < 5 and uniform.max() > 994 and abs(float(uniform.mean()) - 500) < 15
-    middle = drawn(timesteps="logit_normal")
+    middle = drawn(timestep_sampling="logit_normal")
     assert abs(float(middle.median()) - 500) < 20 and float(middle.std()) < 0.8 * float(uniform.std())
-    assert float(drawn(timesteps="logit_normal", timestep_shift=1.0).mean()) > 650
+    assert float(drawn(timestep_sampling="logit_normal", logit_mean=1.0).mean()) > 650
     for rule in ("uniform", "logit_normal"):
-        part = drawn(timesteps=rule, timestep_min=200, timestep_max=300)
+        part = drawn(timestep_sampling=rule, min_timestep=200, max_timestep=300)
         assert part.min() >= 200 and part.max() < 300
-    assert set(draw_timesteps(50, 10, torch.Generator().manual_seed(0), Noise(timestep_min=950)).tolist()) == {9}
+    assert set(draw_timesteps(50, 10, torch.Generator().manual_seed(0), Noise(min_timestep=950)).tolist()) == {9}
 
 
 def test_a_v_base_can_be_stretched_to_zero_and_an_epsilon_base_says_why_not():
@@ -165,4 +165,4 @@ def test_a_v_base_can_be_stretched_to_zero_and_an_epsilon_base_says_why_not():
     assert float(zero.alpha_bar[0]) == pytest.approx(float(plain.alpha_bar[0]))
     with pytest.raises(Problem) as problem:
         stretched_to_zero(DDIMScheduler())
-    assert problem.value.code == "zero_terminal_epsilon" and problem.value.field == "noise.zero_terminal"
+    assert problem.value.code == "zero_terminal_epsilon" and problem.value.field == "noise.zero_terminal_snr"

@@ -52,7 +52,7 @@ KINDS = ("lora", "dora", "loha", "lokr", "oft", "ia3", "glora", "full")
 def test_a_step_at_both_signs_is_what_the_formula_says(tmp_path, picture_folder, prediction):
     """W ± s·B·A written out, the paper's targets from an untouched copy of the base, gradients by autograd."""
     bench = Bench(Home(tmp_path / "home").create(), make_tiny(tmp_path / "tiny", prediction), picture_folder)
-    config = bench.config(*WORDS, "slider.keep=red\nblue", "slider.guidance=2.5", "images.upscale=false")
+    config = bench.config(*WORDS, "slider.preserve=red\nblue", "slider.guidance=2.5", "images.upscale=false")
     parts, plain = load_base(config, bench.home), load_base(config, bench.home)
     adapter = Adapter(parts, config)
     generator = torch.Generator().manual_seed(1)
@@ -107,10 +107,10 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
         "save.dtype=fp32",
         "samples.steps=1",
         "samples.prompts=a fox",
-        "slider.drawn=2",
+        "slider.generated_images=2",
         "run.batch_size=2",
-        "slider.keep=red\nblue",
-        "lora.max_norm=1",
+        "slider.preserve=red\nblue",
+        "lora.scale_weight_norms=1",
     )
     straight = bench.train(config, "straight")
     run, losses = bench.run("straight"), bench.losses()
@@ -145,7 +145,7 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_at_minus_one_every_kind_takes_off_what_it_adds_as_its_file_does(bench, tmp_path, kind):
-    config = bench.config(f"lora.kind={kind}", "lora.rank=4", "lora.targets=all")
+    config = bench.config(f"lora.type={kind}", "lora.rank=4", "lora.targets=all")
     parts = load_base(config, bench.home)
     plain = _look(parts)
     adapter = Adapter(parts, config)
@@ -166,7 +166,7 @@ def test_at_minus_one_every_kind_takes_off_what_it_adds_as_its_file_does(bench, 
 
 
 def test_ones_own_pictures_are_learnt_on_where_nothing_is_drawn(bench):
-    config = bench.config(*WORDS, "slider.drawn=0", "run.steps=2", "run.batch_size=1", "samples.steps=1")
+    config = bench.config(*WORDS, "slider.generated_images=0", "run.steps=2", "run.batch_size=1", "samples.steps=1")
     file = bench.train(config, "own")
     assert np.isfinite(bench.losses()).all() and not bench.run("own").pictures.exists()
     assert inspect(file).slider == ("a fox", "a huge fox", "a tiny fox")
@@ -175,8 +175,9 @@ def test_ones_own_pictures_are_learnt_on_where_nothing_is_drawn(bench):
 @pytest.mark.parametrize(("word", "field", "code"), [
     ("slider.negative=", "slider.negative", "slider_words"), ("slider.negative=a huge fox", "slider.negative", "slider_same"),
     ("captions.trigger=foxy", "captions.trigger", "not_for_slider"),
-    ("preservation.prior=1", "preservation.prior", "not_for_slider"),
-    ("validation.share=0.2", "validation.share", "not_for_slider"), ("lora.embedding=2", "lora.embedding", "not_for_slider"),
+    ("preservation.base_prior=1", "preservation.base_prior", "not_for_slider"),
+    ("validation.split=0.2", "validation.split", "not_for_slider"),
+    ("lora.embedding_tokens=2", "lora.embedding_tokens", "not_for_slider"),
 ])  # fmt: skip
 def test_what_a_slider_lacks_or_cannot_have_is_said_beside_its_field(bench, word, field, code):
     with pytest.raises(Problem) as problem:
@@ -190,7 +191,14 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
     home = Home(tmp_path / "home").create()
     words = {"slider.target": "a fox", "slider.positive": "a fox, blue background"}
     words |= {"slider.negative": "a fox, yellow background"}
-    quick = ["run.steps=60", "slider.drawn=4", "optimizer.lr=2e-3", "samples.steps=1", "samples.every=1000", "save.every=1000"]
+    quick = [
+        "run.steps=60",
+        "slider.generated_images=4",
+        "optimizer.lr=2e-3",
+        "samples.steps=1",
+        "samples.every=1000",
+        "save.every=1000",
+    ]
     config = load.build(
         load.preset("slider", catalog.find(home, "mini")), {"save": {"name": "sky"}},
         overrides=[*quick, *(f"{name}={said}" for name, said in words.items())],
@@ -215,5 +223,9 @@ def test_on_the_command_line_a_folder_takes_the_place_of_drawn_pictures_and_its_
     words = ["--preset", "slider", "--name", "Size", "--home", str(tmp_path), *WORDS[1:4]]
     assert commands.main(words) == commands.main([*words, "--images", str(PROJECT / "datasets" / "example-style")]) == 0
     alone, own = asked
-    assert (alone.slider.drawn, own.slider.drawn) == (16, 0) and own.images.folder and not own.captions.trigger
+    assert (
+        (alone.slider.generated_images, own.slider.generated_images) == (16, 0)
+        and own.images.folder
+        and not own.captions.trigger
+    )
     assert alone.slider.positive == own.slider.positive == "a huge fox" and alone.run.kind == own.run.kind == "slider"

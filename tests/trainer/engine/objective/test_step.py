@@ -112,23 +112,28 @@ CASES = {
     "plain": ("loss.weighting=none",),
     "min_snr": (),
     "debiased": ("loss.weighting=debiased",),
-    "huber": ("loss.kind=huber", "loss.weighting=none"),
-    "smooth_l1": ("loss.kind=smooth_l1", "loss.huber_schedule=exponential"),
-    "huber_snr": ("loss.kind=huber", "loss.huber_schedule=snr"),
-    "masked": ("loss.masks=true", "loss.mask_floor=0.25", "images.flip=true"),
-    "prior": ("preservation.prior=0.7", "preservation.prior_word=thing"),
-    "class_pictures": ("preservation.weight=0.5", "preservation.caption=a thing"),
-    "noises": ("noise.offset=0.1", "noise.pyramid=4", "noise.perturbation=0.1", "noise.timesteps=logit_normal"),
-    "accumulated": ("run.accumulation=2",),
+    "huber": ("loss.type=huber", "loss.weighting=none"),
+    "smooth_l1": ("loss.type=smooth_l1", "loss.huber_schedule=exponential"),
+    "huber_snr": ("loss.type=huber", "loss.huber_schedule=snr"),
+    "masked": ("loss.masked=true", "loss.unmasked_weight=0.25", "images.flip_augment=true"),
+    "prior": ("preservation.base_prior=0.7", "preservation.class_word=thing"),
+    "class_pictures": ("preservation.prior_loss_weight=0.5", "preservation.caption=a thing"),
+    "noises": (
+        "noise.offset=0.1",
+        "noise.multires_iterations=4",
+        "noise.input_perturbation=0.1",
+        "noise.timestep_sampling=logit_normal",
+    ),
+    "accumulated": ("run.gradient_accumulation=2",),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_what_the_formulas_say(world, case):
     bench, parts, adapter, plain = world
-    words = [*CASES[case], "images.upscale=false", "captions.shuffle=true", "captions.dropout=0.3"]
+    words = [*CASES[case], "images.upscale=false", "captions.shuffle_tags=true", "captions.dropout=0.3"]
     if case == "class_pictures":
-        words.append(f"preservation.folder={bench.folder}")
+        words.append(f"preservation.regularization_folder={bench.folder}")
     config = bench.config(*words)
     kind = plain.scheduler.config.prediction_type
     latents = LatentCache(parts, bench.home.cache / "latents")
@@ -136,7 +141,7 @@ def test_a_step_is_what_the_formulas_say(world, case):
     items[1] = replace(items[1], weight=2.5)
     classes = class_looks(config, 64, latents, lambda done, of: None)
     maker = TrainingObjective(config, parts, adapter, latents, classes)
-    micro = [[View(items[i], flipped=i == 1), View(items[i + 1], False)] for i in (1, 0)[: config.run.accumulation]]
+    micro = [[View(items[i], flipped=i == 1), View(items[i + 1], False)] for i in (1, 0)[: config.run.gradient_accumulation]]
     for parameter in adapter.parameters():
         parameter.grad = None
     got = maker.backward(5, micro)
@@ -154,7 +159,7 @@ def test_a_step_is_what_the_formulas_say(world, case):
             noisy = a.sqrt() * batch.x0 + (1 - a).sqrt() * batch.shown
             target = batch.noise if kind == "epsilon" else a.sqrt() * batch.noise - (1 - a).sqrt() * batch.x0
             c = border(batch.t, a, config.loss.huber_schedule)
-            values = pointwise(reference.answer(noisy, batch.t, batch.captions) - target, config.loss.kind, c)
+            values = pointwise(reference.answer(noisy, batch.t, batch.captions) - target, config.loss.type, c)
             for i, look in enumerate(seen):
                 mask = torch.ones(1, *batch.x0.shape[-2:])
                 if case == "masked" and look.item.picture.id == "0001":
@@ -183,7 +188,7 @@ def test_without_a_trigger_the_base_is_not_held_to_against_what_is_learnt(world)
     bench, parts, adapter, _ = world
     sums = []
     for prior in ("1", "0"):
-        config = bench.config(f"preservation.prior={prior}", "captions.trigger=", "images.upscale=false")
+        config = bench.config(f"preservation.base_prior={prior}", "captions.trigger=", "images.upscale=false")
         maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
         sums.append(float(maker.backward(0, [[View(item, False) for item in load_examples(config, 64)]])))
     assert sums[0] == sums[1]
@@ -191,7 +196,7 @@ def test_without_a_trigger_the_base_is_not_held_to_against_what_is_learnt(world)
 
 def test_split_in_two_a_batch_gives_the_same_sum(world):
     bench, parts, adapter, _ = world
-    config = bench.config("preservation.prior=1", "loss.masks=true", "images.upscale=false")
+    config = bench.config("preservation.base_prior=1", "loss.masked=true", "images.upscale=false")
     items = load_examples(config, 64)
     maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
     results = []
@@ -213,14 +218,14 @@ def test_class_pictures_are_the_same_wherever_a_run_goes_on_and_missing_ones_are
         return class_looks(bench.config("images.upscale=false", *words), 64, latents, lambda done, of: None)
 
     assert looks() is None
-    there = f"preservation.folder={bench.folder}"
+    there = f"preservation.regularization_folder={bench.folder}"
     straight = [looks(there).batch(n) for n in range(6)]
     classes = looks(there)
     assert [classes.batch(n) for n in (0, 1, 4, 5)] == [straight[n] for n in (0, 1, 4, 5)]
     for folder, code in ((bench.home.models, "no_pictures"), (bench.home.root / "nowhere", "folder_missing")):
         with pytest.raises(Problem) as problem:
-            looks(f"preservation.folder={folder}")
-        assert (problem.value.code, problem.value.field) == (code, "preservation.folder")
+            looks(f"preservation.regularization_folder={folder}")
+        assert (problem.value.code, problem.value.field) == (code, "preservation.regularization_folder")
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -20,19 +20,19 @@ def test_pictures_are_kept_back_by_share_or_by_name(bench):
         config = bench.config(*words)
         return validation.held_out(config, data.load_examples(config, 64))
 
-    held, rest = parted("validation.share=0.34", "images.resolutions=128")
+    held, rest = parted("validation.split=0.34", "images.extra_resolutions=128")
     assert len(held) == 4 and len(rest) == 8  # two of six pictures, in both sizes
     assert not {i.picture.id for i in held} & {i.picture.id for i in rest}
-    assert parted("validation.share=0.34", "images.resolutions=128")[0] == held
-    assert [i.picture.id for i in parted("validation.pictures=0002.png\n0004")[0]] == ["0002", "0004"]
+    assert parted("validation.split=0.34", "images.extra_resolutions=128")[0] == held
+    assert [i.picture.id for i in parted("validation.images=0002.png\n0004")[0]] == ["0002", "0004"]
     assert parted()[0] == []
     for words, code in (
-        (["validation.pictures=nobody"], "validation_name"),
-        (["validation.pictures=" + "\n".join(f"{i:04d}" for i in range(6))], "validation_all"),
+        (["validation.images=nobody"], "validation_name"),
+        (["validation.images=" + "\n".join(f"{i:04d}" for i in range(6))], "validation_all"),
     ):
         with pytest.raises(Problem) as problem:
             parted(*words)
-        assert (problem.value.code, problem.value.field) == (code, "validation.pictures")
+        assert (problem.value.code, problem.value.field) == (code, "validation.images")
 
 
 def judge(*ratios: float, patience: int = 0) -> Validator:
@@ -66,10 +66,10 @@ def test_a_run_is_judged_says_which_checkpoint_is_best_and_goes_on_the_same(benc
     words = (
         "run.steps=8",
         "save.every=4",
-        "validation.share=0.2",
+        "validation.split=0.2",
         "validation.every=2",
         "save.tensorboard=true",
-        "run.ema=0.5",
+        "run.ema_decay=0.5",
         "optimizer.name=lion",
         "optimizer.lr=0.003",
         "save.wandb=atelier",
@@ -103,7 +103,7 @@ def test_a_run_that_no_longer_gets_better_ends_by_itself(bench):
     bench.train(
         bench.config(
             "run.steps=40",
-            "validation.share=0.2",
+            "validation.split=0.2",
             "validation.every=1",
             "validation.patience=2",
             "optimizer.lr=1",

@@ -54,7 +54,7 @@ def everything(layers: Layers) -> torch.Tensor:
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimiser_learns_and_goes_on_exactly(name, ema):
-    config = load.build({}, overrides=[f"optimizer.name={name}", f"run.ema={ema}"])
+    config = load.build({}, overrides=[f"optimizer.name={name}", f"run.ema_decay={ema}"])
     layers = Layers()
     before = float(layers.loss().detach())
     guard = OptimizerStepper(config, layers, CPU)

@@ -18,7 +18,14 @@ from trainer.engine.probes import forecast
 from trainer.engine.train import load_base
 from trainer.images.set.examples import augmentations_of
 
-MANY = ("images.buckets=false", "images.variants=3", "images.colour=0.1", "images.crops=2", "images.flip=true", "run.steps=7")
+MANY = (
+    "images.buckets=false",
+    "images.augment_variants=3",
+    "images.color_jitter=0.1",
+    "images.random_crops=2",
+    "images.flip_augment=true",
+    "run.steps=7",
+)
 EACH = 2 * 4 * 32 * 32 * 4 + HEADER
 """Bytes of mean and deviation of a picture of 64 px: four channels of 32 x 32 numbers."""
 
@@ -35,7 +42,7 @@ def test_forms_cuts_mirrored_and_class_pictures_count_in_preparation_and_on_the_
     """Six pictures, two of them with cuts as they are wider: (4 + 2 x 2 cuts) x 3 forms x 2 mirrored, and 2 for the class."""
     shutil.copytree(bench.folder, bench.home.root / "kin")
     Image.new("RGB", (64, 64), "red").save(bench.home.root / "kin" / "0000.png")  # the others are encoded for the set itself
-    told = tried(bench, capsys, *MANY, f"preservation.folder={bench.home.root / 'kin'}")
+    told = tried(bench, capsys, *MANY, f"preservation.regularization_folder={bench.home.root / 'kin'}")
     assert told["cache_bytes"] == (48 + 2) * EACH
     assert told["encode_seconds"] > 0 and told["seconds"] > told["encode_seconds"] + 7 * told["seconds_per_step"]
 
@@ -73,7 +80,7 @@ def test_a_trial_says_what_a_run_costs_or_what_memory_it_lacks(bench, capsys, mo
 
 def test_a_trial_of_a_slider_needs_no_pictures_and_counts_the_drawing_of_all(bench, capsys, monkeypatch):
     words = ("run.kind=slider", "slider.target=a fox", "slider.positive=a huge fox", "slider.negative=a tiny fox",
-             "captions.trigger=", "images.folder=", "slider.drawn=500", "run.steps=1")  # fmt: skip
+             "captions.trigger=", "images.folder=", "slider.generated_images=500", "run.steps=1")  # fmt: skip
     told = tried(bench, capsys, *words)
     drawn = sorted((bench.home.root / "pictures").glob("*.png"))
     assert told["steps"] == 1 and len(drawn) == 1  # of the 500

@@ -27,7 +27,7 @@ def test_16_bits_on_a_cpu_take_the_attention_that_is_quicker_here_to_about_the_s
     losses = []
     for speed, wanted in ((2.0, "plain"), (0.5, "sdpa")):
         monkeypatch.setattr(device, "_plain_speed", lambda dtype, speed=speed: speed)
-        bench.train(bench.config("memory.dtype=bf16", "run.steps=3", "samples.steps=1"), wanted)
+        bench.train(bench.config("memory.base_dtype=bf16", "run.steps=3", "samples.steps=1"), wanted)
         (started,) = [e for e in bench.events if isinstance(e, events.Started)]
         assert started.facts["attention"] == wanted and f"{speed:.2f} times" in started.facts["attention_why"]
         losses.append(bench.losses())

@@ -53,27 +53,27 @@ def trained(bench, maker, *words, steps=4):
     batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
     losses = []
     for step in range(steps):
-        looks = list(islice(batches, config.run.accumulation))
+        looks = list(islice(batches, config.run.gradient_accumulation))
         loss = steps_of.backward(step, looks)
         guard.update(loss, 1.0)
         losses.append(float(loss))
     return losses, adapter.state(), notes, parts
 
 
-@pytest.mark.parametrize("words", [(), ("lora.text_encoder=false",), ("memory.gradient_checkpointing=true",)])
+@pytest.mark.parametrize("words", [(), ("lora.train_text_encoder=false",), ("memory.gradient_checkpointing=true",)])
 def test_static_buffers_give_the_losses_and_tensors_of_eager_steps(bench, words):
     losses, state, _, _ = trained(bench, None, *words)
     again, mine, notes, _ = trained(bench, Counting, *words)
     assert losses == again and not notes
     assert all(torch.equal(state[name], mine[name]) for name in state)
-    text = 0 if words == ("lora.text_encoder=false",) else 1
+    text = 0 if words == ("lora.train_text_encoder=false",) else 1
     assert Counting.captured == 2 + text  # the UNet once a format; text has one shape
     assert Counting.replayed == 4 * (1 + text)
 
 
 def test_a_second_backward_pass_of_a_step_is_eager(bench):
-    losses, state, _, _ = trained(bench, None, "run.accumulation=2", steps=2)
-    again, mine, _, _ = trained(bench, Counting, "run.accumulation=2", steps=2)
+    losses, state, _, _ = trained(bench, None, "run.gradient_accumulation=2", steps=2)
+    again, mine, _, _ = trained(bench, Counting, "run.gradient_accumulation=2", steps=2)
     assert losses == again and all(torch.equal(state[name], mine[name]) for name in state)
     assert Counting.replayed == 2 * 2  # text and UNet, of the first micro batch alone
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_captured_goes_on_eager_and_is_said_once(bench):
 
 def test_a_processor_and_a_person_who_says_so_get_eager_steps(bench):
     for choice, word in (("off", "asked"), ("auto", "cpu")):
-        config = bench.config(f"memory.graphs={choice}")
+        config = bench.config(f"memory.cuda_graphs={choice}")
         parts = load_base(config, bench.home)
         adapter = Adapter(parts, config)
         maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
@@ -155,9 +155,9 @@ def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
     "words",
     [
         (),
-        ("lora.text_encoder=false",),
-        ("lora.text_encoder_until=0.5", "run.ema=0.9"),
-        ("loss.masks=true", "loss.weighting=min_snr", "noise.offset=0.1", "lora.max_norm=0.05"),
+        ("lora.train_text_encoder=false",),
+        ("lora.text_encoder_stop_at=0.5", "run.ema_decay=0.9"),
+        ("loss.masked=true", "loss.weighting=min_snr", "noise.offset=0.1", "lora.scale_weight_norms=0.05"),
     ],
 )
 def test_a_whole_step_from_buffers_gives_the_losses_and_tensors_of_eager_steps(bench, words):
@@ -194,9 +194,9 @@ def test_a_whole_step_that_cannot_be_captured_goes_on_eagerly_and_says_so_once(b
     ("words", "why"),
     [
         (("optimizer.name=prodigy",), "reads numbers"),
-        (("run.accumulation=2",), "several passes"),
-        (("preservation.prior=0.5", "captions.trigger=blobby"), "adds a pass"),
-        (("captions.max_tokens=150",), "pieces"),
+        (("run.gradient_accumulation=2",), "several passes"),
+        (("preservation.base_prior=0.5", "captions.trigger=blobby"), "adds a pass"),
+        (("captions.max_token_length=150",), "pieces"),
         ((), ""),
     ],
 )
@@ -215,7 +215,7 @@ def test_what_stands_in_the_way_of_a_whole_step_is_named(bench, words, why):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_the_whole_step_as_a_cuda_graph_gives_eagers_losses(bench, dtype):
-    words = ("run.device=cuda", f"memory.dtype={dtype}")
+    words = ("run.device=cuda", f"memory.base_dtype={dtype}")
     losses, *_ = taken(bench, None, *words)
     again, _, _, _, notes = taken(bench, step_graph.CudaRecorder(), *words)
     assert not notes and again == pytest.approx(losses, rel=1e-4 if dtype == "fp32" else 2e-2)
@@ -225,7 +225,7 @@ def test_the_whole_step_as_a_cuda_graph_gives_eagers_losses(bench, dtype):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_cuda_graphs_give_eagers_losses(bench, dtype):
-    words = ("run.device=cuda", f"memory.dtype={dtype}")
+    words = ("run.device=cuda", f"memory.base_dtype={dtype}")
     losses, _, _, _ = trained(bench, None, *words)
     again, _, notes, _ = trained(bench, cuda_graphs.CudaGraphs, *words)
     assert not notes and again == pytest.approx(losses, rel=1e-4 if dtype == "fp32" else 2e-2)

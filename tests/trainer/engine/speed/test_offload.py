@@ -76,14 +76,14 @@ def left(bench, name):
 @pytest.mark.parametrize(
     ("family", "words"),
     [
-        ("sd1", ("lora.text_encoder=true",)),
+        ("sd1", ("lora.train_text_encoder=true",)),
         pytest.param(
             "sdxl",
             (
-                "lora.text_encoder=false",
-                "memory.base_precision=int8",
+                "lora.train_text_encoder=false",
+                "memory.quantize_base=int8",
                 "lora.targets=all",
-                "validation.pictures=0000.png",
+                "validation.images=0000.png",
                 "validation.every=1",
             ),
             marks=pytest.mark.slow,
@@ -109,7 +109,7 @@ def test_losses_file_and_pictures_are_those_without_offloading_to_the_bit_also_a
     wanted, told = bench.losses(), left(bench, "plain")
     Counting.afresh()
     monkeypatch.setattr(offload, "courier_for", Counting)
-    config = bench.config(*words, "memory.offload=1", "memory.compile=on")
+    config = bench.config(*words, "memory.offload_fraction=1", "memory.compile=on")
     file = bench.train(config, "away")
     (started,) = [e for e in bench.events if isinstance(e, events.Started)]
     count = len(offload.blocks(load_base(config, bench.home).unet))
@@ -145,7 +145,7 @@ def trained(bench, config, steps=3):
 
 
 def test_two_blocks_are_there_at_most_and_the_store_is_the_base_itself(bench, away):
-    config = bench.config("memory.offload=1", "lora.text_encoder=false")
+    config = bench.config("memory.offload_fraction=1", "lora.train_text_encoder=false")
     parts, adapter, _, (before, objects) = trained(bench, config)
     sizes = [sum(t.nbytes for t in offload.frozen(block)) for block in offload.blocks(parts.unet)]
     assert max(sizes) < Counting.most <= sum(sorted(sizes)[-2:]) < 0.5 * sum(sizes)
@@ -157,8 +157,8 @@ def test_two_blocks_are_there_at_most_and_the_store_is_the_base_itself(bench, aw
 
 
 def test_without_checkpointing_every_block_would_stay_so_it_is_switched_on(bench, away):
-    assert load.build({}, overrides=["memory.offload=0.1"]).memory.checkpoints
-    parts, *_ = trained(bench, bench.config("memory.offload=1"), steps=1)
+    assert load.build({}, overrides=["memory.offload_fraction=0.1"]).memory.checkpoints
+    parts, *_ = trained(bench, bench.config("memory.offload_fraction=1"), steps=1)
     assert parts.unet.is_gradient_checkpointing
     middle = parts.unet.mid_block.resnets[0]  # diffusers never computes this one anew
     assert middle not in offload.blocks(parts.unet) and len(offload.blocks(parts.unet)) > 5
@@ -205,10 +205,10 @@ def test_a_call_that_fails_leaves_the_store_as_it_was(away):
 
 
 def test_words_that_change_at_every_look_keep_their_encoders_unless_memory_is_short(bench, away):
-    endless = "captions.shuffle=true"
+    endless = "captions.shuffle_tags=true"
     for words, waits in (
         ((endless,), "vae"),
-        ((endless, "memory.offload=1"), "text_encoder vae"),
+        ((endless, "memory.offload_fraction=1"), "text_encoder vae"),
         ((), "text_encoder vae"),
         (("memory.cache_latents=false",), "text_encoder"),
     ):
@@ -220,7 +220,7 @@ def test_words_that_change_at_every_look_keep_their_encoders_unless_memory_is_sh
 
 
 def test_a_processor_has_nothing_to_move_and_graphs_are_refused(bench):
-    config = bench.config("memory.offload=1", "memory.graphs=auto")
+    config = bench.config("memory.offload_fraction=1", "memory.cuda_graphs=auto")
     parts, adapter, maker, _ = trained(bench, config, steps=1)
     assert settle_base(config, parts)[1] == "off: on cpu the base computes where it lies"
     assert offload.rest(parts, config, text_learns=False) == ""
@@ -235,13 +235,13 @@ def test_a_processor_has_nothing_to_move_and_graphs_are_refused(bench):
 def test_on_a_gpu_it_learns_the_same_in_less_memory(bench, precision):
     words = (
         "run.device=cuda",
-        "memory.dtype=bf16",
+        "memory.base_dtype=bf16",
         "run.steps=4",
         "samples.steps=1",
         "memory.gradient_checkpointing=true",
-        f"memory.base_precision={precision}",
+        f"memory.quantize_base={precision}",
     )
     bench.train(bench.config(*words), "whole")
     wanted = bench.losses()
-    bench.train(bench.config(*words, "memory.offload=1"), "away")
+    bench.train(bench.config(*words, "memory.offload_fraction=1"), "away")
     assert bench.losses() == pytest.approx(wanted, rel=1e-3)

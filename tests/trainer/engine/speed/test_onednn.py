@@ -86,7 +86,7 @@ def test_a_convolution_follows_weights_that_are_exchanged_or_changed(stride):
 
 
 def test_16_bit_bases_keep_torchs_path(bench):
-    config = bench.config("memory.dtype=bf16")
+    config = bench.config("memory.base_dtype=bf16")
     assert not onednn.enable_onednn(load_base(config, bench.home))
 
 

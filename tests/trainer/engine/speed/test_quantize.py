@@ -29,7 +29,7 @@ OFF = {8: 0.013, 4: 0.12}
 
 @pytest.fixture(scope="module")
 def loaded(tiny_base, tmp_path_factory):
-    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"dtype": "fp32"}})
+    config = load.build({"model": {"base": str(tiny_base)}, "memory": {"base_dtype": "fp32"}})
     return load_base(config, Home(tmp_path_factory.mktemp("home")).create())
 
 
@@ -129,7 +129,7 @@ def test_every_kind_of_adapter_sits_on_it_and_its_file_is_folded_into_it(loaded,
     first = {name: tensor.clone() for name, tensor in adapter.state().items()}
     quantize.settle(parts, "int4")
     assert all(torch.equal(tensor, first[name]) for name, tensor in adapter.state().items())
-    for key, layer in adapter.layers.items() if config.lora.kind == "dora" else ():
+    for key, layer in adapter.layers.items() if config.lora.type == "dora" else ():
         assert torch.equal(layer.lora_magnitude, norms(true[key], torch.ones_like(layer.lora_magnitude)))
     held = base_hash(parts)
     generator = torch.Generator().manual_seed(5)
@@ -169,10 +169,10 @@ def test_ten_steps_learn_about_the_same_resume_exactly_and_leave_the_base_alone(
     bench = Bench(Home(tmp_path / "home").create(), base, tmp_path / "set")
     weights = next((base / "unet").glob("*.safetensors"))
     before = hashlib.sha256(weights.read_bytes()).hexdigest()
-    words = ("run.steps=10", "run.batch_size=1", "save.every=5", "samples.steps=1", "lora.text_encoder=true")
+    words = ("run.steps=10", "run.batch_size=1", "save.every=5", "samples.steps=1", "lora.train_text_encoder=true")
     whole = bench.train(bench.config(*words), "whole")
     wanted = bench.losses()
-    few = (*words, f"memory.base_precision={precision}")
+    few = (*words, f"memory.quantize_base={precision}")
     straight = bench.train(bench.config(*few), "few")
     losses = bench.losses()
     (started,) = [e for e in bench.events if isinstance(e, events.Started)]
@@ -221,8 +221,8 @@ def test_first_last_and_time_layers_stay_whole(loaded):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_on_a_gpu_it_learns_the_same_in_less_memory(bench, precision):
-    words = ("run.device=cuda", "memory.dtype=bf16", "run.steps=4", "samples.steps=1")
+    words = ("run.device=cuda", "memory.base_dtype=bf16", "run.steps=4", "samples.steps=1")
     bench.train(bench.config(*words), "whole")
     wanted = bench.losses()
-    bench.train(bench.config(*words, f"memory.base_precision={precision}"), "few")
+    bench.train(bench.config(*words, f"memory.quantize_base={precision}"), "few")
     assert bench.losses() == pytest.approx(wanted, rel=0.05 if precision == "int8" else 0.15)

@@ -26,7 +26,13 @@ from trainer.engine.train import load_base
 from trainer.formats.header import Header, read_header
 from trainer.library.library import Library
 
-PIVOTAL = ("lora.embedding=3", "lora.embedding_from=red fox", "optimizer.embedding_lr=0.01", "run.steps=4", "save.every=2")
+PIVOTAL = (
+    "lora.embedding_tokens=3",
+    "lora.embedding_init=red fox",
+    "optimizer.embedding_lr=0.01",
+    "run.steps=4",
+    "save.every=2",
+)
 
 
 @pytest.fixture(scope="module", params=["sd1", "sd2", "sdxl"])
@@ -77,7 +83,9 @@ def test_pivotal_tuning_learns_saves_resumes_and_draws(bench, base: Path) -> Non
 def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
     """The conditioning of the run's own adapter and of its file are equal; without the word the base reads as ever."""
     bench.base = base
-    config = bench.config("lora.embedding=2", "lora.text_encoder=false", "captions.max_tokens=150", "run.steps=2")
+    config = bench.config(
+        "lora.embedding_tokens=2", "lora.train_text_encoder=false", "captions.max_token_length=150", "run.steps=2"
+    )
     said = ["a blobby, Blobby and blobbyish", "two words"]
     file = bench.train(config)
     parts = load_base(config, bench.home)
@@ -103,7 +111,7 @@ def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
 
 def test_diffusers_reads_the_embedding_as_we_do(bench, base: Path) -> None:
     bench.base = base
-    bench.train(bench.config("lora.embedding=2", "run.steps=1"))
+    bench.train(bench.config("lora.embedding_tokens=2", "run.steps=1"))
     file = bench.home.loras / "embeddings" / "blobby.safetensors"
     parts = load_base(bench.config(), bench.home)
     with embeddings.lent(parts, embeddings.of_files(parts, [bench.home.loras / "blob.safetensors"])):
@@ -119,7 +127,7 @@ def test_diffusers_reads_the_embedding_as_we_do(bench, base: Path) -> None:
 
 
 def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(bench) -> None:
-    file = bench.train(bench.config("lora.embedding=2", "run.steps=1", "save.bundle_embedding=true", "save.dtype=fp32"))
+    file = bench.train(bench.config("lora.embedding_tokens=2", "run.steps=1", "save.bundle_embedding=true", "save.dtype=fp32"))
     with safe_open(file, "np") as tensors:
         assert tensors.get_tensor("bundle_emb.blobby.string_to_param.*").shape == (2, 32)
     (bundled,), (noted,) = embedding.of_file(file), embedding.noted(read_header(file))
@@ -133,18 +141,18 @@ def test_going_on_from_a_lora_its_trigger_goes_on_too(bench) -> None:
     first = bench.train(bench.config(*PIVOTAL, "save.dtype=fp32"))
     (learnt,) = embedding.of_file(first)
     parts = load_base(bench.config(), bench.home)
-    more = bench.config("lora.embedding=4", "lora.embedding_from=owl")
+    more = bench.config("lora.embedding_tokens=4", "lora.embedding_init=owl")
     word, fresh = Adapter(parts, more, first).word, embeddings.begin(parts, "blobby", 4, "owl")
     for part, rows in learnt.vectors.items():
         assert np.array_equal(word.vectors[part][:3].detach(), rows)
         assert torch.equal(word.vectors[part][3], fresh.vectors[part][3]) and word.vectors[part].requires_grad
     parts = load_base(bench.config(), bench.home)
-    other = Adapter(parts, bench.config("lora.embedding=3", "captions.trigger=owlet"), first).word
+    other = Adapter(parts, bench.config("lora.embedding_tokens=3", "captions.trigger=owlet"), first).word
     assert not np.array_equal(other.vectors["text_encoder"][:3].detach(), learnt.vectors["text_encoder"])
 
 
 def test_without_a_trigger_the_layers_learn_alone_and_the_run_says_so(bench) -> None:
-    file = bench.train(bench.config("lora.embedding=2", "preservation.prior=1", "captions.trigger=", "run.steps=1"))
+    file = bench.train(bench.config("lora.embedding_tokens=2", "preservation.base_prior=1", "captions.trigger=", "run.steps=1"))
     said = [note.code for note in bench.events if isinstance(note, events.Note)]
     assert said.count("no_trigger_no_vectors") == said.count("no_trigger_no_prior") == 1
     assert embedding.of_file(file) == [] and not list((bench.home.loras / "embeddings").glob("*"))
@@ -153,7 +161,12 @@ def test_without_a_trigger_the_layers_learn_alone_and_the_run_says_so(bench) -> 
 def test_without_a_trigger_or_with_a_broken_note_one_sentence_or_nothing(bench) -> None:
     parts = load_base(bench.config(), bench.home)
     with pytest.raises(Problem) as told:
-        Adapter(parts, bench.config("lora.embedding=1", "captions.trigger=", "lora.unet=false", "lora.text_encoder=false"))
+        Adapter(
+            parts,
+            bench.config(
+                "lora.embedding_tokens=1", "captions.trigger=", "lora.train_unet=false", "lora.train_text_encoder=false"
+            ),
+        )
     assert told.value.code == "embedding_no_trigger" and told.value.field == "captions.trigger"
     for nonsense in ("", "[]", '{"name": "x", "vectors": {"text_encoder": [2, "AAAA"]}}', '{"name": "", "vectors": {}}', "{"):
         assert embedding.noted(Header({embedding.KEY: nonsense}, {}, 0, 0)) == []
@@ -165,7 +178,9 @@ def test_without_a_trigger_or_with_a_broken_note_one_sentence_or_nothing(bench) 
 
 
 def test_the_word_alone_can_be_learnt_without_a_lora(bench) -> None:
-    config = bench.config("lora.embedding=2", "lora.unet=false", "lora.text_encoder=false", "run.steps=2", "samples.every=1")
+    config = bench.config(
+        "lora.embedding_tokens=2", "lora.train_unet=false", "lora.train_text_encoder=false", "run.steps=2", "samples.every=1"
+    )
     file = bench.train(config)
     assert len(bench.losses()) == 2
     with safe_open(file, "np") as tensors:

@@ -85,7 +85,7 @@ def test_without_a_mean_to_restore_words_are_scaled_alone():
 
 
 def test_with_kohyas_reckoning_a_weighted_word_is_scaled_alone(bench):
-    config = bench.config("captions.weights=true", "run.compat=kohya", "lora.text_encoder=false")
+    config = bench.config("captions.weighted=true", "run.compat=kohya", "lora.train_text_encoder=false")
     parts = load_base(config, bench.home)
     with torch.no_grad():
         parts.text_encoders["text_encoder"].final_layer_norm.bias.fill_(0.1)
@@ -113,9 +113,9 @@ def test_the_two_encoders_of_sdxl_are_weighed_each_by_itself_and_the_summary_sta
     assert torch.equal(got["pooled"], plain["pooled"]) and torch.equal(got["hidden"], torch.cat([first, second], -1))
 
 
-@pytest.mark.parametrize("words", [(), ("captions.weights=true",)])
+@pytest.mark.parametrize("words", [(), ("captions.weighted=true",)])
 def test_kept_encodings_are_those_made_anew(bench, words):
-    config = bench.config("lora.text_encoder=false", "captions.max_tokens=150", *words)
+    config = bench.config("lora.train_text_encoder=false", "captions.max_token_length=150", *words)
     parts = load_base(config, bench.home)
     maker = TrainingObjective(config, parts, Adapter(parts, config), LatentCache(parts, bench.home.cache / "latents"))
     cat = "a (cat:1.4)"

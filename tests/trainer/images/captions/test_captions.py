@@ -69,7 +69,7 @@ def test_shuffling_keeps_the_front_and_loses_nothing(parts: list[str], keep: int
 
 
 def test_training_sees_the_same_words_for_the_same_seed() -> None:
-    rules = CaptionRules(trigger="ohwx", shuffle=True, keep_tokens=1, dropout=0.2, tag_dropout=0.3)
+    rules = CaptionRules(trigger="ohwx", shuffle_tags=True, keep_tokens=1, dropout=0.2, tag_dropout=0.3)
     looks = [
         [training_caption("a, b, c, d, e, f", rules, rng) for _ in range(200)] for rng in (random.Random(5), random.Random(5))
     ]
@@ -80,7 +80,7 @@ def test_training_sees_the_same_words_for_the_same_seed() -> None:
 
 
 def test_the_options_of_a_training_fit_as_rules() -> None:
-    rules = Captions(trigger="ohwx", shuffle=True, keep_tokens=2, dropout=0.0)
+    rules = Captions(trigger="ohwx", shuffle_tags=True, keep_tokens=2, dropout=0.0)
     look = training_caption("a, b, c", rules, random.Random(1))
     assert look.startswith("ohwx, a, ") and sorted(captions.tags(look)) == ["a", "b", "c", "ohwx"]
     assert training_caption("a", Captions(dropout=1.0), random.Random(1)) == ""
@@ -92,13 +92,13 @@ def look(text: str, **rules) -> str:
 
 def test_parts_outside_the_separators_stay_and_the_mark_goes() -> None:
     looks = {
-        training_caption("a, b ||| c, d, e ||| f", CaptionRules("ohwx", True, keep_separator="|||"), random.Random(seed))
+        training_caption("a, b ||| c, d, e ||| f", CaptionRules("ohwx", True, keep_tokens_separator="|||"), random.Random(seed))
         for seed in range(40)
     }
     assert len(looks) == 6
     assert all(one.startswith("ohwx, a, b, ") and one.endswith(", f") for one in looks)
-    assert look("a ||| b", keep_separator="|||") == "a, b"
-    assert look("a, b", keep_separator="|||") == "a, b"
+    assert look("a ||| b", keep_tokens_separator="|||") == "a, b"
+    assert look("a, b", keep_tokens_separator="|||") == "a, b"
 
 
 def test_only_named_parts_are_left_out_and_some_never() -> None:
@@ -117,7 +117,7 @@ def test_prefix_and_suffix_stand_around_and_may_hold_the_trigger() -> None:
 
 def test_what_stands_in_brackets_stays_together_where_brackets_are_weights() -> None:
     text = "ohwx, (a, b:1.2), [c, d], e"
-    rules = CaptionRules(shuffle=True, tag_dropout=1.0, tag_dropout_only=("a, b",), weights=True)
+    rules = CaptionRules(shuffle_tags=True, tag_dropout=1.0, tag_dropout_only=("a, b",), weighted=True)
     seen = {training_caption(text, rules, random.Random(seed)) for seed in range(40)}
     assert seen == {"ohwx, [c, d], e", "ohwx, e, [c, d]"}
     plain = CaptionRules(tag_dropout=1.0, tag_dropout_only=("e",))
