@@ -1,6 +1,6 @@
 """A LoRA file from elsewhere: sent to app/server/uploads.py, checked here, taken into the library. Never overwrites.
 
-Used by app/pages/library/page.py; the element that uploads is app/static/add.js.
+Used by app/pages/library; the element that uploads is app/static/add.js.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The library as HTML: pictures, what each LoRA is for, how to use it, where it comes from. For pages/library.py."""
+"""The library as HTML: pictures, what each LoRA is for, how to use it, where it comes from. For app/pages/library."""
 
 from __future__ import annotations
 
