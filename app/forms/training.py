@@ -205,7 +205,7 @@ def report(services: Services, found: ImageSet) -> Report:
     from trainer.images.set.image_set import ImageSet
 
     tree = opened(services, found)
-    encoding = encodings.asked(str(load.get(tree, "images.encoding") or ""))
+    encoding = encodings.requested(str(load.get(tree, "images.encoding") or ""))
     found = ImageSet(found.folder, encoding=encoding) if encoding else found
     further = [ImageSet(place, encoding=encoding) for place in _further(found, tree)]
     kind, trigger = load.get(tree, "run.kind"), load.get(tree, "captions.trigger")
@@ -238,7 +238,7 @@ def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
         if action == "read_as":
             return _read_as(ui, found, str(said.get("was", "")), str(said.get("encoding", "")))
         if action == "reading_right":
-            return ui.t("page.images.reading.settled", count=rereading.settle(found, str(said.get("was", ""))))
+            return ui.t("page.images.reading.settled", count=rereading.confirm(found, str(said.get("was", ""))))
         if action == "undo":
             act = found.undo()
             return ui.t("page.train.undone", count=act.count) if act else ""
@@ -249,7 +249,7 @@ def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
 
 def _read_as(ui: Ui, found: ImageSet, was: str, encoding: str) -> str:
     """Read the captions that were read in `was` in another encoding."""
-    name = encodings.asked(encoding)
+    name = encodings.requested(encoding)
     ids = next((one.ids for one in rereading.readings(found) if one.encoding == was), ())
     if not ids or name is None or rereading.read_as(found, name, ids) is None:
         return ui.t("page.images.reading.changed")

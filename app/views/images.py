@@ -59,7 +59,7 @@ def large(
     words = "page.images.cut" if lost >= 0.005 else "page.images.whole"
     sentence = ui.t(words, width=size[0], height=size[1], share=round(100 * lost))
     facts = ui.t("page.images.facts", name=p.original, width=p.width, height=p.height)
-    mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if masks.given(p) else ""
+    mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if masks.mask_path(p) else ""
     x, y = p.focus or buckets.CENTRE
     return (
         f'<figure class="i-large"><atelier-cut data-id="{esc(p.id)}" data-x="{x:.3f}" data-y="{y:.3f}" '
@@ -77,11 +77,11 @@ def readings(ui: Ui, found: ImageSet, pictures: list[Picture]) -> str:
     lines = []
     for one in rereading.readings(found, pictures):
         name = encodings.label(one.encoding, ui.lang)
-        words = ui.t("page.images.reading.read", count=len(one.ids), encoding=name, words=one.words)
+        words = ui.t("page.images.reading.read", count=len(one.ids), encoding=name, words=one.excerpt)
         right = tell("fix", action="reading_right", was=one.encoding)
         buttons = f'<button type="button" class="a-small" {right}>{esc(ui.t("page.images.reading.right"))}</button>'
         if one.other:
-            other = ui.t("page.images.reading.other", encoding=encodings.label(one.other, ui.lang), words=one.other_words)
+            other = ui.t("page.images.reading.other", encoding=encodings.label(one.other, ui.lang), words=one.other_excerpt)
             act = tell("fix", action="read_as", was=one.encoding, encoding=one.other)
             buttons = f'<button type="button" class="a-small" {act}>{esc(other)}</button>{buttons}'
         lines.append(f'<div class="t-told i-reading"><p class="t-said">{esc(words)}</p>{buttons}</div>')

@@ -36,7 +36,7 @@ def thumb(found: ImageSet, picture: Picture, side: int = 320) -> str:
 
 def film(found: ImageSet, picture: Picture, side: int = 320) -> str:
     """The film over what a picture's mask file leaves out, as an image; empty where there is none."""
-    file = masks.given(picture)
+    file = masks.mask_path(picture)
     if file is None:
         return ""
     stamp = file.stat().st_mtime_ns

@@ -21,7 +21,7 @@ from trainer.config.sections.lora import Lora
 from trainer.config.sections.slider import Slider
 from trainer.config.train import TrainConfig
 from trainer.core import files
-from trainer.images.captions.captions import to_try
+from trainer.images.captions.captions import trial_prompts
 
 VERSION = "0.1.0"
 MAX_TAGS = 100
@@ -77,7 +77,7 @@ def build(
     elif config.captions.trigger:
         told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
     asked, captions = (config.samples.prompts, [caption for caption, _, _ in items]) if share else ((), [])
-    prompts = asked or to_try(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
+    prompts = asked or trial_prompts(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
     told["atelier.prompt"] = next(iter(prompts), "")[:MAX_TEXT]
     if vae is not None and vae.is_file():
         told["ss_vae_hash"], told["ss_new_vae_hash"] = hashes_of(vae)

@@ -10,10 +10,10 @@ from typing import Any
 from trainer.core.home import Home
 from trainer.core.texts import t
 from trainer.images import captioners
-from trainer.images.captioners import CAPTIONERS, Ask
-from trainer.images.captioners.writing import describe, empty
+from trainer.images.captioners import CAPTIONERS, CaptionRequest
+from trainer.images.captioners.writing import describe, to_caption
 from trainer.images.captions.captions import with_trigger
-from trainer.images.intake.brought import of_name
+from trainer.images.intake.caption_reader import caption_of_name
 from trainer.images.set.image_set import KINDS, ImageSet
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     way.add_argument("--from-names", action="store_true", help=t("commands.caption.from_names"))
     words.add_argument("--overwrite", action="store_true", help=t("commands.caption.overwrite"))
     words.add_argument("--prefix", metavar="TRIGGER", default="", help=t("commands.caption.prefix"))
-    words.add_argument("--threshold", type=float, default=Ask.threshold, help=t("commands.caption.threshold"))
+    words.add_argument("--threshold", type=float, default=CaptionRequest.threshold, help=t("commands.caption.threshold"))
     words.add_argument("--kind", choices=KINDS, help=t("commands.caption.kind"))
     words.add_argument("--home", help=t("commands.home"))
     given = words.parse_args(argv)
@@ -37,10 +37,10 @@ def main(argv: list[str]) -> int:
     captioner, folder = captioners.find(home, given.given)
     found = ImageSet(given.folder)
     every = found.pictures()
-    pictures = empty(every, given.overwrite)
+    pictures = to_caption(every, given.overwrite)
     if pictures and folder is None and not captioner.missing_package():
         print(captioner.cost(), file=sys.stderr)
-    ask = Ask(given.kind or found.meta.kind, threshold=given.threshold)
+    ask = CaptionRequest(given.kind or found.meta.kind, threshold=given.threshold)
     seen = {picture.id: picture.caption for picture in pictures}
     token, count = None, 0
     for picture, text in describe(home, given.given, pictures, ask, _tell) if pictures else ():
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
 def from_names(found: ImageSet, overwrite: bool, prefix: str) -> int:
     """Write the words of each file name as its caption; the names without words are told."""
     every = found.pictures()
-    texts = {p.id: of_name(PurePath(p.original).stem) for p in empty(every, overwrite)}
+    texts = {p.id: caption_of_name(PurePath(p.original).stem) for p in to_caption(every, overwrite)}
     named = {id_: with_trigger(text, prefix) for id_, text in texts.items() if text}
     _, ids = found.fill(named, {p.id: p.caption for p in every})
     for picture in found.pictures():

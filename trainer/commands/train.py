@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         if getattr(given, name) == "":
             raise Problem("option_empty", field=name)
     file = load.read_toml(Path(given.run)) if given.run else {}
-    asked: load.Tree = {}
+    requested: load.Tree = {}
     for name, value in (
         ("images.folder", str(Path(given.images).resolve()) if given.images else None),
         ("save.name", given.name),
@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
         ("rights.pictures_ok", given.rights or None),
     ):
         if value is not None:
-            load.put(asked, name, value)
-    named = [load.get(tree, "model.base") for tree in (asked, file)]
+            load.put(requested, name, value)
+    named = [load.get(tree, "model.base") for tree in (requested, file)]
     base = catalog.find(home, str(next((name for name in named if name is not None), "mini")))
     kind = given.preset or load.get(file, "run.kind") or "style"
     said = from_set(Path(given.images)) if given.images else {}
@@ -66,11 +66,11 @@ def main(argv: list[str]) -> int:
         said["captions"] = {}
         load.put(said, "slider.generated_images", 0)
     tree = load.merge(load.preset(kind, base), load.merge(said, file))
-    plain = load.build(tree, asked, overrides=given.overrides)
+    plain = load.build(tree, requested, overrides=given.overrides)
     if not plain.save.name:
         raise Problem("name_missing", field="save.name")
     configs = [
-        load.build(tree, asked, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
+        load.build(tree, requested, overrides=[*given.overrides, *words, f"save.name={plain.save.name}{ending}"])
         for ending, words in trials(given.sweep)
     ]
     for place in [plain.images.folder, *subsets.folders(plain.images)]:
@@ -114,23 +114,23 @@ def from_set(folder: Path) -> load.Tree:
 
 def _tell_encodings(folder: str, encoding: str) -> None:
     """Say what captions are read as where their bytes leave it open."""
-    from trainer.images.captions.encodings import asked
+    from trainer.images.captions.encodings import requested
     from trainer.images.captions.rereading import sentences
     from trainer.images.set.image_set import ImageSet
 
     if folder and Path(folder).is_dir():
-        for sentence in sentences(ImageSet(folder, read_only=True, encoding=asked(encoding))):
+        for sentence in sentences(ImageSet(folder, read_only=True, encoding=requested(encoding))):
             print(sentence, file=sys.stderr)
 
 
 def from_tree(folder: Path, slider: bool = False) -> load.Tree:
     """The folders below a folder of pictures as other trainers lay them: those to learn from, and class pictures. What is
     recognised and what is left is printed."""
-    found = folder_tree.look(folder)
+    found = folder_tree.scan(folder)
     tree: load.Tree = {}
     if found.subsets:
         load.put(tree, "images.subsets", found.subsets)
-    told = found.lines
+    told = found.notices
     if len(found.class_folders) == 1 and not slider:
         load.put(tree, "preservation.regularization_folder", str(found.class_folders[0]))
         if found.class_word:

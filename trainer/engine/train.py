@@ -36,7 +36,7 @@ from trainer.engine.text import encode
 from trainer.formats.architectures import ARCHITECTURES, UNet
 from trainer.hardware import memory
 from trainer.images import provenance
-from trainer.images.captions.encodings import asked
+from trainer.images.captions.encodings import requested
 from trainer.images.report.report import report
 from trainer.images.set import subsets
 from trainer.images.set.examples import Example, View, augmentations_of
@@ -225,7 +225,7 @@ def look_at_pictures(
     items = data.load_examples(config, resolution)
     if not run.report.exists() and not is_slider(config):
         places = (Path(config.images.folder), *subsets.folders(config.images))
-        own, *more = (ImageSet(place, read_only=True, encoding=asked(config.images.encoding)) for place in places)
+        own, *more = (ImageSet(place, read_only=True, encoding=requested(config.images.encoding)) for place in places)
         found = report(
             own,
             resolution,

@@ -87,9 +87,9 @@ def kept_by(run: RunDir) -> Kept | None:
     """What the newest checkpoint learnt from; None where there is none, or one of a version that did not note it."""
     numbered = [path for path in run.checkpoints.glob("*/manifest.json") if path.parent.name.isdigit()]
     for manifest in sorted(numbered, key=lambda path: int(path.parent.name), reverse=True):
-        told = files.read_json(manifest)
-        if isinstance(told, dict):
-            return told.get("sources") if isinstance(told.get("sources"), dict) else None
+        data = files.read_json(manifest)
+        if isinstance(data, dict):
+            return data.get("sources") if isinstance(data.get("sources"), dict) else None
     return None
 
 
@@ -115,18 +115,18 @@ def agree(run: RunDir, now: Sources) -> None:
 
 def agreed(run: RunDir) -> str | None:
     """The digest of the sets a person agreed to go on with."""
-    told = files.read_json(run.agreed)
-    return told.get("pictures") if isinstance(told, dict) else None
+    data = files.read_json(run.agreed)
+    return data.get("pictures") if isinstance(data, dict) else None
 
 
 def base_changes(kept: Kept, now: Sources) -> list[str]:
     """The files of the base that are others now. Another length or other samples are another file; where only the time is
     another one, the whole file is read."""
-    here = now.base
-    changed = sorted(set(kept) ^ set(here))
+    current = now.base
+    changed = sorted(set(kept) ^ set(current))
     paths = dict(_base_files(now.facts, now._vae))
-    for name in sorted(set(kept) & set(here)):
-        before, mark = kept[name], here[name]
+    for name in sorted(set(kept) & set(current)):
+        before, mark = kept[name], current[name]
         other = any(before.get(key) != mark.get(key) for key in ("bytes", "sample", "config"))
         touched = before.get("changed") != mark.get("changed")
         if other or (touched and before.get("sha256") != hashes_of(paths[name])[1]):
@@ -138,11 +138,11 @@ def set_changes(kept: Kept, now: Kept) -> list[Change]:
     """What is gone, new, renamed or changed, each with a few names."""
     gone, added = [name for name in kept if name not in now], [name for name in now if name not in kept]
     free = Counter(now[name]["content"] for name in added)
-    moved = [name for name in gone if free[kept[name]["content"]] and _take(free, kept[name]["content"])]
-    there = Counter(kept[name]["content"] for name in moved)
-    arrived = [name for name in added if not (there[now[name]["content"]] and _take(there, now[name]["content"]))]
+    moved = [name for name in gone if free[kept[name]["content"]] and _use_one(free, kept[name]["content"])]
+    used = Counter(kept[name]["content"] for name in moved)
+    arrived = [name for name in added if not (used[now[name]["content"]] and _use_one(used, now[name]["content"]))]
     both = [name for name in kept if name in now]
-    found = {
+    changes = {
         "gone": [name for name in gone if name not in moved],
         "added": arrived,
         "renamed": moved,
@@ -154,12 +154,12 @@ def set_changes(kept: Kept, now: Kept) -> list[Change]:
     }
     return [
         [f"set_changes.{what}", {"count": len(names), "names": ", ".join(names[:SHOWN]) + ("…" if names[SHOWN:] else "")}]
-        for what, names in found.items()
+        for what, names in changes.items()
         if names
     ]
 
 
-def _take(counts: Counter[str], content: str) -> bool:
+def _use_one(counts: Counter[str], content: str) -> bool:
     counts[content] -= 1
     return True
 
@@ -181,17 +181,17 @@ def _base_files(facts: BaseFacts, vae: Path | None) -> Iterator[tuple[str, Path]
 
 
 def _in_folder(part: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    found = (*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("scheduler_config.json"))
-    yield from ((f"{part}/{path.name}", path) for path in sorted(found))
+    paths = (*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("scheduler_config.json"))
+    yield from ((f"{part}/{path.name}", path) for path in sorted(paths))
 
 
 def _mark(path: Path) -> Kept:
     """What tells a file from another without reading all of it: length, time, and a hash of 64 pieces, the header's among
     them. Of a configuration its values, without what only names the program that wrote it."""
     if path.suffix == ".json":
-        told = files.read_json(path, {})
-        told = {key: value for key, value in told.items() if key == "_class_name" or not key.startswith("_")}
-        return {"config": _hash(json.dumps(told, sort_keys=True).encode())}
+        data = files.read_json(path, {})
+        data = {key: value for key, value in data.items() if key == "_class_name" or not key.startswith("_")}
+        return {"config": _hash(json.dumps(data, sort_keys=True).encode())}
     status, digest = path.stat(), hashlib.sha256()
     with open(path, "rb") as file:
         for number in range(PIECES):
@@ -205,15 +205,15 @@ def _pictures(config: TrainConfig) -> Iterator[tuple[str, Kept]]:
     if draws(config):
         return
     main = Path(config.images.folder)
-    found = [
+    named = [
         (p.file.name if p.file.parent == main else f"{p.file.parent.name}/{p.file.name}", p)
         for p in subsets.pictures(config.images)
     ]
     if folder := config.preservation.regularization_folder:
         alone = config.images.model_copy(update={"folder": folder, "subsets": ()})
-        found += [(f"{Path(folder).name}/{p.file.name}", p) for p in subsets.pictures(alone)]
+        named += [(f"{Path(folder).name}/{p.file.name}", p) for p in subsets.pictures(alone)]
     seen: Counter[str] = Counter()
-    for name, picture in found:
+    for name, picture in named:
         seen[name] += 1
         yield name if seen[name] == 1 else f"{name} ({seen[name]})", _picture(picture)
 

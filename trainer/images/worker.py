@@ -19,37 +19,37 @@ from trainer.core.problem import Problem
 from trainer.images.set.image_set import ImageSet
 from trainer.images.set.picture import Picture
 
-Tell = Callable[..., None]
-"""`tell(event, **facts)` writes one line."""
-Work = Callable[[argparse.Namespace, Home, list[Picture], Tell], None]
+Emit = Callable[..., None]
+"""`emit(event, **facts)` writes one line."""
+Work = Callable[[argparse.Namespace, Home, list[Picture], Emit], None]
 
 
 def parser(name: str) -> argparse.ArgumentParser:
-    """What every such process is told: the set's folder, with what to work, and where home is."""
-    words = argparse.ArgumentParser(prog=name)
-    words.add_argument("folder", type=Path)
-    words.add_argument("--with", dest="given", required=True)
-    words.add_argument("--home", required=True)
-    return words
+    """The arguments every such process takes: the set's folder, with what to work (`name`), and where home is."""
+    parser_ = argparse.ArgumentParser(prog=name)
+    parser_.add_argument("folder", type=Path)
+    parser_.add_argument("--with", dest="name", required=True)
+    parser_.add_argument("--home", required=True)
+    return parser_
 
 
-def serve(given: argparse.Namespace, work: Work) -> int:
-    """Do `work` on the pictures asked for. Its Problem is told as `failed`, with status 1."""
+def serve(args: argparse.Namespace, work: Work) -> int:
+    """Do `work` on the pictures asked for. Its Problem is written as `failed`, with status 1."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print goes to the log
 
-    def tell(event: str, **facts: Any) -> None:
+    def emit(event: str, **facts: Any) -> None:
         out.write(json.dumps({"event": event, **facts}, ensure_ascii=False) + "\n")
         out.flush()
 
-    wanted = set(json.loads(sys.stdin.readline()))
+    ids = set(json.loads(sys.stdin.readline()))
     try:
-        pictures = [p for p in ImageSet(given.folder, read_only=True).pictures() if p.id in wanted]
-        work(given, Home(Path(given.home)), pictures, tell)
+        pictures = [p for p in ImageSet(args.folder, read_only=True).pictures() if p.id in ids]
+        work(args, Home(Path(args.home)), pictures, emit)
     except Problem as problem:
-        tell("failed", **as_json(problem))
+        emit("failed", **as_json(problem))
         return 1
-    tell("done")
+    emit("done")
     return 0
 
 

@@ -22,14 +22,14 @@ ENDED = ("done", "cancelled", "failed")
 
 
 class WorkerJob:
-    """Starts the command `argv`, gives it the ids as one JSON list, and hears its JSON lines: `fetching` (done, of),
-    `loading`, `failed` (code, params), `done`, and what `_take` understands. Whatever it prints else goes to `log`."""
+    """Starts the command `argv`, gives it the ids as one JSON list, and reads its JSON lines: `fetching` (done, of),
+    `loading`, `failed` (code, params), `done`, and what `_apply` understands. Whatever it prints else goes to `log`."""
 
     died = "captioner_died"
     """The Problem where it ends without a word."""
 
-    def __init__(self, found: ImageSet, argv: Sequence[str], ids: Sequence[str], log: Path) -> None:
-        self.found = found
+    def __init__(self, image_set: ImageSet, argv: Sequence[str], ids: Sequence[str], log: Path) -> None:
+        self.image_set = image_set
         self.state: State = "starting"
         self.looked, self.of = 0, len(ids)
         self.bytes_done, self.bytes_of = 0, 0
@@ -73,7 +73,7 @@ class WorkerJob:
                 if self.state == "cancelled":
                     break
                 try:
-                    self._hear(json.loads(line))
+                    self._on_event(json.loads(line))
                 except Problem as problem:  # the set is gone, or cannot be written
                     self.state, self.problem = "failed", problem
                     self._process.kill()
@@ -82,19 +82,19 @@ class WorkerJob:
         if not self.ended:
             self.state, self.problem = "failed", Problem(self.died, log=str(self._log))
 
-    def _hear(self, said: dict[str, Any]) -> None:
-        match said["event"]:
+    def _on_event(self, event: dict[str, Any]) -> None:
+        match event["event"]:
             case "fetching":
-                self.state, self.bytes_done, self.bytes_of = "fetching", said["done"], said["of"]
+                self.state, self.bytes_done, self.bytes_of = "fetching", event["done"], event["of"]
             case "loading":
                 self.state = "loading"
             case "failed":
-                self.state, self.problem = "failed", Problem(said["code"], **said["params"])
+                self.state, self.problem = "failed", Problem(event["code"], **event["params"])
             case "done":
                 self.state = "done"
             case _:
-                self._take(said)
+                self._apply(event)
 
-    def _take(self, said: dict[str, Any]) -> None:
-        """What a job of one sort hears besides."""
+    def _apply(self, event: dict[str, Any]) -> None:
+        """An event only one sort of job knows."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from app.views.working import progress
 from trainer.core.problem import Problem
 from trainer.images import captioners
 from trainer.images.captioners.job import CaptionJob
-from trainer.images.captioners.writing import empty
+from trainer.images.captioners.writing import to_caption
 from trainer.images.set.image_set import ImageSet
 
 Show = Callable[..., list[Any]]
@@ -85,7 +85,7 @@ def wire(
 
     def write(name: str, which: str, prefix: str, overwrite: bool) -> list[Any]:
         found = ui.services.set(name)
-        ids = [one.id for one in empty(found.pictures(), overwrite)] if found else []
+        ids = [one.id for one in to_caption(found.pictures(), overwrite)] if found else []
         return begin(found, ids, which, prefix, False)
 
     def suggest(name: str, id_: str, which: str, prefix: str) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.ui.services import Ui
-from trainer.images.captions.captions import to_try
+from trainer.images.captions.captions import trial_prompts
 from trainer.library.drawings import Drawing, Drawings
 
 EMPTY_LORA: dict[str, Any] = {"on": True, "name": "", "unet": 1, "te": None}
@@ -50,7 +50,7 @@ def initial_form(ui: Ui, lora: str | None) -> tuple[dict[str, Any], Drawing | No
     form = defaults(ui, card.base if card else None)
     if card is not None:
         form["loras"] = [EMPTY_LORA | {"name": card.name}]
-        first = next(iter(to_try(card.kind, card.trigger, [form["prompt"]])), "")
+        first = next(iter(trial_prompts(card.kind, card.trigger, [form["prompt"]])), "")
         form["prompt"] = card.prompt if card.trigger in card.prompt and card.prompt else first
         if card.slider:
             form |= {"prompt": card.slider[0] or form["prompt"], "strip": "slider"}

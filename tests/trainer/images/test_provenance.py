@@ -25,18 +25,18 @@ from trainer.images.set.image_set import ImageSet
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    made = Home(tmp_path / "home").create()
-    folder = made.datasets / "set"
+    home_ = Home(tmp_path / "home").create()
+    folder = home_.datasets / "set"
     folder.mkdir()
     for number in range(1, 5):
         picture(folder / f"{number:04d}.png", number)
         (folder / f"{number:04d}.txt").write_text(f"blob {number}\n", "utf-8")
-    base = made.models / "own"
+    base = home_.models / "own"
     shutil.copytree(PROJECT / "models" / "mini", base, ignore=shutil.ignore_patterns("*.safetensors", "*.png", "judge"))
     for part in ("unet", "text_encoder", "vae"):
         name = next((PROJECT / "models" / "mini" / part).glob("*.safetensors")).name
         shutil.copy(PROJECT / "models" / "mini" / part / name, base / part / name)
-    return made
+    return home_
 
 
 def picture(file: Path, seed: int) -> None:
@@ -117,12 +117,12 @@ def test_another_schedule_of_the_base_is_another_base_and_another_program_versio
 
 def test_each_change_of_the_set_is_named_by_its_kind(home, kept):
     folder = home.datasets / "set"
-    found = ImageSet(folder)
-    found.delete(["0001"])
+    named = ImageSet(folder)
+    named.delete(["0001"])
     picture(folder / "0009.png", 9)
-    found.set_caption("0002", "another caption")
+    named.set_caption("0002", "another caption")
     picture(folder / "0003.png", 33)
-    found.set_picture("0004", weight=0.5)
+    named.set_picture("0004", weight=0.5)
     Image.new("L", (64, 64), 255).save(folder / "0004.mask.png")
     assert changes(home, kept) == {
         "gone": "0001.png",
@@ -160,10 +160,10 @@ def test_a_change_goes_on_only_as_far_as_somebody_agreed(home, kept):
     run = RunDir(home.runs / "x")
     run.path.mkdir()
     ImageSet(home.datasets / "set").delete(["0001", "0002"])
-    with pytest.raises(Problem) as asked:
+    with pytest.raises(Problem) as caught:
         provenance.check(run, kept, sources(home))
-    assert asked.value.code == "resume_set_changed"
-    assert "0001.png, 0002.png (2)" in asked.value.sentence("en") and "なくなった画像" in asked.value.sentence("ja")
+    assert caught.value.code == "resume_set_changed"
+    assert "0001.png, 0002.png (2)" in caught.value.sentence("en") and "なくなった画像" in caught.value.sentence("ja")
     provenance.agree(run, sources(home))
     assert len(provenance.check(run, kept, sources(home))) == 1
     ImageSet(home.datasets / "set").delete(["0003"])  # more than was agreed to

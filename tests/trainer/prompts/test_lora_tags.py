@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.images.captions.captions import to_try
+from trainer.images.captions.captions import trial_prompts
 from trainer.prompts.lora_tags import Tag, number, parse, resolve
 
 _letters = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="<>:=")
@@ -147,11 +147,12 @@ def test_a_tag_that_fits_two_loras_is_not_guessed():
     ],
 )
 def test_a_lora_is_tried_with_its_trigger_and_the_bases_own_prompts(kind: str, trigger: str, expected: tuple) -> None:
-    assert to_try(kind, trigger, ["a fox, white background", "an owl", "a castle"]) == expected
+    assert trial_prompts(kind, trigger, ["a fox, white background", "an owl", "a castle"]) == expected
 
 
 def test_a_character_is_tried_first_as_its_own_set_calls_it() -> None:
     captions = ["a fox", "a zibbo mascot waving, white background", "a zibbo mascot asleep"]
-    assert to_try("character", "zibbo", ["an owl"], captions) == (captions[1], "zibbo, an owl")
-    assert to_try("character", "zibbo", ["an owl"], ["zibbo " * 50]) == ("zibbo", "zibbo, an owl"), "too long to be a test"
-    assert to_try("style", "ink style", ["an owl", "a fox"], captions) == ("ink style, an owl", "ink style, a fox")
+    assert trial_prompts("character", "zibbo", ["an owl"], captions) == (captions[1], "zibbo, an owl")
+    long = ["zibbo " * 50]
+    assert trial_prompts("character", "zibbo", ["an owl"], long) == ("zibbo", "zibbo, an owl"), "too long to be a test"
+    assert trial_prompts("style", "ink style", ["an owl", "a fox"], captions) == ("ink style, an owl", "ink style, a fox")

@@ -25,7 +25,7 @@ from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.output import checkpoint
 from trainer.engine.output.disk_room import DiskRoom
-from trainer.images.captions.captions import to_try
+from trainer.images.captions.captions import trial_prompts
 from trainer.prompts import prompt_line
 from trainer.prompts.lora_tags import number
 from trainer.scoring.of_run import RunLikeness
@@ -165,4 +165,4 @@ def sample_prompts(config: TrainConfig, facts: Any, captions: Sequence[str]) -> 
         return config.samples.prompts
     if is_slider(config):
         return tuple(config.slider.ways())[:2]
-    return to_try(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
+    return trial_prompts(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)

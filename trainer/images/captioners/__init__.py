@@ -1,4 +1,4 @@
-"""Captioners: from a picture to words. Which there are, what they cost, where they lie. Light: the models load in `load`.
+"""Captioners: from a picture to a caption. Which there are, what they cost, where they lie. Light: the models load in `load`.
 
 Used by `caption` (trainer/commands/caption.py) and by the Images page through job.py. A new one is a module with a class
 like the three here, and one line in `CAPTIONERS`.
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What is wanted of every caption of one go."""
+class CaptionRequest:
+    """What every caption of one go is to be like."""
 
     kind: str = "style"
     """What the set is for: the words of a style are left out of captions that teach one."""
@@ -39,7 +39,7 @@ class Ask:
 class Model(Protocol):
     """A loaded captioner: one text for each picture, empty where it has nothing to say."""
 
-    def __call__(self, pictures: Sequence[Image.Image], ask: Ask) -> list[str]: ...
+    def __call__(self, pictures: Sequence[Image.Image], request: CaptionRequest) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Captioner:
     licence: str = ""
     package: str = ""
     """A package that has to be installed for it, as `name==version`."""
+    module: str = ""
+    """The module of this package that loads it, where that is not called like it."""
 
     def title(self, language: str | None = None) -> str:
         return t(f"captioners.{self.name}.title", language=language)
@@ -74,8 +76,8 @@ class Captioner:
 
     def fetch(self, home: Home, progress: Callable[[int, int], None] | None = None) -> Path:
         """Its folder, fetched if need be; Problem with what to do where that cannot be."""
-        here = self.folder(home)
-        return here or hub.fetch(
+        folder = self.folder(home)
+        return folder or hub.fetch(
             self.hub, self.commit, re.compile(self.files), home.models / CAPTIONER_FOLDER, progress=progress
         )
 
@@ -95,11 +97,11 @@ class Captioner:
         for pattern in self.looks_like:
             if not any(re.fullmatch(pattern, file) for file in files):
                 raise Problem("captioner_parts", folder=str(folder), file=pattern.replace("\\", ""))
-        return import_module(f"{__name__}.{self.name}").load(folder)
+        return import_module(f"{__name__}.{self.module or self.name}").load(folder)
 
 
 CAPTIONERS = (
-    Captioner("judge", (r"config\.json", r"model\.safetensors", r"words\.json")),
+    Captioner("judge", (r"config\.json", r"model\.safetensors", r"words\.json"), module="mini_clip"),
     # The smaller Salesforce/blip-image-captioning-base is a pickle at every commit; the large one is safetensors.
     Captioner(
         "blip", (r"config\.json", r"model\.safetensors", r"tokenizer\.json", r"preprocessor_config\.json"),
@@ -116,7 +118,7 @@ CAPTIONERS = (
 )  # fmt: skip
 
 
-def quiet() -> None:
+def silence_transformers() -> None:
     """Without transformers' bars and notes; called before a model of it is loaded."""
     from transformers.utils import logging
 
@@ -124,15 +126,15 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def find(home: Home, given: str) -> tuple[Captioner, Path | None]:
-    """The captioner called `given` with its folder (None: not fetched yet), or the sort of a folder given by its path."""
-    for one in CAPTIONERS:
-        if given == one.name:
-            return one, one.folder(home)
-    for folder in (home.models / CAPTIONER_FOLDER / given, files.expanded(given)):
-        if given and folder.is_dir():
+def find(home: Home, name: str) -> tuple[Captioner, Path | None]:
+    """The captioner called `name` with its folder (None: not fetched yet), or the sort of a folder given by its path."""
+    for captioner in CAPTIONERS:
+        if name == captioner.name:
+            return captioner, captioner.folder(home)
+    for folder in (home.models / CAPTIONER_FOLDER / name, files.expanded(name)):
+        if name and folder.is_dir():
             return _sort(folder), folder
-    raise Problem("captioner_missing", given=given[:200], known=", ".join(one.name for one in CAPTIONERS))
+    raise Problem("captioner_missing", given=name[:200], known=", ".join(captioner.name for captioner in CAPTIONERS))
 
 
 def _sort(folder: Path) -> Captioner:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
-from trainer.images.captioners import Ask, quiet
+from trainer.images.captioners import CaptionRequest, silence_transformers
 
 LONGEST = 40
 """Tokens of a caption."""
@@ -36,7 +36,7 @@ class Blip:
         import torch
         from transformers import AutoTokenizer, BlipForConditionalGeneration
 
-        quiet()
+        silence_transformers()
         roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= ROOM
         self.device = torch.device("cuda" if roomy else "cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -49,12 +49,12 @@ class Blip:
         self.std = np.array(how.get("image_std", [0.26862954, 0.26130258, 0.27577711]), np.float32)
         self.side: int = self.model.config.vision_config.image_size
 
-    def __call__(self, pictures: Sequence[Image.Image], ask: Ask) -> list[str]:
+    def __call__(self, pictures: Sequence[Image.Image], request: CaptionRequest) -> list[str]:
         """The likeliest sentence (three beams); for another variant one drawn by chance from the likely words."""
         import torch
 
-        how: dict[str, Any] = {"num_beams": 3} if ask.variant == 0 else {"do_sample": True, "top_p": 0.9}
-        torch.manual_seed(ask.variant)
+        how: dict[str, Any] = {"num_beams": 3} if request.variant == 0 else {"do_sample": True, "top_p": 0.9}
+        torch.manual_seed(request.variant)
         with torch.inference_mode():
             ids = self.model.generate(pixel_values=self._pixels(pictures), max_new_tokens=LONGEST, **how)
         return [tidy(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -64,7 +64,7 @@ class Blip:
         import torch
 
         size = (self.side, self.side)
-        arrays = [np.asarray(one.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) for one in pictures]
+        arrays = [np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) for picture in pictures]
         pixels = (np.stack(arrays) / 255 - self.mean) / self.std
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
 

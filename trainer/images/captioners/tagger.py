@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.core.problem import Problem
-from trainer.images.captioners import Ask
+from trainer.images.captioners import CaptionRequest
 
 GENERAL, CHARACTER = "0", "4"
 """Categories in the list that are used; 9 is the rating, which says nothing about what is to be seen."""
@@ -44,19 +44,19 @@ class Tagger:
             raise Problem("captioner_unknown", folder=str(model.parent))
         self.put, self.side = put.name, int(put.shape[1])
 
-    def __call__(self, pictures: Sequence[Image.Image], ask: Ask) -> list[str]:
+    def __call__(self, pictures: Sequence[Image.Image], request: CaptionRequest) -> list[str]:
         """Tags by falling probability, characters in front; a variant asks for a tenth less to be sure of."""
-        sure = max(0.05, ask.threshold - 0.1 * ask.variant)
+        sure = max(0.05, request.threshold - 0.1 * request.variant)
         captions = []
-        for one in pictures:
-            found = self.session.run(None, {self.put: prepared(one, self.side)})[0]
-            chances = np.asarray(found)[0]
-            told = [
+        for picture in pictures:
+            output = self.session.run(None, {self.put: prepared(picture, self.side)})[0]
+            chances = np.asarray(output)[0]
+            chosen = [
                 (category == CHARACTER, float(chance), spoken(name))
                 for (name, category), chance in zip(self.tags, chances, strict=True)
                 if (category == GENERAL and chance >= sure) or (category == CHARACTER and chance >= CHARACTER_SURE)
             ]
-            captions.append(", ".join(name for _, _, name in sorted(told, key=lambda tag: (-tag[0], -tag[1]))))
+            captions.append(", ".join(name for _, _, name in sorted(chosen, key=lambda tag: (-tag[0], -tag[1]))))
         return captions
 
 

@@ -152,7 +152,7 @@ def shuffle(parts: list[str], keep: int, rng: random.Random) -> list[str]:
 def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[str]:
     """Each part behind the first `keep` left out with probability `tag_dropout`: of those named in `tag_dropout_only`
     (any where it is empty), never one of `tag_dropout_never`."""
-    only, never = ({word.casefold() for word in words} for words in (rules.tag_dropout_only, rules.tag_dropout_never))
+    only, never = ({word.casefold() for word in tags_} for tags_ in (rules.tag_dropout_only, rules.tag_dropout_never))
 
     def stays(part: str) -> bool:
         name = (prompt_weights.plain(part) if rules.weighted else part).casefold()
@@ -163,8 +163,8 @@ def drop(parts: list[str], rules: Rules, keep: int, rng: random.Random) -> list[
 
 def choose(text: str, rng: random.Random) -> str:
     """`{red|blue}` as one of its parts, drawn with `rng`; the inner braces of `{a|{b|c}}` first."""
-    while found := re.search(r"\{([^{}]*\|[^{}]*)\}", text):
-        text = text[: found.start()] + rng.choice(found[1].split("|")).strip() + text[found.end() :]
+    while match := re.search(r"\{([^{}]*\|[^{}]*)\}", text):
+        text = text[: match.start()] + rng.choice(match[1].split("|")).strip() + text[match.end() :]
     return text
 
 
@@ -235,12 +235,12 @@ def replacing(old: str, new: str) -> Callable[[str], str]:
 
 def trigger_problem(trigger: str) -> Literal["empty", "common", "spaces"] | None:
     """What speaks against a trigger word: nothing typed, a word that means something already, several words."""
-    words = trigger.split()
-    if not words:
+    parts = trigger.split()
+    if not parts:
         return "empty"
-    if all(word.casefold() in _COMMON for word in words):
+    if all(word.casefold() in _COMMON for word in parts):
         return "common"
-    return "spaces" if len(words) > 1 else None
+    return "spaces" if len(parts) > 1 else None
 
 
 def propose_trigger(name: str) -> str:
@@ -254,13 +254,13 @@ def propose_trigger(name: str) -> str:
 _LONGEST_TO_TRY = 200
 
 
-def to_try(kind: str, trigger: str, suggested: Iterable[str], captions: Iterable[str] = ()) -> tuple[str, ...]:
+def trial_prompts(kind: str, trigger: str, suggested: Iterable[str], captions: Iterable[str] = ()) -> tuple[str, ...]:
     """Two prompts to try a LoRA with: the base's `suggested` ones with the trigger in.
 
     A character is first asked for as its set does: by the first of the `captions` with the trigger, or the trigger alone.
     """
-    asked = tuple(with_trigger(prompt, trigger) for prompt in suggested)
+    prompts = tuple(with_trigger(prompt, trigger) for prompt in suggested)
     if kind != "character" or not trigger:
-        return asked[:2]
-    told = (caption for caption in captions if trigger in caption and len(caption) <= _LONGEST_TO_TRY)
-    return (next(told, trigger), *asked)[:2]
+        return prompts[:2]
+    with_it = (caption for caption in captions if trigger in caption and len(caption) <= _LONGEST_TO_TRY)
+    return (next(with_it, trigger), *prompts)[:2]

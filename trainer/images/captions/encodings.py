@@ -57,14 +57,14 @@ class Reading:
     """Whether bytes were replaced that are not in the encoding."""
 
 
-def asked(name: str | None, field: str | None = None) -> str | None:
+def requested(name: str | None, field: str | None = None) -> str | None:
     """The encoding a person asked for; None for "auto" or nothing. Problem where there is no such encoding."""
     if not name or name.strip().lower() == "auto":
         return None
-    found = normal(name)
-    if found is None:
+    encoding = normal(name)
+    if encoding is None:
         raise Problem("encoding_unknown", field=field, given=name[:60])
-    return found
+    return encoding
 
 
 def certain(data: bytes) -> Reading | None:
@@ -105,7 +105,7 @@ def label(name: str, language: str | None = None) -> str:
     return t(f"encodings.{name}", language=language) if name in SPOKEN else name.replace("_", "-")
 
 
-def words(text: str, limit: int = 40) -> str:
+def excerpt(text: str, limit: int = 40) -> str:
     """The first words of a reading, for showing."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[:limit].rstrip()}…"
@@ -114,35 +114,36 @@ def words(text: str, limit: int = 40) -> str:
 def read_all(files: Sequence[bytes], encoding: str | None = None) -> list[Reading]:
     """Every file of a set as text, in order. With `encoding` (as `normal` gives it) all that is not UTF-8 is read in it. Never
     fails."""
-    found = [certain(data) for data in files]
-    unsure = [index for index, reading in enumerate(found) if reading is None]
+    readings = [certain(data) for data in files]
+    unsure = [index for index, reading in enumerate(readings) if reading is None]
     rest = [files[index] for index in unsure]
     if encoding:
         names = [encoding] * len(rest)
     else:
-        names = _remembered("judge", rest, "", lambda: _judge(rest, False)) if rest else []
-        moved, common = _utf8_by_chance(files, found, names)
-        if not moved and rest and any(r is not None and r.encoding == "utf-8" and not r.text.isascii() for r in found):
-            names = _remembered("judge", rest, "sound", lambda: _judge(rest, True))
+        names = _remembered("judge", rest, "", lambda: _choose(rest, False)) if rest else []
+        moved, common = _utf8_by_chance(files, readings, names)
+        if not moved and rest and any(r is not None and r.encoding == "utf-8" and not r.text.isascii() for r in readings):
+            names = _remembered("judge", rest, "sound", lambda: _choose(rest, True))
         unsure, names = [*unsure, *moved], [*names, *[common] * len(moved)]
     for index, name in zip(unsure, names, strict=True):
         text = _decoded(files[index], name)
-        found[index] = Reading(text, name, "\ufffd" in text)
-    return [reading for reading in found if reading is not None]
+        readings[index] = Reading(text, name, "\ufffd" in text)
+    return [reading for reading in readings if reading is not None]
 
 
 def next_best(files: Sequence[bytes], chosen: str) -> str | None:
     """The likeliest other encoding that reads these files otherwise than `chosen` does, if possible without strange
     characters; None where there is none."""
-    found = _remembered("next", files, chosen, lambda: [_next_best(files, chosen)])[0]
-    return found or None
+    name = _remembered("next", files, chosen, lambda: [_next_best(files, chosen)])[0]
+    return name or None
 
 
-def _utf8_by_chance(files: Sequence[bytes], found: Sequence[Reading | None], names: Sequence[str]) -> tuple[list[int], str]:
+def _utf8_by_chance(files: Sequence[bytes], readings: Sequence[Reading | None], names: Sequence[str]) -> tuple[list[int], str]:
     """The files that are UTF-8 by chance, and the encoding of the set they are in: one or two of its characters can be (the cat
     of GBK is an accented e). None where a file of the set is UTF-8 beyond doubt."""
     others = [name for name in names if name != "utf-8"]
-    short = {index: r.text for index, r in enumerate(found) if r is not None and r.encoding == "utf-8" and not r.text.isascii()}
+    utf8 = {index: r.text for index, r in enumerate(readings) if r is not None and r.encoding == "utf-8"}
+    short = {index: text for index, text in utf8.items() if not text.isascii()}
     if not others or not all(by_chance(text) for text in short.values()):
         return [], ""
     common = Counter(others).most_common(1)[0][0]
@@ -175,7 +176,7 @@ def _remembered(what: str, files: Sequence[bytes], word: str, work: Callable[[],
     return list(done)
 
 
-def _judge(files: list[bytes], sound: bool) -> list[str]:
+def _choose(files: list[bytes], sound: bool) -> list[str]:
     """The encoding of each file."""
     samples, table = _table(files)
     names = ["utf-8" if _broken_utf8(sample, sound) <= min(costs.values()) else ""
@@ -222,7 +223,7 @@ def _ranking(table: list[dict[str, float]]) -> list[str]:
 
 def _broken_utf8(sample: bytes, sound: bool) -> float:
     """What a file costs as UTF-8 with broken bytes; sound characters must be in it, or in other files of the set (`sound`)."""
-    sequences = sum(len(found) for found in _SEQUENCE.findall(sample))
+    sequences = sum(len(sequence) for sequence in _SEQUENCE.findall(sample))
     if not sound and 3 * sequences < sum(byte > 0x7F for byte in sample):
         return math.inf
     text = _partly(sample, "utf-8")

@@ -10,7 +10,7 @@ from trainer.images.captions import captions, encodings
 from trainer.images.captions.encodings import Reading
 from trainer.images.set.limits import LIMITS
 
-NONE = Reading("", "utf-8")
+NO_CAPTION = Reading("", "utf-8")
 
 
 class CaptionFiles:
@@ -23,16 +23,16 @@ class CaptionFiles:
         """One of them; empty where it cannot be read or is far too large. The others are opened only if they matter."""
         data = data_of(file)
         if data is None:
-            return NONE
+            return NO_CAPTION
         sure = encodings.certain(data)
         if sure is not None and not encodings.by_chance(sure.text):
             return sure
-        return self._together.get(file, NONE)
+        return self._together.get(file, NO_CAPTION)
 
     @cached_property
     def _together(self) -> dict[Path, Reading]:
-        known = {file: data for file in self.files if (data := data_of(file)) is not None}
-        return dict(zip(known, encodings.read_all(list(known.values()), self.encoding), strict=True))
+        data_by_file = {file: data for file in self.files if (data := data_of(file)) is not None}
+        return dict(zip(data_by_file, encodings.read_all(list(data_by_file.values()), self.encoding), strict=True))
 
 
 def data_of(file: Path) -> bytes | None:

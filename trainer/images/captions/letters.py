@@ -75,7 +75,7 @@ the letters of one script to those of another."""
 def cost(text: str, script: Script) -> float:
     """Bits for `text` as the writing of `script`; "any" is the one it costs least in, and scripts that have no table."""
     if script == "any":
-        return 3.0 + min(_cost(text, one, True) for one in SCRIPTS)
+        return 3.0 + min(_cost(text, script_, True) for script_ in SCRIPTS)
     return _cost(text, script, False)
 
 
@@ -196,15 +196,15 @@ def _joint(before: str, letter: str) -> float:
     """What it costs that two characters follow each other."""
     if before < "\x80" and letter < "\x80":
         return CHANGE if before.islower() and letter.isupper() else 0.0
-    one, other = _writing(before), _writing(letter)
-    if other == "half" and one != "half":
-        return CHANGE if one else 4.0  # half-width kana come in runs
-    if not one or not other:
-        return CHANGE if other and before in _NUMBERS else 0.0
-    if one != other:
+    script, following = _writing(before), _writing(letter)
+    if following == "half" and script != "half":
+        return CHANGE if script else 4.0  # half-width kana come in runs
+    if not script or not following:
+        return CHANGE if following and before in _NUMBERS else 0.0
+    if script != following:
         return CHANGE
     total = CHANGE if before.islower() and letter.isupper() else 0.0
-    if one == "latin" and before > "\x7f" and letter > "\x7f":
+    if script == "latin" and before > "\x7f" and letter > "\x7f":
         total += 6.0  # two accents in a row
     return total
 

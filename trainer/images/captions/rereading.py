@@ -18,8 +18,8 @@ from trainer.core.encodings import normal
 from trainer.core.texts import t
 from trainer.images.captions import captions, encodings
 from trainer.images.captions.files import data_of
-from trainer.images.set import staging
-from trainer.images.set import undo as acts
+from trainer.images.set import staging, undo
+from trainer.images.set.undo import UndoEntry
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -45,9 +45,9 @@ class SetReading:
 
     encoding: str
     ids: tuple[str, ...]
-    words: str
+    excerpt: str
     other: str | None
-    other_words: str
+    other_excerpt: str
 
 
 @dataclass(frozen=True)
@@ -76,25 +76,26 @@ class _Original:
         return self.picture.caption == captions.shorten(self.text(self.encoding))[0]
 
 
-def keep(image_set: RereadableSet, id_: str, data: bytes, encoding: str) -> None:
+def keep_original(image_set: RereadableSet, id_: str, data: bytes, encoding: str) -> None:
     """Keep what the caption of a picture was written as, and what it was read in."""
     with image_set.lock:
         _put(staging.written_file(image_set.folder, id_), data)
-        said = staging.read_set(image_set.folder)
-        staging.notes_of(said).setdefault(id_, {})["encoding"] = encoding
-        staging.write_set(image_set.folder, said)
+        content = staging.read_set(image_set.folder)
+        staging.notes_of(content).setdefault(id_, {})["encoding"] = encoding
+        staging.write_set(image_set.folder, content)
 
 
 def sentences(image_set: RereadableSet, language: str | None = None) -> list[str]:
     """What the captions of a folder are read as, for a person at the command line."""
-    said = []
-    for one in readings(image_set):
-        key = "read_other" if one.other else "read"
-        names = {"encoding": encodings.label(one.encoding, language), "words": one.words, "count": len(one.ids)}
-        if one.other:
-            names |= {"other": encodings.label(one.other, language), "other_words": one.other_words, "name": one.other}
-        said.append(t(f"encodings.{key}", language=language, **names))
-    return said
+    lines = []
+    for reading in readings(image_set):
+        key = "read_other" if reading.other else "read"
+        names = {"encoding": encodings.label(reading.encoding, language), "words": reading.excerpt, "count": len(reading.ids)}
+        if reading.other:
+            other = encodings.label(reading.other, language)
+            names |= {"other": other, "other_words": reading.other_excerpt, "name": reading.other}
+        lines.append(t(f"encodings.{key}", language=language, **names))
+    return lines
 
 
 def readings(image_set: RereadableSet, pictures: list[Picture] | None = None) -> list[SetReading]:
@@ -104,81 +105,81 @@ def readings(image_set: RereadableSet, pictures: list[Picture] | None = None) ->
     for original in _originals(image_set, pictures):
         if original.untouched and not original.settled:
             groups.setdefault(original.encoding, []).append(original)
-    found = []
+    result = []
     for encoding, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         other = encodings.next_best([original.data for original in group], encoding)
         ids = tuple(original.picture.id for original in group)
-        words = encodings.words(group[0].text(encoding))
-        found.append(SetReading(encoding, ids, words, other, encodings.words(group[0].text(other)) if other else ""))
-    return found
+        excerpt = encodings.excerpt(group[0].text(encoding))
+        result.append(SetReading(encoding, ids, excerpt, other, encodings.excerpt(group[0].text(other)) if other else ""))
+    return result
 
 
 def read_as(image_set: RereadableSet, encoding: str, ids: Iterable[str]) -> str | None:
     """Read the captions of these pictures in `encoding`, from the bytes they came as; a caption a person has changed since
     stays. Returns an undo token, None where nothing changed."""
-    wanted = set(ids)
+    chosen_ids = set(ids)
     with image_set.lock:
-        chosen = [o for o in _originals(image_set) if o.picture.id in wanted and o.untouched]
+        chosen = [o for o in _originals(image_set) if o.picture.id in chosen_ids and o.untouched]
         after = {o.picture.id: captions.shorten(o.text(encoding))[0] for o in chosen}
         if not chosen:
             return None
-        said = staging.read_set(image_set.folder)
-        notes = staging.notes_of(said)
+        content = staging.read_set(image_set.folder)
+        notes = staging.notes_of(content)
         before = {id_: dict(notes.get(id_) or {}) for id_ in after}
-        token = acts.record_reading(image_set.folder, {o.picture.id: o.picture.caption_file for o in chosen}, before, after)
+        token = undo.record_reading(image_set.folder, {o.picture.id: o.picture.caption_file for o in chosen}, before, after)
         for original in chosen:
             _put(staging.written_file(image_set.folder, original.picture.id), original.data)
             note = notes.setdefault(original.picture.id, {})
             note["encoding"] = encoding
             note.pop("encoding_settled", None)
-        staging.write_set(image_set.folder, said)
+        staging.write_set(image_set.folder, content)
         for original in chosen:
             files.write_text(original.picture.caption_file, original.written(encoding))
         return token
 
 
-def settle(image_set: RereadableSet, encoding: str) -> int:
+def confirm(image_set: RereadableSet, encoding: str) -> int:
     """Call the reading of captions in `encoding` right: it is not asked about again. Returns for how many pictures."""
     with image_set.lock:
-        ids = next((one.ids for one in readings(image_set) if one.encoding == encoding), ())
+        ids = next((reading.ids for reading in readings(image_set) if reading.encoding == encoding), ())
         by_hand = [o.picture.id for o in _originals(image_set) if o.by_hand and o.picture.id in ids]
         read_as(image_set, encoding, by_hand)
-        said = staging.read_set(image_set.folder)
+        content = staging.read_set(image_set.folder)
         for id_ in ids:
-            staging.notes_of(said).setdefault(id_, {})["encoding_settled"] = True
-        staging.write_set(image_set.folder, said)
+            staging.notes_of(content).setdefault(id_, {})["encoding_settled"] = True
+        staging.write_set(image_set.folder, content)
         return len(ids)
 
 
-def undo(image_set: RereadableSet, act: acts.UndoEntry) -> acts.UndoEntry:
+def undo_reading(image_set: RereadableSet, entry: UndoEntry) -> UndoEntry:
     """Put caption files back byte for byte, and what they were read as; not where a person changed the caption since."""
-    place = image_set.folder / ".trash" / act.token
-    said = staging.read_set(image_set.folder)
-    notes = staging.notes_of(said)
+    place = image_set.folder / ".trash" / entry.token
+    content = staging.read_set(image_set.folder)
+    notes = staging.notes_of(content)
     for picture in image_set.pictures():
-        held = place / picture.caption_file.name
-        before = data_of(held)
+        kept = place / picture.caption_file.name
+        before = data_of(kept)
         stopped = before is not None and before == data_of(picture.caption_file)  # a reading that was broken off
-        if picture.id not in act.after or (picture.caption != act.after[picture.id] and not stopped):
+        if picture.id not in entry.after or (picture.caption != entry.after[picture.id] and not stopped):
             continue
-        if held.is_file():
-            os.replace(held, picture.caption_file)
+        if kept.is_file():
+            os.replace(kept, picture.caption_file)
         note = notes.setdefault(picture.id, {})
         note.pop("encoding", None)
         note.pop("encoding_settled", None)
-        if earlier := (act.entries.get(picture.id) or {}).get("encoding"):
+        if earlier := (entry.entries.get(picture.id) or {}).get("encoding"):
             note["encoding"] = earlier
         else:
             staging.written_file(image_set.folder, picture.id).unlink(missing_ok=True)
-    staging.write_set(image_set.folder, said)
+    staging.write_set(image_set.folder, content)
     shutil.rmtree(place)
-    return act
+    return entry
 
 
 def _originals(image_set: RereadableSet, pictures: list[Picture] | None = None) -> list[_Original]:
     """The pictures whose caption was, or is, in an encoding that its bytes do not say for certain."""
     notes = staging.notes_of(staging.read_set(image_set.folder))
-    found = []
+    originals = []
     for picture in image_set.pictures() if pictures is None else pictures:
         note = notes.get(picture.id)
         noted = note.get("encoding") if isinstance(note, dict) else None
@@ -186,15 +187,15 @@ def _originals(image_set: RereadableSet, pictures: list[Picture] | None = None) 
         if isinstance(noted, str) and normal(noted) == noted:
             data = data_of(staging.written_file(image_set.folder, picture.id))
             if data:
-                found.append(_Original(picture, data, noted, settled, by_hand=False))
+                originals.append(_Original(picture, data, noted, settled, by_hand=False))
             continue
         if picture.encoding == "utf-8" and "\ufffd" not in picture.caption:
             continue
         data = data_of(picture.caption_file)
         sure = encodings.certain(data) if data else None
         if data and (sure is None or sure.encoding != picture.encoding):
-            found.append(_Original(picture, data, picture.encoding, settled, by_hand=True))
-    return found
+            originals.append(_Original(picture, data, picture.encoding, settled, by_hand=True))
+    return originals
 
 
 def _put(file: Path, data: bytes) -> None:

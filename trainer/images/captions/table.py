@@ -32,7 +32,7 @@ class Table:
     """(path as it is written there, caption)"""
 
 
-def read(data: bytes, ending: str, pictures: Iterable[Entry]) -> Table | None:
+def read_table(data: bytes, ending: str, pictures: Iterable[Entry]) -> Table | None:
     """The captions in a file; None where it holds none. ValueError where it is not what its ending says.
 
     `pictures` tell a CSV without a header, and JSON of `{"path": "caption"}`, from any other.
@@ -74,26 +74,26 @@ class Finder:
             names.append(split(steps[-1])[0])  # the picture may have been saved in another format since
         for name in names:
             for form in (str, composed, fold):
-                found = self._called(table.source, name, form)
-                if here := [entry for entry in found if form(entry.folder) == form("/".join(full[:-1]))]:
-                    return here
-                if found:
-                    common = [_common([form(step) for step in full[:-1]], [form(p) for p in parts(e.folder)]) for e in found]
-                    return [entry for entry, length in zip(found, common, strict=True) if length == max(common)]
+                pictures = self._called(table.source, name, form)
+                if beside := [entry for entry in pictures if form(entry.folder) == form("/".join(full[:-1]))]:
+                    return beside
+                if pictures:
+                    common = [_common([form(step) for step in full[:-1]], [form(p) for p in parts(e.folder)]) for e in pictures]
+                    return [entry for entry, length in zip(pictures, common, strict=True) if length == max(common)]
         return []
 
     def _called(self, source: str, name: str, form: Callable[[str], str]) -> list[Entry]:
         """Pictures of that file name, else of that stem, in one way of comparing."""
-        found = self.by.get((source, form(name)), [])
-        whole = [entry for entry in found if form(entry.file) == form(name)]
-        return whole or [entry for entry in found if form(entry.stem) == form(name)]
+        pictures = self.by.get((source, form(name)), [])
+        whole = [entry for entry in pictures if form(entry.file) == form(name)]
+        return whole or [entry for entry in pictures if form(entry.stem) == form(name)]
 
 
 def _common(a: list[str], b: list[str]) -> int:
     """How many folders two paths share, counted from the file upwards."""
     count = 0
-    for one, other in zip(reversed(a), reversed(b), strict=False):
-        if one != other:
+    for first, second in zip(reversed(a), reversed(b), strict=False):
+        if first != second:
             break
         count += 1
     return count
@@ -111,7 +111,7 @@ def _caption(row: dict[str, Any]) -> str:
 def _text(value: Any, key: str) -> str:
     """A cell as text: tags in a list are joined, of several captions the first counts (diffusers draws one by chance)."""
     if isinstance(value, list):
-        texts = [one for one in value if isinstance(one, str) and one.strip()]
+        texts = [text for text in value if isinstance(text, str) and text.strip()]
         return ", ".join(texts) if key == "tags" else next(iter(texts), "")
     return value if isinstance(value, str) else ""
 
@@ -153,10 +153,11 @@ def _csv(text: str, names: set[str]) -> list[tuple[str, str]]:
             continue
         header = [cell.strip().casefold() for cell in lines[0]]
         file = next((header.index(key) for key in _FILE if key in header), None)
-        told = next((header.index(key) for key in _TEXT if key in header), None)
-        if file is not None and told is not None:
-            last = told == len(header) - 1
-            body = [(line, line[told:] if last else line[told : told + 1]) for line in lines[1:] if len(line) > max(file, told)]
+        text_at = next((header.index(key) for key in _TEXT if key in header), None)
+        if file is not None and text_at is not None:
+            last = text_at == len(header) - 1
+            full = [line for line in lines[1:] if len(line) > max(file, text_at)]
+            body = [(line, line[text_at:] if last else line[text_at : text_at + 1]) for line in full]
             return [(line[file].strip(), text) for line, cells in body if (text := _joined(cells, mark))]
         if any(_name(line[0]) in names for line in lines):
             return [(line[0].strip(), text) for line in lines if len(line) > 1 and (text := _joined(line[1:], mark))]

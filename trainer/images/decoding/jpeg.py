@@ -68,8 +68,8 @@ def _next(file: BinaryIO, offset: int, pattern: re.Pattern[bytes]) -> int | None
     file.seek(offset)
     size = 4096
     while piece := file.read(size):
-        if found := pattern.search(piece):
-            return offset + found.start()
+        if match := pattern.search(piece):
+            return offset + match.start()
         if len(piece) == 1:
             return None
         offset += len(piece) - 1  # a marker may lie across two pieces

@@ -1,6 +1,6 @@
-"""Forms of a picture: itself, and others changed a little in colour or turned a little. Pure functions for the engine.
+"""Augmentation: a picture as it is, and variants with color jitter or a small rotation. Pure functions for the engine.
 
-A turned form is scaled up until no empty corner shows and then cut, so that it keeps its format.
+A rotated variant is scaled up until no empty corner shows and then cut, so that it keeps its bucket.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from trainer.images.geometry import buckets
 
 HUE = 0.1
-"""How far the hue moves for a colour change of 1, as a share of the circle."""
+"""How far the hue moves for a color jitter of 1, as a share of the circle."""
 
 
 class Augmentation(NamedTuple):
@@ -28,7 +28,7 @@ class Augmentation(NamedTuple):
 
 
 class AugmentationSettings(NamedTuple):
-    """How many forms each picture has, itself among them, and how far the others may go."""
+    """How many variants each picture has, itself among them, and how far the others may go."""
 
     count: int = 1
     colour: float = 0.0
@@ -46,32 +46,35 @@ class AugmentationSettings(NamedTuple):
         )
 
 
-def zoom(size: buckets.Size, form: Augmentation | None) -> float:
-    """How much larger a picture must be for its format to hold no empty corner once turned: w·cos + h·sin over w, h alike."""
-    if form is None or not form.turn:
+def zoom(size: buckets.Size, augmentation: Augmentation | None) -> float:
+    """How much larger a picture must be for its bucket to hold no empty corner once rotated: w·cos + h·sin over w, h alike."""
+    if augmentation is None or not augmentation.turn:
         return 1.0
-    (wide, high), angle = size, math.radians(abs(form.turn))
+    (wide, high), angle = size, math.radians(abs(augmentation.turn))
     return math.cos(angle) + math.sin(angle) * max(high / wide, wide / high)
 
 
-def cut(image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, form: Augmentation | None) -> Image.Image:
-    """The picture cut to its format around the focus as ever, and then turned around the middle of the cut."""
-    scale = zoom(bucket, form)
-    if form is None or scale == 1.0:
+def cut(
+    image: Image.Image, bucket: buckets.Size, focus: buckets.Focus | None, augmentation: Augmentation | None
+) -> Image.Image:
+    """The picture cut to its bucket around the focus, and then rotated around the middle of the cut."""
+    scale = zoom(bucket, augmentation)
+    if augmentation is None or scale == 1.0:
         return buckets.cut(image, bucket, focus)
     wide, high = (math.ceil(side * scale) + 2 for side in bucket)  # a pixel more on each side: interpolation looks around
-    turned = buckets.cut(image, (wide, high), focus).rotate(form.turn, Image.Resampling.BICUBIC)
+    turned = buckets.cut(image, (wide, high), focus).rotate(augmentation.turn, Image.Resampling.BICUBIC)
     left, top = (wide - bucket[0]) // 2, (high - bucket[1]) // 2
     return turned.crop((left, top, left + bucket[0], top + bucket[1]))
 
 
-def color_jitter(image: Image.Image, form: Augmentation | None) -> Image.Image:
-    """An RGB picture with the form's brightness, contrast, saturation and hue."""
-    if form is None:
+def color_jitter(image: Image.Image, augmentation: Augmentation | None) -> Image.Image:
+    """An RGB picture with the augmentation's brightness, contrast, saturation and hue."""
+    if augmentation is None:
         return image
-    for enhance, factor in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), form[:3], strict=True):
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhance, factor in zip(enhancers, augmentation[:3], strict=True):
         image = enhance(image).enhance(factor) if factor != 1 else image
-    shift = round(form.hue * 256)
+    shift = round(augmentation.hue * 256)
     if not shift:
         return image
     hue, saturation, value = image.convert("HSV").split()

@@ -1,6 +1,6 @@
-"""Formats of about the same area ("aspect-ratio buckets"): pure geometry. The engine cuts with it, the page draws it.
+"""Aspect-ratio buckets, sizes of about the same area: pure geometry. The engine crops with it, the page draws it.
 
-A picture of any shape is scaled until it covers its format and what hangs over is cut off around its focus.
+A picture of any shape is scaled until it covers its bucket and what hangs over is cropped around its focus.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ class Crop(NamedTuple):
 
 
 def step_for(resolution: int, step: int = 64) -> int:
-    """The largest step up to `step` that still gives a small resolution several formats: a multiple of 8, at most an
+    """The largest step up to `step` that still gives a small resolution several buckets: a multiple of 8, at most an
     eighth of the side (64 for 512 and above, 16 for 128)."""
     return max(8, min(step, resolution // 8 // 8 * 8))
 
 
 def buckets(resolution: int, step: int = 64, max_ratio: float = 2.0, dense: bool = True) -> list[Size]:
-    """All formats (width, height) of at most `resolution`² pixels whose sides are multiples of `step`, widest last.
+    """All buckets (width, height) in pixels, of at most `resolution`² pixels whose sides are multiples of `step`, widest last.
 
     512, 64, 2 gives 384x640, 448x576, 512x512, 576x448, 640x384. For each shorter side the longest other that fits, and with
     `dense` for each longer side too: 1024 has 1280x768 and 1408x704 only so.
     """
     step = min(step, resolution)
     area, square = resolution * resolution, resolution // step * step
-    found = {(square, square)}
+    sizes = {(square, square)}
     longest = int(resolution * math.sqrt(max_ratio)) + 2 * step if dense else square
     for width in range(step, longest + 1, step):
         height = area // width // step * step
         if height and max(height / width, width / height) <= max_ratio:
-            found |= {(width, height), (height, width)}
-    return sorted(found, key=lambda size: (size[0] / size[1], size))
+            sizes |= {(width, height), (height, width)}
+    return sorted(sizes, key=lambda size: (size[0] / size[1], size))
 
 
-def assign(width: int, height: int, formats: Sequence[Size], *, upscale: bool = True, step: int = 64) -> Size:
-    """The format whose shape is closest to the picture's, as a ratio of ratios.
+def assign(width: int, height: int, sizes: Sequence[Size], *, upscale: bool = True, step: int = 64) -> Size:
+    """The bucket whose shape is closest to the picture's, as a ratio of ratios.
 
-    With `upscale` off, a picture that would have to grow gets a smaller format of its own, rounded down to `step`.
+    With `upscale` off, a picture that would have to grow gets a smaller bucket of its own, rounded down to `step`.
     """
     shape = math.log(width / height)
-    best = min(formats, key=lambda size: (abs(math.log(size[0] / size[1]) - shape), -size[0] * size[1], size))
+    best = min(sizes, key=lambda size: (abs(math.log(size[0] / size[1]) - shape), -size[0] * size[1], size))
     shrink = min(width / best[0], height / best[1])
     if upscale or shrink >= 1:
         return best
@@ -68,7 +68,7 @@ def assign(width: int, height: int, formats: Sequence[Size], *, upscale: bool = 
 
 
 def crop_box(width: int, height: int, bucket: Size, focus: Focus | None = None) -> Crop:
-    """The largest part of the picture in the format's shape, as near to `focus` (0..1) as the edges allow."""
+    """The largest part of the picture in the bucket's shape, as near to `focus` (0..1) as the edges allow."""
     scale = max(bucket[0] / width, bucket[1] / height)
     wide, high = min(float(width), bucket[0] / scale), min(float(height), bucket[1] / scale)
     x, y = focus or CENTRE
@@ -78,7 +78,7 @@ def crop_box(width: int, height: int, bucket: Size, focus: Focus | None = None) 
 
 
 def cut_share(width: int, height: int, bucket: Size) -> float:
-    """The share of the picture that the format cuts off, 0..1."""
+    """The share of the picture that the bucket cuts off, 0..1."""
     crop = crop_box(width, height, bucket)
     return 1 - (crop.right - crop.left) * (crop.bottom - crop.top) / (width * height)
 

@@ -27,17 +27,17 @@ def mask_file(picture: Picture) -> Path:
     return picture.file.with_name(picture.file.stem + MASK)
 
 
-def given(picture: Picture) -> Path | None:
+def mask_path(picture: Picture) -> Path | None:
     """The mask file of a picture: ours, else one beside it in another program's manner; None where there is none."""
     own = mask_file(picture)
     return own if own.is_file() else picture.mask
 
 
-def brought(picture: Picture, made: str) -> bool:
-    """Whether a person brought this picture's mask: a file other than the machine's (`made`, its sha256), or transparency."""
+def is_manual(picture: Picture, machine_sha256: str) -> bool:
+    """Whether a person made this picture's mask: a file other than the machine's (by its `machine_sha256`), or transparency."""
     file = mask_file(picture)
     if file.is_file():
-        return files.sha256(file) != made
+        return files.sha256(file) != machine_sha256
     if picture.mask is not None:
         return True
     try:
@@ -49,22 +49,22 @@ def brought(picture: Picture, made: str) -> bool:
 def any_of(pictures: Iterable[Picture]) -> bool:
     """Whether at least one picture has a mask, in a file or as transparency. What was seen is remembered with the set."""
     pictures = list(pictures)
-    found = any(given(picture) for picture in pictures) or any(_transparent(picture) for picture in pictures)
+    has_mask = any(mask_path(picture) for picture in pictures) or any(_transparent(picture) for picture in pictures)
     for facts in {id(picture.facts): picture.facts for picture in pictures}.values():
         facts.save(soon=True)
-    return found
+    return has_mask
 
 
 def _transparent(picture: Picture) -> bool:
     """Whether a picture has transparent parts; what cannot be read has none."""
-    known = picture.facts.get(picture.file, "transparent")
-    if not isinstance(known, bool):
+    transparent = picture.facts.get(picture.file, "transparent")
+    if not isinstance(transparent, bool):
         try:
-            known = _from_alpha(picture.file) is not None
+            transparent = _from_alpha(picture.file) is not None
         except Problem:
-            known = False
-        picture.facts.put(picture.file, transparent=known)
-    return known
+            transparent = False
+        picture.facts.put(picture.file, transparent=transparent)
+    return transparent
 
 
 def overlay(picture: Picture, side: int) -> bytes | None:
@@ -85,7 +85,7 @@ def mask_of(picture: Picture) -> Image.Image | None:
 
     Raises Problem where the mask cannot be read, has another shape than the picture, or marks nothing.
     """
-    file = given(picture)
+    file = mask_path(picture)
     mask = _from_file(file) if file else _from_alpha(picture.file)
     if mask is None:
         return None

@@ -10,12 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from trainer.images.intake import gate
+from trainer.images.intake import gate, sources
 from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import fold, natural, repeats_of, shown
 from trainer.images.intake.notices import IntakeNotice
 from trainer.images.intake.roles import MASK_FOLDERS
-from trainer.images.intake.sources import folder as below
 from trainer.images.set.limits import LIMITS
 from trainer.images.set.picture import sort_folder
 
@@ -32,7 +31,7 @@ class Tree:
     """Folders below it to learn from, where it has no pictures of its own, as lines of `images.subsets`."""
     class_folders: list[Path] = field(default_factory=list)
     """Folders with class pictures (kohya's regularisation)."""
-    lines: list[IntakeNotice] = field(default_factory=list)
+    notices: list[IntakeNotice] = field(default_factory=list)
 
     @property
     def places(self) -> list[Path]:
@@ -46,54 +45,54 @@ class Tree:
         return named[1] if named else ""
 
 
-def look(folder: Path) -> Tree:
+def scan(folder: Path) -> Tree:
     """Look at a folder and below it, by names alone."""
     top = folder.resolve()
     tree = Tree(folder)
-    found = below(top)
-    came = gate.sort(found, LIMITS, probe=False)
-    counts = Counter(entry.folder for entry in came.pictures)
+    entries = sources.folder(top)
+    sorted_ = gate.sort(entries, LIMITS, probe=False)
+    counts = Counter(entry.folder for entry in sorted_.pictures)
     own = counts.pop(top.name, 0)
     if own:
-        tree.lines += [IntakeNotice(shown(name), "folder_unread", {"count": count}) for name, count in counts.items()]
+        tree.notices += [IntakeNotice(shown(name), "folder_unread", {"count": count}) for name, count in counts.items()]
     else:
         tree.subsets = [f"{PurePosixPath(name).relative_to(top.name)} = 1" for name in sorted(counts, key=natural)]
-    tree.class_folders = _class_folders(came, top)
+    tree.class_folders = _class_folders(sorted_, top)
     used = [top.name] if own else list(counts)
     for name in used:
-        tree.lines += _in_place(top.parent / name, name)
-        if not own and (found_ := repeats_of(PurePosixPath(name).name)):
-            tree.lines.append(IntakeNotice(shown(name), "kohya_folder", {"repeats": found_[0], "word": found_[1]}))
-    tree.lines += [line for line in came.lines if line.code in ("class_pictures", "project_rest", "condition_picture")]
-    tree.lines += [IntakeNotice(shown(entry.name), "caption_alone") for entry in came.alone if entry.folder not in used]
-    tree.lines += _elsewhere(came)
+        tree.notices += _in_place(top.parent / name, name)
+        if not own and (kohya := repeats_of(PurePosixPath(name).name)):
+            tree.notices.append(IntakeNotice(shown(name), "kohya_folder", {"repeats": kohya[0], "word": kohya[1]}))
+    tree.notices += [line for line in sorted_.notices if line.code in ("class_pictures", "project_rest", "condition_picture")]
+    tree.notices += [IntakeNotice(shown(entry.name), "caption_alone") for entry in sorted_.alone if entry.folder not in used]
+    tree.notices += _elsewhere(sorted_)
     return tree
 
 
-def _class_folders(came: gate.Sorted, top: Path) -> list[Path]:
-    places = dict.fromkeys(entry.folder for entry, why in came.left if why == "class_pictures")
+def _class_folders(sorted_: gate.Sorted, top: Path) -> list[Path]:
+    places = dict.fromkeys(entry.folder for entry, why in sorted_.left if why == "class_pictures")
     return [top.parent / place for place in places]
 
 
 def _in_place(place: Path, name: str) -> list[IntakeNotice]:
     """What is to be told about one folder that is used."""
-    came = sort_folder(place)
-    for entry in came.alone:
-        came.tell(entry.name, "caption_alone")
-    for table in dict.fromkeys(table for table, _, _ in came.rows):
-        paths = [path for one, path, _ in came.rows if one is table]
-        came.tell(table.name, "table_unknown", count=len(paths), names=gate.some(paths))
-    told = [line for line in came.lines if line.code not in _SAID_IN_PLACE]
-    return [IntakeNotice(shown(f"{name}/{line.name}"), line.code, line.params) for line in told]
+    sorted_ = sort_folder(place)
+    for entry in sorted_.alone:
+        sorted_.note(entry.name, "caption_alone")
+    for table in dict.fromkeys(table for table, _, _ in sorted_.rows):
+        paths = [path for owner, path, _ in sorted_.rows if owner is table]
+        sorted_.note(table.name, "table_unknown", count=len(paths), names=gate.some_names(paths))
+    notices = [line for line in sorted_.notices if line.code not in _SAID_IN_PLACE]
+    return [IntakeNotice(shown(f"{name}/{line.name}"), line.code, line.params) for line in notices]
 
 
-def _elsewhere(came: gate.Sorted) -> list[IntakeNotice]:
+def _elsewhere(sorted_: gate.Sorted) -> list[IntakeNotice]:
     """Captions and masks that a drop would find and a folder used in place does not: they lie in another folder."""
     lines: dict[tuple[str, str], int] = Counter()
-    for picture, words in came.words.items():
-        if words.entry.folder != picture.folder:
-            lines[words.entry.name, "table_elsewhere"] += 1
-    for picture, mask in came.masks.items():
+    for picture, source in sorted_.captions.items():
+        if source.entry.folder != picture.folder:
+            lines[source.entry.name, "table_elsewhere"] += 1
+    for picture, mask in sorted_.masks.items():
         if mask.folder != picture.folder and not _inside(mask, picture):
             lines[mask.folder, "masks_elsewhere"] += 1
     return [IntakeNotice(shown(name), code, {"count": count}) for (name, code), count in lines.items()]

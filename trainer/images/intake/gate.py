@@ -12,18 +12,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.images.captions import table as captions_table
+from trainer.images.captions.table import Finder, Table, read_table
 from trainer.images.decoding.decode import READERS, Refused, kind_of
 from trainer.images.intake import roles
 from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import CAPTIONS, shown
 from trainer.images.intake.notices import IntakeNotice
-from trainer.images.intake.pairing import Wanted, pair
+from trainer.images.intake.pairing import NameKey, pair
 from trainer.images.set.limits import Limits
 
 
 @dataclass
-class Words:
+class CaptionSource:
     """The caption of a picture: in a file of its own (`entry`), or as `text` from a table of captions."""
 
     entry: Entry
@@ -35,38 +35,38 @@ class Sorted:
     """What came through the gate."""
 
     pictures: list[Entry] = field(default_factory=list)
-    words: dict[Entry, Words] = field(default_factory=dict)
+    captions: dict[Entry, CaptionSource] = field(default_factory=dict)
     masks: dict[Entry, Entry] = field(default_factory=dict)
     left: list[tuple[Entry, str]] = field(default_factory=list)
     """Pictures not to be learnt, with why."""
-    lines: list[IntakeNotice] = field(default_factory=list)
+    notices: list[IntakeNotice] = field(default_factory=list)
     alone: list[Entry] = field(default_factory=list)
     """Caption files without a picture here: it may have been taken in earlier."""
     rows: list[tuple[Entry, str, str]] = field(default_factory=list)
     """(table, path, caption) for rows without a picture here."""
 
-    def tell(self, name: str, code: str, **params: Any) -> None:
+    def note(self, name: str, code: str, **params: Any) -> None:
         """Add a line, once."""
         line = IntakeNotice(shown(name), code, params)
-        if line not in self.lines[-50:]:
-            self.lines.append(line)
+        if line not in self.notices[-50:]:
+            self.notices.append(line)
 
 
-def sort(found: list[Entry], limits: Limits, *, probe: bool = True) -> Sorted:
+def sort(entries: list[Entry], limits: Limits, *, probe: bool = True) -> Sorted:
     """Sort what was found. With `probe`, files of unknown endings are looked into: they may hold pictures."""
     result = Sorted()
     candidates = []
-    for entry in found:
+    for entry in entries:
         if entry.kind == "picture" or (probe and entry.kind == "other" and _is_picture(entry)):
             candidates.append(entry)
         elif entry.kind == "other":
-            result.tell(entry.name, "other_file")
-    given = roles.sort_out(candidates, found)
-    result.pictures, result.left = given.pictures, given.left
-    _tell_left(result)
-    _masks(result, given.masks)
-    _captions(result, [entry for entry in found if entry.kind == "caption"])
-    _tables(result, [entry for entry in found if entry.kind == "table"], limits)
+            result.note(entry.name, "other_file")
+    assigned = roles.sort_out(candidates, entries)
+    result.pictures, result.left = assigned.pictures, assigned.left
+    _note_left(result)
+    _masks(result, assigned.masks)
+    _captions(result, [entry for entry in entries if entry.kind == "caption"])
+    _tables(result, [entry for entry in entries if entry.kind == "table"], limits)
     return result
 
 
@@ -78,23 +78,23 @@ def _is_picture(entry: Entry) -> bool:
         return False
 
 
-def _tell_left(result: Sorted) -> None:
+def _note_left(result: Sorted) -> None:
     """One line for each folder whose pictures are not learnt."""
     counts = Counter((entry.folder or entry.name, why) for entry, why in result.left)
     for (name, why), count in counts.items():
-        result.tell(name, why, count=count)
+        result.note(name, why, count=count)
 
 
-def _masks(result: Sorted, masks: list[tuple[Entry, Wanted]]) -> None:
-    wanted = dict(masks)
-    pairs = pair(result.pictures, list(wanted), wanted.__getitem__)
+def _masks(result: Sorted, masks: list[tuple[Entry, NameKey]]) -> None:
+    keys = dict(masks)
+    pairs = pair(result.pictures, list(keys), keys.__getitem__)
     used = set()
     for picture, files in pairs.of.items():
         result.masks[picture] = files[0]
         used.add(files[0])
-    for mask in wanted:
+    for mask in keys:
         code = "mask_taken" if mask in used else "mask_alone" if mask in {*pairs.alone, *pairs.unclear} else "mask_spare"
-        result.tell(mask.name, code)
+        result.note(mask.name, code)
 
 
 def _captions(result: Sorted, files: list[Entry]) -> None:
@@ -106,17 +106,17 @@ def _captions(result: Sorted, files: list[Entry]) -> None:
     users: Counter[Entry] = Counter()
     for picture, texts in pairs.of.items():
         if picture not in aside:
-            result.words[picture] = Words(texts[0])
+            result.captions[picture] = CaptionSource(texts[0])
         users[texts[0]] += 1
     for texts in pairs.of.values():
         for file in texts[1:]:
             if file not in users:
-                result.tell(file.name, "caption_spare")
+                result.note(file.name, "caption_spare")
     for file, count in users.items():
         if count > 1:
-            result.tell(file.name, "caption_shared", count=count)
+            result.note(file.name, "caption_shared", count=count)
     for file in pairs.unclear:
-        result.tell(file.name, "caption_unclear")
+        result.note(file.name, "caption_unclear")
     result.alone = pairs.alone
 
 
@@ -124,7 +124,7 @@ def _tables(result: Sorted, files: list[Entry], limits: Limits) -> None:
     """Captions out of JSON and CSV, for pictures that have no caption file."""
     if not files:
         return
-    finder, room = captions_table.Finder(result.pictures), limits.text_bytes
+    finder, room = Finder(result.pictures), limits.text_bytes
     beside = pair(result.pictures, [file for file in files if file.ending == ".json"], lambda file: (file.group, file.stem))
     owners: dict[Entry, list[Entry]] = defaultdict(list)
     for picture, own in beside.of.items():
@@ -134,12 +134,12 @@ def _tables(result: Sorted, files: list[Entry], limits: Limits) -> None:
         try:
             data = file.read(min(limits.table_bytes, max(room, 0)))
             room -= len(data)
-            table = captions_table.read(data, file.ending, result.pictures)
+            table = read_table(data, file.ending, result.pictures)
         except (Refused, ValueError):
-            result.tell(file.name, "table_unread")
+            result.note(file.name, "table_unread")
             continue
         if table is None:
-            result.tell(file.name, "other_file")
+            result.note(file.name, "other_file")
         elif table.own:
             _own(result, file, table.own, owners.get(file, []), file in beside.unclear)
         else:
@@ -148,16 +148,16 @@ def _tables(result: Sorted, files: list[Entry], limits: Limits) -> None:
 
 def _own(result: Sorted, file: Entry, text: str, pictures: list[Entry], unclear: bool) -> None:
     """The caption in the JSON beside a picture."""
-    bare = [picture for picture in pictures if picture not in result.words]
+    bare = [picture for picture in pictures if picture not in result.captions]
     for picture in bare:
-        result.words[picture] = Words(file, text)
+        result.captions[picture] = CaptionSource(file, text)
     if not pictures:
-        result.tell(file.name, "caption_unclear" if unclear else "caption_alone")
+        result.note(file.name, "caption_unclear" if unclear else "caption_alone")
     else:
-        result.tell(file.name, "caption_json" if bare else "caption_spare")
+        result.note(file.name, "caption_json" if bare else "caption_spare")
 
 
-def _rows(result: Sorted, file: Entry, table: captions_table.Table, finder: captions_table.Finder) -> None:
+def _rows(result: Sorted, file: Entry, table: Table, finder: Finder) -> None:
     """The captions of a table, each to the picture its row names; the first row of a picture counts."""
     taken: dict[Entry, str] = {}
     used = spare = 0
@@ -168,21 +168,21 @@ def _rows(result: Sorted, file: Entry, table: captions_table.Table, finder: capt
             lost.append(path)
         elif not pictures:
             result.rows.append((file, path, text))
-        elif pictures[0] in result.words:
+        elif pictures[0] in result.captions:
             spare += taken.get(pictures[0]) != text
         else:
-            result.words[pictures[0]] = Words(file, text)
+            result.captions[pictures[0]] = CaptionSource(file, text)
             taken[pictures[0]] = text
             used += 1
     if used:
-        result.tell(file.name, "table_read", count=used)
+        result.note(file.name, "table_read", count=used)
     if spare:
-        result.tell(file.name, "table_spare", count=spare)
+        result.note(file.name, "table_spare", count=spare)
     if lost:
-        result.tell(file.name, "table_unclear", count=len(lost), names=some(lost))
+        result.note(file.name, "table_unclear", count=len(lost), names=some_names(lost))
 
 
-def some(names: Iterable[str], limit: int = 3) -> str:
+def some_names(names: Iterable[str], limit: int = 3) -> str:
     """A few names as text."""
     every = list(names)
     return ", ".join(shown(name) for name in every[:limit]) + (" …" if len(every) > limit else "")

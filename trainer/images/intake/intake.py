@@ -27,9 +27,8 @@ from trainer.images.captions import rereading
 from trainer.images.decoding import decode
 from trainer.images.decoding.decode import HEAD_BYTES, READERS, WHITE, Colour, Refused
 from trainer.images.geometry.masks import alpha
-from trainer.images.intake import gate
-from trainer.images.intake import notices as lines
-from trainer.images.intake.brought import Caption, CaptionReader, Earlier, Late, of_name
+from trainer.images.intake import gate, notices
+from trainer.images.intake.caption_reader import Caption, CaptionReader, ExistingPicture, LateCaptions, caption_of_name
 from trainer.images.intake.entry import Entry, Sent
 from trainer.images.intake.names import shown
 from trainer.images.intake.notices import IntakeNotice
@@ -57,8 +56,8 @@ class Intake:
 
     def sentences(self, language: str | None = None, names: int = 3) -> list[str]:
         """The lines for a person, one sentence for each reason, with the first few names."""
-        refused = lines.sentences("refused", self.refused, language, names)
-        return refused + lines.sentences("notices", self.notices, language, names)
+        refused = notices.sentences("refused", self.refused, language, names)
+        return refused + notices.sentences("notices", self.notices, language, names)
 
 
 @dataclass
@@ -90,9 +89,9 @@ def take_in(
     gets the words of its file name. `progress(done, of, name)` is called after each file.
     """
     try:
-        with into.taking, entries(sources, limits) as found, staging.Staging(into.folder) as batch:
+        with into.taking, entries(sources, limits) as entries_, staging.Staging(into.folder) as batch:
             work = _Work(into, batch, limits, background, captions_from_names)
-            work.run(found, progress)
+            work.run(entries_, progress)
             with into.lock:
                 work.commit()
     except OSError as error:
@@ -120,9 +119,9 @@ def new_set(
         result = take_in(sources, ImageSet(hidden), progress, captions_from_names=captions_from_names)
         if not result.accepted:
             return None, result
-        made = ImageSet.create(home, title, kind, contents=hidden)
-        result.accepted = made.pictures()
-        return made, result
+        created = ImageSet.create(home, title, kind, contents=hidden)
+        result.accepted = created.pictures()
+        return created, result
     finally:
         for rest in (hidden, cache_folder(hidden)):
             shutil.rmtree(rest, ignore_errors=True)
@@ -135,23 +134,23 @@ class _Work:
         self.into, self.batch, self.limits, self.background, self.from_names = into, batch, limits, background, from_names
         self.result = Intake()
         self.before = into.pictures()
-        self.known = dict(_contents(self.before))
+        self.ids_by_content = dict(_contents(self.before))
         self.number = into.next_number()
         self.stored = sum(file.stat().st_size for file in into.folder.iterdir() if file.is_file())
         self.unpacked = 0
         self.learnt: dict[str, dict[str, Any]] = {}
         self.late: list[tuple[str, Caption, str]] = []
         """(id, caption, name of its file) for pictures that are in the set already."""
-        self.came = gate.Sorted()
+        self.sorted = gate.Sorted()
         self.reader = CaptionReader((), limits, self.notice)
 
-    def run(self, found: list[Entry], progress: Progress | None) -> None:
+    def run(self, entries_: list[Entry], progress: Progress | None) -> None:
         """Prepare every picture, a few at a time, and stage it in order."""
-        self.refuse_all(entry for entry in found if entry.kind == "refused")
-        self.came = gate.sort(found, self.limits)
-        self.result.notices += self.came.lines
-        self.reader = CaptionReader((entry for entry in found if entry.kind == "caption"), self.limits, self.notice)
-        pictures = self.came.pictures
+        self.refuse_all(entry for entry in entries_ if entry.kind == "refused")
+        self.sorted = gate.sort(entries_, self.limits)
+        self.result.notices += self.sorted.notices
+        self.reader = CaptionReader((entry for entry in entries_ if entry.kind == "caption"), self.limits, self.notice)
+        pictures = self.sorted.pictures
         for done, (entry, (outcome, taken)) in enumerate(_in_order(self.prepare, pictures), 1):
             self.unpacked += taken
             if isinstance(outcome, Refused):
@@ -160,14 +159,14 @@ class _Work:
                 self.place(entry, outcome)
             if progress:
                 progress(done, len(pictures), shown(entry.name))
-        self.late += Late(self.earlier()).hand_out(self.came, self.reader, self.notice)
-        self.reader.tell_encodings()
+        self.late += LateCaptions(self.earlier()).hand_out(self.sorted, self.reader, self.notice)
+        self.reader.notify_encodings()
 
-    def earlier(self) -> list[Earlier]:
+    def earlier(self) -> list[ExistingPicture]:
         """The pictures of the set before this intake, by their raw names."""
         notes = staging.notes_of(staging.read_set(self.into.folder))
         raw = {id_: note.get("raw") for id_, note in notes.items() if isinstance(note, dict)}
-        return [Earlier(p.id, name if isinstance(name := raw.get(p.id), str) else p.original) for p in self.before]
+        return [ExistingPicture(p.id, name if isinstance(name := raw.get(p.id), str) else p.original) for p in self.before]
 
     def prepare(self, entry: Entry) -> Outcome:
         """One entry decoded and encoded again, and the bytes it took; runs in a worker thread."""
@@ -202,30 +201,30 @@ class _Work:
 
     def mask_of(self, entry: Entry, data: bytes, transparent: bool) -> bytes | None:
         """The mask of a picture as PNG. A mask file that cannot be read refuses its picture, with the same reason."""
-        given = self.came.masks.get(entry)
-        if given is not None:
-            grey = decode.decode(io.BytesIO(given.read(self.limits.file_bytes)), self.limits, (0, 0, 0))[0]
+        mask = self.sorted.masks.get(entry)
+        if mask is not None:
+            grey = decode.decode(io.BytesIO(mask.read(self.limits.file_bytes)), self.limits, (0, 0, 0))[0]
             return decode.as_png(grey.convert("L"))
         seen = alpha(io.BytesIO(data)) if transparent else None
         return decode.as_png(seen) if seen is not None else None
 
     def caption_of(self, entry: Entry) -> Caption:
         """The caption beside a picture, else the words of its name where these are wanted."""
-        caption = self.reader.of(self.came.words.get(entry))
+        caption = self.reader.of(self.sorted.captions.get(entry))
         if self.from_names and not caption.text:
-            caption = Caption(of_name(entry.stem))
+            caption = Caption(caption_of_name(entry.stem))
             self.notice(entry.name, "caption_from_name" if caption.text else "name_without_words")
         return caption
 
     def place(self, entry: Entry, ready: _Prepared) -> None:
         """Stage a prepared picture, unless it is there already or no room is left."""
         caption = self.caption_of(entry)
-        twin = self.known.get(ready.content)
+        twin = self.ids_by_content.get(ready.content)
         if twin is not None:
             self.notice(entry.name, "duplicate", picture=twin)
             if caption.text:
-                words = self.came.words.get(entry)
-                self.late.append((twin, caption, words.entry.name if words and words.text is None else entry.name))
+                source = self.sorted.captions.get(entry)
+                self.late.append((twin, caption, source.entry.name if source and source.text is None else entry.name))
             return
         if len(self.before) + len(self.batch.entries) >= self.limits.pictures:
             return self.leave(entry, Refused("set_full", limit=self.limits.pictures))
@@ -244,7 +243,7 @@ class _Work:
         id_ = f"{self.number:04d}"
         self.number += 1
         self.batch.add(id_, ready.png, caption.text, note, ready.mask, caption.written)
-        self.known[ready.content] = id_
+        self.ids_by_content[ready.content] = id_
         measures = as_dict(ready.measures)
         self.learnt[id_] = {"content": ready.content, "size": list(ready.size), "measures": measures}
         self.stored += len(ready.png)
@@ -261,23 +260,23 @@ class _Work:
             if caption.text and not captions.get(id_, caption.text):
                 captions[id_] = self.into.set_caption(id_, caption.text)
                 if caption.written:
-                    rereading.keep(self.into, id_, caption.written, caption.encoding)
+                    rereading.keep_original(self.into, id_, caption.written, caption.encoding)
                 self.notice(fresh[id_].original, "caption_added", picture=id_)
             elif caption.text and captions.get(id_) != caption.text:
                 self.notice(name, "caption_kept", picture=fresh[id_].original if id_ in fresh else id_)
         self.result.accepted = [picture for picture in self.into.pictures() if picture.id in self.learnt]
 
-    def leave(self, entry: Entry, why: Refused) -> None:
+    def leave(self, entry: Entry, refusal: Refused) -> None:
         """A picture is refused; its caption is named too."""
-        self.refuse(entry.name, why)
-        if (words := self.came.words.get(entry)) is not None:
-            self.notice_once(words.entry.name if words.text is None else entry.name, "caption_left")
+        self.refuse(entry.name, refusal)
+        if (source := self.sorted.captions.get(entry)) is not None:
+            self.notice_once(source.entry.name if source.text is None else entry.name, "caption_left")
 
-    def refuse(self, name: str, why: Refused) -> None:
-        self.result.refused.append(IntakeNotice(shown(name), why.code, why.params))
+    def refuse(self, name: str, refusal: Refused) -> None:
+        self.result.refused.append(IntakeNotice(shown(name), refusal.code, refusal.params))
 
-    def refuse_all(self, found: Iterable[Entry]) -> None:
-        for entry in found:
+    def refuse_all(self, entries_: Iterable[Entry]) -> None:
+        for entry in entries_:
             self.refuse(entry.name, entry.refusal or Refused("damaged"))
 
     def notice(self, name: str, code: str, **params: Any) -> None:

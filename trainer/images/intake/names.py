@@ -44,8 +44,8 @@ def split(name: str) -> tuple[str, str]:
 
 def repeats_of(folder: str) -> tuple[int, str] | None:
     """(10, "name") for a folder called `10_name`, as kohya's trainer wants it, else None."""
-    found = _REPEATS.match(folder)
-    return (int(found[1]), found[2]) if found and 1 <= int(found[1]) <= 200 else None
+    match = _REPEATS.match(folder)
+    return (int(match[1]), match[2]) if match and 1 <= int(match[1]) <= 200 else None
 
 
 def composed(name: str) -> str:

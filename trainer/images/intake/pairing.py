@@ -40,7 +40,7 @@ class Pairs(Generic[P, F]):
     """Files for which there is no picture."""
 
 
-Wanted = tuple[tuple[str, str], str]
+NameKey = tuple[tuple[str, str], str]
 """Where a file looks for its picture, and the name of it without ending (or with it: `a.png` of `a.png.txt`)."""
 
 
@@ -49,9 +49,9 @@ class Pictures(Generic[P]):
 
     def __init__(self, pictures: Iterable[P]) -> None:
         self.pictures = list(pictures)
-        self.by: dict[int, dict[Wanted, list[P]]] = {}
+        self.by: dict[int, dict[NameKey, list[P]]] = {}
 
-    def _table(self, place: int, form: Callable[[str], str]) -> dict[Wanted, list[P]]:
+    def _table(self, place: int, form: Callable[[str], str]) -> dict[NameKey, list[P]]:
         """The pictures by stem or file name in one form; made when first asked for: equal names are the rule."""
         if place not in self.by:
             table = self.by[place] = defaultdict(list)
@@ -59,31 +59,31 @@ class Pictures(Generic[P]):
                 table[picture.group, form(picture.file if place % 2 else picture.stem)].append(picture)
         return self.by[place]
 
-    def find(self, wanted: Wanted) -> tuple[int, list[P]]:
+    def find(self, key: NameKey) -> tuple[int, list[P]]:
         """The pictures of the first way of comparing that finds any, and which way that was: 0 and 1 are equal names."""
-        group, name = wanted
+        group, name = key
         for level, form in enumerate((str, composed, fold)):
             for place in (2 * level, 2 * level + 1):
-                if found := self._table(place, form).get((group, form(name))):
-                    return place, found
+                if pictures := self._table(place, form).get((group, form(name))):
+                    return place, pictures
         return 6, []
 
 
 def pair(
-    pictures: Iterable[P], files: Sequence[F], wanted: Callable[[F], Wanted], rank: Callable[[F], int] = lambda _: 0
+    pictures: Iterable[P], files: Sequence[F], key_of: Callable[[F], NameKey], rank: Callable[[F], int] = lambda _: 0
 ) -> Pairs[P, F]:
     """Pair every file with its picture or pictures (`a.png` and `a.jpg` share `a.txt`). `rank` orders files of one picture,
     which may be different on purpose (`a.txt` before `a.caption`); files of the same name and rank exclude each other."""
-    known, result = Pictures(pictures), Pairs()
+    index, result = Pictures(pictures), Pairs()
     claims: dict[tuple[P, int], list[tuple[F, int]]] = defaultdict(list)
     for file in files:
-        level, found = known.find(wanted(file))
-        if not found:
+        level, matches = index.find(key_of(file))
+        if not matches:
             result.alone.append(file)
-        elif level > 1 and len({picture.stem for picture in found}) > 1:
+        elif level > 1 and len({picture.stem for picture in matches}) > 1:
             result.unclear.append(file)
         else:
-            for picture in found:
+            for picture in matches:
                 claims[picture, rank(file)].append((file, level))
     order: dict[P, list[tuple[int, int, int, F]]] = defaultdict(list)
     for (picture, place), rivals in claims.items():
@@ -95,7 +95,7 @@ def pair(
         else:
             order[picture] += [(level // 2, -(level % 2), place, file) for file, level in rivals]
     for picture, ranked in order.items():
-        result.of[picture] = [file for *_, file in sorted(ranked, key=lambda one: one[:3])]
+        result.of[picture] = [file for *_, file in sorted(ranked, key=lambda item: item[:3])]
     taken = {id(file) for chosen in result.of.values() for file in chosen}
     result.unclear = list({id(file): file for file in result.unclear if id(file) not in taken}.values())
     return result

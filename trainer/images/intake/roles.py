@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from trainer.images.intake.entry import Entry
 from trainer.images.intake.names import fold, parts, repeats_of
-from trainer.images.intake.pairing import Pictures, Wanted
+from trainer.images.intake.pairing import NameKey, Pictures
 
 MASK_ENDINGS = (".mask", "-masklabel")
 """What follows a picture's stem in the name of its mask: ours, OneTrainer's."""
@@ -33,20 +33,20 @@ class Roles:
     """The pictures of a drop by what they are for."""
 
     pictures: list[Entry] = field(default_factory=list)
-    masks: list[tuple[Entry, Wanted]] = field(default_factory=list)
+    masks: list[tuple[Entry, NameKey]] = field(default_factory=list)
     """Masks, each with where its picture is looked for."""
     left: list[tuple[Entry, str]] = field(default_factory=list)
     """Those not to be learnt, with why: a code under `intake.notices`."""
 
 
-def sort_out(pictures: list[Entry], found: list[Entry]) -> Roles:
+def sort_out(pictures: list[Entry], entries: list[Entry]) -> Roles:
     """Every picture's role. A folder's name decides only where other pictures lie elsewhere: somebody may learn masks.
 
-    `found` is everything beside them: `a.mask.png` is a mask where there is an `a`, be it a picture or its caption.
+    `entries` is everything beside them: `a.mask.png` is a mask where there is an `a`, be it a picture or its caption.
     """
     roles = Roles()
     rest = _by_folder(pictures, roles)
-    stems = {(entry.group, fold(entry.stem)) for entry in found}
+    stems = {(entry.group, fold(entry.stem)) for entry in entries}
     plain = []
     for entry in rest:
         stem = fold(entry.stem)
@@ -91,11 +91,11 @@ def _beside(plain: list[Entry], roles: Roles) -> None:
     """Folders of masks, and of conditioning pictures: those in which at least one name is that of a picture elsewhere."""
     every = {entry.group for entry in plain}
     kinds = {group: kind for group in every if (kind := _kind(group, every)) is not None}
-    known = Pictures(entry for entry in plain if entry.group not in kinds)
-    owned: dict[Entry, Wanted] = {}
+    index = Pictures(entry for entry in plain if entry.group not in kinds)
+    owned: dict[Entry, NameKey] = {}
     for entry in plain:
         for places in kinds[entry.group].owners if entry.group in kinds else ():
-            hits = [place for place in places if known.find((place, entry.stem))[1]]
+            hits = [place for place in places if index.find((place, entry.stem))[1]]
             if hits:  # more than one: nobody can tell, and the mask is named as one without a picture
                 owned[entry] = (hits[0] if len(hits) == 1 else entry.group, entry.stem)
                 break

@@ -21,17 +21,17 @@ from trainer.images.set.limits import LIMITS, Limits
 @contextlib.contextmanager
 def entries(sources: Iterable[Path | Sent], limits: Limits = LIMITS) -> Iterator[list[Entry]]:
     """Everything in `sources` worth an answer, in natural order; zips stay open for reading inside the `with`."""
-    found: list[Entry] = []
+    result: list[Entry] = []
     with contextlib.ExitStack() as stack:
-        for number, source in enumerate(sorted(sources, key=lambda one: natural(one.name))):
+        for number, source in enumerate(sorted(sources, key=lambda source_: natural(source_.name))):
             if isinstance(source, Sent):
                 if not ignored(source.name):
-                    found += _file(source.path, source.name, limits, stack)
+                    result += _file(source.path, source.name, limits, stack)
             elif source.is_dir():
-                found += sorted(folder(source, str(number)), key=lambda entry: natural(entry.name))
+                result += sorted(folder(source, str(number)), key=lambda entry: natural(entry.name))
             elif not ignored(source.name):
-                found += _file(source, source.name, limits, stack)
-        yield found
+                result += _file(source, source.name, limits, stack)
+        yield result
 
 
 def _file(path: Path, name: str, limits: Limits, stack: contextlib.ExitStack) -> list[Entry]:
@@ -54,7 +54,7 @@ def _file(path: Path, name: str, limits: Limits, stack: contextlib.ExitStack) ->
 
 def folder(top: Path, source: str = "") -> list[Entry]:
     """Every file below `top`; links and special files are not followed."""
-    found = []
+    entries_ = []
     for place, below, names in os.walk(top, followlinks=False):
         below[:] = sorted(name for name in below if not ignored(name))
         for name in names:
@@ -63,10 +63,10 @@ def folder(top: Path, source: str = "") -> list[Entry]:
             if ignored(name):
                 continue
             if path.is_symlink() or not path.is_file():
-                found.append(Entry(inside, "refused", source, refusal=Refused("link")))
+                entries_.append(Entry(inside, "refused", source, refusal=Refused("link")))
                 continue
-            found.append(on_disk(path, inside, source=source))
-    return found
+            entries_.append(on_disk(path, inside, source=source))
+    return entries_
 
 
 def on_disk(path: Path | str, name: str, kind: Kind | None = None, source: str = "") -> Entry:

@@ -67,16 +67,16 @@ def members(path: Path, limits: Limits, stack: contextlib.ExitStack) -> list[Ent
         raise Refused("zip_entries", limit=limits.zip_entries)
     if sum(info.compress_size for info in infos) > size:
         raise Refused("zip_bomb")  # members that share their bytes
-    budget, found = Budget(limits), []
+    budget, entries = Budget(limits), []
     for info in infos:
         name = _name(info)
         refusal = _judge_path(name) or (None if ignored(name) else _judge(info, name))
         if refusal:
-            found.append(Entry(name, "refused", str(path), refusal=refusal))
+            entries.append(Entry(name, "refused", str(path), refusal=refusal))
         elif not ignored(name):
             read, head = _readers(archive, info, budget)
-            found.append(Entry(name, kind_by_name(name), str(path), read, head, failed=_failing(info, budget)))
-    return found
+            entries.append(Entry(name, kind_by_name(name), str(path), read, head, failed=_failing(info, budget)))
+    return entries
 
 
 def _name(info: zipfile.ZipInfo) -> str:

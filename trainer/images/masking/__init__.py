@@ -14,28 +14,28 @@ from trainer.bases.auxiliary import AuxiliaryModels
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
-from trainer.images.masking.found import Masker
+from trainer.images.masking.result import Masker
 
 PLAIN, CLIPSEG, U2NET = METHODS = ("plain", "clipseg", "u2net")
 SEGMENTERS = AuxiliaryModels("maskers", "masker", ("clipseg",))
 PACKAGE = "onnxruntime==1.32.0"
 
 
-def find(home: Home, given: str) -> tuple[str, Path | None]:
+def find(home: Home, name: str) -> tuple[str, Path | None]:
     """(way, its folder or file) of a name, a path or a hub id at a commit; None where there is no file or it has to be
     fetched first. Problem for anything else."""
-    if given == PLAIN:
+    if name == PLAIN:
         return PLAIN, None
-    for path in (home.models / SEGMENTERS.name / given, files.expanded(given)):
+    for path in (home.models / SEGMENTERS.name / name, files.expanded(name)):
         nets = [path] if path.suffix == ".onnx" and path.is_file() else sorted(path.glob("*.onnx")) if path.is_dir() else []
-        if given and nets:
+        if name and nets:
             return U2NET, nets[0]
-    return CLIPSEG, SEGMENTERS.find(home, given)
+    return CLIPSEG, SEGMENTERS.find(home, name)
 
 
-def load(home: Home, given: str, progress: Callable[[int, int], None] | None = None) -> Masker:
-    """The way `given`, its model fetched if need be and loaded."""
-    way, place = find(home, given)
+def load(home: Home, name: str, progress: Callable[[int, int], None] | None = None) -> Masker:
+    """The way `name`, its model fetched if need be and loaded."""
+    way, place = find(home, name)
     if way == PLAIN:
         from trainer.images.masking.plain import Plain
 
@@ -48,10 +48,10 @@ def load(home: Home, given: str, progress: Callable[[int, int], None] | None = N
         return U2Net(place)
     from trainer.images.masking.clipseg import ClipSeg
 
-    return ClipSeg(place or SEGMENTERS.fetch(home, given, progress))
+    return ClipSeg(place or SEGMENTERS.fetch(home, name, progress))
 
 
-def here(home: Home) -> list[str]:
+def available(home: Home) -> list[str]:
     """The ways that can be used now without fetching: the plain one, and what lies in `models/maskers`."""
     place = home.models / SEGMENTERS.name
     folders = sorted(place.iterdir()) if place.is_dir() else []

@@ -15,8 +15,8 @@ from PIL import Image
 
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
-from trainer.images.captioners import quiet
-from trainer.images.masking.found import WORD, Found
+from trainer.images.captioners import silence_transformers
+from trainer.images.masking.result import DEFAULT_PROMPT, MaskResult
 
 SEEN = 0.4
 """The probability from which a pixel belongs to the word; at half of it the mask is black, at twice white."""
@@ -31,7 +31,7 @@ class ClipSeg:
         import torch
         from transformers import AutoTokenizer, CLIPSegForImageSegmentation
 
-        quiet()
+        silence_transformers()
         roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= ROOM
         self.device = "cuda" if roomy else "cpu"
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -45,32 +45,32 @@ class ClipSeg:
         size = how.get("size", {})
         self.side = int(size.get("height", 352)) if isinstance(size, dict) else int(size)
 
-    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]:
+    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[MaskResult | Problem]:
         """The mask of `word` in each picture; Problem where nothing of it is seen."""
-        chances = self.chances(pictures, word or WORD)
-        return [masked(chance, picture.size, word or WORD) for chance, picture in zip(chances, pictures, strict=True)]
+        chances = self.chances(pictures, word or DEFAULT_PROMPT)
+        return [masked(chance, picture.size, word or DEFAULT_PROMPT) for chance, picture in zip(chances, pictures, strict=True)]
 
     def chances(self, pictures: Sequence[Image.Image], word: str) -> np.ndarray:
         """`[n, side, side]`: the probability of `word` at each pixel of the squeezed pictures."""
         import torch
 
-        said = self.tokenizer([word] * len(pictures), padding=True, truncation=True, max_length=77, return_tensors="pt")
+        tokens = self.tokenizer([word] * len(pictures), padding=True, truncation=True, max_length=77, return_tensors="pt")
         size = (self.side, self.side)
-        arrays = [np.asarray(one.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) for one in pictures]
+        arrays = [np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BICUBIC), np.float32) for picture in pictures]
         pixels = torch.from_numpy((np.stack(arrays) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
         with torch.inference_mode():
             logits = self.model(
-                pixel_values=pixels.to(self.device), input_ids=said.input_ids.to(self.device),
-                attention_mask=said.attention_mask.to(self.device),
+                pixel_values=pixels.to(self.device), input_ids=tokens.input_ids.to(self.device),
+                attention_mask=tokens.attention_mask.to(self.device),
             ).logits  # fmt: skip
         return logits.reshape(len(pictures), *logits.shape[-2:]).float().sigmoid().cpu().numpy()
 
 
-def masked(chance: np.ndarray, size: tuple[int, int], word: str) -> Found | Problem:
+def masked(chance: np.ndarray, size: tuple[int, int], word: str) -> MaskResult | Problem:
     """Probabilities `[h, w]` as a soft mask of a picture of `size`; sure is the mean of what is seen."""
     seen = chance >= SEEN
     if seen.mean() < 0.002:
         return Problem("mask_unseen", word=word)
     soft = np.clip((chance / SEEN - 0.5) / 1.5, 0, 1)
     image = Image.fromarray((255 * soft).round().astype(np.uint8))
-    return Found(image.resize(size, Image.Resampling.BICUBIC), float(chance[seen].mean()))
+    return MaskResult(image.resize(size, Image.Resampling.BICUBIC), float(chance[seen].mean()))

@@ -17,21 +17,21 @@ class MaskJob(WorkerJob):
 
     died = "masker_died"
 
-    def __init__(self, home: Home, found: ImageSet, given: str, ids: Sequence[str], word: str) -> None:
+    def __init__(self, home: Home, image_set: ImageSet, way: str, ids: Sequence[str], word: str) -> None:
         self.made: dict[str, float] = {}
         self.refused: dict[str, Problem] = {}
-        argv = ("masks-worker", str(found.folder), "--with", given, "--home", str(home.root), "--word", word)
-        super().__init__(found, argv, ids, home.cache / "masks.log")
+        argv = ("masks-worker", str(image_set.folder), "--with", way, "--home", str(home.root), "--word", word)
+        super().__init__(image_set, argv, ids, home.cache / "masks.log")
 
-    def _take(self, said: dict[str, Any]) -> None:
+    def _apply(self, event: dict[str, Any]) -> None:
         self.state = "writing"
         self.looked += 1
-        if said["event"] == "refused":
-            self.refused[said["id"]] = Problem(said["code"], **said["params"])
-        elif said["event"] == "mask":
-            token = self.found.put_mask(said["id"], base64.b64decode(said["png"]), self.token)
+        if event["event"] == "refused":
+            self.refused[event["id"]] = Problem(event["code"], **event["params"])
+        elif event["event"] == "mask":
+            token = self.image_set.put_mask(event["id"], base64.b64decode(event["png"]), self.token)
             if token:
-                self.token, self.made[said["id"]] = token, said["sure"]
+                self.token, self.made[event["id"]] = token, event["sure"]
 
 
 class Masking:
@@ -41,16 +41,16 @@ class Masking:
         self.home = home
         self._jobs: dict[str, MaskJob] = {}
 
-    def of(self, found: ImageSet) -> MaskJob | None:
+    def of(self, image_set: ImageSet) -> MaskJob | None:
         """The job of a set, running or the last that ended."""
-        return self._jobs.get(found.folder.name)
+        return self._jobs.get(image_set.folder.name)
 
-    def start(self, found: ImageSet, given: str, ids: Sequence[str], word: str = "") -> MaskJob:
+    def start(self, image_set: ImageSet, way: str, ids: Sequence[str], word: str = "") -> MaskJob:
         """Begin with the pictures `ids`. Problem where the set's last job still runs."""
-        running = self.of(found)
+        running = self.of(image_set)
         if running is not None and not running.ended:
             raise Problem("masks_running")
-        job = self._jobs[found.folder.name] = MaskJob(self.home, found, given, ids, word)
+        job = self._jobs[image_set.folder.name] = MaskJob(self.home, image_set, way, ids, word)
         return job
 
     def close(self) -> None:

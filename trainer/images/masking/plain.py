@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from trainer.core.problem import Problem
-from trainer.images.masking.found import Found
+from trainer.images.masking.result import MaskResult
 
 SIDE = 384
 """The longer side at which is flooded."""
@@ -44,11 +44,11 @@ _TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, 
 class Plain:
     """Nothing is loaded; a word is not needed."""
 
-    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]:
-        return [found(picture) for picture in pictures]
+    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[MaskResult | Problem]:
+        return [segment(picture) for picture in pictures]
 
 
-def found(picture: Image.Image) -> Found | Problem:
+def segment(picture: Image.Image) -> MaskResult | Problem:
     """The mask of one picture, or why there is none."""
     small = picture.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
@@ -65,7 +65,7 @@ def found(picture: Image.Image) -> Found | Problem:
     if sure < UNSURE:
         return Problem("mask_unsure", sure=round(100 * sure))
     mask = Image.fromarray(np.where(shape, 255, 0).astype(np.uint8)).filter(ImageFilter.GaussianBlur(EDGE))
-    return Found(mask.resize(picture.size, Image.Resampling.BICUBIC), sure)
+    return MaskResult(mask.resize(picture.size, Image.Resampling.BICUBIC), sure)
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.core.problem import Problem
-from trainer.images.masking.found import Found
+from trainer.images.masking.result import MaskResult
 
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -34,19 +34,19 @@ class U2Net:
             raise Problem("masker_unknown", folder=str(file))
         self.put, self.side = put.name, put.shape[2]
 
-    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]:
+    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[MaskResult | Problem]:
         """What stands out in each picture; the word cannot be told to it."""
-        return [self._one(picture) for picture in pictures]
+        return [self._segment(picture) for picture in pictures]
 
-    def _one(self, picture: Image.Image) -> Found | Problem:
+    def _segment(self, picture: Image.Image) -> MaskResult | Problem:
         square = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.LANCZOS)
         pixels = np.asarray(square, np.float32)
         pixels = (pixels / max(1e-6, float(pixels.max())) - MEAN) / STD
-        found = np.asarray(self.session.run(None, {self.put: pixels.transpose(2, 0, 1)[None]})[0], np.float32)
-        chance = found.reshape(found.shape[-2:])
+        output = np.asarray(self.session.run(None, {self.put: pixels.transpose(2, 0, 1)[None]})[0], np.float32)
+        chance = output.reshape(output.shape[-2:])
         low, high = float(chance.min()), float(chance.max())
         if high - low < 1e-3:
             return Problem("mask_nothing")
         chance = (chance - low) / (high - low)
         image = Image.fromarray((255 * chance).round().astype(np.uint8))
-        return Found(image.resize(picture.size, Image.Resampling.LANCZOS), float(np.abs(2 * chance - 1).mean()))
+        return MaskResult(image.resize(picture.size, Image.Resampling.LANCZOS), float(np.abs(2 * chance - 1).mean()))

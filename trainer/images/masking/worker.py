@@ -16,19 +16,19 @@ from trainer.images.set.picture import Picture
 def main(argv: list[str]) -> int:
     """Lines: `loading`, `fetching` (done, of), `refused` (id, code, params), `mask` (id, png in base64, sure), at last `done`
     or `failed`."""
-    words = worker.parser("masks-worker")
-    words.add_argument("--word", default="")
-    return worker.serve(words.parse_args(argv), _make)
+    parser = worker.parser("masks-worker")
+    parser.add_argument("--word", default="")
+    return worker.serve(parser.parse_args(argv), _make)
 
 
-def _make(given: argparse.Namespace, home: Home, pictures: list[Picture], tell: worker.Tell) -> None:
-    def told(event: str, **facts: Any) -> None:
+def _make(args: argparse.Namespace, home: Home, pictures: list[Picture], emit: worker.Emit) -> None:
+    def emit_plain(event: str, **facts: Any) -> None:
         if event == "refused":
-            tell(event, id=facts["picture"].id, **worker.as_json(facts["problem"]))
+            emit(event, id=facts["picture"].id, **worker.as_json(facts["problem"]))
         else:
-            tell(event, **facts)
+            emit(event, **facts)
 
-    for picture, found in make(home, given.given, pictures, given.word, told):
+    for picture, result in make(home, args.name, pictures, args.word, emit_plain):
         buffer = io.BytesIO()
-        found.mask.save(buffer, "PNG")
-        tell("mask", id=picture.id, png=base64.b64encode(buffer.getvalue()).decode(), sure=found.sure)
+        result.mask.save(buffer, "PNG")
+        emit("mask", id=picture.id, png=base64.b64encode(buffer.getvalue()).decode(), sure=result.sure)

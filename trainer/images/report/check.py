@@ -11,10 +11,9 @@ from pathlib import Path
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.images.captions.encodings import asked
+from trainer.images.captions.encodings import requested
 from trainer.images.captions.rereading import sentences
-from trainer.images.intake import folder_tree
-from trainer.images.intake import notices as lines
+from trainer.images.intake import folder_tree, notices
 from trainer.images.report.report import Report, report
 from trainer.images.set.image_set import KINDS, ImageSet
 
@@ -30,24 +29,24 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--further", metavar="DIR", type=Path, action="append", default=[], help=t("findings.cli.further"))
     parser.add_argument("--encoding", metavar="NAME", help=t("findings.cli.encoding"))
     parser.add_argument("--home", help=t("commands.home"))
-    given = parser.parse_args(argv)
-    folder = _in_home(given.folder, given.home)
+    args = parser.parse_args(argv)
+    folder = _in_home(args.folder, args.home)
     try:
-        if not 64 <= given.resolution <= 2048:
-            raise Problem("resolution_range", field="resolution", given=given.resolution, low=64, high=2048)
-        encoding = asked(given.encoding)
+        if not 64 <= args.resolution <= 2048:
+            raise Problem("resolution_range", field="resolution", given=args.resolution, low=64, high=2048)
+        encoding = requested(args.encoding)
         seen = ImageSet(folder, read_only=True, encoding=encoding)
-        tree = folder_tree.look(folder)
-        places = [*tree.places[1:], *given.further]
+        tree = folder_tree.scan(folder)
+        places = [*tree.places[1:], *args.further]
         further = [ImageSet(place, read_only=True, encoding=encoding) for place in places]
-        made = report(seen, given.resolution, given.kind, given.trigger, further=further)
+        result = report(seen, args.resolution, args.kind, args.trigger, further=further)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
-    told = [sentence for one in (seen, *further) for sentence in sentences(one)]
-    for sentence in [*lines.sentences("notices", tree.lines), *told]:
+    readings = [sentence for set_ in (seen, *further) for sentence in sentences(set_)]
+    for sentence in [*notices.sentences("notices", tree.notices), *readings]:
         print(sentence, file=sys.stderr)
-    print(json.dumps(made.as_json(), ensure_ascii=False, indent=2) if given.json else as_text(made))
+    print(json.dumps(result.as_json(), ensure_ascii=False, indent=2) if args.json else as_text(result))
     return 0
 
 
@@ -57,14 +56,14 @@ def _in_home(folder: Path, home: str | None) -> Path:
     return kept if not folder.is_dir() and kept.is_dir() else folder
 
 
-def as_text(made: Report, names: int = 5) -> str:
+def as_text(report_: Report, names: int = 5) -> str:
     """The report for reading in a terminal."""
-    lines = [t("findings.cli.summary", pictures=made.pictures, score=made.score)]
-    for finding in made.findings:
+    lines = [t("findings.cli.summary", pictures=report_.pictures, score=report_.score)]
+    for finding in report_.findings:
         lines += ["", f"{t(f'findings.severity.{finding.severity}')} {finding.why()}", f"  {finding.fix()}"]
         if finding.pictures:
             more = "" if len(finding.pictures) <= names else f" … ({len(finding.pictures)})"
             lines.append(f"  {', '.join(finding.pictures[:names])}{more}")
-    if not made.findings:
+    if not report_.findings:
         lines.append(t("findings.cli.nothing"))
     return "\n".join(lines)

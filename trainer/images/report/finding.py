@@ -58,8 +58,8 @@ class Finding:
         reason = self.params.get("reason")
         if reason is None:
             return self.params
-        said = t(f"intake.refused.{reason}", language=language, **self.params.get("reason_params", {}))
-        return self.params | {"reason": said}
+        sentence = t(f"intake.refused.{reason}", language=language, **self.params.get("reason_params", {}))
+        return self.params | {"reason": sentence}
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def exposure(evidence: Evidence) -> Iterator[Finding]:
         ("exposure_bright", lambda m: m.dark > 190),
         ("exposure_flat", lambda m: m.bright >= 70 and m.dark <= 190 and m.bright - m.dark < 40),
     ):
-        found = [p for p in evidence.pictures if wrong(evidence.measured[p.id])]
-        yield from _of("exposure", "hurts", found, evidence, {}, "remove", text)
+        pictures = [p for p in evidence.pictures if wrong(evidence.measured[p.id])]
+        yield from _of("exposure", "hurts", pictures, evidence, {}, "remove", text)
 
 
 def ratio(evidence: Evidence) -> Iterator[Finding]:
@@ -83,9 +83,9 @@ def groups(evidence: Evidence) -> list[tuple[list[Picture], bool]]:
     count = len(evidence.pictures)
     if count < 2:
         return []
-    found = [evidence.measured[p.id] for p in evidence.pictures]
-    plain, mirror = (np.array([getattr(m, key) for m in found], np.uint64) for key in ("hash", "mirror"))
-    thumbs = np.array([m.colours() for m in found])
+    measured = [evidence.measured[p.id] for p in evidence.pictures]
+    plain, mirror = (np.array([getattr(m, key) for m in measured], np.uint64) for key in ("hash", "mirror"))
+    thumbs = np.array([m.colours() for m in measured])
     parent, flipped = list(range(count)), set()
     for i in range(count - 1):
         for others, turned in ((plain, False), (mirror, True)):
@@ -121,10 +121,10 @@ def sameness(evidence: Evidence) -> Iterator[Finding]:
             severity: Severity = "hint" if evidence.kind == "style" else "hurts"
             names = _names(same, evidence)
             yield Finding("sameness", severity, names, "sameness_background", params, "caption", _ids(same), 0.4)
-    words = Counter(tag for p in evidence.pictures for tag in {part.casefold() for part in captions.tags(p.caption)})
-    for tag, times in words.items():
-        known = captions.has(tag, evidence.trigger) or "background" in tag or "背景" in tag
-        if times >= MOST * count and not known:
+    tags = Counter(tag for p in evidence.pictures for tag in {part.casefold() for part in captions.tags(p.caption)})
+    for tag, times in tags.items():
+        is_named = captions.has(tag, evidence.trigger) or "background" in tag or "背景" in tag
+        if times >= MOST * count and not is_named:
             yield Finding("sameness", "hint", (), "sameness_tag", {"tag": tag, "count": times, "all": count})
 
 
@@ -148,18 +148,18 @@ def caption_missing(evidence: Evidence) -> Iterator[Finding]:
 
 
 def caption_same(evidence: Evidence) -> Iterator[Finding]:
-    said = Counter(p.caption for p in evidence.pictures if p.caption)
-    if not said:
+    counts = Counter(p.caption for p in evidence.pictures if p.caption)
+    if not counts:
         return
-    text, times = said.most_common(1)[0]
+    text, times = counts.most_common(1)[0]
     if times >= 4 and times >= len(evidence.pictures) / 2:
         same = [p for p in evidence.pictures if p.caption == text]
         yield from _of("caption_same", "hurts", same, evidence, {"caption": text[:80]}, "caption", weight=0.4)
 
 
 def caption_long(evidence: Evidence) -> Iterator[Finding]:
-    said = {p.id: captions.with_trigger(p.caption, evidence.trigger) for p in evidence.pictures}
-    full = [p for p in evidence.pictures if captions.estimate_tokens(said[p.id]) > LIMITS.caption_tokens]
+    captions_ = {p.id: captions.with_trigger(p.caption, evidence.trigger) for p in evidence.pictures}
+    full = [p for p in evidence.pictures if captions.estimate_tokens(captions_[p.id]) > LIMITS.caption_tokens]
     yield from _of("caption_long", "hint", full, evidence, {"limit": LIMITS.caption_tokens}, "caption")
 
 
@@ -192,7 +192,7 @@ def bucket(evidence: Evidence) -> Iterator[Finding]:
 def _of(
     kind: str,
     severity: Severity,
-    found: Sequence[Picture],
+    pictures: Sequence[Picture],
     evidence: Evidence,
     params: dict[str, Any],
     action: Action,
@@ -200,20 +200,20 @@ def _of(
     weight: float = 1.0,
 ) -> Iterator[Finding]:
     """One finding over several pictures, none for none."""
-    if found:
-        told = {"count": len(found), "all": len(evidence.pictures), **params}
-        share = weight * len(found) / len(evidence.pictures)
-        own = _ids(found)
-        yield Finding(kind, severity, _names(found, evidence), text, told, action if own else None, own, share)
+    if pictures:
+        all_params = {"count": len(pictures), "all": len(evidence.pictures), **params}
+        share = weight * len(pictures) / len(evidence.pictures)
+        own = _ids(pictures)
+        yield Finding(kind, severity, _names(pictures, evidence), text, all_params, action if own else None, own, share)
 
 
-def _names(found: Sequence[Picture], evidence: Evidence) -> tuple[str, ...]:
-    return tuple(evidence.shown(p.file) for p in found)
+def _names(pictures: Sequence[Picture], evidence: Evidence) -> tuple[str, ...]:
+    return tuple(evidence.shown(p.file) for p in pictures)
 
 
-def _ids(found: Sequence[Picture]) -> tuple[str, ...]:
+def _ids(pictures: Sequence[Picture]) -> tuple[str, ...]:
     """What a click may change: the pictures of the set's own folder."""
-    return tuple(p.id for p in found if "/" not in p.id)
+    return tuple(p.id for p in pictures if "/" not in p.id)
 
 
 def _root(parent: list[int], i: int) -> int:

@@ -47,23 +47,23 @@ class Measures:
 
 def measure(file: Path, facts: PictureCache) -> Measures:
     """Measure a picture, or recall it. Raises `Refused` where it does not decode in full."""
-    known = facts.get(file, "measures")
-    if isinstance(known, dict) and known.get("version") == VERSION:
-        return _revive(known)
+    cached = facts.get(file, "measures")
+    if isinstance(cached, dict) and cached.get("version") == VERSION:
+        return _revive(cached)
     with open(file, "rb") as handle:
         opened = decode.open_picture(handle)
         decode.load(opened, draft=(WORK_SIDE, WORK_SIDE))
         image = opened.image
         if image.mode in ("RGB", "L") and not image.has_transparency_data:
             image = _reduced(image)
-        found = measure_image(decode.to_srgb(image, []))
-    facts.put(file, measures=as_dict(found))
-    return found
+        result = measure_image(decode.to_srgb(image, []))
+    facts.put(file, measures=as_dict(result))
+    return result
 
 
-def as_dict(found: Measures) -> dict[str, Any]:
+def as_dict(measures: Measures) -> dict[str, Any]:
     """The figures as the cache keeps them."""
-    return {"version": VERSION, **asdict(found)}
+    return {"version": VERSION, **asdict(measures)}
 
 
 def _reduced(image: Image.Image) -> Image.Image:
@@ -154,7 +154,7 @@ def _border(rgb: np.ndarray) -> tuple[int, int, int] | None:
     return red, green, blue
 
 
-def _revive(known: dict[str, Any]) -> Measures:
-    fields = {key: value for key, value in known.items() if key != "version"}
+def _revive(cached: dict[str, Any]) -> Measures:
+    fields = {key: value for key, value in cached.items() if key != "version"}
     fields["border"] = tuple(fields["border"]) if fields["border"] else None
     return Measures(**fields)

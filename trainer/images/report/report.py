@@ -61,21 +61,21 @@ def report(
     what the set says; measurements are remembered."""
     meta = image_set.meta
     pictures, bad = image_set.scan()
-    for number, one in enumerate(further, 1):
-        more, broken = one.scan()
+    for number, other in enumerate(further, 1):
+        more, broken = other.scan()
         pictures += [replace(picture, id=f"{number}/{picture.id}") for picture in more]
         bad += broken
     measured: dict[str, Measures] = {}
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="report") as pool:
-        for done, (picture, found) in enumerate(zip(pictures, pool.map(_measure, pictures), strict=True), 1):
-            if isinstance(found, Measures):
-                measured[picture.id] = found
+        for done, (picture, result) in enumerate(zip(pictures, pool.map(_measure, pictures), strict=True), 1):
+            if isinstance(result, Measures):
+                measured[picture.id] = result
             else:
-                bad.append((picture.file, found))
+                bad.append((picture.file, result))
             if progress:
                 progress(done, len(pictures), picture.original)
-    for one in (image_set, *further):
-        one.facts.save()
+    for other in (image_set, *further):
+        other.facts.save()
     evidence = Evidence(
         folder=image_set.folder,
         pictures=tuple(picture for picture in pictures if picture.id in measured),
@@ -89,17 +89,17 @@ def report(
         ratio=ratio,
         dense=dense,
     )
-    found = [finding for look in findings.ALL for finding in look(evidence)]
-    found.sort(key=lambda finding: (_ORDER[finding.severity], KINDS.index(finding.kind)))
-    return Report(len(evidence.pictures), score(found, len(evidence.pictures)), tuple(found))
+    result = [finding for check in findings.ALL for finding in check(evidence)]
+    result.sort(key=lambda finding: (_ORDER[finding.severity], KINDS.index(finding.kind)))
+    return Report(len(evidence.pictures), score(result, len(evidence.pictures)), tuple(result))
 
 
-def score(found: list[Finding], count: int) -> int:
+def score(findings_: list[Finding], count: int) -> int:
     """100 less what each finding costs: what hurts costs by its share of the set, each kind at most once in full."""
     if not count:
         return 0
     worst: dict[tuple[str, Severity], float] = {}
-    for finding in found:
+    for finding in findings_:
         key = (finding.kind, finding.severity)
         worst[key] = min(1.0, worst.get(key, 0.0) + finding.share)
     lost = 0.0

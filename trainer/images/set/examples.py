@@ -84,12 +84,12 @@ def augmentation_of(item: Example, number: int, forms: AugmentationSettings) -> 
     return forms.draw(random.Random(derive_seed("form", item.picture.file.name, number))) if number else None
 
 
-def micro_conditioning(look: View) -> tuple[float, ...]:
+def micro_conditioning(view: View) -> tuple[float, ...]:
     """Height and width of the picture as it was, top and left of the cut, height and width of what is trained, all in
     pixels (Podell et al. 2023, 2.2). The cut is counted after scaling and, in a mirrored look, from the other side."""
-    picture, (width, height) = look.item.picture, look.item.bucket
-    crop = buckets.crop_box(picture.width, picture.height, (width, height), look.focus)
-    left = picture.width - crop.right if look.flipped else crop.left
-    larger = zoom((width, height), look.form)  # a turned form is scaled up, and its edges are cut off too
+    picture, (width, height) = view.item.picture, view.item.bucket
+    crop = buckets.crop_box(picture.width, picture.height, (width, height), view.focus)
+    left = picture.width - crop.right if view.flipped else crop.left
+    larger = zoom((width, height), view.form)  # a turned form is scaled up, and its edges are cut off too
     top, left = (at * crop.scale * larger + side * (larger - 1) / 2 for at, side in ((crop.top, height), (left, width)))
     return picture.height, picture.width, round(top), round(left), height, width

@@ -30,13 +30,13 @@ class PictureCache:
         entry = self._load().get(file.name)
         return entry.get(key) if isinstance(entry, dict) and entry.get("stamp") == stamp(file) else None
 
-    def put(self, file: Path, **known: Any) -> None:
+    def put(self, file: Path, **values: Any) -> None:
         """Remember; written by `save`."""
         entry = self._load().get(file.name)
         now = stamp(file)
         if not isinstance(entry, dict) or entry.get("stamp") != now:
             entry = {"stamp": now}
-        self._load()[file.name] = entry | known
+        self._load()[file.name] = entry | values
         self._dirty = True
 
     def save(self, *, soon: bool = False) -> None:
@@ -56,8 +56,8 @@ class PictureCache:
 
     def _load(self) -> dict[str, dict[str, Any]]:
         if self._all is None:
-            found = files.read_json(self.place / "facts.json", {})
-            self._all = found if isinstance(found, dict) else {}
+            data = files.read_json(self.place / "facts.json", {})
+            self._all = data if isinstance(data, dict) else {}
         return self._all
 
 

@@ -25,10 +25,10 @@ from trainer.core.problem import Problem
 from trainer.images.captions import captions, rereading
 from trainer.images.geometry import masks
 from trainer.images.intake.names import NAMED, ignored, shown, split
-from trainer.images.set import picture, staging
-from trainer.images.set import undo as acts
+from trainer.images.set import picture, staging, undo
 from trainer.images.set.facts import PictureCache, locks_of
 from trainer.images.set.picture import Picture, Unreadable
+from trainer.images.set.undo import Intent, UndoEntry
 
 KINDS = ("style", "character", "concept")
 FIELDS = ("title", "kind", "trigger", "licence", "origin", "rights")
@@ -66,7 +66,7 @@ class ImageSet:
         if not read_only:
             with self.lock, contextlib.suppress(OSError):  # a full disk: what was decided is done at a later opening
                 staging.recover(self.folder)
-                acts.finish(self.folder)
+                undo.finish(self.folder)
 
     @classmethod
     def create(cls, home: Home, title: str, kind: str = "style", contents: Path | None = None) -> ImageSet:
@@ -98,16 +98,16 @@ class ImageSet:
 
     def meta_in(self, language: str) -> Meta:
         """`meta` with the title in `language` where the set has it."""
-        said = staging.read_set(self.folder)
-        title = said.get("title")
+        content = staging.read_set(self.folder)
+        title = content.get("title")
         if isinstance(title, dict):
             title = title.get(language) or title.get("en")
         rest = ("trigger", "licence", "origin", "rights", "created")
         return Meta(
             name=self.folder.name,
             title=title if isinstance(title, str) and title else self.folder.name,
-            kind=said["kind"] if said.get("kind") in KINDS else "style",
-            **{key: said[key] if isinstance(said.get(key), str) else "" for key in rest},
+            kind=content["kind"] if content.get("kind") in KINDS else "style",
+            **{key: content[key] if isinstance(content.get(key), str) else "" for key in rest},
         )
 
     def update(self, **meta: str) -> Meta:
@@ -129,10 +129,10 @@ class ImageSet:
 
     def find(self, id_: str) -> Picture:
         """The picture called `id_`."""
-        found = next((p for p in self.scan(only=id_)[0] if p.id == id_), None)
-        if found is None:
+        picture_ = next((p for p in self.scan(only=id_)[0] if p.id == id_), None)
+        if picture_ is None:
             raise Problem("picture_missing", picture=shown(id_))
-        return found
+        return picture_
 
     def set_caption(self, id_: str, text: str) -> str:
         """Write a caption at once; returns it as it was written (one clean line within the limit)."""
@@ -146,21 +146,21 @@ class ImageSet:
         an error on it counts (more than 0, to 10)."""
         with self.lock:
             self.find(id_)
-            said = staging.read_set(self.folder)
-            note = staging.notes_of(said).setdefault(id_, {})
+            content = staging.read_set(self.folder)
+            note = staging.notes_of(content).setdefault(id_, {})
             if repeats is not None:
                 note["repeats"] = min(max(int(repeats), 1), lines.MAX_REPEATS)
             if weight is not None:
                 note["weight"] = min(max(float(weight), 0.01), lines.MAX_WEIGHT)
             if focus is not None:
                 note["focus"] = [min(max(float(part), 0.0), 1.0) for part in focus]
-            staging.write_set(self.folder, said)
+            staging.write_set(self.folder, content)
             return self.find(id_)
 
     def preview(self, change: Callable[[str], str], ids: Iterable[str] | None = None) -> list[tuple[str, str, str]]:
         """(id, before, after) of every caption `change` would change (`captions.adding`, `removing`, `replacing`)."""
-        wanted = None if ids is None else set(ids)
-        chosen = [p for p in self.pictures() if wanted is None or p.id in wanted]
+        chosen_ids = None if ids is None else set(ids)
+        chosen = [p for p in self.pictures() if chosen_ids is None or p.id in chosen_ids]
         edited = [(p.id, p.caption, _fit(change(p.caption))) for p in chosen]
         return [line for line in edited if line[1] != line[2]]
 
@@ -170,9 +170,9 @@ class ImageSet:
             lines = self.preview(change, ids)
             if not lines:
                 return None
-            act = acts.of_captions(self.folder, {id_: before for id_, before, _ in lines})
-            self._change(act.token, act, {id_: after for id_, _, after in lines})
-            return act.token
+            entry = undo.captions_entry(self.folder, {id_: before for id_, before, _ in lines})
+            self._change(entry.token, entry, {id_: after for id_, _, after in lines})
+            return entry.token
 
     def fill(self, texts: Mapping[str, str], seen: Mapping[str, str], token: str | None = None) -> tuple[str | None, list[str]]:
         """Write a captioner's texts, each only where the caption still is the one it was `seen` with: what a person types
@@ -181,98 +181,98 @@ class ImageSet:
             now = {p.id: p.caption for p in self.pictures() if p.id in texts and p.caption == seen.get(p.id)}
             new = {id_: text for id_ in now if (text := _fit(texts[id_])) not in ("", now[id_])}
             if new:
-                act = acts.of_captions(self.folder, {id_: now[id_] for id_ in new}, new, token)
-                token = act.token
-                self._change(token, act, new)
+                entry = undo.captions_entry(self.folder, {id_: now[id_] for id_ in new}, new, token)
+                token = entry.token
+                self._change(token, entry, new)
             return token, list(new)
 
     def put_mask(self, id_: str, mask: bytes, token: str | None = None) -> str | None:
         """Put a mask made by machine (a PNG) beside a picture, in place of an earlier one made so: never over one a person
         brought, drew on, or left in the picture's transparency. Returns an undo token, None where it was not put."""
         with self.lock:
-            p, said = self.find(id_), staging.read_set(self.folder)
-            note = staging.notes_of(said).setdefault(id_, {})
-            if masks.brought(p, str(note.get("masked", ""))):
+            p, content = self.find(id_), staging.read_set(self.folder)
+            note = staging.notes_of(content).setdefault(id_, {})
+            if masks.is_manual(p, str(note.get("masked", ""))):
                 return None
-            made = hashlib.sha256(mask).hexdigest()
-            token = acts.record_mask(self.folder, id_, masks.mask_file(p), dict(note), made, token)
-            note["masked"] = made
-            staging.write_set(self.folder, said)
+            sha256 = hashlib.sha256(mask).hexdigest()
+            token = undo.record_mask(self.folder, id_, masks.mask_file(p), dict(note), sha256, token)
+            note["masked"] = sha256
+            staging.write_set(self.folder, content)
             files.write_bytes(masks.mask_file(p), mask)
             return token
 
     def take_mask(self, id_: str) -> str | None:
         """Take a picture's mask file away, whoever made it; returns an undo token, None where there is none."""
         with self.lock:
-            p, said = self.find(id_), staging.read_set(self.folder)
-            note = staging.notes_of(said).setdefault(id_, {})
+            p, content = self.find(id_), staging.read_set(self.folder)
+            note = staging.notes_of(content).setdefault(id_, {})
             if not masks.mask_file(p).is_file():
                 return None
-            token = acts.record_mask(self.folder, id_, masks.mask_file(p), dict(note), "", None)
+            token = undo.record_mask(self.folder, id_, masks.mask_file(p), dict(note), "", None)
             note.pop("masked", None)
-            staging.write_set(self.folder, said)
+            staging.write_set(self.folder, content)
             return token
 
     def unmasked(self, again: bool = False) -> list[Picture]:
         """The pictures that may get a mask by machine: those without any, and with `again` those that have one made so."""
         notes = staging.notes_of(staging.read_set(self.folder))
-        found = []
+        result = []
         for p in self.pictures():
-            made = str((notes.get(p.id) or {}).get("masked", ""))
-            if not masks.brought(p, made) and (again or not masks.mask_file(p).is_file()):
-                found.append(p)
-        return found
+            sha256 = str((notes.get(p.id) or {}).get("masked", ""))
+            if not masks.is_manual(p, sha256) and (again or not masks.mask_file(p).is_file()):
+                result.append(p)
+        return result
 
     def delete(self, ids: Iterable[str]) -> str:
         """Move pictures (by id or file name) and their captions to the set's `.trash`; returns an undo token."""
-        wanted = set(ids)
+        chosen = set(ids)
         with self.lock:
-            found, bad = self.scan()
-            gone = [p for p in found if p.id in wanted or p.file.name in wanted]
-            broken = [file for file, _ in bad if file.name in wanted]
-            missing = wanted - {name for p in gone for name in (p.id, p.file.name)} - {file.name for file in broken}
+            pictures, bad = self.scan()
+            gone = [p for p in pictures if p.id in chosen or p.file.name in chosen]
+            broken = [file for file, _ in bad if file.name in chosen]
+            missing = chosen - {name for p in gone for name in (p.id, p.file.name)} - {file.name for file in broken}
             if missing:
                 raise Problem("picture_missing", picture=shown(min(missing)))
-            shared = {p.caption_file for p in found if p not in gone}
+            shared = {p.caption_file for p in pictures if p not in gone}
             beside = [(p.file, p.caption_file, masks.mask_file(p), *filter(None, [p.mask]),
                        staging.written_file(self.folder, p.id)) for p in gone]  # fmt: skip
             moved = [f for files_of in beside for f in files_of if f not in shared] + broken
             notes = staging.notes_of(staging.read_set(self.folder))
             entries = {id_: notes.get(id_, {}) for id_ in [*(p.id for p in gone), *(file.name for file in broken)]}
-            act = acts.of_deletion(self.folder, entries)
+            entry = undo.deletion_entry(self.folder, entries)
             names = dict.fromkeys(f.relative_to(self.folder).as_posix() for f in moved if f.exists())
-            moves = [[name, f".trash/{act.token}/{name}"] for name in names]
-            intent = acts.Intent(act.token, asdict(act), moves=moves, notes=dict.fromkeys(entries))
-            acts.carry_out(self.folder, intent)
-            return act.token
+            moves = [[name, f".trash/{entry.token}/{name}"] for name in names]
+            intent = Intent(entry.token, asdict(entry), moves=moves, notes=dict.fromkeys(entries))
+            undo.carry_out(self.folder, intent)
+            return entry.token
 
-    def undo(self, token: str | None = None) -> acts.UndoEntry | None:
+    def undo(self, token: str | None = None) -> UndoEntry | None:
         """Take back one bulk edit or deletion (default: the newest); None where there is nothing to take back."""
         with self.lock:
-            known = [act for act in acts.all_acts(self.folder) if token in (None, act.token)]
-            if not known:
+            entries = [entry for entry in undo.all_entries(self.folder) if token in (None, entry.token)]
+            if not entries:
                 return None
-            act = known[-1]
-            if act.what == "reading":
-                return rereading.undo(self, act)
-            if act.what == "captions":
-                typed = {p.id for p in self.pictures() if p.id in act.after and p.caption != act.after[p.id]}
-                act.captions = {id_: text for id_, text in act.captions.items() if id_ not in typed}
-                self._change(act.token, None, act.captions)
-                return act
-            kept: dict[str, dict[str, Any] | None] = {id_: note for id_, note in act.entries.items() if note}
-            notes = self._undo_masks(act) if act.what == "masks" else kept
-            acts.carry_out(self.folder, acts.Intent(act.token, moves=acts.moves_back(self.folder, act), notes=notes))
-            return act
+            entry = entries[-1]
+            if entry.what == "reading":
+                return rereading.undo_reading(self, entry)
+            if entry.what == "captions":
+                typed = {p.id for p in self.pictures() if p.id in entry.after and p.caption != entry.after[p.id]}
+                entry.captions = {id_: text for id_, text in entry.captions.items() if id_ not in typed}
+                self._change(entry.token, None, entry.captions)
+                return entry
+            kept: dict[str, dict[str, Any] | None] = {id_: note for id_, note in entry.entries.items() if note}
+            notes = self._undo_masks(entry) if entry.what == "masks" else kept
+            undo.carry_out(self.folder, Intent(entry.token, moves=undo.moves_back(self.folder, entry), notes=notes))
+            return entry
 
-    def undoable(self) -> acts.UndoEntry | None:
+    def undoable(self) -> UndoEntry | None:
         """What `undo()` would take back."""
-        return acts.newest(self.folder)
+        return undo.newest(self.folder)
 
     def next_number(self) -> int:
         """The first number no picture has, or had as far as the trash remembers."""
-        here = [*self.folder.iterdir(), *(self.folder / ".trash").glob("*/*")]
-        return max((int(f.stem) for f in here if f.stem.isdecimal() and len(f.stem) <= 9), default=0) + 1
+        files_ = [*self.folder.iterdir(), *(self.folder / ".trash").glob("*/*")]
+        return max((int(f.stem) for f in files_ if f.stem.isdecimal() and len(f.stem) <= 9), default=0) + 1
 
     def discard(self, home: Home) -> Path:
         """Move the whole set to `outputs/trash/sets`; returns where it lies, for `restore_set`."""
@@ -282,29 +282,29 @@ class ImageSet:
             os.replace(self.folder, place)
         return place
 
-    def _undo_masks(self, act: acts.UndoEntry) -> dict[str, dict[str, Any] | None]:
+    def _undo_masks(self, entry: UndoEntry) -> dict[str, dict[str, Any] | None]:
         """Take the masks an act made away, except where a person changed them; the notes of their pictures from before."""
-        place = self.folder / ".trash" / act.token
+        place = self.folder / ".trash" / entry.token
         notes = staging.notes_of(staging.read_set(self.folder))
         before: dict[str, dict[str, Any] | None] = {}
         for p in self.pictures():
-            if p.id not in act.after:
+            if p.id not in entry.after:
                 continue
             file = masks.mask_file(p)
-            if file.is_file() and files.sha256(file) != act.after[p.id]:
+            if file.is_file() and files.sha256(file) != entry.after[p.id]:
                 (place / file.name).unlink(missing_ok=True)
                 continue
             file.unlink(missing_ok=True)
             note = {key: value for key, value in (notes.get(p.id) or {}).items() if key != "masked"}
-            made = (act.entries.get(p.id) or {}).get("masked")
-            before[p.id] = note | ({"masked": made} if made else {})
+            sha256 = (entry.entries.get(p.id) or {}).get("masked")
+            before[p.id] = note | ({"masked": sha256} if sha256 else {})
         return before
 
-    def _change(self, token: str, act: acts.UndoEntry | None, texts: dict[str, str]) -> None:
+    def _change(self, token: str, entry: UndoEntry | None, texts: dict[str, str]) -> None:
         """Change captions as one act to keep; None while the act `token` is taken back."""
         chosen = [(p.caption_file.relative_to(self.folder).as_posix(), p.id) for p in self.pictures() if p.id in texts]
         captions_ = {name: _fit(texts[id_]) for name, id_ in chosen}
-        acts.carry_out(self.folder, acts.Intent(token, asdict(act) if act else None, captions_))
+        undo.carry_out(self.folder, Intent(token, asdict(entry) if entry else None, captions_))
 
 
 def list_sets(home: Home) -> list[ImageSet]:

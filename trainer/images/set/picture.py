@@ -15,7 +15,7 @@ from trainer.config.lines import MAX_REPEATS, MAX_WEIGHT
 from trainer.core.problem import Problem
 from trainer.images.captions import captions
 from trainer.images.captions.encodings import Reading
-from trainer.images.captions.files import NONE, CaptionFiles
+from trainer.images.captions.files import NO_CAPTION, CaptionFiles
 from trainer.images.decoding import decode
 from trainer.images.intake import gate
 from trainer.images.intake.entry import Entry
@@ -53,12 +53,12 @@ class Picture:
     @cached_property
     def content(self) -> str:
         """SHA-256 of the decoded pixels: the key of everything computed from the picture."""
-        known = self.facts.get(self.file, "content")
-        if not isinstance(known, str):
-            known = decode.content_hash(self.load())
-            self.facts.put(self.file, content=known)
+        content_hash = self.facts.get(self.file, "content")
+        if not isinstance(content_hash, str):
+            content_hash = decode.content_hash(self.load())
+            self.facts.put(self.file, content=content_hash)
             self.facts.save(soon=True)
-        return known
+        return content_hash
 
     def load(self) -> Image.Image:
         """The picture as upright 8-bit sRGB. Raises `Problem("picture_broken")` where it cannot be read."""
@@ -79,15 +79,16 @@ def scan(
 
     With `only`, just those that could be the picture of that id. `encoding` is what captions are read in that are not UTF-8.
     """
-    came = sort_folder(folder)
-    texts = [words.entry.path for words in came.words.values() if words.text is None] + [entry.path for entry in came.alone]
+    sorted_ = sort_folder(folder)
+    texts = [source.entry.path for source in sorted_.captions.values() if source.text is None]
+    texts += [entry.path for entry in sorted_.alone]
     written = CaptionFiles([path for path in dict.fromkeys(texts) if path], encoding)
-    found: list[Picture] = []
+    pictures: list[Picture] = []
     bad: list[Unreadable] = []
     ids: set[str] = set()
-    wanted = (only, Path(only).stem) if only else ()
-    for entry in sorted(came.pictures, key=lambda entry: natural(entry.file)):
-        if only is not None and entry.stem not in wanted:
+    stems = (only, Path(only).stem) if only else ()
+    for entry in sorted(sorted_.pictures, key=lambda entry: natural(entry.file)):
+        if only is not None and entry.stem not in stems:
             continue
         file = folder / entry.file
         try:
@@ -97,9 +98,9 @@ def scan(
             continue
         id_ = entry.file if entry.stem in ids else entry.stem
         ids.add(id_)
-        words, mask = came.words.get(entry), came.masks.get(entry)
-        found.append(_picture(id_, file, (width, height), notes.get(id_), words, mask, written, facts))
-    return found, bad
+        source, mask = sorted_.captions.get(entry), sorted_.masks.get(entry)
+        pictures.append(_picture(id_, file, (width, height), notes.get(id_), source, mask, written, facts))
+    return pictures, bad
 
 
 def sort_folder(folder: Path) -> gate.Sorted:
@@ -108,19 +109,19 @@ def sort_folder(folder: Path) -> gate.Sorted:
     Folders below are not read, but for those with masks.
     """
     entries: list[Entry] = []
-    for one in os.scandir(folder):
-        if ignored(one.name):
+    for item in os.scandir(folder):
+        if ignored(item.name):
             continue
-        if one.is_file():
-            entries.append(on_disk(one.path, one.name))
-        elif fold(one.name) in MASK_FOLDERS and one.is_dir():
-            inside = [below for below in os.scandir(one.path) if below.is_file() and not ignored(below.name)]
-            masks = [on_disk(below.path, f"{one.name}/{below.name}") for below in inside]
+        if item.is_file():
+            entries.append(on_disk(item.path, item.name))
+        elif fold(item.name) in MASK_FOLDERS and item.is_dir():
+            inside = [below for below in os.scandir(item.path) if below.is_file() and not ignored(below.name)]
+            masks = [on_disk(below.path, f"{item.name}/{below.name}") for below in inside]
             entries += [mask for mask in masks if mask.kind == "picture"]
     entries.sort(key=lambda entry: entry.name)
-    came = gate.sort(entries, LIMITS, probe=False)
-    came.pictures = [entry for entry in came.pictures if not entry.folder]
-    return came
+    sorted_ = gate.sort(entries, LIMITS, probe=False)
+    sorted_.pictures = [entry for entry in sorted_.pictures if not entry.folder]
+    return sorted_
 
 
 def _picture(
@@ -128,14 +129,14 @@ def _picture(
     file: Path,
     size: tuple[int, int],
     note: Any,
-    words: gate.Words | None,
+    source: gate.CaptionSource | None,
     mask: Entry | None,
     written: CaptionFiles,
     facts: PictureCache,
 ) -> Picture:
     note = note if isinstance(note, dict) else {}
-    text = words.entry.path if words and words.text is None else None
-    reading = written.read(text) if text else Reading(words.text, "utf-8") if words and words.text else NONE
+    text = source.entry.path if source and source.text is None else None
+    reading = written.read(text) if text else Reading(source.text, "utf-8") if source and source.text else NO_CAPTION
     focus, repeats, weight = note.get("focus"), note.get("repeats"), note.get("weight")
     if not (isinstance(focus, list) and len(focus) == 2 and all(isinstance(part, int | float) for part in focus)):
         focus = None
@@ -159,9 +160,9 @@ def _picture(
 
 def _size(file: Path, facts: PictureCache) -> tuple[int, int]:
     """Width and height as shown, from the header alone."""
-    known = facts.get(file, "size")
-    if isinstance(known, list) and len(known) == 2:
-        return known[0], known[1]
+    cached = facts.get(file, "size")
+    if isinstance(cached, list) and len(cached) == 2:
+        return cached[0], cached[1]
     with open(file, "rb") as handle:
         size = decode.upright_size(decode.open_picture(handle).image)
     facts.put(file, size=list(size))

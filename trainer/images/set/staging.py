@@ -87,23 +87,23 @@ def sweep(place: Path) -> None:
 
 def read_set(folder: Path) -> dict[str, Any]:
     """What `set.json` says; nothing where it is missing or broken."""
-    said = files.read_json(folder / "set.json", {})
-    return said if isinstance(said, dict) else {}
+    content = files.read_json(folder / "set.json", {})
+    return content if isinstance(content, dict) else {}
 
 
-def write_set(folder: Path, said: dict[str, Any]) -> None:
+def write_set(folder: Path, content: dict[str, Any]) -> None:
     """Write `set.json`; one that a person broke while editing is kept aside, not overwritten."""
     path = folder / "set.json"
     if path.is_file() and path.stat().st_size and not isinstance(files.read_json(path), dict):
         os.replace(path, files.free_name(folder, "set.json", ".broken"))
-    files.write_json(path, said)
+    files.write_json(path, content)
 
 
-def notes_of(said: dict[str, Any]) -> dict[str, Any]:
-    """The table of pictures inside `said`, mended where it is none."""
-    if not isinstance(said.get("pictures"), dict):
-        said["pictures"] = {}
-    return said["pictures"]
+def notes_of(content: dict[str, Any]) -> dict[str, Any]:
+    """The table of pictures inside `content`, mended where it is none."""
+    if not isinstance(content.get("pictures"), dict):
+        content["pictures"] = {}
+    return content["pictures"]
 
 
 def _finish(place: Path) -> None:
@@ -122,7 +122,7 @@ def _finish(place: Path) -> None:
                 os.replace(place / f"{id_}{WRITTEN}", written_file(folder, target))
             os.replace(place / f"{id_}.png", folder / f"{target}.png")
             names[id_] = target
-    said = read_set(folder)
-    notes_of(said).update({names.get(id_, id_): note for id_, note in entries.items()})
-    write_set(folder, said)
+    content = read_set(folder)
+    notes_of(content).update({names.get(id_, id_): note for id_, note in entries.items()})
+    write_set(folder, content)
     (place / "commit.json").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trainer.config.lines import MAX_REPEATS, MAX_WEIGHT, read_subset
 from trainer.core import files
 from trainer.core.problem import Problem
-from trainer.images.captions.encodings import asked
+from trainer.images.captions.encodings import requested
 from trainer.images.intake.names import repeats_of
 from trainer.images.set.image_set import ImageSet
 from trainer.images.set.picture import Picture
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 def pictures(images: Images) -> list[Picture]:
     """All pictures in order, with the weight and the repeats that hold for them. Problem where a folder is missing."""
-    encoding = asked(images.encoding, "images.encoding")
-    found = ImageSet(Path(images.folder), encoding=encoding).pictures() if images.folder else []
-    for one in map(read_subset, images.subsets):
-        folder = find(images.folder, one.folder)
-        times = one.repeats or (repeats_of(folder.name) or (1, ""))[0]
-        found += [
-            replace(p, weight=min(p.weight * one.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
+    encoding = requested(images.encoding, "images.encoding")
+    result = ImageSet(Path(images.folder), encoding=encoding).pictures() if images.folder else []
+    for subset in map(read_subset, images.subsets):
+        folder = find(images.folder, subset.folder)
+        times = subset.repeats or (repeats_of(folder.name) or (1, ""))[0]
+        result += [
+            replace(p, weight=min(p.weight * subset.weight, MAX_WEIGHT), repeats=min(p.repeats * times, MAX_REPEATS))
             for p in ImageSet(folder, encoding=encoding).pictures()
         ]
-    return found
+    return result
 
 
 def folders(images: Images) -> list[Path]:

@@ -38,31 +38,31 @@ class UndoEntry:
         return len(self.captions) or len(self.entries) or len(self.after)
 
 
-def of_captions(
+def captions_entry(
     folder: Path, before: dict[str, str], after: dict[str, str] | None = None, token: str | None = None
 ) -> UndoEntry:
     """The act that remembers captions before they are changed; with a `token` that is still known, as more of the same."""
-    known = next((act for act in all_acts(folder) if act.token == token), None)
-    act = known or UndoEntry(_token(folder, "captions"), "captions", _now())
-    act.captions.update({id_: text for id_, text in before.items() if id_ not in act.captions})
-    act.after.update(after or {})
-    return act
+    existing = next((entry for entry in all_entries(folder) if entry.token == token), None)
+    entry = existing or UndoEntry(_token(folder, "captions"), "captions", _now())
+    entry.captions.update({id_: text for id_, text in before.items() if id_ not in entry.captions})
+    entry.after.update(after or {})
+    return entry
 
 
 def record_reading(folder: Path, written: dict[str, Path], entries: dict[str, dict[str, Any]], after: dict[str, str]) -> str:
     """Remember caption files, byte for byte, before their letters are read otherwise: `written` by picture, `entries` the
     notes of the pictures, `after` the captions they get."""
-    act = UndoEntry(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)
-    place = folder / ".trash" / act.token
+    entry = UndoEntry(_token(folder, "reading"), "reading", _now(), entries=entries, after=after)
+    place = folder / ".trash" / entry.token
     place.mkdir(parents=True)
     for file in written.values():
         if file.is_file():
             shutil.copyfile(file, place / file.name)
-    files.write_json(place / "act.json", asdict(act))
-    return act.token
+    files.write_json(place / "act.json", asdict(entry))
+    return entry.token
 
 
-def of_deletion(folder: Path, entries: dict[str, dict[str, Any]]) -> UndoEntry:
+def deletion_entry(folder: Path, entries: dict[str, dict[str, Any]]) -> UndoEntry:
     """The act that remembers the notes of pictures before they go."""
     return UndoEntry(_token(folder, "delete"), "delete", _now(), entries=entries)
 
@@ -112,27 +112,27 @@ def finish(folder: Path) -> None:
             staging.write_set(folder, content)
         if intent.act is None:
             shutil.rmtree(place, ignore_errors=True)
-        for old_act in [a for a in all_acts(folder) if a.what == "captions"][: -LIMITS.acts]:
+        for old_act in [a for a in all_entries(folder) if a.what == "captions"][: -LIMITS.acts]:
             shutil.rmtree(folder / ".trash" / old_act.token, ignore_errors=True)
         note.unlink(missing_ok=True)
         files.sync_folder(note.parent)
 
 
-def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], made: str, token: str | None) -> str:
+def record_mask(folder: Path, id_: str, file: Path, note: dict[str, Any], sha256: str, token: str | None) -> str:
     """Remember a mask before it is made or taken away: the `file` that is there moves into the trash, `note` is its
-    picture's, `made` the sha256 of the new one. With a `token` that is still known, as more of the same act."""
-    known = next((act for act in all_acts(folder) if act.token == token), None)
-    act = known or UndoEntry(_token(folder, "masks"), "masks", _now())
-    place = folder / ".trash" / act.token
-    again = id_ in act.after  # what lies there is the same act's own: what was there before it is kept
-    act.entries.setdefault(id_, note)
-    act.after[id_] = made
-    files.write_json(place / "act.json", asdict(act))
+    picture's, `sha256` the sha256 of the new one. With a `token` that is still known, as more of the same act."""
+    existing = next((entry for entry in all_entries(folder) if entry.token == token), None)
+    entry = existing or UndoEntry(_token(folder, "masks"), "masks", _now())
+    place = folder / ".trash" / entry.token
+    again = id_ in entry.after  # what lies there is the same act's own: what was there before it is kept
+    entry.entries.setdefault(id_, note)
+    entry.after[id_] = sha256
+    files.write_json(place / "act.json", asdict(entry))
     if again:
         file.unlink(missing_ok=True)
     elif file.is_file():
         os.replace(file, place / file.name)
-    return act.token
+    return entry.token
 
 
 def _read(note: Path) -> Intent | None:
@@ -147,34 +147,34 @@ def _read(note: Path) -> Intent | None:
         return None
 
 
-def moves_back(folder: Path, act: UndoEntry) -> list[list[str]]:
+def moves_back(folder: Path, entry: UndoEntry) -> list[list[str]]:
     """[from, to] of every file an act put away; where a file of that name is there meanwhile, to a free name."""
-    place = folder / ".trash" / act.token
-    found = []
+    place = folder / ".trash" / entry.token
+    moves = []
     for file in sorted(file for file in place.rglob("*") if file.is_file()):
         if file.name != "act.json":
             target = folder / file.relative_to(place)
             target = files.free_name(target.parent, file.stem, file.suffix) if target.exists() else target
-            found.append([file.relative_to(folder).as_posix(), target.relative_to(folder).as_posix()])
-    return found
+            moves.append([file.relative_to(folder).as_posix(), target.relative_to(folder).as_posix()])
+    return moves
 
 
 def newest(folder: Path) -> UndoEntry | None:
     """The act that would be taken back."""
-    known = all_acts(folder)
-    return known[-1] if known else None
+    entries = all_entries(folder)
+    return entries[-1] if entries else None
 
 
-def all_acts(folder: Path) -> list[UndoEntry]:
+def all_entries(folder: Path) -> list[UndoEntry]:
     """Every act that can be taken back, oldest first."""
-    found = []
+    result = []
     for place in sorted((folder / ".trash").glob("[0-9]*")):
-        said = files.read_json(place / "act.json")
-        if isinstance(said, dict) and said.get("what") in ("captions", "delete", "masks", "reading"):
+        data = files.read_json(place / "act.json")
+        if isinstance(data, dict) and data.get("what") in ("captions", "delete", "masks", "reading"):
             tables = ("captions", "entries", "after")
-            texts, entries, after = (said[key] if isinstance(said.get(key), dict) else {} for key in tables)
-            found.append(UndoEntry(place.name, said["what"], str(said.get("when", "")), texts, entries, after))
-    return found
+            texts, entries, after = (data[key] if isinstance(data.get(key), dict) else {} for key in tables)
+            result.append(UndoEntry(place.name, data["what"], str(data.get("when", "")), texts, entries, after))
+    return result
 
 
 def _token(folder: Path, what: str) -> str:

@@ -15,18 +15,18 @@ from trainer.bases import catalog
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
 from trainer.images import captioners
-from trainer.images.captioners import CAPTIONERS, Ask
+from trainer.images.captioners import CAPTIONERS, CaptionRequest
 from trainer.images.captioners.blip import tidy
 from trainer.images.captioners.tagger import prepared, spoken
 from trainer.images.set.image_set import ImageSet
 
 
-def refusal(home: Home, given: Path | str) -> str:
-    with pytest.raises(Problem) as told:
-        one, folder = captioners.find(home, str(given))
-        one.load(folder or Path())
-    assert told.value.sentence("en") and told.value.sentence("ja") != f"problems.{told.value.code}"
-    return told.value.code
+def refusal(home: Home, name: Path | str) -> str:
+    with pytest.raises(Problem) as caught:
+        captioner, folder = captioners.find(home, str(name))
+        captioner.load(folder or Path())
+    assert caught.value.sentence("en") and caught.value.sentence("ja") != f"problems.{caught.value.code}"
+    return caught.value.code
 
 
 def test_the_judge_names_the_mascot_and_every_background_and_seldom_guesses(home: Home) -> None:
@@ -37,8 +37,8 @@ def test_the_judge_names_the_mascot_and_every_background_and_seldom_guesses(home
     right = {"thing": 0, "background": 0, "named": 0}
     for name in ("example-character", "example-style"):
         pictures = ImageSet(PROJECT / "datasets" / name, read_only=True).pictures()
-        said = model([one.load() for one in pictures], Ask("style"))
-        for picture, text in zip(pictures, said, strict=True):
+        captions = model([item.load() for item in pictures], CaptionRequest("style"))
+        for picture, text in zip(pictures, captions, strict=True):
             *thing, ground = text.split(", ")
             right["background"] += ground in picture.caption
             right["named"] += bool(thing)
@@ -53,8 +53,8 @@ def test_the_judge_says_the_style_of_a_concept_alone_and_guesses_anew_when_asked
     assert folder is not None
     model = judge.load(folder)
     picture = [ImageSet(PROJECT / "datasets" / "example-style", read_only=True).find("0001").load()]
-    assert model(picture, Ask("concept")) == ["a bear, inkstamp style, white background"]
-    again = [model(picture, Ask("style", variant=n))[0] for n in (1, 2, 3)]
+    assert model(picture, CaptionRequest("concept")) == ["a bear, inkstamp style, white background"]
+    again = [model(picture, CaptionRequest("style", variant=n))[0] for n in (1, 2, 3)]
     assert len({*again}) == 3 and all(text.endswith(", white background") for text in again)
 
 
@@ -63,14 +63,14 @@ def tiny_blip(folder: Path) -> Path:
     import torch
     from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {**small, "vocab_size": len(words) + 1, "encoder_hidden_size": 16, "max_position_embeddings": 64,
-            "bos_token_id": len(words), "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}  # fmt: skip
+    text = {**small, "vocab_size": len(vocabulary) + 1, "encoder_hidden_size": 16, "max_position_embeddings": 64,
+            "bos_token_id": len(vocabulary), "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}  # fmt: skip
     torch.manual_seed(1)
     config = BlipConfig(text_config=text, vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=16)
     BlipForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.25]}')
     return folder
@@ -78,14 +78,14 @@ def tiny_blip(folder: Path) -> Path:
 
 def test_blip_writes_a_sentence_from_a_folder_and_another_when_asked_again(home: Home, tmp_path: Path) -> None:
     folder = tiny_blip(tmp_path / "blip")
-    one, found = captioners.find(home, str(folder))
-    assert (one.name, found) == ("blip", folder)
-    model = one.load(folder)
+    captioner, folder_ = captioners.find(home, str(folder))
+    assert (captioner.name, folder_) == ("blip", folder)
+    model = captioner.load(folder)
     pictures = [Image.new("RGB", (40, 20), "white"), Image.new("RGB", (20, 40), "red")]
-    first = model(pictures, Ask())
+    first = model(pictures, CaptionRequest())
     assert len(first) == 2 and all(set(text.split()) <= set(WORDS) for text in first) and any(first)
-    assert model(pictures, Ask()) == first
-    assert model(pictures, Ask(variant=1)) != model(pictures, Ask(variant=2))
+    assert model(pictures, CaptionRequest()) == first
+    assert model(pictures, CaptionRequest(variant=1)) != model(pictures, CaptionRequest(variant=2))
     pixels = model._pixels(pictures)  # type: ignore[attr-defined]
     assert pixels.shape == (2, 3, 32, 32)
     assert pixels[0, :, 0, 0].tolist() == [1, 1, 2] and pixels[1, :, 0, 0].tolist() == [1, -1, -2]
@@ -95,12 +95,12 @@ WORDS = ("a", "an", "the", "red", "blue", "cat", "dog", "on", "in", "of", "house
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("text", "kept"),
     [("araffes in a field", "in a field"), ("an arafed image of a cat .", "image of a cat"),
      ("a cat , asleep", "a cat, asleep"), ("a giraffe", "a giraffe")],
 )  # fmt: skip
-def test_words_blip_made_up_are_left_out(said: str, kept: str) -> None:
-    assert tidy(said) == kept
+def test_words_blip_made_up_are_left_out(text: str, kept: str) -> None:
+    assert tidy(text) == kept
 
 
 def test_a_folder_that_is_no_captioner_says_why(home: Home, tmp_path: Path) -> None:
@@ -153,13 +153,13 @@ def tiny_tagger(folder: Path) -> Path:
 
 def test_a_tagger_reads_blue_green_red_on_a_white_square_and_leaves_ratings_out(home: Home, tmp_path: Path) -> None:
     folder = tiny_tagger(tmp_path / "tagger")
-    one, found = captioners.find(home, str(folder))
-    assert (one.name, found) == ("tagger", folder)
-    model = one.load(folder)
+    captioner, folder_ = captioners.find(home, str(folder))
+    assert (captioner.name, folder_) == ("tagger", folder)
+    model = captioner.load(folder)
     pictures = [Image.new("RGB", (16, 16), colour) for colour in ("blue", "red", (40, 100, 10))]
-    assert model(pictures, Ask()) == ["blue sky, 0_0", "red hood (tale), red dress, 0_0", "0_0, green leaf"]
-    assert model(pictures[2:], Ask(threshold=0.45)) == ["0_0"]
-    assert model([Image.new("RGB", (16, 4), "red")], Ask())[0].startswith("red hood (tale), red dress, blue sky")
+    assert model(pictures, CaptionRequest()) == ["blue sky, 0_0", "red hood (tale), red dress, 0_0", "0_0, green leaf"]
+    assert model(pictures[2:], CaptionRequest(threshold=0.45)) == ["0_0"]
+    assert model([Image.new("RGB", (16, 4), "red")], CaptionRequest())[0].startswith("red hood (tale), red dress, blue sky")
 
 
 def test_what_a_tagger_is_given() -> None:
@@ -186,20 +186,20 @@ def test_a_missing_package_is_named_with_the_command_that_helps() -> None:
 
 def test_a_captioner_is_fetched_once_by_its_commit_and_is_no_base(home: Home, server: Hub) -> None:  # noqa: F811
     server.files = {"model.onnx": b"\x08", "selected_tags.csv": b"tag_id", "model.msgpack": b"x", "model.bin": b"\x80"}
-    one = replace(CAPTIONERS[2], hub="owner/name", commit=COMMIT)
-    assert one.folder(home) is None and "0.4 GB" in one.cost("en") and "Apache-2.0" in one.cost("ja")
-    heard: list[tuple[int, int]] = []
-    folder = one.fetch(home, lambda done, of: heard.append((done, of)))
+    captioner = replace(CAPTIONERS[2], hub="owner/name", commit=COMMIT)
+    assert captioner.folder(home) is None and "0.4 GB" in captioner.cost("en") and "Apache-2.0" in captioner.cost("ja")
+    progress: list[tuple[int, int]] = []
+    folder = captioner.fetch(home, lambda done, of: progress.append((done, of)))
     assert sorted(file.name for file in folder.iterdir()) == ["atelier-hub.json", "model.onnx", "selected_tags.csv"]
-    assert heard[-1] == (7, 7)
-    asked = len(server.asked)
-    assert one.fetch(home) == folder == one.folder(home) and len(server.asked) == asked
+    assert progress[-1] == (7, 7)
+    requests = len(server.asked)
+    assert captioner.fetch(home) == folder == captioner.folder(home) and len(server.asked) == requests
     assert [base.id for base in catalog.list_bases(home)] == ["mini"] and catalog.refused_bases(home) == []
 
 
 def test_without_a_network_one_sentence_says_so(home: Home, server: Hub) -> None:  # noqa: F811
     server.shutdown()
     server.server_close()
-    with pytest.raises(Problem) as told:
+    with pytest.raises(Problem) as caught:
         replace(CAPTIONERS[1], hub="owner/name", commit=COMMIT).fetch(home)
-    assert told.value.code == "hub_offline" and str(told.value).startswith("The model hub cannot be reached")
+    assert caught.value.code == "hub_offline" and str(caught.value).startswith("The model hub cannot be reached")

@@ -70,49 +70,49 @@ def test_shuffling_keeps_the_front_and_loses_nothing(parts: list[str], keep: int
 
 def test_training_sees_the_same_words_for_the_same_seed() -> None:
     rules = CaptionRules(trigger="ohwx", shuffle_tags=True, keep_tokens=1, dropout=0.2, tag_dropout=0.3)
-    looks = [
+    views = [
         [training_caption("a, b, c, d, e, f", rules, rng) for _ in range(200)] for rng in (random.Random(5), random.Random(5))
     ]
-    assert looks[0] == looks[1]
-    assert 20 <= looks[0].count("") <= 60
-    assert all(look == "" or look.startswith("ohwx") for look in looks[0]) and len(set(looks[0])) > 100
+    assert views[0] == views[1]
+    assert 20 <= views[0].count("") <= 60
+    assert all(view == "" or view.startswith("ohwx") for view in views[0]) and len(set(views[0])) > 100
     assert training_caption("a, b", CaptionRules(), random.Random(0)) == "a, b"
 
 
 def test_the_options_of_a_training_fit_as_rules() -> None:
     rules = Captions(trigger="ohwx", shuffle_tags=True, keep_tokens=2, dropout=0.0)
-    look = training_caption("a, b, c", rules, random.Random(1))
-    assert look.startswith("ohwx, a, ") and sorted(captions.tags(look)) == ["a", "b", "c", "ohwx"]
+    view = training_caption("a, b, c", rules, random.Random(1))
+    assert view.startswith("ohwx, a, ") and sorted(captions.tags(view)) == ["a", "b", "c", "ohwx"]
     assert training_caption("a", Captions(dropout=1.0), random.Random(1)) == ""
 
 
-def look(text: str, **rules) -> str:
+def view_of(text: str, **rules) -> str:
     return training_caption(text, CaptionRules(**rules), random.Random(3))
 
 
 def test_parts_outside_the_separators_stay_and_the_mark_goes() -> None:
-    looks = {
+    views = {
         training_caption("a, b ||| c, d, e ||| f", CaptionRules("ohwx", True, keep_tokens_separator="|||"), random.Random(seed))
         for seed in range(40)
     }
-    assert len(looks) == 6
-    assert all(one.startswith("ohwx, a, b, ") and one.endswith(", f") for one in looks)
-    assert look("a ||| b", keep_tokens_separator="|||") == "a, b"
-    assert look("a, b", keep_tokens_separator="|||") == "a, b"
+    assert len(views) == 6
+    assert all(view.startswith("ohwx, a, b, ") and view.endswith(", f") for view in views)
+    assert view_of("a ||| b", keep_tokens_separator="|||") == "a, b"
+    assert view_of("a, b", keep_tokens_separator="|||") == "a, b"
 
 
 def test_only_named_parts_are_left_out_and_some_never() -> None:
-    assert look("x, red, hat, Cat", tag_dropout=1.0, tag_dropout_only=("RED", "hat")) == "x, Cat"
-    assert look("x, red, hat", tag_dropout=1.0, tag_dropout_never=("Hat",)) == "x, hat"
+    assert view_of("x, red, hat, Cat", tag_dropout=1.0, tag_dropout_only=("RED", "hat")) == "x, Cat"
+    assert view_of("x, red, hat", tag_dropout=1.0, tag_dropout_never=("Hat",)) == "x, hat"
     seen = [training_caption("x, a", CaptionRules(tag_dropout=0.25), random.Random(seed)) for seed in range(400)]
     assert 70 <= seen.count("x") <= 130
 
 
 def test_prefix_and_suffix_stand_around_and_may_hold_the_trigger() -> None:
-    assert look("a, b", trigger="ohwx", prefix="art of ", suffix=", best") == "art of, ohwx, a, b, best"
-    assert look("a, b", trigger="ohwx", prefix="art by ohwx") == "art by ohwx, a, b"
-    assert look("", prefix="x") == "x"
-    assert look("a", prefix="x", dropout=1.0) == ""
+    assert view_of("a, b", trigger="ohwx", prefix="art of ", suffix=", best") == "art of, ohwx, a, b, best"
+    assert view_of("a, b", trigger="ohwx", prefix="art by ohwx") == "art by ohwx, a, b"
+    assert view_of("", prefix="x") == "x"
+    assert view_of("a", prefix="x", dropout=1.0) == ""
 
 
 def test_what_stands_in_brackets_stays_together_where_brackets_are_weights() -> None:
@@ -125,12 +125,12 @@ def test_what_stands_in_brackets_stays_together_where_brackets_are_weights() -> 
 
 
 def test_braces_are_a_choice_only_when_asked() -> None:
-    assert look("a {red|blue} hat") == "a {red|blue} hat"
+    assert view_of("a {red|blue} hat") == "a {red|blue} hat"
     seen = {
         training_caption("a {red|{dark|light} blue} {x}", CaptionRules(wildcards=True), random.Random(i)) for i in range(60)
     }
     assert seen == {"a red {x}", "a dark blue {x}", "a light blue {x}"}
-    assert look("{|} a }{ | {{", wildcards=True) == "a }{ | {{"
+    assert view_of("{|} a }{ | {{", wildcards=True) == "a }{ | {{"
 
 
 @pytest.mark.parametrize(

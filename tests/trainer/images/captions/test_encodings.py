@@ -129,7 +129,7 @@ def test_two_words_come_out_right_thanks_to_the_others(language: str, encoding: 
     assert [reading.text for reading in read_all(written)][3:] == pieces
 
 
-@pytest.mark.parametrize(("language", "encoding"), [(one, code) for one, code in WRITTEN if code != "iso2022_jp"])
+@pytest.mark.parametrize(("language", "encoding"), [(first, code) for first, code in WRITTEN if code != "iso2022_jp"])
 def test_one_sentence_alone_is_enough(language: str, encoding: str) -> None:
     text = TEXTS[language][0]
     data = text.encode(encoding, "ignore")
@@ -183,12 +183,12 @@ def test_a_utf8_file_among_others_is_utf8(language: str, encoding: str) -> None:
     for text in ("naïve café", "黒い猫, forest", "рыжая лиса", "🦊 in snow", "고양이"):
         readings = read_all([*others, text.encode()])
         assert readings[-1] == Reading(text, "utf-8")
-        assert [one.text for one in readings[:-1]] == [data.decode(encoding) for data in others]
+        assert [first.text for first in readings[:-1]] == [data.decode(encoding) for data in others]
 
 
 def test_files_that_plainly_differ_are_read_each_in_their_own() -> None:
     pairs = [(text, "cp932") for text in TEXTS["ja"]] + [(text, "cp1251") for text in TEXTS["ru"]]
-    assert [one.text for one in read_all([text.encode(code) for text, code in pairs])] == [text for text, _ in pairs]
+    assert [first.text for first in read_all([text.encode(code) for text, code in pairs])] == [text for text, _ in pairs]
 
 
 def test_a_torn_file_stays_in_the_encoding_of_its_set() -> None:
@@ -228,7 +228,7 @@ def test_a_cut_byte_never_turns_utf8_into_rubbish(language: str, cut: int) -> No
             continue
         at = next(i for i, letter in enumerate(text) if letter > "\x7f")
         data = text[:at].encode() + text[at].encode()[:-1] + text[at + 1 :].encode()
-        reading = read_all([data])[0] if cut == 1 else read_all([data, *(one.encode() for one in TEXTS[language])])[0]
+        reading = read_all([data])[0] if cut == 1 else read_all([data, *(first.encode() for first in TEXTS[language])])[0]
         assert reading.encoding == "utf-8" and reading.damaged, (text, reading)
         assert text[:at] in reading.text and reading.text.endswith(text[at + 1 :])
 
@@ -253,21 +253,21 @@ def test_the_next_best_reading_differs_and_is_no_rubbish(language: str, encoding
 
 def test_an_encoding_that_is_asked_for_holds_for_all_but_utf8() -> None:
     files = ["猫".encode("gbk"), "犬の絵".encode("cp932"), "猫".encode(), b"plain"]
-    assert [one.encoding for one in read_all(files, "gb18030")] == ["utf-8", "gb18030", "utf-8", "utf-8"]
+    assert [first.encoding for first in read_all(files, "gb18030")] == ["utf-8", "gb18030", "utf-8", "utf-8"]
     assert read_all(["Приятель".encode("koi8_r")], "cp1251")[0].text == "Приятель".encode("koi8_r").decode("cp1251")
 
 
 @pytest.mark.parametrize(
-    ("name", "known"),
+    ("name", "expected"),
     [("Shift_JIS", "cp932"), ("sjis", "cp932"), ("GBK", "gb18030"), ("gb2312", "gb18030"), ("Big5", "cp950"),
      ("EUC-KR", "cp949"), ("windows-1251", "cp1251"), ("latin1", "cp1252"), ("UTF-8", "utf-8"), ("koi8-r", "koi8_r"),
      ("utf-16", "utf_16_le"), ("cp1250", "cp1250"), ("base64", None), ("no such", None), ("idna", None), ("", None)],
 )  # fmt: skip
-def test_encodings_are_known_by_the_names_people_write(name: str, known: str | None) -> None:
-    assert normal(name) == known
-    if known is None and name:
+def test_encodings_are_known_by_the_names_people_write(name: str, expected: str | None) -> None:
+    assert normal(name) == expected
+    if expected is None and name:
         with pytest.raises(Problem) as problem:
-            encodings.asked(name)
+            encodings.requested(name)
         assert problem.value.code == "encoding_unknown" and name in problem.value.sentence("en")
 
 

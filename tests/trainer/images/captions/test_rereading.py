@@ -30,13 +30,13 @@ def contents(folder: Path) -> dict[str, bytes]:
             for file in sorted(folder.rglob("*")) if file.is_file() and ".trash" not in file.parts}  # fmt: skip
 
 
-def said(image_set: ImageSet) -> list[str]:
+def captions_of(image_set: ImageSet) -> list[str]:
     return [picture.caption for picture in image_set.pictures()]
 
 
 def test_the_notice_says_what_was_read_and_how_it_would_be_otherwise(empty: ImageSet, drop: Path) -> None:
     result = take_in([captioned(drop, CHINESE, "gbk")], empty)
-    assert said(empty) == list(CHINESE)
+    assert captions_of(empty) == list(CHINESE)
     (sentence,) = result.sentences("en")
     assert "Chinese, simplified (GBK)" in sentence and CHINESE[0] in sentence and "Images page" in sentence
     (sentence,) = result.sentences("ja")
@@ -53,14 +53,14 @@ def test_utf8_is_no_notice_and_keeps_no_second_copy(empty: ImageSet, drop: Path)
 def test_a_set_is_read_otherwise_and_back_to_the_byte(empty: ImageSet, drop: Path) -> None:
     take_in([captioned(drop, CHINESE, "gbk")], empty)
     before = contents(empty.folder)
-    (one,) = rereading.readings(empty)
-    assert (one.encoding, one.words, len(one.ids)) == ("gb18030", CHINESE[0], 3) and one.other
-    token = rereading.read_as(empty, one.other, one.ids)
-    assert said(empty) == [text.encode("gbk").decode(one.other, "replace") for text in CHINESE]
+    (reading,) = rereading.readings(empty)
+    assert (reading.encoding, reading.excerpt, len(reading.ids)) == ("gb18030", CHINESE[0], 3) and reading.other
+    token = rereading.read_as(empty, reading.other, reading.ids)
+    assert captions_of(empty) == [text.encode("gbk").decode(reading.other, "replace") for text in CHINESE]
     (now,) = rereading.readings(empty)
-    assert (now.encoding, now.other, now.other_words) == (one.other, "gb18030", CHINESE[0])
-    assert rereading.read_as(empty, "gb18030", now.ids) and said(empty) == list(CHINESE)
-    assert empty.undo() and said(empty) != list(CHINESE)
+    assert (now.encoding, now.other, now.other_excerpt) == (reading.other, "gb18030", CHINESE[0])
+    assert rereading.read_as(empty, "gb18030", now.ids) and captions_of(empty) == list(CHINESE)
+    assert empty.undo() and captions_of(empty) != list(CHINESE)
     assert empty.undo(token) and contents(empty.folder) == before
 
 
@@ -68,21 +68,21 @@ def test_a_wrong_reading_loses_nothing(empty: ImageSet, drop: Path) -> None:
     """UTF-16 drops and joins bytes: the way back is from the bytes, not from the text."""
     take_in([captioned(drop, CHINESE, "gbk")], empty)
     for encoding in ("utf_16_le", "koi8_r", "cp932", "utf-8", "gb18030"):
-        (one,) = rereading.readings(empty)
-        rereading.read_as(empty, encoding, one.ids)
-    assert said(empty) == list(CHINESE)
+        (reading,) = rereading.readings(empty)
+        rereading.read_as(empty, encoding, reading.ids)
+    assert captions_of(empty) == list(CHINESE)
 
 
 def test_what_a_person_typed_stays(empty: ImageSet, drop: Path) -> None:
     take_in([captioned(drop, CHINESE, "gbk")], empty)
     empty.set_caption("0002", "my own words")
-    (one,) = rereading.readings(empty)
-    assert one.ids == ("0001", "0003")
+    (reading,) = rereading.readings(empty)
+    assert reading.ids == ("0001", "0003")
     rereading.read_as(empty, "cp949", ["0001", "0002", "0003"])
-    assert said(empty)[1] == "my own words"
+    assert captions_of(empty)[1] == "my own words"
     empty.set_caption("0003", "typed afterwards")
     empty.undo()
-    assert said(empty) == [CHINESE[0], "my own words", "typed afterwards"]
+    assert captions_of(empty) == [CHINESE[0], "my own words", "typed afterwards"]
 
 
 def test_a_folder_filled_by_hand_is_read_together_and_changed_only_when_asked(home: Home) -> None:
@@ -90,19 +90,19 @@ def test_a_folder_filled_by_hand_is_read_together_and_changed_only_when_asked(ho
     (folder / "2.txt").write_bytes("一\n\n二三".encode("gbk"))
     before = contents(folder)
     mine = ImageSet(folder)
-    assert said(mine) == [CHINESE[0], CHINESE[1], "一 二三"] and mine.find("1").caption == CHINESE[1]
-    (one,) = rereading.readings(mine)
-    assert one.ids == ("0", "1", "2") and contents(folder) == before
-    rereading.read_as(mine, "gb18030", one.ids)
-    assert (folder / "2.txt").read_text("utf-8") == "一\n二三\n" and said(mine)[2] == "一 二三"
+    assert captions_of(mine) == [CHINESE[0], CHINESE[1], "一 二三"] and mine.find("1").caption == CHINESE[1]
+    (reading,) = rereading.readings(mine)
+    assert reading.ids == ("0", "1", "2") and contents(folder) == before
+    rereading.read_as(mine, "gb18030", reading.ids)
+    assert (folder / "2.txt").read_text("utf-8") == "一\n二三\n" and captions_of(mine)[2] == "一 二三"
     assert mine.undo() and {name: data for name, data in contents(folder).items() if name != "set.json"} == before
 
 
 def test_a_reading_called_right_is_not_asked_about_again(home: Home, empty: ImageSet, drop: Path) -> None:
     take_in([captioned(drop, CHINESE, "gbk")], empty)
-    assert rereading.settle(empty, "gb18030") == 3 and rereading.readings(empty) == [] and said(empty) == list(CHINESE)
+    assert rereading.confirm(empty, "gb18030") == 3 and rereading.readings(empty) == [] and captions_of(empty) == list(CHINESE)
     mine = ImageSet(captioned(home.datasets / "mine", CHINESE, "gbk"))
-    assert rereading.settle(mine, "gb18030") == 3 and rereading.readings(mine) == []
+    assert rereading.confirm(mine, "gb18030") == 3 and rereading.readings(mine) == []
     assert (mine.folder / "0.txt").read_text("utf-8").strip() == CHINESE[0]
 
 
@@ -113,20 +113,20 @@ def test_the_bytes_as_they_came_go_to_the_trash_with_their_picture_and_come_back
     before = contents(empty.folder)
     token = empty.delete(["0002"])
     assert not (empty.folder / ".captions" / "0002.written").exists()
-    assert [one.ids for one in rereading.readings(empty)] == [("0001", "0003")]
+    assert [reading.ids for reading in rereading.readings(empty)] == [("0001", "0003")]
     empty.undo(token)
     before.pop("set.json")  # the order of its notes is another
     assert {name: data for name, data in contents(empty.folder).items() if name != "set.json"} == before
     again = restore_set(home, empty.discard(home))
-    assert [one.ids for one in rereading.readings(again)] == [("0001", "0002", "0003")]
+    assert [reading.ids for reading in rereading.readings(again)] == [("0001", "0002", "0003")]
 
 
 def test_captions_that_come_later_are_kept_as_they_came_too(empty: ImageSet, drop: Path) -> None:
     captioned(drop, CHINESE, "gbk")
     take_in([drop / f"{n}.png" for n in range(3)], empty)
     take_in([drop / f"{n}.txt" for n in range(3)], empty)
-    assert said(empty) == list(CHINESE)
-    assert [one.ids for one in rereading.readings(empty)] == [("0001", "0002", "0003")]
+    assert captions_of(empty) == list(CHINESE)
+    assert [reading.ids for reading in rereading.readings(empty)] == [("0001", "0002", "0003")]
 
 
 def test_a_reading_broken_off_half_way_is_taken_back(empty: ImageSet, drop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_reading_broken_off_half_way_is_taken_back(empty: ImageSet, drop: Path
     with pytest.raises(KeyboardInterrupt):
         rereading.read_as(empty, "cp949", ["0001", "0002", "0003"])
     monkeypatch.undo()
-    assert said(empty)[0] != CHINESE[0] and said(empty)[1:] == list(CHINESE[1:])
+    assert captions_of(empty)[0] != CHINESE[0] and captions_of(empty)[1:] == list(CHINESE[1:])
     empty.undo()
     assert contents(empty.folder) == before
 
@@ -167,10 +167,10 @@ def test_a_training_reads_its_folders_in_the_encoding_asked_for(drop: Path) -> N
 
     captioned(drop / "a", CHINESE, "gbk")
     captioned(drop / "b", ("猫",), "gbk")
-    words = [f"images.folder={drop / 'a'}", "images.subsets=b = 1"]
-    config = load.build({}, overrides=[*words, "images.encoding=gbk"])
+    texts = [f"images.folder={drop / 'a'}", "images.subsets=b = 1"]
+    config = load.build({}, overrides=[*texts, "images.encoding=gbk"])
     assert [p.caption for p in subsets.pictures(config.images)] == [*CHINESE, "è"]  # those bytes are UTF-8 as well
-    config = load.build({}, overrides=[*words, "images.encoding=euc_kr"])
+    config = load.build({}, overrides=[*texts, "images.encoding=euc_kr"])
     assert subsets.pictures(config.images)[0].caption == CHINESE[0].encode("gbk").decode("cp949")
     assert load.build({}, overrides=["images.encoding="]).images.encoding == "auto"
     with pytest.raises(ConfigProblems) as problems:

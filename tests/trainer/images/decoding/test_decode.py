@@ -318,8 +318,8 @@ def test_limits_are_parameters() -> None:
 
 
 def test_equal_pixels_have_equal_content_whatever_the_file() -> None:
-    one, two = (open_(saved(scene(2), kind))[0] for kind in ("PNG", "BMP"))
-    assert decode.content_hash(one) == decode.content_hash(two) != decode.content_hash(scene(3))
+    image, two = (open_(saved(scene(2), kind))[0] for kind in ("PNG", "BMP"))
+    assert decode.content_hash(image) == decode.content_hash(two) != decode.content_hash(scene(3))
     assert decode.content_hash(Image.new("RGB", (40, 60))) != decode.content_hash(Image.new("RGB", (60, 40)))
 
 
@@ -371,7 +371,7 @@ def test_no_bomb_makes_the_process_grow_by_fifty_megabytes(tmp_path: Path) -> No
     for number, bomb in enumerate((png(20_000, 20_000, rows=zlib.compress(b"\0" * 50_000_000, 9)), png(64, 64, before=BOMB))):
         names.append(str(tmp_path / f"{number}.png"))
         Path(names[-1]).write_bytes(bomb)
-    said = subprocess.run([sys.executable, "-c", RSS, *names], capture_output=True, text=True, check=True, timeout=60)
-    first, second, grown = said.stdout.split()
+    output = subprocess.run([sys.executable, "-c", RSS, *names], capture_output=True, text=True, check=True, timeout=60)
+    first, second, grown = output.stdout.split()
     assert (first, second) == ("too_many_pixels", "text_bomb")
     assert int(grown) < 50_000

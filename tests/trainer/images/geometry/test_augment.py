@@ -20,8 +20,8 @@ PLAIN = Augmentation(1, 1, 1, 0, 0)
 @pytest.mark.parametrize("turn", [-30.0, -1.3, 0.01, 7.0, 29.9])
 def test_a_turned_picture_has_no_empty_corner_and_its_format(bucket: tuple[int, int], turn: float) -> None:
     for size in ((200, 200), (90, 300), bucket):
-        made = augment.cut(Image.new("RGB", size, "white"), bucket, None, PLAIN._replace(turn=turn))
-        assert made.size == bucket and np.asarray(made).min() == 255
+        cut = augment.cut(Image.new("RGB", size, "white"), bucket, None, PLAIN._replace(turn=turn))
+        assert cut.size == bucket and np.asarray(cut).min() == 255
     assert 1 <= augment.zoom(bucket, PLAIN._replace(turn=turn)) < 1.9
 
 
@@ -37,13 +37,13 @@ def test_it_is_turned_around_the_middle_of_the_cut_against_the_clock() -> None:
 
 def test_colours_follow_their_factors() -> None:
     picture = scene(3, (48, 48))
-    there = np.asarray(picture, np.float64)
+    pixels_ = np.asarray(picture, np.float64)
     grey = np.asarray(picture.convert("L"), np.float64)
-    wanted = {
-        "brightness": there * 1.2, "contrast": round(grey.mean()) + (there - round(grey.mean())) * 1.2,
-        "saturation": grey[..., None] + (there - grey[..., None]) * 1.2,
+    factor_ = {
+        "brightness": pixels_ * 1.2, "contrast": round(grey.mean()) + (pixels_ - round(grey.mean())) * 1.2,
+        "saturation": grey[..., None] + (pixels_ - grey[..., None]) * 1.2,
     }  # fmt: skip
-    for name, expected in wanted.items():
+    for name, expected in factor_.items():
         got = np.asarray(augment.color_jitter(picture, PLAIN._replace(**{name: 1.2})), np.float64)
         assert np.abs(got - np.clip(expected, 0, 255)).max() <= 1.5, name
     red = Image.new("RGB", (4, 4), (200, 0, 0))

@@ -46,12 +46,12 @@ def test_a_wider_ratio_keeps_panoramas_whole() -> None:
     ("resolution", "step"), [(64, 8), (128, 16), (512, 64), (768, 64), (1024, 64), (1000, 64), (2048, 128)]
 )
 def test_formats_have_about_the_area_and_fitting_sides(resolution: int, step: int) -> None:
-    made = buckets.buckets(resolution, step)
-    assert len(made) >= 5 and len(made) == len(set(made))
-    for width, height in made:
+    sizes = buckets.buckets(resolution, step)
+    assert len(sizes) >= 5 and len(sizes) == len(set(sizes))
+    for width, height in sizes:
         assert width % step == height % step == 0 and max(width, height) <= 2 * min(width, height)
         assert 0.75 * resolution**2 <= width * height <= resolution**2
-        assert (height, width) in made
+        assert (height, width) in sizes
 
 
 @pytest.mark.parametrize(("resolution", "step"), [(64, 8), (128, 16), (256, 32), (512, 64), (1024, 64)])
@@ -76,8 +76,8 @@ def test_the_format_closest_in_shape_is_taken(size: tuple[int, int], bucket: tup
 @given(sides, sides)
 def test_a_picture_and_its_turned_twin_get_turned_formats(width: int, height: int) -> None:
     formats = buckets.buckets(512)
-    one, other = buckets.assign(width, height, formats), buckets.assign(height, width, formats)
-    assert one == other[::-1]
+    bucket, other = buckets.assign(width, height, formats), buckets.assign(height, width, formats)
+    assert bucket == other[::-1]
 
 
 @given(sides, sides)

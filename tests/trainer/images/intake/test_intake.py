@@ -299,14 +299,15 @@ def test_killed_in_the_middle_all_or_nothing(empty: ImageSet, drop: Path, moment
 
 def test_a_new_set_appears_whole_or_not_at_all(home: Home, drop: Path) -> None:
     write(drop, {"a.png": b"no", "b.png": b""})
-    made, result = new_set(home, "Nothing", [drop])
-    assert made is None and len(result.refused) == 2 and os.listdir(home.datasets) == []
+    created, result = new_set(home, "Nothing", [drop])
+    assert created is None and len(result.refused) == 2 and os.listdir(home.datasets) == []
     write(drop, {"a.png": A})
-    made, result = new_set(home, "My: Set?", [drop], kind="character")
-    assert made is not None and made.folder.name == "My_Set" and made.meta.title == "My: Set?" and made.meta.kind == "character"
-    assert [p.file.parent for p in result.accepted] == [made.folder]
-    assert os.listdir(home.datasets) == ["My_Set"] and [s.folder for s in image_set.list_sets(home)] == [made.folder]
-    assert made.facts.get(made.folder / "0001.png", "measures") is not None
+    created, result = new_set(home, "My: Set?", [drop], kind="character")
+    assert created is not None and created.folder.name == "My_Set"
+    assert created.meta.title == "My: Set?" and created.meta.kind == "character"
+    assert [p.file.parent for p in result.accepted] == [created.folder]
+    assert os.listdir(home.datasets) == ["My_Set"] and [s.folder for s in image_set.list_sets(home)] == [created.folder]
+    assert created.facts.get(created.folder / "0001.png", "measures") is not None
 
 
 def test_a_file_someone_puts_in_place_meanwhile_is_not_overwritten(empty: ImageSet, drop: Path) -> None:
@@ -349,15 +350,19 @@ def test_masks_come_in_with_their_pictures_and_go_with_them(tmp_path: Path) -> N
             image.putalpha(half)
         image.save(drop / name)
     half.save(drop / "a.mask.png")
-    made, result = intake.new_set(Home(tmp_path / "home"), "masked", [drop])
-    assert made is not None and sorted(Path(p.original).name for p in result.accepted) == ["a.png", "alone.mask.png", "see.png"]
+    image_set, result = intake.new_set(Home(tmp_path / "home"), "masked", [drop])
+    assert image_set is not None and sorted(Path(p.original).name for p in result.accepted) == [
+        "a.png",
+        "alone.mask.png",
+        "see.png",
+    ]
     assert result.refused == []
-    by_name = {Path(p.original).name: p for p in made.pictures()}
+    by_name = {Path(p.original).name: p for p in image_set.pictures()}
     assert masks.mask_of(by_name["a.png"]).tobytes() == half.tobytes()  # type: ignore[union-attr]
     assert masks.mask_of(by_name["see.png"]).tobytes() == half.tobytes()  # type: ignore[union-attr]
     assert masks.mask_of(by_name["alone.mask.png"]) is None
     file = by_name["a.png"].file
-    made.delete([by_name["a.png"].id])
-    assert not file.with_suffix(".mask.png").exists() and len(made.pictures()) == 2
-    made.undo()
-    assert file.with_suffix(".mask.png").exists() and len(made.pictures()) == 3
+    image_set.delete([by_name["a.png"].id])
+    assert not file.with_suffix(".mask.png").exists() and len(image_set.pictures()) == 2
+    image_set.undo()
+    assert file.with_suffix(".mask.png").exists() and len(image_set.pictures()) == 3

@@ -49,15 +49,15 @@ def tiny(number: int) -> bytes:
 
 
 def contents(files: list[File], folder: str = "") -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    entries: dict[str, bytes] = {}
     for number, (name, picture, caption, twins) in enumerate(files):
-        found[f"{folder}{name}{picture}"] = tiny(number)
+        entries[f"{folder}{name}{picture}"] = tiny(number)
         if caption:
-            found[f"{folder}{name}{caption}"] = f"text {number}".encode()
+            entries[f"{folder}{name}{caption}"] = f"text {number}".encode()
         if twins:
-            found |= {f"{folder}._{name}{ending}": b"\0\5\x16\7" for ending in (picture, caption) if ending}
-            found[f"{folder}.DS_Store"] = b"\0\0\0\1Bud1"
-    return found
+            entries |= {f"{folder}._{name}{ending}": b"\0\5\x16\7" for ending in (picture, caption) if ending}
+            entries[f"{folder}.DS_Store"] = b"\0\0\0\1Bud1"
+    return entries
 
 
 def sent(place: Path, files: dict[str, bytes]) -> list[Sent]:
@@ -137,14 +137,14 @@ def saved_pixels(data: bytes) -> bytes:
 def test_a_folder_used_in_place_keeps_each_caption_with_its_picture(tmp_path: Path, files: list[File]) -> None:
     place = write(Path(tempfile.mkdtemp(dir=tmp_path)), contents(files))
     texts = {picture.file.name: picture.caption for picture in ImageSet(place, read_only=True).pictures()}
-    check(files, texts, sort_folder(place).lines)
+    check(files, texts, sort_folder(place).notices)
 
 
 def brought(home: Home, files: dict[str, bytes]) -> tuple[dict[str, str], Intake]:
     """Captions by original name, and what was told."""
     place = Path(tempfile.mkdtemp(dir=home.root))
-    made, result = new_set(home, "Brought", list(sent(place, files)))
-    return {picture.original: picture.caption for picture in made.pictures()} if made else {}, result
+    image_set, result = new_set(home, "Brought", list(sent(place, files)))
+    return {picture.original: picture.caption for picture in image_set.pictures()} if image_set else {}, result
 
 
 A, B, C = (saved(scene(seed, (64, 64))) for seed in (1, 2, 3))
@@ -213,27 +213,27 @@ def test_captions_that_come_later_go_by_raw_names_and_folders(home: Home, tmp_pa
     place = tmp_path / "later"
     place.mkdir()
     pictures = {name: saved(scene(10 + number, (64, 64))) for number, name in enumerate(names)}
-    made, _ = new_set(home, "Later", list(sent(place, pictures)))
-    assert made is not None
+    image_set, _ = new_set(home, "Later", list(sent(place, pictures)))
+    assert image_set is not None
     texts = {name.replace(".png", ".txt"): f"text {number}".encode() for number, name in enumerate(names)}
-    result = take_in(list(sent(place, {**texts, "1.txt": b"of which folder?"})), made)
-    assert [picture.caption for picture in made.pictures()] == ["text 2", "text 0", "text 1", "text 3"]
+    result = take_in(list(sent(place, {**texts, "1.txt": b"of which folder?"})), image_set)
+    assert [picture.caption for picture in image_set.pictures()] == ["text 2", "text 0", "text 1", "text 3"]
     assert ("1.txt", "caption_unclear") in [(line.name, line.code) for line in result.notices]
 
 
 def test_a_later_caption_never_replaces_one_unsaid(home: Home, tmp_path: Path) -> None:
-    made, _ = new_set(home, "Kept", list(sent(tmp_path, {"a.png": A, "a.txt": b"first"})))
-    assert made is not None
-    result = take_in(list(sent(tmp_path, {"a.txt": b"second"})), made)
-    assert made.pictures()[0].caption == "first"
+    image_set, _ = new_set(home, "Kept", list(sent(tmp_path, {"a.png": A, "a.txt": b"first"})))
+    assert image_set is not None
+    result = take_in(list(sent(tmp_path, {"a.txt": b"second"})), image_set)
+    assert image_set.pictures()[0].caption == "first"
     assert [(line.name, line.code) for line in result.notices] == [("a.txt", "caption_kept")]
 
 
 def test_a_folder_used_in_place_finds_a_picture_by_its_full_name(tmp_path: Path) -> None:
     write(tmp_path, {"a.png": A, "a.jpg": B})
-    found = ImageSet(tmp_path)
-    assert [p.id for p in found.pictures()] == ["a", "a.png"]
-    assert found.find("a.png").file.name == "a.png" and found.find("a").file.name == "a.jpg"
+    pictures = ImageSet(tmp_path)
+    assert [p.id for p in pictures.pictures()] == ["a", "a.png"]
+    assert pictures.find("a.png").file.name == "a.png" and pictures.find("a").file.name == "a.jpg"
 
 
 def test_names_are_split_and_compared_as_they_are() -> None:

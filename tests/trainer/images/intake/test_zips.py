@@ -113,11 +113,11 @@ def test_flat_drawings_that_shrink_three_hundred_times_are_taken(empty: ImageSet
 def test_hollow_pictures_stop_after_a_few_and_growth_counts_together(empty: ImageSet, drop: Path) -> None:
     hollow = png(1500, 1500, rows=bytes(6_000_000))
     path = zipped(drop / "x.zip", {f"{number:03d}.png": hollow for number in range(60)})
-    found = refused(path, empty)
-    assert len(found) == 60 and list(found.values()).count("zip_bomb") >= 50
+    entries = refused(path, empty)
+    assert len(entries) == 60 and list(entries.values()).count("zip_bomb") >= 50
     page = {f"{number}.bmp": saved(Image.new("RGB", (1200, 1200), (number, 0, 0)), "BMP") for number in range(4)}
-    found = refused(zipped(drop / "y.zip", page), empty, limits=Limits(zip_grown_bytes=9_000_000))
-    assert list(found.values()) == ["zip_bomb", "zip_bomb"]
+    entries = refused(zipped(drop / "y.zip", page), empty, limits=Limits(zip_grown_bytes=9_000_000))
+    assert list(entries.values()) == ["zip_bomb", "zip_bomb"]
 
 
 def test_captions_of_one_zip_are_read_up_to_a_sum(empty: ImageSet, drop: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_zip_with_any_bytes_flipped_gives_entries_or_a_reason(tmp_path: Path, 
     for _ in range(data.draw(st.integers(1, 8))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(raw)
-    with entries([path]) as found:
-        for entry in found:
+    with entries([path]) as members_:
+        for entry in members_:
             assert entry.kind in ("picture", "caption", "table", "other", "refused")
             try:
                 assert len(entry.read(1000)) <= 1000
@@ -223,7 +223,7 @@ def test_a_zip_with_any_bytes_flipped_gives_entries_or_a_reason(tmp_path: Path, 
 def test_a_member_of_any_name_is_harmless(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(name, b"data")
-    with entries([tmp_path / "x.zip"]) as found:
-        for entry in found:
+    with entries([tmp_path / "x.zip"]) as members_:
+        for entry in members_:
             assert entry.kind == "refused" or entry.read(100) == b"data"
     assert sorted(os.listdir(tmp_path)) == ["home", "x.zip"]

@@ -17,9 +17,9 @@ from trainer.core.problem import Problem
 from trainer.images import masking
 from trainer.images.geometry.masks import mask_file, mask_of, overlay
 from trainer.images.masking.clipseg import ClipSeg, masked
-from trainer.images.masking.found import Found
 from trainer.images.masking.job import Masking
-from trainer.images.masking.plain import UNSURE, flooded, found, oklab
+from trainer.images.masking.plain import UNSURE, flooded, oklab, segment
+from trainer.images.masking.result import MaskResult
 from trainer.images.set.image_set import ImageSet
 
 
@@ -44,9 +44,9 @@ def masks(found_: ImageSet) -> dict[str, bool]:
     return {picture.id: mask_file(picture).is_file() for picture in found_.pictures()}
 
 
-def overlap(one: np.ndarray, two: np.ndarray) -> float:
+def overlap(mask_: np.ndarray, two: np.ndarray) -> float:
     """Intersection over union."""
-    return float((one & two).sum() / (one | two).sum())
+    return float((mask_ & two).sum() / (mask_ | two).sum())
 
 
 def test_the_mascot_is_cut_out_as_it_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +56,8 @@ def test_the_mascot_is_cut_out_as_it_was_drawn(monkeypatch: pytest.MonkeyPatch) 
     overlaps = []
     for pose, picture in zip(poses.EXAMPLE_POSES, pictures, strict=True):
         drawn = np.asarray(rasterise(mascot.svg(pose, 512), 512).convert("RGBA"))[..., 3] > 127
-        answer = found(picture.load())
-        assert isinstance(answer, Found) and answer.sure > UNSURE, picture.id
+        answer = segment(picture.load())
+        assert isinstance(answer, MaskResult) and answer.sure > UNSURE, picture.id
         assert answer.mask.size == (512, 512) and answer.mask.mode == "L"
         overlaps.append(overlap(np.asarray(answer.mask) > 127, drawn))
     assert min(overlaps) > 0.9 and sum(overlaps) / 16 > 0.98, overlaps
@@ -67,8 +67,8 @@ def test_a_mask_has_a_soft_edge_and_whole_insides() -> None:
     ring = Image.new("RGB", (900, 600), (90, 160, 220))
     ImageDraw.Draw(ring).ellipse((250, 100, 650, 500), fill="white")
     ImageDraw.Draw(ring).ellipse((350, 200, 550, 400), fill=(90, 160, 220))  # the ground's colour, but inside
-    answer = found(ring)
-    assert isinstance(answer, Found) and answer.mask.size == (900, 600)
+    answer = segment(ring)
+    assert isinstance(answer, MaskResult) and answer.mask.size == (900, 600)
     row = np.asarray(answer.mask)[300]
     assert row[450] == 255 and row[100] == 0 and row[300] == 255
     assert 3 <= ((row > 10) & (row < 245)).sum() <= 24
@@ -78,8 +78,8 @@ def test_a_portrait_cut_off_below_is_no_ground() -> None:
     portrait = Image.new("RGB", (300, 400), (230, 230, 225))
     ImageDraw.Draw(portrait).ellipse((100, 60, 200, 180), fill=(190, 120, 90))
     ImageDraw.Draw(portrait).rectangle((60, 180, 240, 400), fill=(40, 60, 120))
-    answer = found(portrait)
-    assert isinstance(answer, Found)
+    answer = segment(portrait)
+    assert isinstance(answer, MaskResult)
     assert np.asarray(answer.mask)[399, 150] == 255 and np.asarray(answer.mask)[399, 20] == 0
 
 
@@ -89,7 +89,7 @@ def test_a_portrait_cut_off_below_is_no_ground() -> None:
     (lambda: np.linspace(0, 140, 256 * 256 * 3).reshape(256, 256, 3).astype(np.uint8), "mask_unsure"),
 ])  # fmt: skip
 def test_where_the_ground_is_not_plain_a_sentence_says_so(make, code: str) -> None:
-    answer = found(Image.fromarray(make()))
+    answer = segment(Image.fromarray(make()))
     assert isinstance(answer, Problem) and answer.code == code
     assert answer.sentence("en").endswith(".") and not answer.sentence("ja").startswith("problems.")
 
@@ -109,13 +109,13 @@ def test_masks_are_made_only_where_nobody_brought_one_and_all_taken_back(mine: I
     Image.fromarray(own).save(mine.folder / "0002.mask.png")
     before = (mine.folder / "0002.mask.png").read_bytes()
     assert command.main([str(mine.folder), "--home", str(home.root)]) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert masks(mine) == {"0001": True, "0002": True, "0006": True, "0009": False}
-    assert (mine.folder / "0002.mask.png").read_bytes() == before and "0001.png: mask made, 100 % sure" in said.out
-    assert "0009.png: The background is not plain" in said.err and "2 masks made; 2 pictures left" in said.err
+    assert (mine.folder / "0002.mask.png").read_bytes() == before and "0001.png: mask made, 100 % sure" in output.out
+    assert "0009.png: The background is not plain" in output.err and "2 masks made; 2 pictures left" in output.err
     assert len(mine.pictures()) == 4 and mask_of(mine.find("0001")) is not None
-    assert [one.id for one in mine.unmasked()] == ["0009"]
-    assert [one.id for one in mine.unmasked(again=True)] == ["0001", "0006", "0009"]
+    assert [picture_.id for picture_ in mine.unmasked()] == ["0009"]
+    assert [picture_.id for picture_ in mine.unmasked(again=True)] == ["0001", "0006", "0009"]
     film = overlay(mine.find("0001"), 128)
     assert film is not None and film[:4] == b"\x89PNG" and overlay(mine.find("0009"), 128) is None
 
@@ -167,7 +167,7 @@ def tiny_clipseg(folder: Path) -> Path:
 
 def test_clipseg_looks_for_a_word_and_answers_at_the_pictures_size(home: Home, tmp_path: Path) -> None:
     folder = tiny_clipseg(home.models / "maskers" / "clipseg")
-    assert masking.find(home, "clipseg") == ("clipseg", folder) and masking.here(home) == ["plain", "clipseg"]
+    assert masking.find(home, "clipseg") == ("clipseg", folder) and masking.available(home) == ["plain", "clipseg"]
     model = masking.load(home, "clipseg")
     assert isinstance(model, ClipSeg)
     pictures = [Image.new("RGB", (96, 64), colour) for colour in ("red", "blue")]
@@ -185,7 +185,7 @@ def test_probabilities_become_a_soft_mask_or_a_sentence() -> None:
     chance = np.zeros((10, 10), np.float32)
     chance[:, 5:] = 0.9
     answer = masked(chance, (40, 20), "hat")
-    assert isinstance(answer, Found) and answer.mask.size == (40, 20) and answer.sure == pytest.approx(0.9)
+    assert isinstance(answer, MaskResult) and answer.mask.size == (40, 20) and answer.sure == pytest.approx(0.9)
     assert np.asarray(answer.mask)[10, 2] == 0 and np.asarray(answer.mask)[10, 38] == 255
     nothing = masked(chance / 3, (40, 20), "hat")
     assert isinstance(nothing, Problem) and "“hat”" in nothing.sentence("en")
@@ -207,21 +207,21 @@ def test_a_u2net_file_is_squeezed_made_even_and_stretched(home: Home, tmp_path: 
     picture = Image.new("RGB", (64, 64), "black")
     picture.paste("white", (32, 0, 64, 64))
     answer, nothing = masking.load(home, str(file))([picture, Image.new("RGB", (8, 8))], "")
-    assert isinstance(answer, Found) and answer.mask.size == (64, 64)
+    assert isinstance(answer, MaskResult) and answer.mask.size == (64, 64)
     assert np.asarray(answer.mask)[5, 5] == 0 and np.asarray(answer.mask)[5, 60] == 255 and answer.sure > 0.9
     assert isinstance(nothing, Problem) and nothing.code == "mask_nothing"
     file.write_bytes(b"not a model")
-    with pytest.raises(Problem) as told:
+    with pytest.raises(Problem) as caught:
         masking.load(home, str(file))
-    assert told.value.code == "masker_parts" and "bright.onnx" in told.value.sentence("en")
+    assert caught.value.code == "masker_parts" and "bright.onnx" in caught.value.sentence("en")
 
 
 def test_a_way_that_is_not_there_is_said(home: Home, tmp_path: Path) -> None:
-    def code(given: str) -> str:
-        with pytest.raises(Problem) as told:
-            masking.find(home, given)
-        assert not told.value.sentence("ja").startswith("problems.")
-        return told.value.code
+    def code(name: str) -> str:
+        with pytest.raises(Problem) as caught:
+            masking.find(home, name)
+        assert not caught.value.sentence("ja").startswith("problems.")
+        return caught.value.code
 
     (tmp_path / "empty").mkdir()
     assert code("nothing") == code("") == "masker_missing" and code("owner/name") == "masker_commit"
@@ -231,7 +231,7 @@ def test_a_way_that_is_not_there_is_said(home: Home, tmp_path: Path) -> None:
 
 def test_a_job_in_its_own_process_puts_masks_as_they_come(mine: ImageSet, home: Home) -> None:
     making = Masking(home)
-    job = making.start(mine, "plain", [one.id for one in mine.unmasked()])
+    job = making.start(mine, "plain", [picture_.id for picture_ in mine.unmasked()])
     with pytest.raises(Problem, match="already"):
         making.start(mine, "plain", ["0001"])
     job.wait(60)

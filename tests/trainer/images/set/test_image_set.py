@@ -32,7 +32,7 @@ def three(empty: ImageSet) -> ImageSet:
     return empty
 
 
-def told(image_set: ImageSet) -> list[tuple[str, str]]:
+def code_of(image_set: ImageSet) -> list[tuple[str, str]]:
     return [(p.id, p.caption) for p in ImageSet(image_set.folder).pictures()]
 
 
@@ -48,25 +48,25 @@ def test_create_never_takes_an_existing_folder(home: Home) -> None:
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(title=st.text(st.characters(), max_size=200))
 def test_any_title_makes_a_folder_inside_datasets(home: Home, title: str) -> None:
-    made = ImageSet.create(home, title)
-    assert made.folder.parent == home.datasets and made.folder.is_dir() and len(made.folder.name.encode()) < 255
-    assert not set(made.folder.name) & set('<>:"/\\|?*\0') and made.folder.name == made.folder.name.strip(" .")
-    assert made.meta.title and "\n" not in made.meta.title
+    image_set = ImageSet.create(home, title)
+    assert image_set.folder.parent == home.datasets and image_set.folder.is_dir() and len(image_set.folder.name.encode()) < 255
+    assert not set(image_set.folder.name) & set('<>:"/\\|?*\0') and image_set.folder.name == image_set.folder.name.strip(" .")
+    assert image_set.meta.title and "\n" not in image_set.meta.title
 
 
 @pytest.mark.parametrize("title", ["../../x", "CON", "a/b", "", "...", "com1.txt"])
 def test_dangerous_titles(home: Home, title: str) -> None:
-    made = ImageSet.create(home, title)
-    assert made.folder.resolve().parent == home.datasets.resolve()
-    assert made.folder.name.lower().split(".")[0] not in ("con", "com1", "")
+    image_set = ImageSet.create(home, title)
+    assert image_set.folder.resolve().parent == home.datasets.resolve()
+    assert image_set.folder.name.lower().split(".")[0] not in ("con", "com1", "")
 
 
 def test_a_caption_is_on_disk_as_soon_as_it_is_set(three: ImageSet) -> None:
     assert three.set_caption("0002", " a dog,\nred\0 hat ") == "a dog, red hat"
     assert (three.folder / "0002.txt").read_bytes() == b"a dog, red hat\n"
-    assert told(three)[1] == ("0002", "a dog, red hat") and len(told(three)) == 3
+    assert code_of(three)[1] == ("0002", "a dog, red hat") and len(code_of(three)) == 3
     three.set_caption("0002", "")
-    assert told(three)[1] == ("0002", "")
+    assert code_of(three)[1] == ("0002", "")
 
 
 @pytest.mark.parametrize("id_", ["0009", "../0001", "0001.txt", ""])
@@ -75,7 +75,7 @@ def test_an_unknown_picture_is_a_problem(three: ImageSet, id_: str) -> None:
         with pytest.raises(Problem) as problem:
             ask()
         assert problem.value.code == "picture_missing"
-    assert told(three) == FULL
+    assert code_of(three) == FULL
 
 
 def test_deleting_keeps_other_captions_and_undo_brings_back_everything(three: ImageSet) -> None:
@@ -83,12 +83,12 @@ def test_deleting_keeps_other_captions_and_undo_brings_back_everything(three: Im
     assert [p.weight for p in three.pictures()] == [1.0, 0.5, 1.0]
     before = (three.folder / "0002.png").read_bytes()
     token = three.delete(["0002"])
-    assert told(three) == [FULL[0], FULL[2]] and not (three.folder / "0002.txt").exists()
+    assert code_of(three) == [FULL[0], FULL[2]] and not (three.folder / "0002.txt").exists()
     assert "0002" not in json.loads((three.folder / "set.json").read_text("utf-8"))["pictures"]
     assert three.next_number() == 4
     again = ImageSet(three.folder)
     assert again.undoable().token == token and again.undo().count == 1
-    assert told(three) == FULL and (three.folder / "0002.png").read_bytes() == before
+    assert code_of(three) == FULL and (three.folder / "0002.png").read_bytes() == before
     picture = three.find("0002")
     assert picture.repeats == 5 and picture.focus == (0.2, 1.0)
     assert three.undo() is None
@@ -98,9 +98,9 @@ def test_undo_goes_back_in_order_or_by_token(three: ImageSet) -> None:
     first = three.delete(["0001"])
     three.delete(["0003"])
     three.undo(first)
-    assert [id_ for id_, _ in told(three)] == ["0001", "0002"]
+    assert [id_ for id_, _ in code_of(three)] == ["0001", "0002"]
     three.undo()
-    assert told(three) == FULL
+    assert code_of(three) == FULL
 
 
 def test_a_name_taken_meanwhile_is_not_overwritten_by_undo(three: ImageSet) -> None:
@@ -114,15 +114,15 @@ def test_a_name_taken_meanwhile_is_not_overwritten_by_undo(three: ImageSet) -> N
 def test_bulk_edits_show_first_and_can_be_taken_back(three: ImageSet) -> None:
     change = captions.replacing("hat", "scarf")
     assert three.preview(change, ["0001"]) == [("0001", "cat 1, hat", "cat 1, scarf")]
-    assert told(three) == FULL
+    assert code_of(three) == FULL
     three.edit(change)
-    assert [c for _, c in told(three)] == ["cat 1, scarf", "cat 2, scarf", "cat 3, scarf"]
+    assert [c for _, c in code_of(three)] == ["cat 1, scarf", "cat 2, scarf", "cat 3, scarf"]
     three.edit(captions.adding("ohwx", front=True), ["0003"])
-    assert told(three)[2] == ("0003", "ohwx, cat 3, scarf")
+    assert code_of(three)[2] == ("0003", "ohwx, cat 3, scarf")
     assert three.edit(captions.removing("nothing")) is None
     three.undo()
     three.undo()
-    assert told(three) == FULL
+    assert code_of(three) == FULL
 
 
 def test_what_a_person_does_by_hand_is_simply_seen(three: ImageSet) -> None:
@@ -132,7 +132,7 @@ def test_what_a_person_does_by_hand_is_simply_seen(three: ImageSet) -> None:
         {"fox.jpg": saved(scene(7), "JPEG"), "FOX.TXT": b"a fox", "0002.txt": "手で".encode("cp932"), "notes.md": b"x"},
     )
     write(three.folder, {"broken.png": b"no", "b.tif": saved(scene(), "TIFF")})
-    assert told(three) == [("0002", "手で"), ("0003", "cat 3, hat"), ("fox", "a fox")]
+    assert code_of(three) == [("0002", "手で"), ("0003", "cat 3, hat"), ("fox", "a fox")]
     fox = three.find("fox")
     assert (fox.width, fox.height, fox.original, fox.repeats, fox.focus) == (256, 256, "fox.jpg", 1, None)
     assert {file.name: refusal.code for file, refusal in three.scan()[1]} == {
@@ -147,9 +147,9 @@ def test_what_a_person_does_by_hand_is_simply_seen(three: ImageSet) -> None:
 
 def test_twins_share_a_caption_and_deleting_one_leaves_it(three: ImageSet) -> None:
     write(three.folder, {"0001.jpg": saved(scene(8), "JPEG")})
-    assert sorted(told(three))[:2] == [("0001", "cat 1, hat"), ("0001.png", "cat 1, hat")]
+    assert sorted(code_of(three))[:2] == [("0001", "cat 1, hat"), ("0001.png", "cat 1, hat")]
     three.delete(["0001"])
-    assert told(three) == FULL
+    assert code_of(three) == FULL
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_twins_share_a_caption_and_deleting_one_leaves_it(three: ImageSet) -> No
 )
 def test_a_broken_set_json_costs_no_picture_and_is_kept(three: ImageSet, text: str) -> None:
     (three.folder / "set.json").write_text(text, encoding="latin-1")
-    assert told(three) == FULL and three.meta.title and three.meta.kind == "style"
+    assert code_of(three) == FULL and three.meta.title and three.meta.kind == "style"
     three.update(trigger="ohwx")
-    assert three.meta.trigger == "ohwx" and told(three) == FULL
+    assert three.meta.trigger == "ohwx" and code_of(three) == FULL
     kept = list(three.folder.glob("set.json*.broken"))
     assert bool(kept) == (text in ("{", "[]", '"x"', "\xff"))
 
@@ -177,11 +177,11 @@ def test_meta_is_changed_field_by_field(three: ImageSet) -> None:
 
 
 def test_content_follows_the_pixels_not_the_file(three: ImageSet) -> None:
-    one = three.find("0001").content
+    picture_ = three.find("0001").content
     write(three.folder, {"copy.bmp": saved(scene(1, (96, 64)), "BMP")})
-    assert three.find("copy").content == one == ImageSet(three.folder).find("0001").content
+    assert three.find("copy").content == picture_ == ImageSet(three.folder).find("0001").content
     write(three.folder, {"0001.png": saved(scene(5, (96, 64)))})
-    assert ImageSet(three.folder).find("0001").content != one
+    assert ImageSet(three.folder).find("0001").content != picture_
 
 
 def test_thumbnails_are_made_once_and_anew_for_a_new_picture(three: ImageSet, home: Home) -> None:
@@ -207,7 +207,7 @@ def test_many_hands_at_once_lose_no_caption(three: ImageSet) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told(three) == [("0001", "done 1"), ("0002", "done 2"), ("0003", "done 3")]
+    assert code_of(three) == [("0001", "done 1"), ("0002", "done 2"), ("0003", "done 3")]
     assert [p.repeats for p in three.pictures()] == [2, 3, 4]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class MaskResult:
     """A mask in mode L at the picture's size, white where it counts, and how sure it is (0..1)."""
 
     mask: Image.Image
@@ -23,8 +23,8 @@ class Found:
 class Masker(Protocol):
     """A way of making masks, ready to be used; `word` says what to look for, where it can be told."""
 
-    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[Found | Problem]: ...
+    def __call__(self, pictures: Sequence[Image.Image], word: str) -> list[MaskResult | Problem]: ...
 
 
-WORD = "the character"
+DEFAULT_PROMPT = "the character"
 """What is looked for where no word is given."""

@@ -14,69 +14,69 @@ from PIL import Image
 
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
-from trainer.images.captioners import Ask, quiet
+from trainer.images.captioners import CaptionRequest, silence_transformers
 
 SURE = 0.4
 """A thing with less probability than this among all the things is not named: no word is better than a wrong one."""
 
 
-def load(folder: Path) -> Judge:
+def load(folder: Path) -> MiniClip:
     """The judge in `folder` with the words it can choose from."""
-    said = read_json(folder / "words.json")
-    said = said if isinstance(said, dict) else {}
-    things, styles, grounds = (said.get(key) for key in ("things", "styles", "backgrounds"))
-    for words in (things, styles, grounds):
-        if not (isinstance(words, list) and words and all(isinstance(word, str) for word in words)):
+    data = read_json(folder / "words.json")
+    data = data if isinstance(data, dict) else {}
+    things, styles, grounds = (data.get(key) for key in ("things", "styles", "backgrounds"))
+    for phrases in (things, styles, grounds):
+        if not (isinstance(phrases, list) and phrases and all(isinstance(word, str) for word in phrases)):
             raise Problem("captioner_parts", folder=str(folder), file="words.json")
-    return Judge(folder, things or [], styles or [], grounds or [])
+    return MiniClip(folder, things or [], styles or [], grounds or [])
 
 
-class Judge:
+class MiniClip:
     """`things`, `styles` and `backgrounds` are phrases as they stand in a caption: `an owl`, `flat style`."""
 
     def __init__(self, folder: Path, things: list[str], styles: list[str], backgrounds: list[str]) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        quiet()
-        self.words = (things, styles, backgrounds)
+        silence_transformers()
+        self.phrases = (things, styles, backgrounds)
         self.model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
         self.model.eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.side: int = self.model.config.vision_config.image_size
         with torch.inference_mode():
-            self.said = [self._said(tokenizer, words) for words in self.words]
+            self.phrase_vectors = [self._text_vectors(tokenizer, phrases) for phrases in self.phrases]
 
-    def __call__(self, pictures: Sequence[Image.Image], ask: Ask) -> list[str]:
+    def __call__(self, pictures: Sequence[Image.Image], request: CaptionRequest) -> list[str]:
         """`an owl, flat style, white background`; without the style for a set that teaches one."""
         import torch
 
         with torch.inference_mode():
-            seen = self._seen(pictures)
+            images = self._image_vectors(pictures)
             scale = self.model.logit_scale.exp()
-            things, styles, grounds = ((scale * seen @ said.T).softmax(1) for said in self.said)
+            things, styles, grounds = ((scale * images @ vectors.T).softmax(1) for vectors in self.phrase_vectors)
         captions = []
         for thing, style, ground in zip(things, styles, grounds, strict=True):
-            best = thing.argsort(descending=True)[min(ask.variant, len(thing) - 1)]
-            parts = [self.words[0][int(best)]] if ask.variant or float(thing[best]) >= SURE else []
-            parts += [self.words[1][int(style.argmax())]] if ask.kind == "concept" else []
-            captions.append(", ".join([*parts, self.words[2][int(ground.argmax())]]))
+            best = thing.argsort(descending=True)[min(request.variant, len(thing) - 1)]
+            parts = [self.phrases[0][int(best)]] if request.variant or float(thing[best]) >= SURE else []
+            parts += [self.phrases[1][int(style.argmax())]] if request.kind == "concept" else []
+            captions.append(", ".join([*parts, self.phrases[2][int(ground.argmax())]]))
         return captions
 
-    def _said(self, tokenizer: Any, words: list[str]) -> Any:
+    def _text_vectors(self, tokenizer: Any, phrases: list[str]) -> Any:
         """Unit vectors (N, D) of phrases."""
         import torch
 
-        tokens = tokenizer(words, padding=True, return_tensors="pt")
+        tokens = tokenizer(phrases, padding=True, return_tensors="pt")
         pooled = self.model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
         return torch.nn.functional.normalize(self.model.text_projection(pooled), dim=-1)
 
-    def _seen(self, pictures: Sequence[Image.Image]) -> Any:
+    def _image_vectors(self, pictures: Sequence[Image.Image]) -> Any:
         """Unit vectors (B, D) of pictures, each scaled to the judge's square in -1..1."""
         import torch
 
         size = (self.side, self.side)
-        arrays = [np.asarray(one.convert("RGB").resize(size, Image.Resampling.LANCZOS)) for one in pictures]
+        arrays = [np.asarray(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)) for picture in pictures]
         pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, S, S)
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output.flatten(1)
         return torch.nn.functional.normalize(self.model.visual_projection(pooled), dim=-1)

@@ -12,13 +12,13 @@ from typing import Any
 from trainer.images.captions import captions, encodings
 from trainer.images.decoding.decode import Refused
 from trainer.images.intake.entry import Entry
-from trainer.images.intake.gate import Sorted, Words, some
+from trainer.images.intake.gate import CaptionSource, Sorted, some_names
 from trainer.images.intake.names import split
 from trainer.images.intake.pairing import Pictures
 from trainer.images.set.limits import Limits
 
-Tell = Callable[..., None]
-HELD_BYTES = 1 << 16
+Notify = Callable[..., None]
+MAX_BYTES = 1 << 16
 """So much of a caption file is read and kept: more than the longest caption in any encoding."""
 _COUNTER = re.compile(r"(?:[\s_-]*\(\d+\)|[\s_-]+\d+)+$")
 _CAMERA = re.compile(r"^(?:img|dsc|dscn|dscf|pxl|mvimg|p|gopr|dji|screenshot|image|photo|picture|pic|untitled)$", re.IGNORECASE)
@@ -36,49 +36,49 @@ class Caption:
 class CaptionReader:
     """Reads the captions of one drop; what was odd about one is told once, by the name of its file."""
 
-    def __init__(self, files: Iterable[Entry], limits: Limits, tell: Tell) -> None:
-        self.files, self.limits, self.tell = list(files), limits, tell
-        self.asked: list[Entry] = []
+    def __init__(self, files: Iterable[Entry], limits: Limits, notify: Notify) -> None:
+        self.files, self.limits, self.notify = list(files), limits, notify
+        self.read_files: list[Entry] = []
 
-    def of(self, words: Words | None) -> Caption:
+    def of(self, source: CaptionSource | None) -> Caption:
         """The caption itself; empty where there is none."""
-        if words is None:
+        if source is None:
             return Caption()
-        if words.text is not None:
-            text, cut = captions.shorten(captions.clean(words.text), self.limits.caption_chars)
+        if source.text is not None:
+            text, cut = captions.shorten(captions.clean(source.text), self.limits.caption_chars)
             if cut:
-                self.tell(words.entry.name, "caption_cut", limit=self.limits.caption_chars)
+                self.notify(source.entry.name, "caption_cut", limit=self.limits.caption_chars)
             return Caption(text)
-        caption, odd = self._all[words.entry]
-        if words.entry not in self.asked:
-            self.asked.append(words.entry)
+        caption, odd = self._all[source.entry]
+        if source.entry not in self.read_files:
+            self.read_files.append(source.entry)
             for code, params in odd:
-                self.tell(words.entry.name, code, **params)
+                self.notify(source.entry.name, code, **params)
         return caption
 
-    def tell_encodings(self) -> None:
+    def notify_encodings(self) -> None:
         """What the captions asked for were read as: the first words so, and in the next-best reading."""
         read: dict[str, list[Entry]] = {}
-        for entry in self.asked:
+        for entry in self.read_files:
             caption = self._all[entry][0]
             if caption.encoding != "utf-8" and caption.text:
                 read.setdefault(caption.encoding, []).append(entry)
         for encoding, entries in read.items():
-            known = [self._all[entry][0] for entry in entries]
-            params = {"encoding": encoding, "words": encodings.words(known[0].text)}
-            code, files = "caption_encoding", [caption.written for caption in known if caption.written]
+            captions_ = [self._all[entry][0] for entry in entries]
+            params = {"encoding": encoding, "words": encodings.excerpt(captions_[0].text)}
+            code, files = "caption_encoding", [caption.written for caption in captions_ if caption.written]
             if other := encodings.next_best(files, encoding) if files else None:
-                words = encodings.words(captions.clean(encodings.decode(files[0], other)))
-                params |= {"other": other, "other_words": words}
+                excerpt = encodings.excerpt(captions.clean(encodings.decode(files[0], other)))
+                params |= {"other": other, "other_words": excerpt}
                 code = "caption_encoding_other"
             for entry in entries:
-                self.tell(entry.name, code, **params)
+                self.notify(entry.name, code, **params)
 
     @cached_property
     def _all(self) -> dict[Entry, tuple[Caption, list[tuple[str, dict[str, Any]]]]]:
         """Every caption file of the drop, read together, with what is odd about each."""
         done: dict[Entry, tuple[Caption, list[tuple[str, dict[str, Any]]]]] = {}
-        held: list[tuple[Entry, bytes]] = []
+        contents: list[tuple[Entry, bytes]] = []
         room = self.limits.text_bytes
         for entry in self.files:
             try:
@@ -87,8 +87,8 @@ class CaptionReader:
                 done[entry] = Caption(), [("caption_unread", {})]
                 continue
             room -= len(data)
-            held.append((entry, _head(data)))
-        for (entry, data), reading in zip(held, encodings.read_all([data for _, data in held]), strict=True):
+            contents.append((entry, _head(data)))
+        for (entry, data), reading in zip(contents, encodings.read_all([data for _, data in contents]), strict=True):
             text, cut = captions.shorten(captions.clean(reading.text), self.limits.caption_chars)
             odd: list[tuple[str, dict[str, Any]]] = [("caption_mended", {})] if reading.damaged else []
             odd += [("caption_cut", {"limit": self.limits.caption_chars})] if cut else []
@@ -100,13 +100,13 @@ class CaptionReader:
 
 def _head(data: bytes) -> bytes:
     """As much of a caption file as counts, cut off behind a blank, comma or line break."""
-    if len(data) <= HELD_BYTES:
+    if len(data) <= MAX_BYTES:
         return data
-    cut = max(data.rfind(mark, HELD_BYTES // 2, HELD_BYTES) for mark in (b" ", b",", b"\n"))
-    return data[: (cut + 1 if cut > 0 else HELD_BYTES) & ~1]
+    cut = max(data.rfind(mark, MAX_BYTES // 2, MAX_BYTES) for mark in (b" ", b",", b"\n"))
+    return data[: (cut + 1 if cut > 0 else MAX_BYTES) & ~1]
 
 
-def of_name(stem: str) -> str:
+def caption_of_name(stem: str) -> str:
     """The caption in a file name: `red_fox in snow (3)` -> `red fox in snow`; empty where it holds no words (`IMG_0012`)."""
     text = _COUNTER.sub("", stem.replace("_", " ").strip())
     text = captions.clean(text)
@@ -114,7 +114,7 @@ def of_name(stem: str) -> str:
 
 
 @dataclass(eq=False)
-class Earlier:
+class ExistingPicture:
     """A picture that is in the set already, by the name it came with."""
 
     id: str
@@ -127,38 +127,38 @@ class Earlier:
         self.group = ("", "")
 
 
-class Late:
+class LateCaptions:
     """Captions that came without their picture, given to pictures that were taken in earlier under that name."""
 
-    def __init__(self, earlier: Iterable[Earlier]) -> None:
-        self.known = Pictures(earlier)
+    def __init__(self, earlier: Iterable[ExistingPicture]) -> None:
+        self.pictures = Pictures(earlier)
 
-    def find(self, name: str, stem: str) -> list[Earlier]:
+    def find(self, name: str, stem: str) -> list[ExistingPicture]:
         """The pictures a caption called `name` (a path) may mean: its folder counts where both had one."""
         folder = name.rpartition("/")[0]
-        found = self.known.find((("", ""), stem))[1]
-        if here := [one for one in found if one.folder == folder]:
-            return here
-        return [one for one in found if not folder or not one.folder]
+        pictures = self.pictures.find((("", ""), stem))[1]
+        if same_folder := [picture for picture in pictures if picture.folder == folder]:
+            return same_folder
+        return [picture for picture in pictures if not folder or not picture.folder]
 
-    def hand_out(self, came: Sorted, reader: CaptionReader, tell: Tell) -> list[tuple[str, Caption, str]]:
+    def hand_out(self, sorted_: Sorted, reader: CaptionReader, notify: Notify) -> list[tuple[str, Caption, str]]:
         """(id, caption, name of the file) for every caption that finds one picture; the others are told."""
-        given: list[tuple[str, Caption, str]] = []
-        for entry in came.alone:
-            found = self.find(entry.name, entry.stem)
-            if len(found) == 1:
-                given.append((found[0].id, reader.of(Words(entry)), entry.name))
+        assigned: list[tuple[str, Caption, str]] = []
+        for entry in sorted_.alone:
+            pictures = self.find(entry.name, entry.stem)
+            if len(pictures) == 1:
+                assigned.append((pictures[0].id, reader.of(CaptionSource(entry)), entry.name))
             else:
-                tell(entry.name, "caption_unclear" if found else "caption_alone")
+                notify(entry.name, "caption_unclear" if pictures else "caption_alone")
         lost: dict[Entry, list[str]] = {}
-        for table, path, text in came.rows:
+        for table, path, text in sorted_.rows:
             name = path.replace("\\", "/")
             file = PurePosixPath(name).name
-            found = self.find(f"{table.folder}/{name}".lstrip("/"), file) or self.find(file, split(file)[0])
-            if len(found) == 1:
-                given.append((found[0].id, reader.of(Words(table, text)), table.name))
+            pictures = self.find(f"{table.folder}/{name}".lstrip("/"), file) or self.find(file, split(file)[0])
+            if len(pictures) == 1:
+                assigned.append((pictures[0].id, reader.of(CaptionSource(table, text)), table.name))
             else:
                 lost.setdefault(table, []).append(path)
         for table, paths in lost.items():
-            tell(table.name, "table_unknown", count=len(paths), names=some(paths))
-        return given
+            notify(table.name, "table_unknown", count=len(paths), names=some_names(paths))
+        return assigned
