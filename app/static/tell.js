@@ -1,4 +1,5 @@
-// From the page to Python. <button data-says="choose" data-said='{"set": "x"}'> tells when clicked; data-focus="id" leads to a field.
+// From the page to Python. <button data-says="choose" data-said='{"set": "x"}'> tells when clicked; data-focus="id" leads to a field,
+// data-shows=".i-pane" brings what the click opens into view where it begins outside the window.
 // writes into the hidden field that app/ui/html.py `signal` made, as if typed.
 export function tell(name, value) {
   const field = document.querySelector(`#signal-${name} textarea, #signal-${name} input`);
@@ -12,6 +13,11 @@ addEventListener("click", (event) => {
   const target = event.target.closest?.("[data-says], [data-focus]");
   if (!target) return;
   if (target.dataset.says) tell(target.dataset.says, JSON.parse(target.dataset.said || "{}"));
+  const opened = target.dataset.shows && document.querySelector(target.dataset.shows);
+  if (opened) {
+    const { top } = opened.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) opened.scrollIntoView({ block: "start" });
+  }
   const place = target.dataset.focus && document.getElementById(target.dataset.focus);
   if (place) {
     place.scrollIntoView({ block: "center" });

@@ -27,7 +27,7 @@ def grid(ui: Ui, found: ImageSet, pictures: Sequence[Picture], page: int, chosen
         here = ' aria-current="true"' if p.id == chosen else ""
         words = esc(p.caption) if p.caption else f"<em>{esc(ui.t('page.images.no_caption'))}</em>"
         items.append(
-            f'<li><button type="button"{here} {tell("picture", id=p.id)}><span class="i-thumb">'
+            f'<li><button type="button"{here} {tell("picture", id=p.id)} data-shows=".i-pane"><span class="i-thumb">'
             f'<img src="{esc(thumb(found, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async">{film(found, p)}</span>'
             f'<span class="i-words">{words}</span></button></li>'
         )
