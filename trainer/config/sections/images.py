@@ -1,5 +1,4 @@
-"""The options of what is looked at: pictures, in which sizes and forms, and how their captions are read. Part of the tree in
-train.py."""
+"""The options of the training images: folders, resolutions, buckets and augmentation. Part of the tree in train.py."""
 
 from __future__ import annotations
 
@@ -16,51 +15,57 @@ Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8)]
 
 class Images(Section):
     folder: str = ""
-    """The folder with the pictures and their captions of the same name. Sub-folders are not read."""
+    """The folder that holds the images and their captions, which have the same file names. Subfolders are not read."""
     subsets: tuple[str, ...] = ()
-    """Further folders to learn from, one a line, each with how much its pictures count: `backgrounds = 0.5`, and after a
-    comma how often they are shown in a round: `backgrounds = 0.5, 3`. A folder lies inside or beside the first one, or is
-    a path; one called `10_name` is shown ten times by itself."""
+    """More image folders, one per line, each with the weight of its images in the loss: `backgrounds = 0.5`. A second
+    number, after a comma, is the number of repeats per epoch: `backgrounds = 0.5, 3`. A folder is inside or next to the
+    main folder, or given by its path; one called `10_name` gets 10 repeats by itself."""
     resolution: int | None = Field(default=None, ge=64, le=2048, multiple_of=8)
-    """The size pictures are trained at, as the side of a square of the same area. Left empty, the base's own size. Larger
-    costs time and memory with the square; much larger than the base's own teaches it to draw things twice."""
+    """The training resolution: the side of a square of the same area. Left empty, the base's own. Time and memory grow with
+    its square, and far above the base's own resolution the model learns to draw things twice."""
     extra_resolutions: tuple[Side, ...] = ()
-    """Further training sizes: each picture is also looked at in each of these, so that the result holds at more sizes. The
-    number of looks stays the same; what is larger than the first size costs its own time and memory."""
+    """Further resolutions: each image is also trained at each of these, so that the LoRA works at more image sizes. The
+    number of epochs stays the same; resolutions above the first cost extra time and memory."""
     encoding: str = "auto"
-    """The encoding of caption files that are not UTF-8. auto finds it out from all captions together and is nearly always
-    right; where the words come out wrong, name it: shift_jis, euc_jp, gbk, big5, euc_kr, cp1251, koi8_r, cp1252, utf-16."""
+    """The text encoding of caption files that are not UTF-8. auto detects it from all captions together and is nearly
+    always right. If captions come out garbled, name it: shift_jis, euc_jp, gbk, big5, euc_kr, cp1251, koi8_r, cp1252,
+    utf-16."""
     buckets: bool = True
-    """Keep each picture's shape by sorting pictures into formats of about the same area. Off cuts everything to a square
-    and loses what is at the edges."""
+    """Aspect-ratio bucketing: sorts images into buckets of different shapes and about the same area, so that each keeps its
+    aspect ratio. Off, every image is cropped to a square and loses what is at its edges."""
     bucket_resolution_step: int = Field(default=64, ge=8, le=256, multiple_of=8)
-    """The sides of the formats are multiples of this. Smaller cuts off less but makes more formats, and pictures of
-    different formats cannot share a batch."""
+    """Bucket sides are multiples of this. A smaller step crops less but makes more buckets, and images of different buckets
+    cannot share a batch."""
     bucket_ratio: float = Field(default=2.0, ge=1, le=8)
-    """How many times longer than wide a format may be, and the other way round. 2 suits most sets; 3 or 4 for panoramas and
-    tall strips, which are cut to 1:2 otherwise. Bases draw such shapes poorly, and few pictures share a format."""
+    """The largest aspect ratio of a bucket, long side to short side. 2 suits most sets; use 3 or 4 for panoramas and tall
+    strips, which are cropped to 1:2 otherwise. Base models draw such shapes poorly, and few images share a bucket."""
     bucket_dense: bool = False
-    """Also take the formats that are found from their longer side, such as 1280x768 and 1408x704 at 1024. They hold a little
-    less and cut off less. The presets switch it on; off, formats are those of trainings from before there was this choice."""
+    """Adds buckets that are computed from their longer side, such as 1280x768 and 1408x704 at 1024. They cover slightly
+    less area and crop less. The presets switch this on; off, the buckets are those of trainings made before this option
+    existed."""
     upscale: bool = True
-    """Enlarge pictures smaller than the training size. Off trains them in a smaller format, which keeps them crisp."""
+    """Upscales images that are smaller than the training resolution. Off, they are trained in a smaller bucket and stay
+    crisp."""
     flip_augment: bool = False
-    """Show each picture also mirrored. Doubles few pictures for a style; harmful where left and right matter, such as a
-    character's parting or writing."""
+    """Horizontal flip augmentation: also trains on the mirrored image. It doubles a small set for a style, and does harm
+    where left and right matter, as with a character's parting or with writing."""
 
     random_crops: int = Field(default=1, ge=1, le=16)
-    """How many cuts of each picture are looked at, in turn and at random: the usual one and others along the side that
-    hangs over. For few pictures of another shape than the formats. Each cut is encoded and kept, so the first start takes
-    that many times as long and as much disk; faces may be cut off."""
+    """How many crops of each image are used, in turn and at random: the usual one and others along the side that overhangs
+    the bucket. For small sets whose aspect ratios do not fit the buckets. Each crop is encoded and cached, so the first
+    start takes that many times as long and as much disk space; faces may be cut off."""
     augment_variants: int = Field(default=4, ge=2, le=16)
-    """How many forms of each picture are looked at, in turn and at random, where one of the next two is above 0: the picture
-    itself and others changed as they say. Each is encoded and kept, for that many times the first start and disk."""
+    """How many augmented variants of each image are used, in turn and at random, if one of the next two options is above 0:
+    the image itself and others changed as they say. Each variant is encoded and cached, which takes that many times as long
+    at the first start and as much disk space."""
     color_jitter: float = Field(default=0.0, ge=0, le=0.5)
-    """How much brightness, contrast, saturation and, a little, hue of further forms may differ. 0.1 to 0.2 where a thing or
-    figure is learnt from few pictures in one light. It hurts a style: its colours are what is to be learnt. 0 is off."""
+    """Color jitter augmentation: how far the brightness, contrast, saturation and, a little, the hue of augmented variants
+    may differ. Use 0.1 to 0.2 for a thing or figure trained from a few images in one light. It hurts a style, whose colours
+    are what is to be learned. 0 is off."""
     rotation: float = Field(default=0.0, ge=0, le=30)
-    """By how many degrees at most further forms are turned to either side, made larger so that no corner is empty. 3 to 10
-    for a thing seen from one side only; it hurts a style of upright lines, writing and whatever stands. 0 is off."""
+    """Random rotation augmentation: by how many degrees at most augmented variants are rotated to either side, enlarged so
+    that no corner is empty. Use 3 to 10 for a thing photographed from one side only. It hurts a style of upright lines,
+    writing and anything that stands. 0 is off."""
 
     @field_validator("encoding")
     @classmethod

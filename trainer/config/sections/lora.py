@@ -13,82 +13,89 @@ from trainer.core.schema import Section
 
 class Lora(Section):
     type: Literal["lora", "rslora", "dora", "loha", "lokr", "oft", "ia3", "glora", "full"] = "lora"
-    """How what is learnt is held. LoRA is read everywhere; rsLoRA keeps large ranks lively; DoRA learns size and direction
-    apart, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
-    program reads them. OFT turns what a layer gives without changing its size, which keeps what the base knows together;
-    (IA)³ makes its rows stronger or weaker, in a tiny file, and wants a rate of 0.005 or more. AUTOMATIC1111 reads both,
-    ComfyUI OFT (its effect there grows with the square of the strength), InvokeAI (IA)³. GLoRA also mixes what goes into a
-    layer, in a file twice a LoRA's that ComfyUI and Forge read. Full learns every number of the layers: it holds most, and
-    its file is as large as they are (about 240 MB for the attention of Stable Diffusion 1.x in fp16)."""
+    """The type of adapter. LoRA is supported everywhere; rsLoRA keeps large ranks effective; DoRA trains magnitude and
+    direction separately, often better at small ranks, and is slower; LoHa and LoKr hold more in small files, and not every
+    program supports them. OFT rotates a layer's outputs without changing their size, which keeps the base's knowledge
+    intact; (IA)³ scales a layer's outputs, in a tiny file, and needs a learning rate of 0.005 or more. AUTOMATIC1111
+    supports both, ComfyUI OFT (its effect there grows with the square of the strength), InvokeAI (IA)³. GLoRA also
+    transforms a layer's inputs, in a file twice the size of a LoRA that ComfyUI and Forge support. Full trains every weight
+    of the layers: it holds the most, and its file is as large as they are (about 240 MB for the attention layers of Stable
+    Diffusion 1.x in fp16)."""
     rank: int = Field(default=16, ge=1, le=512)
-    """How much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger files and learns
-    accidents of the pictures too. With OFT it is how many rows turn among each other; (IA)³ and full have none."""
+    """The rank (network dim): how much the adapter can hold. 4 to 16 suits most styles and characters; more makes larger
+    files and also learns accidental details of the images. For OFT it is the block size, the number of rows rotated
+    together; (IA)³ and full do not use it."""
     alpha: float = Field(default=8.0, gt=0, le=1024)
-    """Scales what is learnt by alpha / rank. Changing it is like changing the learning rate; half the rank is a good
-    habit."""
+    """Scales the adapter's output by alpha / rank (network alpha). Changing it acts like changing the learning rate; half
+    the rank is a good default."""
     targets: Literal["attention", "attention_mlp", "all"] = "attention"
-    """Which layers learn. The attention layers are where words meet the picture, and the smallest file. With the layers
-    between them it holds more and the file is twice as large; with the convolutions (LoCon) also fine texture, at up to four
-    times the size. Both cost time and memory."""
+    """Which layers are trained. Attention layers connect the words to the image and make the smallest file. Adding the
+    feed-forward layers (attention_mlp) holds more in a file twice as large; adding the convolutions too (all, LoCon) also
+    captures fine texture, at up to four times the size. Both cost time and memory."""
     conv_rank: int | None = Field(default=None, ge=1, le=512)
-    """The rank of the convolutions, where they learn. Left empty, the same as the others; a quarter of it is usual, for
-    they are nine times as wide."""
+    """The rank of convolution layers (conv dim), where they are trained. Left empty, the same as the other layers; a
+    quarter of that is usual, since convolutions are nine times as wide."""
     conv_alpha: float | None = Field(default=None, gt=0, le=1024)
-    """The alpha of the convolutions. Left empty, it stands to their rank as the other alpha to its own."""
+    """The alpha of convolution layers. Left empty, it keeps the ratio of alpha to rank of the other layers."""
     block_ranks: tuple[str, ...] = ()
-    """Ranks of single blocks, one a line: `mid_block = 32`, `up_blocks.1 = 8`, `*.attn2.* = 4`. 0 leaves a block out.
-    Early up-blocks hold shape, late ones surface; change it when one of them should learn less."""
+    """Ranks of single blocks (block dims), one per line: `mid_block = 32`, `up_blocks.1 = 8`, `*.attn2.* = 4`. 0 leaves a
+    block out. Early up-blocks hold shape, late ones surface texture; change it when one of them should learn less."""
     include: str = ""
-    """Learn only layers whose name fits this regular expression, such as `attn2` or `up_blocks.1`. Names are those that
-    `inspect` shows. Left empty, all the chosen ones learn."""
+    """Trains only layers whose names match this regular expression, such as `attn2` or `up_blocks.1`. Names are those that
+    `inspect` prints. Left empty, all target layers are trained."""
     exclude: str = ""
-    """Leave out layers whose name fits this regular expression, such as `to_out` or `text_encoder.*layers.1[01]`. Left
+    """Leaves out layers whose names match this regular expression, such as `to_out` or `text_encoder.*layers.1[01]`. Left
     empty, none is left out."""
     train_unet: bool = True
-    """Teach the part that draws. Nearly always wanted."""
+    """Trains the UNet, the network that makes the image. Nearly always wanted."""
     train_text_encoder: bool = True
-    """Teach the part that reads as well. Helps a new word to get its meaning; costs a little time and makes the effect
-    reach other prompts more easily."""
+    """Trains the text encoder too, the network that reads the prompt. It helps a new word to get its meaning, costs a
+    little time, and makes the LoRA affect other prompts more easily."""
     text_encoders: Literal["both", "first", "second"] = "both"
-    """Which of SDXL's two text encoders learn, where the part that reads is taught at all. The second and larger one also
-    sums up the whole caption. Bases with a single one have no choice here."""
+    """Which of SDXL's two text encoders to train, if the text encoder is trained at all. The second, larger one also
+    summarises the whole caption. Bases with a single text encoder have no choice here."""
     text_encoder_stop_at: float = Field(default=1.0, gt=0, le=1)
-    """The share of the run in which the part that reads learns; then it stays as it is. 0.5 keeps it from being overdone
-    and makes the second half quicker."""
+    """Stops training the text encoder at this fraction of the run; then it stays as it is. 0.5 keeps it from overfitting
+    and makes the second half faster."""
     text_encoder_2_stop_at: float | None = Field(default=None, gt=0, le=1)
-    """The share of the run in which SDXL's second text encoder learns. Left empty, the same as the first."""
+    """Stops training SDXL's second text encoder at this fraction of the run. Left empty, the same as the first."""
     embedding_tokens: int = Field(default=0, ge=0, le=32)
-    """How many token vectors of its own the trigger word gets, learnt beside the LoRA (pivotal tuning). 2 to 4 hold a
-    character or a thing that the base's own words miss; more takes room from the caption. They are written into
-    the LoRA file for the preview here and beside it as an embedding for other programs. 0 leaves the words as they are, and
-    so does a training without a trigger word."""
+    """How many token embeddings of its own the trigger word gets, trained along with the LoRA (textual inversion; together,
+    pivotal tuning). 2 to 4 capture a character or a thing that the base has no words for; more takes room from the caption.
+    They are written into the LoRA file for the preview here and next to it as an embedding file for other programs. 0
+    leaves the vocabulary as it is, and so does a training without a trigger word."""
     embedding_init: str = Field(default="", max_length=100)
-    """The word whose vectors the trigger's own start from, such as woman or watercolor: close to what is learnt is half the
-    way. Left empty, they start from the trigger as the base reads it."""
+    """The initial text of the embedding, such as woman or watercolor: starting close to what is to be learned is half the
+    way. Left empty, it starts from the trigger word as the base reads it."""
     init: Literal["default", "pissa", "olora"] = "default"
-    """What it starts from. Default starts from nothing; PiSSA (from the strongest directions of the base) and OLoRA (from
-    orthogonal ones) learn faster at first. Their file is twice as large, for the start is taken off again inside it."""
+    """Weight initialization. default starts from zero; PiSSA (from the strongest directions of the base) and OLoRA (from
+    orthogonal ones) learn faster at first. Their files are twice as large, because the initial weights are subtracted again
+    inside."""
     continue_from: str = ""
-    """Go on from an existing LoRA: a .safetensors file, or a name of your library. It must be of the same kind and base;
-    a smaller rank is widened, and a LoKr or OFT of other factors or blocks keeps its own. Left empty, it starts anew."""
+    """Continues training from an existing LoRA: a .safetensors file, or a name from your library. It must be of the same
+    type and base; a smaller rank is widened, and a LoKr or OFT with another factor or block size keeps its own. Left empty,
+    training starts from scratch."""
     partial: bool = False
-    """Also go on from a file of which less than half of the layers are known here. What is unknown is lost then."""
+    """Also continues from a file of which fewer than half of the layers are recognised. The others are lost."""
     lokr_factor: int = Field(default=0, ge=0, le=512)
-    """How LoKr splits a layer: into a small part of about this size and a large one. 0 splits as evenly as possible and
+    """How LoKr factorises a layer: into a small part of about this size and a large one. 0 splits as evenly as possible and
     makes the smallest file; 4 to 16 holds more."""
     loraplus_ratio: float = Field(default=1.0, ge=1, le=64)
-    """How much faster the second factor learns than the first (LoRA+, Hayou et al. 2024). 4 to 16 gets there in fewer steps;
-    lower the learning rate with it. Not with optimisers that find their own rate."""
+    """How many times higher the learning rate of the second matrix (up) is than that of the first (LoRA+, Hayou et al.
+    2024). 4 to 16 needs fewer steps; lower the learning rate along with it. Not available with optimizers that find their
+    own learning rate."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The share of single values left out at random in each look, so that none counts for too much. 0.05 to 0.1 where few
-    pictures are learnt by heart. For LoRA, rsLoRA and DoRA."""
+    """Dropout: the fraction of values zeroed at random in each forward pass, so that none is relied on too much. Use 0.05
+    to 0.1 if a small set is memorised. For LoRA, rsLoRA and DoRA."""
     rank_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The share of ranks left out at random in each look, which spreads what is learnt over all of them. 0.1 is much."""
+    """Rank dropout: the fraction of ranks zeroed at random in each forward pass, which spreads what is learned over all of
+    them. 0.1 is a lot."""
     module_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """The share of layers left out at random in each step, so that the others can do without. 0.1 is much."""
+    """Module dropout: the fraction of layers skipped at random in each step, so that the others can do without them. 0.1 is
+    a lot."""
     scale_weight_norms: float | None = Field(default=None, gt=0, le=1000)
-    """Shrinks a layer's change back to this size after each step, against single layers that run away. 1 is usual; left
-    empty, nothing is shrunk."""
+    """Max-norm regularization: scales a layer's weights down to this norm after each step, which keeps single layers from
+    running away. 1 is usual; left empty, nothing is scaled."""
 
     @field_validator("block_ranks")
     @classmethod

@@ -11,35 +11,37 @@ from trainer.core.schema import Section
 
 class Memory(Section):
     base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """The number format of the frozen base. Auto takes bf16 where the GPU has it, fp16 on older ones and fp32 on a CPU. The
-    adapter itself is always learnt in fp32. On a CPU that multiplies in 16 bits, bf16 can be a sixth quicker from batches of
-    four on, with losses within half a percent; at batch 1 it is slower."""
+    """The precision (dtype) of the frozen base. auto takes bf16 if the GPU supports it, fp16 on older ones and fp32 on a
+    CPU. The adapter itself is always trained in fp32. On a CPU that multiplies in 16 bits, bf16 can be a sixth faster from
+    batches of four on, with losses within half a percent; at batch 1 it is slower."""
     quantize_base: Literal["full", "int8", "int4"] = "full"
-    """How many bits each weight of the frozen base gets while training: its linear layers and convolutions. 8 bits take half
-    the memory of 16 and change the base by about 1 %, 4 bits a good quarter and about 9 %; every step takes longer, for
-    the weights are made whole layer by layer. Change it when the base itself does not fit. What learns, the file and the
-    preview are the same; the run's own test pictures are drawn with the base in few bits."""
+    """Quantizes the frozen base during training: the bits per weight of its linear and convolution layers. int8 takes half
+    the memory of 16 bits and changes the weights by about 1 %, int4 a good quarter and about 9 %. Every step takes longer,
+    because weights are dequantized layer by layer. Change it if the base itself does not fit. The adapter, its file and the
+    preview are not affected; only the run's own sample images are generated with the quantized base."""
     gradient_checkpointing: bool = False
-    """Save memory by computing parts twice: about a third slower, and less than half the memory. Switch on when memory
-    runs out."""
+    """Saves memory by computing activations twice: about a third slower, and less than half the memory. Switch it on when
+    memory runs out."""
     offload_fraction: float = Field(default=0.0, ge=0, le=1)
-    """The share of the UNet's blocks that wait in main memory and come to the card only while they compute, 0 to 1. The result
-    stays the same; it costs time, less where the road between card and main memory is quick, and main memory in place of the
-    card's. Gradient checkpointing goes on with it, CUDA graphs and compiling off. Change it when the base does not fit and is
-    to keep its bits. On a CPU there is nothing to move, and it does nothing."""
+    """CPU offload (block swap): the fraction of the UNet's blocks, 0 to 1, that are kept in main memory and moved to the
+    GPU only while they compute. The result stays the same. It costs time, less if the link between GPU and main memory is
+    fast, and uses main memory in place of the GPU's. It switches gradient checkpointing on, and CUDA graphs and compiling
+    off. Change it if the base does not fit and is not to be quantized. On a CPU there is nothing to move, and it does
+    nothing."""
     attention: Literal["auto", "sdpa", "xformers"] = "auto"
-    """How attention is computed. Auto tries what is there and takes the one that works and is faster; results are the same
-    up to rounding."""
+    """The implementation of attention. auto tries those installed and takes the fastest that works; results are the same up
+    to rounding."""
     cuda_graphs: Literal["auto", "off"] = "off"
-    """On a GPU, start each step's work as a whole (CUDA graphs) instead of piece by piece. Meant to be quicker at small
-    batches, for a little more memory; new and off until it has been measured on many cards. What cannot be started so goes on
-    as usual, said in the log."""
+    """CUDA graphs: launches the work of a step on the GPU as a whole instead of kernel by kernel. Meant to be faster at
+    small batches, for a little more memory; new, and off until it has been measured on many GPUs. Work that cannot be
+    captured runs as usual, with a note in the log."""
     compile: Literal["off", "auto", "on"] = "off"
-    """Translate the repeated blocks into machine code before training (torch.compile). Auto does it on a GPU where timing one
-    block shows that the run is long enough to be repaid; on does it anywhere. The start takes a minute or more longer; on a
-    CPU it measured slower. What cannot be compiled goes on as usual, said in the log."""
+    """torch.compile: compiles the repeated blocks before training. auto does so on a GPU where timing one block shows that
+    the run is long enough to pay for it; on does it anywhere. The start takes a minute or more longer; on a CPU it measured
+    slower. Blocks that cannot be compiled run as usual, with a note in the log."""
     cache_latents: bool = True
-    """Encode the pictures once and keep the result on disk. Off encodes them at every look, which is much slower."""
+    """Encodes the images into latents once and caches them on disk. Off encodes them each time they are seen, which is much
+    slower."""
 
     @property
     def checkpoints(self) -> bool:

@@ -7,28 +7,28 @@ from pydantic import Field
 from trainer.core.schema import Section
 
 NEEDED = ("slider.target", "slider.positive", "slider.negative")
-"""The words without which there is no slider."""
+"""The options without which there is no slider."""
 
 
 class Slider(Section):
-    """What is said to the base in place of captions (Concept Sliders, Gandikota et al. 2023)."""
+    """The prompts that take the place of captions (Concept Sliders, Gandikota et al. 2023)."""
 
     target: str = Field(default="", max_length=500)
-    """What the slider moves, in words the base knows: `a fox`, `a person`. The slider works best on this; the wider the
-    words, the more it reaches."""
+    """The target concept the slider acts on, in words the base knows: `a fox`, `a person`. The slider works best on it; the
+    more general the words, the more it affects."""
     positive: str = Field(default="", max_length=500)
-    """The same with the quality in full: `a huge fox`. Strength 1 and more leads there."""
+    """The target with the quality at its strongest: `a huge fox`. Strengths from 1 upwards lead there."""
     negative: str = Field(default="", max_length=500)
-    """The same with its opposite: `a tiny fox`. Strengths below 0 lead there."""
+    """The target with the opposite quality: `a tiny fox`. Strengths below 0 lead there."""
     preserve: tuple[str, ...] = ()
-    """What must not change with it, one a line: `male` and `female` where age is moved. Each is added to all three behind a
-    comma, in turn, so that the quality is learnt for each of them alike."""
+    """Attributes that must not change along with it, one per line: `male` and `female` for an age slider. Each is appended
+    to all three prompts after a comma, in turn, so that the slider acts alike on all of them."""
     guidance: float = Field(default=3.0, gt=0, le=30)
-    """How far strength 1 goes: so many times the difference the base itself sees between the two. 2 to 4 is usual; more
-    moves further and breaks pictures sooner."""
+    """How far strength 1 goes, as a multiple of the difference the base itself predicts between the two ends. 2 to 4 is
+    usual; more moves further and breaks images sooner."""
     generated_images: int = Field(default=16, ge=0, le=500)
-    """How many pictures of the target the base draws at the start, to learn on; no pictures of one's own are needed. More
-    is more varied and takes longer to begin. 0 takes the pictures of the image set, whatever their captions say."""
+    """How many images of the target the base generates at the start to train on; no images of your own are needed. More
+    gives more variety and takes longer to begin. 0 uses the images of the set, whatever their captions say."""
 
     def ways(self) -> dict[str, tuple[str, str]]:
         """{target: (positive, negative)}, once for each attribute that is kept, or once as they are."""

@@ -40,22 +40,23 @@ class _Rates(Rule):
     """Fields of every optimiser with learning rates to choose: one for each part."""
 
     lr: float = Field(default=2e-4, gt=0, le=1)
-    """The learning rate of the part that draws. Too low learns nothing in the time given, too high turns pictures to noise.
+    """The learning rate of the UNet. Too low and nothing is learned in the time given, too high and images turn to noise.
     What counts is this times alpha / rank."""
     text_encoder_lr: float = Field(default=5e-5, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
     text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
-    """The learning rate of SDXL's second text encoder. Left empty, the same as the first; half of it where words learnt in
-    training creep into other prompts."""
+    """The learning rate of SDXL's second text encoder. Left empty, the same as the first; try half of it if words learned
+    in training leak into other prompts."""
     block_lrs: BlockRates = ()
-    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
-    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
-    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
+    """Learning-rate factors of single blocks, one per line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest matching pattern, or else of the longest matching block, multiplies the
+    learning rate; 0 freezes the block. Early up-blocks hold shape, late ones surface texture; change it when one of them
+    runs ahead of the others."""
     embedding_lr: float = Field(default=1e-3, gt=0, le=1)
-    """The learning rate of the trigger's own token vectors, where they are learnt. Too low and the word keeps the meaning it
-    started from, too high and it drowns out the other words; without a LoRA beside it about five times as much."""
+    """The learning rate of the trigger's token embeddings, if they are trained. Too low and the word keeps the meaning it
+    started from, too high and it drowns out the other words; without a LoRA, use about five times as much."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """Pulls the adapter gently back to nothing. Seldom worth changing."""
+    """Weight decay: pulls the adapter's weights gently back towards zero. Seldom worth changing."""
 
     def rated(self, groups: Groups) -> Groups:
         """`groups` with each its learning rate."""
@@ -69,17 +70,18 @@ class _Rates(Rule):
 
 class _Adam(_Rates):
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How long past gradients are remembered. Seldom worth changing."""
+    """How long past gradients are remembered: the decay rate of their average. Seldom worth changing."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    """How long the size of past gradients is remembered. 0.99 adapts faster in short runs."""
+    """How long the size of past gradients is remembered: the decay rate of their squared average. 0.99 adapts faster in
+    short runs."""
 
 
 class AdamW(_Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): the dependable choice."""
 
     name: Literal["adamw"] = "adamw"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """torch's own."""
@@ -94,17 +96,19 @@ class _Finder(Rule):
     optional: ClassVar[bool] = True
     one_rate: ClassVar[bool] = True
     lr: float = Field(default=1.0, gt=0, le=10)
-    """A factor on the rate it finds. Leave at 1; 0.5 for careful."""
+    """A factor on the learning rate it finds. Leave it at 1; 0.5 is more cautious."""
     block_lrs: BlockRates = ()
-    """How much faster or slower single blocks learn, one a line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
-    `text_encoder = 0`. The factor of the longest pattern or else block that fits, times the rate of the part; 0 leaves it
-    as it is. Early up-blocks hold shape, late ones surface; change it when one of them runs ahead of the others."""
+    """Learning-rate factors of single blocks, one per line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
+    `text_encoder = 0`. The factor of the longest matching pattern, or else of the longest matching block, multiplies the
+    learning rate; 0 freezes the block. Early up-blocks hold shape, late ones surface texture; change it when one of them
+    runs ahead of the others."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
-    """Pulls the adapter gently back to nothing. Seldom worth changing."""
+    """Weight decay: pulls the adapter's weights gently back towards zero. Seldom worth changing."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How long past gradients are remembered. Seldom worth changing."""
+    """How long past gradients are remembered: the decay rate of their average. Seldom worth changing."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    """How long the size of past gradients is remembered. 0.99 adapts faster in short runs."""
+    """How long the size of past gradients is remembered: the decay rate of their squared average. 0.99 adapts faster in
+    short runs."""
 
     def at_one_rate(self, groups: Groups) -> Groups:
         """`groups` all at the same factor, as these algorithms require."""
@@ -117,18 +121,18 @@ class Prodigy(_Finder):
     """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
 
     name: Literal["prodigy"] = "prodigy"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=1.0, gt=0, le=10)
-    """A factor on the rate it finds. Leave at 1 and change the next field instead."""
+    """A factor on the learning rate it finds. Leave it at 1 and change d_coef instead."""
     d_coef: float = Field(default=1.0, gt=0, le=10)
-    """How bold the estimate is: 0.5 for careful, 2 for quick."""
+    """How bold the estimate of the learning rate is: 0.5 for cautious, 2 for fast."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
-    """How long the size of past gradients is remembered."""
+    """How long the size of past gradients is remembered: the decay rate of their squared average."""
     bias_correction: bool = True
-    """Make up for the short memory of the first steps."""
+    """Bias correction: makes up for the short memory of the first steps."""
     safeguard_warmup: bool = True
-    """Keep the estimate from growing while the schedule is still warming up."""
+    """Keeps the estimate from growing while the learning rate is still warming up."""
 
     def build(self, groups: Groups) -> Any:
         """A prodigyopt optimiser; all groups share one estimate."""
@@ -151,8 +155,8 @@ class DAdaptAdam(_Finder):
     """Adam that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023), more carefully than Prodigy."""
 
     name: Literal["dadapt_adam"] = "dadapt_adam"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
@@ -171,8 +175,8 @@ class DAdaptLion(_Finder):
     """Lion that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023): half the memory of the Adam form."""
 
     name: Literal["dadapt_lion"] = "dadapt_lion"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
     """How long the momentum itself is remembered. Seldom worth changing."""
 
@@ -194,8 +198,8 @@ class AdamW8bit(_Adam):
 
     optional: ClassVar[bool] = True
     name: Literal["adamw8bit"] = "adamw8bit"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """bitsandbytes' own; ImportError where it is not installed."""
@@ -208,8 +212,8 @@ class PagedAdamW8bit(_Adam):
 
     optional: ClassVar[bool] = True
     name: Literal["paged_adamw8bit"] = "paged_adamw8bit"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """bitsandbytes' own; ImportError where it is not installed."""
@@ -221,12 +225,12 @@ class ScheduleFree(_Adam):
 
     optional: ClassVar[bool] = True
     name: Literal["schedule_free"] = "schedule_free"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=5e-4, gt=0, le=1)
-    """The learning rate of the part that draws. Two to five times AdamW's; keep the schedule constant."""
+    """The learning rate of the UNet. Two to five times AdamW's; keep the schedule constant."""
     text_encoder_lr: float = Field(default=1e-4, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
 
     def build(self, groups: Groups) -> Any:
         """schedulefree's own, ready to step."""
@@ -243,14 +247,14 @@ class Lion(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["lion"] = "lion"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=6e-5, gt=0, le=1)
-    """The learning rate of the part that draws. A third to a tenth of AdamW's: every step has the full size."""
+    """The learning rate of the UNet. A third to a tenth of AdamW's, since every update has full size."""
     text_encoder_lr: float = Field(default=1.5e-5, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How long past gradients are remembered. Seldom worth changing."""
+    """How long past gradients are remembered: the decay rate of their average. Seldom worth changing."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
     """How long the momentum itself is remembered. Seldom worth changing."""
 
@@ -265,8 +269,8 @@ class Lion8bit(Lion):
     """Lion that keeps its memory in 8 bits: an eighth of AdamW's. Needs the package bitsandbytes, best on an NVIDIA card."""
 
     name: Literal["lion8bit"] = "lion8bit"  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
 
     def build(self, groups: Groups) -> Any:
         """bitsandbytes' own; ImportError where it is not installed."""
@@ -277,12 +281,12 @@ class Adafactor(_Rates):
     """Remembers rows and columns only (Shazeer & Stern 2018): nearly no memory of its own."""
 
     name: Literal["adafactor"] = "adafactor"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=3e-3, gt=0, le=1)
-    """The learning rate of the part that draws, counted against the size of the weights, so more than AdamW's."""
+    """The learning rate of the UNet, relative to the size of the weights, so higher than AdamW's."""
     text_encoder_lr: float = Field(default=1e-3, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
 
     def build(self, groups: Groups) -> Any:
         """torch's own."""
@@ -296,12 +300,12 @@ class CAME(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["came"] = "came"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=1e-4, gt=0, le=1)
-    """The learning rate of the part that draws. About half of AdamW's."""
+    """The learning rate of the UNet. About half of AdamW's."""
     text_encoder_lr: float = Field(default=2.5e-5, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's."""
@@ -315,14 +319,14 @@ class Muon(_Rates):
 
     optional: ClassVar[bool] = True
     name: Literal["muon"] = "muon"
-    """Which rule turns gradients into learning. AdamW is dependable; Prodigy and D-Adaptation find their
-    own rate; those in 8 bits need the package bitsandbytes, and AdamW takes their place where it is missing."""
+    """The optimizer, which turns gradients into weight updates. AdamW is dependable; Prodigy and D-Adaptation find their
+    own learning rate; the 8-bit ones need the package bitsandbytes, and AdamW takes their place if it is missing."""
     lr: float = Field(default=1e-3, gt=0, le=1)
-    """The learning rate of the part that draws. About five times AdamW's."""
+    """The learning rate of the UNet. About five times AdamW's."""
     text_encoder_lr: float = Field(default=2.5e-4, gt=0, le=1)
-    """The learning rate of the part that reads. Usually a quarter of the other or less."""
+    """The learning rate of the text encoder. Usually a quarter of the UNet's or less."""
     momentum: float = Field(default=0.95, ge=0, lt=1)
-    """How long past gradients are remembered. Seldom worth changing."""
+    """Momentum: how long past gradients are remembered. Seldom worth changing."""
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's; what is no matrix (a DoRA magnitude, a convolution's factor) learns by its AdamW."""

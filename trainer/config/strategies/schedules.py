@@ -12,7 +12,8 @@ from trainer.core.schema import Section
 
 class _Warm(Section):
     warmup: float = Field(default=0.05, ge=0, le=0.9)
-    """The share of the run in which the rate grows from nothing, which spares the first steps. 0.05 is plenty."""
+    """The fraction of the run in which the learning rate rises from zero, which avoids large changes in the first steps.
+    0.05 is plenty."""
 
     def factor(self, step: int, total: int) -> float:
         """The factor at `step` (0-based) of `total`: warm-up first, then this schedule's own shape."""
@@ -30,14 +31,16 @@ class Constant(_Warm):
     """The same rate to the end. What Prodigy wants."""
 
     name: Literal["constant"] = "constant"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
 
 
 class Linear(_Warm):
     """Falls evenly to nothing."""
 
     name: Literal["linear"] = "linear"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
 
     def shape(self, progress: float) -> float:
         return 1.0 - progress
@@ -47,7 +50,8 @@ class Cosine(_Warm):
     """Half a cosine from full to nothing (Loshchilov & Hutter 2017): a gentle end."""
 
     name: Literal["cosine"] = "cosine"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
 
     def shape(self, progress: float) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * progress))
@@ -57,9 +61,11 @@ class CosineWithRestarts(_Warm):
     """Several half cosines one after another (SGDR, Loshchilov & Hutter 2017): each restart shakes the run loose."""
 
     name: Literal["cosine_with_restarts"] = "cosine_with_restarts"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
     cycles: int = Field(default=3, ge=1, le=100)
-    """How many times the rate falls from full to nothing. Best with a checkpoint at the end of each fall."""
+    """The number of cycles: how many times the learning rate falls from full to zero. Best with a checkpoint at the end of
+    each cycle."""
 
     def shape(self, progress: float) -> float:
         return 0.5 * (1.0 + math.cos(math.pi * (progress * self.cycles % 1.0)))
@@ -69,9 +75,11 @@ class Polynomial(_Warm):
     """(1 - progress) to a power: 1 is linear, more falls earlier."""
 
     name: Literal["polynomial"] = "polynomial"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
     power: float = Field(default=2.0, gt=0, le=10)
-    """The power of the fall: above 1 it falls early and ends long and gently, below 1 it stays high and falls late."""
+    """The power of the polynomial: above 1 the learning rate falls early and ends long and gently, below 1 it stays high
+    and falls late."""
 
     def shape(self, progress: float) -> float:
         return (1.0 - progress) ** self.power
@@ -81,7 +89,8 @@ class Rex(_Warm):
     """(1 - p) / (1 - p/2) (REX, Chen et al. 2022): stays high and falls late, good for short runs."""
 
     name: Literal["rex"] = "rex"
-    """How the rate changes over the run. Cosine ends gently, constant stays, linear falls evenly."""
+    """The scheduler: how the learning rate changes over the run. Cosine ends gently, constant stays, linear falls
+    evenly."""
 
     def shape(self, progress: float) -> float:
         return (1.0 - progress) / (1.0 - progress / 2)
