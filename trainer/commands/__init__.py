@@ -1,1 +1,1 @@
-"""The commands for people that have no module of their own: train, sample, demo."""
+"""The commands a person types after `launch.py`, one module each; `trainer/__main__.py` calls them."""

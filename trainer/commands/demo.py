@@ -29,13 +29,13 @@ SEED = 7
 
 def main(argv: list[str]) -> int:
     """Train, draw at strengths 0 … 1.5, and write lora.safetensors, pictures/, contact-sheet.png, result.json."""
-    words = argparse.ArgumentParser(prog="launch.py demo", description=t("commands.demo.about"))
-    words.add_argument("--out", type=Path, help=t("commands.demo.out"))
-    words.add_argument("--home", help=t("commands.home"))
-    words.add_argument("overrides", nargs="*", metavar="section.name=value", help=t("commands.train.overrides"))
-    given = words.parse_intermixed_args(argv)
-    home = Home.find(given.home)
-    out = given.out or files.free_name(home.outputs, "demo")
+    parser = argparse.ArgumentParser(prog="launch.py demo", description=t("commands.demo.about"))
+    parser.add_argument("--out", type=Path, help=t("commands.demo.out"))
+    parser.add_argument("--home", help=t("commands.home"))
+    parser.add_argument("overrides", nargs="*", metavar="section.name=value", help=t("commands.train.overrides"))
+    args = parser.parse_intermixed_args(argv)
+    home = Home.find(args.home)
+    out = args.out or files.free_name(home.outputs, "demo")
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="atelier-demo-") as folder:
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
             from_set(SET),
             {"rights": {"pictures_ok": True}, "save": {"name": "demo"}},
             {"images": {"folder": str(SET)}, "samples": {"every": 1_000_00, "steps": 4}},
-            overrides=given.overrides,
+            overrides=args.overrides,
         )
         lora, steps = _train(work, config)
         shutil.copyfile(lora, out / "lora.safetensors")
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         "mean_abs_diff_to_base": differences,
     }
     files.write_json(out / "result.json", result)
-    _say("done", out=out, seconds=round(result["seconds"]))
+    _print("done", out=out, seconds=round(result["seconds"]))
     return 0
 
 
@@ -76,15 +76,15 @@ def _train(work: Home, config: Any) -> tuple[Path, int]:
     run.path.mkdir(parents=True)
     seen = {"steps": 0}
 
-    def tell(event: events.Event) -> None:
+    def emit(event: events.Event) -> None:
         if isinstance(event, events.Stage) and not event.done:
-            _say("stage", stage=t(f"stages.{event.name}"))
+            _print("stage", stage=t(f"stages.{event.name}"))
         if isinstance(event, events.Step):
             seen["steps"] = event.step
             if event.step % 20 == 0 or event.step == event.total:
-                _say("step", step=event.step, total=event.total, loss=f"{event.loss or 0:.4f}")
+                _print("step", step=event.step, total=event.total, loss=f"{event.loss or 0:.4f}")
 
-    return train(run, config, work, tell, Control(run)), seen["steps"]  # type: ignore[return-value]
+    return train(run, config, work, emit, Control(run)), seen["steps"]  # type: ignore[return-value]
 
 
 def _draw(base: Any, out: Path, prompts: list[str]) -> dict[str, float]:
@@ -98,7 +98,7 @@ def _draw(base: Any, out: Path, prompts: list[str]) -> dict[str, float]:
     rows: list[list[Image.Image]] = []
     differences: dict[str, list[float]] = {f"{s:.2f}": [] for s in STRENGTHS}
     for index, prompt in enumerate(prompts):
-        _say("drawing", done=index + 1, of=len(prompts))
+        _print("drawing", done=index + 1, of=len(prompts))
         request = GenerateRequest(
             prompt, seed=SEED + index, steps=base.steps, guidance=base.guidance, width=base.resolution, height=base.resolution
         )
@@ -130,5 +130,5 @@ def contact_sheet(rows: list[list[Image.Image]], columns: list[str], labels: lis
     return sheet
 
 
-def _say(key: str, **params: Any) -> None:
+def _print(key: str, **params: Any) -> None:
     print(t(f"commands.demo.{key}", **params), flush=True)

@@ -17,29 +17,29 @@ from trainer.images.set.image_set import ImageSet
 
 def main(argv: list[str]) -> int:
     """Write `name.mask.png` beside each picture it can; prints a line for each, and why one got none."""
-    words = argparse.ArgumentParser(prog="launch.py mask", description=t("commands.mask.about"))
-    words.add_argument("folder", metavar="FOLDER", type=Path, help=t("commands.mask.folder"))
-    words.add_argument("--method", metavar="WAY", default=masking.PLAIN, help=t("commands.mask.method"))
-    words.add_argument("--word", default="", help=t("commands.mask.word"))
-    words.add_argument("--again", action="store_true", help=t("commands.mask.again"))
-    words.add_argument("--home", help=t("commands.home"))
-    given = words.parse_args(argv)
-    home = Home.find(given.home)
-    found = ImageSet(given.folder)
-    every, pictures = found.pictures(), found.unmasked(given.again)
+    parser = argparse.ArgumentParser(prog="launch.py mask", description=t("commands.mask.about"))
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help=t("commands.mask.folder"))
+    parser.add_argument("--method", metavar="WAY", default=masking.PLAIN, help=t("commands.mask.method"))
+    parser.add_argument("--word", default="", help=t("commands.mask.word"))
+    parser.add_argument("--again", action="store_true", help=t("commands.mask.again"))
+    parser.add_argument("--home", help=t("commands.home"))
+    args = parser.parse_args(argv)
+    home = Home.find(args.home)
+    image_set = ImageSet(args.folder)
+    every, pictures = image_set.pictures(), image_set.unmasked(args.again)
     token, count = None, 0
-    for picture, made in make(home, given.method, pictures, given.word, _tell):
+    for picture, result in make(home, args.method, pictures, args.word, _on_event):
         buffer = io.BytesIO()
-        made.mask.save(buffer, "PNG")
-        put = found.put_mask(picture.id, buffer.getvalue(), token)
+        result.mask.save(buffer, "PNG")
+        put = image_set.put_mask(picture.id, buffer.getvalue(), token)
         if put:
             token, count = put, count + 1
-            print(t("commands.mask.line", picture=picture.file.name, sure=round(100 * made.sure)), flush=True)
+            print(t("commands.mask.line", picture=picture.file.name, sure=round(100 * result.sure)), flush=True)
     print(t("commands.mask.done", count=count, kept=len(every) - count), file=sys.stderr)
     return 0
 
 
-def _tell(event: str, **facts: Any) -> None:
+def _on_event(event: str, **facts: Any) -> None:
     if event == "refused":
         print(f"{facts['picture'].file.name}: {facts['problem'].sentence()}", file=sys.stderr)
     elif event == "fetching" and sys.stderr.isatty():

@@ -13,24 +13,24 @@ from trainer.jobs.ledger.run_store import Store
 
 def main(argv: list[str]) -> int:
     """Set or show the address; with --try, send a trial to it."""
-    words = argparse.ArgumentParser(prog="launch.py notify", description=t("commands.notify.about"))
-    words.add_argument("address", nargs="?", help=t("commands.notify.address"))
-    words.add_argument("--try", dest="trial", action="store_true", help=t("commands.notify.trial"))
-    words.add_argument("--home", help=t("commands.home"))
-    given = words.parse_args(argv)
-    store = Store(Home.find(given.home).create().database)
+    parser = argparse.ArgumentParser(prog="launch.py notify", description=t("commands.notify.about"))
+    parser.add_argument("address", nargs="?", help=t("commands.notify.address"))
+    parser.add_argument("--try", dest="trial", action="store_true", help=t("commands.notify.trial"))
+    parser.add_argument("--home", help=t("commands.home"))
+    args = parser.parse_args(argv)
+    store = Store(Home.find(args.home).create().database)
     try:
-        if given.address is not None:
-            store.remember(webhook.SETTING, "" if given.address == "off" else webhook.parse_address(given.address))
+        if args.address is not None:
+            store.remember(webhook.SETTING, "" if args.address == "off" else webhook.parse_address(args.address))
         address = store.setting(webhook.SETTING, "")
     finally:
         store.close()
-    if given.trial:
+    if args.trial:
         if not address:
             raise Problem("webhook_none", field="webhook")
         webhook.send(address, webhook.test_payload())
     print(
-        t("commands.notify.sent" if given.trial else "commands.notify.now", address=address)
+        t("commands.notify.sent" if args.trial else "commands.notify.now", address=address)
         if address
         else t("commands.notify.nowhere")
     )

@@ -13,21 +13,21 @@ from trainer.jobs.ledger.run_store import RunRow
 
 def main(argv: list[str]) -> int:
     """Move a run if asked to, then print what trains and what waits, in order."""
-    words = argparse.ArgumentParser(prog="launch.py queue", description=t("commands.queue.about"))
-    words.add_argument("run", nargs="?", help=t("commands.queue.run"))
-    words.add_argument("where", nargs="?", choices=("first", "up", "down", "out"), help=t("commands.queue.where"))
-    words.add_argument("--home", help=t("commands.home"))
-    given = words.parse_args(argv)
-    if given.run is not None and given.where is None:
-        words.error(t("commands.queue.where"))
-    jobs = Jobs(Home.find(given.home))
+    parser = argparse.ArgumentParser(prog="launch.py queue", description=t("commands.queue.about"))
+    parser.add_argument("run", nargs="?", help=t("commands.queue.run"))
+    parser.add_argument("where", nargs="?", choices=("first", "up", "down", "out"), help=t("commands.queue.where"))
+    parser.add_argument("--home", help=t("commands.home"))
+    args = parser.parse_args(argv)
+    if args.run is not None and args.where is None:
+        parser.error(t("commands.queue.where"))
+    jobs = Jobs(Home.find(args.home))
     try:
-        if given.run is not None:
-            found = _find(jobs.store.queue(), given.run)
-            if given.where == "out":
-                jobs.stop(found.id)
+        if args.run is not None:
+            chosen = _find(jobs.store.queue(), args.run)
+            if args.where == "out":
+                jobs.stop(chosen.id)
             else:
-                jobs.reorder(found.id, given.where)
+                jobs.reorder(chosen.id, args.where)
         rows = jobs.store.active() + jobs.store.queue()
         for row in rows:
             print(t("commands.queue.line", place=row.position or t("commands.queue.now"), name=row.name, id=row.id))

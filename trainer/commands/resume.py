@@ -16,23 +16,23 @@ from trainer.jobs.ledger.states import RESUMABLE
 
 def main(argv: list[str]) -> int:
     """Go on in the foreground, as `train` does; without a name, list what can go on. Ctrl-C stops and keeps."""
-    words = argparse.ArgumentParser(prog="launch.py resume", description=t("commands.resume.about"))
-    words.add_argument("run", nargs="?", help=t("commands.resume.run"))
-    words.add_argument("--set-as-it-is", action="store_true", help=t("commands.resume.set_as_it_is"))
-    words.add_argument("--home", help=t("commands.home"))
-    given = words.parse_args(argv)
-    home = Home.find(given.home)
+    parser = argparse.ArgumentParser(prog="launch.py resume", description=t("commands.resume.about"))
+    parser.add_argument("run", nargs="?", help=t("commands.resume.run"))
+    parser.add_argument("--set-as-it-is", action="store_true", help=t("commands.resume.set_as_it_is"))
+    parser.add_argument("--home", help=t("commands.home"))
+    args = parser.parse_args(argv)
+    home = Home.find(args.home)
     jobs = Jobs(home)
     try:
         waiting = [row for row in jobs.rows() if row.state in RESUMABLE]
-        if given.run is None:
+        if args.run is None:
             _list(waiting)
             return 0
-        found = _find(waiting, given.run)
+        chosen = _find(waiting, args.run)
     finally:
         jobs.close()
     try:
-        return foreground.resume(found.id, home, foreground.ProgressPrinter(), set_as_it_is=given.set_as_it_is)
+        return foreground.resume(chosen.id, home, foreground.ProgressPrinter(), set_as_it_is=args.set_as_it_is)
     except Problem as problem:
         if problem.code != "resume_set_changed":
             raise

@@ -20,42 +20,42 @@ from trainer.prompts import lora_tags, prompt_line
 
 
 def parser() -> argparse.ArgumentParser:
-    """The words of `sample`."""
-    words = argparse.ArgumentParser(prog="launch.py sample", description=t("commands.sample.about"))
-    words.add_argument("loras", nargs="*", metavar="LORA[:unet[:te]]", help=t("commands.sample.loras"))
-    words.add_argument("--prompt", action="append", help=t("commands.sample.prompt"))
-    words.add_argument("--negative", default="", help=t("commands.sample.negative"))
-    words.add_argument("--weights", action="store_true", help=t("commands.sample.weights"))
-    words.add_argument("--strengths", help=t("commands.sample.strengths"))
-    words.add_argument("--seed", type=int, default=0, help=t("commands.sample.seed"))
-    words.add_argument("--steps", type=int, help=t("commands.sample.steps"))
-    words.add_argument("--guidance", type=float, help=t("commands.sample.guidance"))
-    words.add_argument("--sampler", default="base", help=t("commands.sample.sampler", known=", ".join(SAMPLERS)))
-    words.add_argument("--width", type=int, help=t("commands.sample.width"))
-    words.add_argument("--height", type=int, help=t("commands.sample.height"))
-    words.add_argument("--base", help=t("commands.sample.base"))
-    words.add_argument("--out", type=Path, help=t("commands.sample.out"))
-    words.add_argument("--device", default="auto", help=t("commands.sample.device"))
-    words.add_argument("--partial", action="store_true", help=t("commands.partial"))
-    words.add_argument("--home", help=t("commands.home"))
-    return words
+    """The arguments of `sample`."""
+    parser = argparse.ArgumentParser(prog="launch.py sample", description=t("commands.sample.about"))
+    parser.add_argument("loras", nargs="*", metavar="LORA[:unet[:te]]", help=t("commands.sample.loras"))
+    parser.add_argument("--prompt", action="append", help=t("commands.sample.prompt"))
+    parser.add_argument("--negative", default="", help=t("commands.sample.negative"))
+    parser.add_argument("--weights", action="store_true", help=t("commands.sample.weights"))
+    parser.add_argument("--strengths", help=t("commands.sample.strengths"))
+    parser.add_argument("--seed", type=int, default=0, help=t("commands.sample.seed"))
+    parser.add_argument("--steps", type=int, help=t("commands.sample.steps"))
+    parser.add_argument("--guidance", type=float, help=t("commands.sample.guidance"))
+    parser.add_argument("--sampler", default="base", help=t("commands.sample.sampler", known=", ".join(SAMPLERS)))
+    parser.add_argument("--width", type=int, help=t("commands.sample.width"))
+    parser.add_argument("--height", type=int, help=t("commands.sample.height"))
+    parser.add_argument("--base", help=t("commands.sample.base"))
+    parser.add_argument("--out", type=Path, help=t("commands.sample.out"))
+    parser.add_argument("--device", default="auto", help=t("commands.sample.device"))
+    parser.add_argument("--partial", action="store_true", help=t("commands.partial"))
+    parser.add_argument("--home", help=t("commands.home"))
+    return parser
 
 
 def main(argv: list[str]) -> int:
     """Draw and write `p{k}_s{strength:.2f}.png` (`p{k}_base.png` without a LoRA) into --out."""
-    given = parser().parse_args(argv)
-    home = Home.find(given.home)
-    if given.out is None:
+    args = parser().parse_args(argv)
+    home = Home.find(args.home)
+    if args.out is None:
         raise Problem("out_missing", field="out")
-    if given.base == "":
+    if args.base == "":
         raise Problem("option_empty", field="base")
-    uses = tuple(lora_use(word, home) for word in given.loras)
-    strengths = read_strengths(given.strengths)
-    lines = [asked(text, uses, home) for text in given.prompt or [""]]
+    uses = tuple(lora_use(word, home) for word in args.loras)
+    strengths = read_strengths(args.strengths)
+    lines = [read_prompt(text, uses, home) for text in args.prompt or [""]]
     named = {use.path: use for _, own in lines for use in own}
-    facts = catalog.find(home, _base_of(tuple(named.values())) or "mini" if given.base is None else given.base)
+    facts = catalog.find(home, _base_of(tuple(named.values())) or "mini" if args.base is None else args.base)
     for path in named:
-        check_made_for(path, facts.family, facts.title, partial=given.partial)
+        check_made_for(path, facts.family, facts.title, partial=args.partial)
 
     from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
     from trainer.engine.speed import device
@@ -64,31 +64,31 @@ def main(argv: list[str]) -> int:
     for line, own in lines:
         plain = GenerateRequest(
             line.prompt,
-            given.negative,
-            given.seed,
+            args.negative,
+            args.seed,
             facts.steps,
             facts.guidance,
             facts.resolution,
             facts.resolution,
             own,
             strengths,
-            given.weights,
-            given.sampler,
-            given.partial,
+            args.weights,
+            args.sampler,
+            args.partial,
         )
         chosen = {
-            name: value for name in ("steps", "guidance", "width", "height") if (value := getattr(given, name)) is not None
+            name: value for name in ("steps", "guidance", "width", "height") if (value := getattr(args, name)) is not None
         }
         chosen |= {name: value for name, value in vars(line).items() if value is not None}
         requests.append(replace(plain, **chosen).checked())
     device.silence_libraries()
-    where = device.choose_device(given.device)
+    where = device.choose_device(args.device)
     studio = ImageSampler.load(facts, where, device.choose_dtype("auto", where), home)
     for index, request in enumerate(requests):
         for drawn in studio.draw(request):
             strength = 1.0 if drawn.strength is None else drawn.strength
             name = f"p{index}_s{strength:.2f}.png" if request.loras else f"p{index}_base.png"
-            print(drawn.save(given.out / name), flush=True)
+            print(drawn.save(args.out / name), flush=True)
         whole = [
             ("layers_read", {"name": path.stem, "read": matched, "total": total})
             for path, matched, total in studio.fits
@@ -99,20 +99,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def asked(text: str, uses: tuple[LoraStrength, ...], home: Home) -> tuple[prompt_line.Line, tuple[LoraStrength, ...]]:
+def read_prompt(text: str, uses: tuple[LoraStrength, ...], home: Home) -> tuple[prompt_line.Line, tuple[LoraStrength, ...]]:
     """A prompt as it was typed, with its switches read, and the LoRAs to draw it with: `uses` and those it names itself as
     `<lora:name:0.8>`, whose strength there counts. Problem for a name that is none."""
     line = prompt_line.read(text)
-    known = {path.stem: path for path in sorted(home.loras.glob("*.safetensors"))}
-    parsed = lora_tags.parse(line.prompt, known)
+    library = {path.stem: path for path in sorted(home.loras.glob("*.safetensors"))}
+    parsed = lora_tags.parse(line.prompt, library)
     if parsed.broken:
         raise Problem("prompt_tag", field="prompt", tag=parsed.broken[0])
-    found = lora_tags.resolve(parsed.tags, known)
-    for name, _ in found.unknown:
+    resolved = lora_tags.resolve(parsed.tags, library)
+    for name, _ in resolved.unknown:
         raise _no_lora(name, home, "prompt")
     own = {use.path: use for use in uses}
-    own |= {known[tag.name]: LoraStrength(known[tag.name], tag.unet, tag.text_encoder) for tag in found.tags}
-    return replace(line, prompt=parsed.prompt), tuple(own.values()) if found.tags else uses
+    own |= {library[tag.name]: LoraStrength(library[tag.name], tag.unet, tag.text_encoder) for tag in resolved.tags}
+    return replace(line, prompt=parsed.prompt), tuple(own.values()) if resolved.tags else uses
 
 
 def lora_use(word: str, home: Home) -> LoraStrength:
@@ -121,10 +121,10 @@ def lora_use(word: str, home: Home) -> LoraStrength:
     A name that is there as it was typed counts before its end is taken for a strength.
     """
     rest, numbers = word, []
-    while len(numbers) < 2 and (found := re.fullmatch(r"(.+):([-+]?[\w.+-]+)", rest)) and _number(found[2]) is not None:
+    while len(numbers) < 2 and (match := re.fullmatch(r"(.+):([-+]?[\w.+-]+)", rest)) and _number(match[2]) is not None:
         if home.lora(rest).is_file():
             break
-        rest, numbers = found[1], [float(found[2]), *numbers]
+        rest, numbers = match[1], [float(match[2]), *numbers]
     path = home.lora(rest)
     if not path.is_file():
         raise _no_lora(rest, home, "loras")

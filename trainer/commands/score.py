@@ -26,111 +26,111 @@ from trainer.jobs.recovery import last_end
 
 def main(argv: list[str]) -> int:
     """Print a line a picture and one for all; of a run that has ended, the scores are kept for its page too."""
-    words = argparse.ArgumentParser(prog="launch.py score", description=t("commands.score.about"))
-    words.add_argument("what", nargs="+", metavar="RUN_OR_PICTURES", help=t("commands.score.what"))
-    words.add_argument("--set", dest="set", metavar="SET", help=t("commands.score.set"))
-    words.add_argument("--with", dest="given", metavar="CLIP", default=scoring.AUTO, help=t("commands.score.given"))
-    words.add_argument("--trigger", help=t("commands.score.trigger"))
-    words.add_argument("--prompt", help=t("commands.score.prompt"))
-    words.add_argument("--json", action="store_true", help=t("commands.score.json"))
-    words.add_argument("--home", help=t("commands.home"))
-    given = words.parse_args(argv)
-    home = Home.find(given.home)
-    run = _run(home, given.what[0]) if len(given.what) == 1 else None
+    parser = argparse.ArgumentParser(prog="launch.py score", description=t("commands.score.about"))
+    parser.add_argument("what", nargs="+", metavar="RUN_OR_PICTURES", help=t("commands.score.what"))
+    parser.add_argument("--set", dest="set", metavar="SET", help=t("commands.score.set"))
+    parser.add_argument("--with", dest="clip", metavar="CLIP", default=scoring.AUTO, help=t("commands.score.given"))
+    parser.add_argument("--trigger", help=t("commands.score.trigger"))
+    parser.add_argument("--prompt", help=t("commands.score.prompt"))
+    parser.add_argument("--json", action="store_true", help=t("commands.score.json"))
+    parser.add_argument("--home", help=t("commands.home"))
+    args = parser.parse_args(argv)
+    home = Home.find(args.home)
+    run = _run(home, args.what[0]) if len(args.what) == 1 else None
     config = build(files.read_json(run.config, {})) if run else None
-    learnt, trigger = _learnt(home, given.set, config)
-    if given.trigger is not None:
-        trigger = given.trigger
-    folder = _clip(home, given.given, config.model.base if config else "mini")
+    references, trigger = _references(home, args.set, config)
+    if args.trigger is not None:
+        trigger = args.trigger
+    folder = _clip(home, args.clip, config.model.base if config else "mini")
 
     from trainer.scoring.measure import SampleImage, SimilarityScorer
 
-    measure = SimilarityScorer(folder, learnt, trigger, home.cache, _progress, device="auto",
+    measure = SimilarityScorer(folder, references, trigger, home.cache, _progress, device="auto",
                       weights=bool(config and config.captions.weighted))  # fmt: skip
     if run:
-        found = [(f"{step}/p{index}", SampleImage.read(file, given.prompt), step) for step, index, file in _samples(run)]
+        images = [(f"{step}/p{index}", SampleImage.read(file, args.prompt), step) for step, index, file in _samples(run)]
     else:
-        found = [(file.name, SampleImage.read(file, given.prompt), 0) for file in _files(given.what)]
-    if not found:
-        raise Problem("score_nothing", given=given.what[0])
-    steps = dict.fromkeys(step for _, _, step in found)
-    told = {step: measure.score([drawn for _, drawn, at in found if at == step], step) for step in steps}
-    names = {step: [name for name, _, at in found if at == step] for step in steps}
+        images = [(file.name, SampleImage.read(file, args.prompt), 0) for file in _files(args.what)]
+    if not images:
+        raise Problem("score_nothing", given=args.what[0])
+    steps = dict.fromkeys(step for _, _, step in images)
+    scores = {step: measure.score([drawn for _, drawn, at in images if at == step], step) for step in steps}
+    names = {step: [name for name, _, at in images if at == step] for step in steps}
     if run and last_end(run) is not None:
         log = events.EventLog(run.events)
-        for scored in told.values():
+        for scored in scores.values():
             log.write(scored)
-    if given.json:
-        print(json.dumps([_plain(scored, names[step]) for step, scored in told.items()], indent=2))
+    if args.json:
+        print(json.dumps([_plain(scored, names[step]) for step, scored in scores.items()], indent=2))
         return 0
-    for step, scored in told.items():
-        for name, one in zip(names[step], scored.pictures, strict=True):
-            print(t("commands.score.line", name=name, strength=_number(one.strength), likeness=f"{one.likeness:.3f}",
-                    prompt=_number(one.prompt), nearest=one.nearest, closeness=f"{one.closeness:.3f}")
-                  + (t("commands.score.copied") if one.copied else ""))  # fmt: skip
+    for step, scored in scores.items():
+        for name, image in zip(names[step], scored.pictures, strict=True):
+            print(t("commands.score.line", name=name, strength=_number(image.strength), likeness=f"{image.likeness:.3f}",
+                    prompt=_number(image.prompt), nearest=image.nearest, closeness=f"{image.closeness:.3f}")
+                  + (t("commands.score.copied") if image.copied else ""))  # fmt: skip
         print(t("commands.score.all", likeness=f"{scored.likeness:.3f}", prompt=_number(scored.prompt),
                 among=_number(scored.among), model=scored.model))  # fmt: skip
     print(t("commands.score.cannot"), file=sys.stderr)
     return 0
 
 
-def _run(home: Home, given: str) -> RunDir | None:
+def _run(home: Home, name: str) -> RunDir | None:
     """A run by its id or its folder; None where it is none."""
-    for folder in (home.runs / given, files.expanded(given)):
-        if given and (folder / "config.json").is_file() and (folder / "events.jsonl").is_file():
+    for folder in (home.runs / name, files.expanded(name)):
+        if name and (folder / "config.json").is_file() and (folder / "events.jsonl").is_file():
             return RunDir(folder.resolve())
     return None
 
 
-def _learnt(home: Home, given: str | None, config: TrainConfig | None) -> tuple[list[Picture], str]:
+def _references(home: Home, name: str | None, config: TrainConfig | None) -> tuple[list[Picture], str]:
     """The pictures to compare with, and the trigger: of the set named, else of the run's own folders."""
-    if given:
-        folder = home.datasets / given if (home.datasets / given).is_dir() else files.expanded(given)
-        found = ImageSet(folder, read_only=True)
-        return found.pictures(), config.captions.trigger if config else found.meta.trigger
+    if name:
+        folder = home.datasets / name if (home.datasets / name).is_dir() else files.expanded(name)
+        image_set = ImageSet(folder, read_only=True)
+        return image_set.pictures(), config.captions.trigger if config else image_set.meta.trigger
     if config is None:
         raise Problem("score_no_set", field="set")
     return subsets.pictures(config.images), config.captions.trigger
 
 
-def _clip(home: Home, given: str, base: str) -> Path:
+def _clip(home: Home, name: str, base: str) -> Path:
     """The folder of the CLIP, fetched if need be."""
-    folder = scoring.find(home, given, catalog.find(home, base))
-    if folder is None and given in (scoring.AUTO, scoring.OFF):
+    folder = scoring.find(home, name, catalog.find(home, base))
+    if folder is None and name in (scoring.AUTO, scoring.OFF):
         raise Problem("clip_none", folder=f"models/{scoring.CLIPS.name}")
-    return folder or scoring.CLIPS.fetch(home, scoring.KNOWN.get(given, given), _progress)
+    return folder or scoring.CLIPS.fetch(home, scoring.KNOWN.get(name, name), _progress)
 
 
 def _samples(run: RunDir) -> list[tuple[int, int, Path]]:
     """(step, index, file) of a run's test pictures, in order."""
-    found = []
+    samples = []
     for file in run.samples.glob("*_p*.png"):
         step, _, index = file.stem.partition("_p")
         if step.isdecimal() and index.isdecimal():
-            found.append((int(step), int(index), file))
-    return sorted(found)
+            samples.append((int(step), int(index), file))
+    return sorted(samples)
 
 
-def _files(given: list[str]) -> list[Path]:
+def _files(names: list[str]) -> list[Path]:
     """Pictures named, and those in folders named."""
-    found: list[Path] = []
-    for word in given:
+    paths: list[Path] = []
+    for word in names:
         path = files.expanded(word)
         if path.is_dir():
             inside = [file for file in path.iterdir() if file.suffix.lower() in NAMED and not file.name.startswith(".")]
-            found += sorted(inside, key=lambda file: natural(file.name))
+            paths += sorted(inside, key=lambda file: natural(file.name))
         elif path.is_file():
-            found.append(path)
+            paths.append(path)
         else:
             raise Problem("score_nothing", given=word)
-    return found
+    return paths
 
 
 def _plain(scored: events.Scored, names: list[str]) -> dict[str, Any]:
-    told = scored.model_dump(mode="json", exclude={"time", "kind"})
-    for name, one in zip(names, told["pictures"], strict=True):
-        one["name"] = name
-    return told
+    data = scored.model_dump(mode="json", exclude={"time", "kind"})
+    for name, picture in zip(names, data["pictures"], strict=True):
+        picture["name"] = name
+    return data
 
 
 def _number(value: float | None) -> str:

@@ -26,11 +26,11 @@ Work = Callable[[argparse.Namespace, Home, list[Picture], Emit], None]
 
 def parser(name: str) -> argparse.ArgumentParser:
     """The arguments every such process takes: the set's folder, with what to work (`name`), and where home is."""
-    parser_ = argparse.ArgumentParser(prog=name)
-    parser_.add_argument("folder", type=Path)
-    parser_.add_argument("--with", dest="name", required=True)
-    parser_.add_argument("--home", required=True)
-    return parser_
+    parser = argparse.ArgumentParser(prog=name)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--with", dest="name", required=True)
+    parser.add_argument("--home", required=True)
+    return parser
 
 
 def serve(args: argparse.Namespace, work: Work) -> int:

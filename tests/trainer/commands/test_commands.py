@@ -26,10 +26,10 @@ from trainer.images.report.check import main as check
 from trainer.images.set import subsets
 
 
-def trainer(home: Path, *words: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+def trainer(home: Path, *argv: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "ATELIER_HOME": str(home), "ATELIER_LANG": "en"}
     return subprocess.run(
-        [sys.executable, "-m", "trainer", *words],
+        [sys.executable, "-m", "trainer", *argv],
         cwd=PROJECT,
         env=environment,
         text=True,
@@ -55,10 +55,10 @@ def test_demo_leaves_what_it_promises(tmp_path):
     with Image.open(out / "contact-sheet.png") as sheet:
         assert sheet.width > 7 * 128 and sheet.height > 4 * 128
     again = tmp_path / "again"
-    words = ("--prompt", result["prompts"][0], "--seed", "7", "--steps", "4", "--out", str(again))
+    argv = ("--prompt", result["prompts"][0], "--seed", "7", "--steps", "4", "--out", str(again))
     use = f"{out / 'lora.safetensors'}:0.5:0.25"
-    assert trainer(tmp_path / "home", "sample", use, *words, "--strengths", "0,1").returncode == 0
-    assert trainer(tmp_path / "home", "sample", *words).returncode == 0
+    assert trainer(tmp_path / "home", "sample", use, *argv, "--strengths", "0,1").returncode == 0
+    assert trainer(tmp_path / "home", "sample", *argv).returncode == 0
     pictures = {p.name: np.asarray(Image.open(p)) for p in again.iterdir()}
     assert set(pictures) == {"p0_s0.00.png", "p0_s1.00.png", "p0_base.png"}
     assert np.array_equal(pictures["p0_s0.00.png"], pictures["p0_base.png"])
@@ -104,8 +104,8 @@ def test_a_kohya_project_is_trained_as_it_is_meant(tmp_path, capsys):
     assert load.get(tree, "images.subsets") == ["img/10_sks girl = 1"]
     assert load.get(tree, "preservation.regularization_folder") == str(tmp_path / "proj/reg/1_girl")
     assert load.get(tree, "preservation.caption") == "girl"
-    told = capsys.readouterr().err
-    assert "10 times" in told and "1_girl" in told and "preservation.regularization_folder" in told
+    output = capsys.readouterr().err
+    assert "10 times" in output and "1_girl" in output and "preservation.regularization_folder" in output
     config = load.build(load.preset("style"), tree, {"images": {"folder": str(tmp_path / "proj")}})
     assert [(p.caption, p.repeats) for p in subsets.pictures(config.images)] == [("sks girl", 10), ("", 10)]
 
@@ -153,7 +153,7 @@ def test_two_sweeps_are_every_pair_and_none_is_one_training():
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("argv", "part"),
     [
         (("fly",), "no command fly"),
         (("sample", "nowhere.safetensors", "--prompt", "x", "--out", "o"), "nowhere.safetensors"),
@@ -169,8 +169,8 @@ def test_two_sweeps_are_every_pair_and_none_is_one_training():
         (("inspect", "/nowhere.safetensors"), "nowhere"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_2(tmp_path, words, part):
-    done = trainer(tmp_path, *words)
+def test_a_mistake_is_one_sentence_and_status_2(tmp_path, argv, part):
+    done = trainer(tmp_path, *argv)
     assert done.returncode == 2 and part in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) <= 3
 
@@ -182,15 +182,15 @@ def test_a_lora_of_another_family_or_a_pickle_is_refused_before_the_base_is_load
     place = ("text_encoder_2", "encoder.layers.0.self_attn.q_proj")
     layer = (np.ones((4, 1280), np.float32), np.ones((1280, 4), np.float32), 4.0)
     file = lora_file.write(tmp_path / "xl.safetensors", {place: layer}, {}, family="sdxl")
-    words = ["--prompt", "x", "--out", str(tmp_path / "o"), "--home", str(tmp_path)]
-    with pytest.raises(Problem) as told:
-        sample([str(file), *words])
-    assert told.value.code == "lora_other_family" and "Stable Diffusion XL" in told.value.sentence("en")
+    argv = ["--prompt", "x", "--out", str(tmp_path / "o"), "--home", str(tmp_path)]
+    with pytest.raises(Problem) as caught:
+        sample([str(file), *argv])
+    assert caught.value.code == "lora_other_family" and "Stable Diffusion XL" in caught.value.sentence("en")
     pickled = tmp_path / "old.pt"
     pickled.write_bytes(b"\x80\x02")
-    with pytest.raises(Problem) as told:
-        sample([str(pickled), *words])
-    assert told.value.code == "lora_pickle" and not (tmp_path / "o").exists()
+    with pytest.raises(Problem) as caught:
+        sample([str(pickled), *argv])
+    assert caught.value.code == "lora_pickle" and not (tmp_path / "o").exists()
 
 
 def _lora(home: Home, name: str) -> Path:
@@ -205,25 +205,25 @@ def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
     home = Home(tmp_path / "home")
     _lora(home, "foo:1")
     line = "a fox <lora:foo:1:0.5> --n red --s 1 --w 64 --h 72 --d 0"
-    words = ["--home", str(home.root), "--out", str(tmp_path / "o"), "--steps", "2", "--width", "64", "--height", "64"]
-    assert sample(["--prompt", line, "--prompt", "a fox", "--guidance", "0", "--seed", "3", *words]) == 0
+    argv = ["--home", str(home.root), "--out", str(tmp_path / "o"), "--steps", "2", "--width", "64", "--height", "64"]
+    assert sample(["--prompt", line, "--prompt", "a fox", "--guidance", "0", "--seed", "3", *argv]) == 0
     names = [Path(line).name for line in capsys.readouterr().out.split()]
     assert names == ["p0_s1.00.png", "p1_base.png"]
-    written, told = [], ""
+    written, parameters = [], ""
     for name in names:
         with Image.open(tmp_path / "o" / name) as picture:
             written.append(json.loads(picture.info["atelier"]))
-            told += picture.info["parameters"]
+            parameters += picture.info["parameters"]
     keys = ("prompt", "negative", "steps", "width", "height", "seed", "guidance", "loras")
-    assert [tuple(one[key] for key in keys) for one in written] == [
+    assert [tuple(data[key] for key in keys) for data in written] == [
         ("a fox", "red", 1, 64, 72, 0, 0.0, [{"name": "foo:1", "unet": 0.5, "text_encoder": 0.5}]),
         ("a fox", "", 2, 64, 64, 3, 0.0, []),
     ]
-    assert told.count("CFG scale: 0,") == 2
+    assert parameters.count("CFG scale: 0,") == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "part"),
+    ("argv", "code", "part"),
     [
         (("--prompt", "a <lora:inc:0.8> fox"), "lora_no_such_near", "ink"),
         (("--prompt", "<lora:zzz> fox"), "lora_no_such", "zzz"),
@@ -241,16 +241,16 @@ def test_a_prompt_names_its_lora_and_says_how_it_is_drawn(tmp_path, capsys):
         (("ink:nan", "--prompt", "x"), "strength_range", "nan"),
     ],
 )
-def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, words, code, part):
+def test_what_cannot_be_drawn_as_asked_is_one_sentence_before_anything_is_loaded(tmp_path, monkeypatch, argv, code, part):
     from trainer.engine.inference.sampling import ImageSampler
 
     monkeypatch.setattr(ImageSampler, "load", lambda *_: pytest.fail("the base was loaded"))
     home = Home(tmp_path / "home")
     for name in ("ink", "ink:2"):
         _lora(home, name)
-    with pytest.raises(Problem) as told:
-        sample([*words, "--out", str(tmp_path / "o"), "--home", str(home.root)])
-    assert told.value.code == code and part in told.value.sentence("en") and part in told.value.sentence("ja")
+    with pytest.raises(Problem) as caught:
+        sample([*argv, "--out", str(tmp_path / "o"), "--home", str(home.root)])
+    assert caught.value.code == code and part in caught.value.sentence("en") and part in caught.value.sentence("ja")
 
 
 def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
@@ -263,7 +263,7 @@ def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "field"),
+    ("argv", "code", "field"),
     [
         (("--base", ""), "option_empty", "base"),
         (("--images", ""), "option_empty", "images"),
@@ -274,11 +274,11 @@ def test_a_file_named_with_a_colon_and_a_number_is_that_file(tmp_path):
         (("model.base=",), "base_missing", "model.base"),
     ],
 )
-def test_a_value_that_is_empty_or_nowhere_is_never_taken_for_none_given(tmp_path, words, code, field):
-    with pytest.raises(Problem) as told:
+def test_a_value_that_is_empty_or_nowhere_is_never_taken_for_none_given(tmp_path, argv, code, field):
+    with pytest.raises(Problem) as caught:
         images = PROJECT / "datasets" / "example-style"
-        train(["--name", "x", "--rights", "--home", str(tmp_path), "--images", str(images), *words])
-    assert (told.value.code, told.value.field) == (code, field)
+        train(["--name", "x", "--rights", "--home", str(tmp_path), "--images", str(images), *argv])
+    assert (caught.value.code, caught.value.field) == (code, field)
     assert not list((tmp_path / "outputs" / "runs").glob("*"))
 
 
@@ -288,14 +288,14 @@ def test_a_training_size_that_is_none_is_a_sentence(capsys, size):
     assert "2048" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("asked", "code"), [({"rank": 0}, "rank_range"), ({"energy": 0.0}, "energy_range")])
-def test_no_rank_and_no_energy_are_values_not_silence(tmp_path, asked, code):
+@pytest.mark.parametrize(("options", "code"), [({"rank": 0}, "rank_range"), ({"energy": 0.0}, "energy_range")])
+def test_no_rank_and_no_energy_are_values_not_silence(tmp_path, options, code):
     from trainer.adapters.tools.extract import extract
 
     base = catalog.find(Home(tmp_path), "mini")
-    with pytest.raises(Problem) as told:
-        extract(base, base, tmp_path / "x.safetensors", **asked)
-    assert told.value.code == code
+    with pytest.raises(Problem) as caught:
+        extract(base, base, tmp_path / "x.safetensors", **options)
+    assert caught.value.code == code
 
 
 def test_a_lora_word_is_split_from_the_right(tmp_path):
