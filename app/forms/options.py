@@ -18,7 +18,7 @@ from gradio.components import Component
 from app.ui.html import markup
 from app.ui.services import Ui
 from trainer.config import load
-from trainer.config.drafts import drawn, filled, slides
+from trainer.config.drafts import drawn, slides, with_defaults
 from trainer.config.load import Tree
 from trainer.config.options import Option, help_text, label, option, options
 from trainer.config.sections.slider import NEEDED
@@ -37,7 +37,7 @@ def field_id(name: str) -> str:
 def folded(ui: Ui, skip: Sequence[str] = ELSEWHERE) -> dict[str, Component]:
     """Every option but `skip`, section by section, each with its help. Called inside a Blocks context."""
     made: dict[str, Component] = {}
-    tree = filled({})
+    tree = with_defaults({})
     for section in dict.fromkeys(o.section for o in options()):
         inside = [o for o in options() if o.section == section and o.name not in skip]
         if not inside:
@@ -129,7 +129,7 @@ def values(held: Mapping[str, Any]) -> Tree:
 
 def shown(names: Iterable[str], tree: Tree) -> list[Any]:
     """One update for each field in `names`: its value in `tree`, and whether it is to be seen."""
-    tree, updates = filled(tree), []
+    tree, updates = with_defaults(tree), []
     for name in names:
         known = option(name)
         here = tree.get(known.section, {})
@@ -156,7 +156,7 @@ def beside(
 
 def effective_rate(ui: Ui, tree: Tree) -> str:
     """The live line under the rate: lr × alpha / rank, and what that means."""
-    tree = filled(tree)
+    tree = with_defaults(tree)
     rate, alpha, rank = (load.get(tree, name) for name in ("optimizer.lr", "lora.alpha", "lora.rank"))
     if load.get(tree, "optimizer.name") in ("prodigy", "dadapt_adam", "dadapt_lion"):
         return f"<p class='a-note'>{escape(ui.t('page.train.rate.prodigy'))}</p>"

@@ -124,7 +124,7 @@ def _numbers(form: dict[str, Any], t: Say) -> dict[str, Any]:
 def _sampler(form: dict[str, Any], lang: str) -> dict[str, str]:
     """Nothing for the base's own, so that what was drawn with it before samplers could be chosen is found again."""
     try:
-        sampler = samplers.known(str(form.get("sampler") or "base"))
+        sampler = samplers.checked(str(form.get("sampler") or "base"))
     except Problem as error:
         raise FieldError("more", error.sentence(lang)) from error
     return {} if sampler == "base" else {"sampler": sampler}

@@ -10,7 +10,7 @@ from app.forms.seen import Seen, differing, flat, merge
 from app.ui.services import Services, Ui
 from trainer.bases import catalog
 from trainer.config import load, plan
-from trainer.config.drafts import drawn, filled, own, slides
+from trainer.config.drafts import difference_from, drawn, slides, with_defaults
 from trainer.config.lines import read_subset
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.plan import draws
@@ -58,10 +58,10 @@ def opened(services: Services, found: ImageSet | None) -> Tree:
 
 def changed(services: Services, before: Tree, now: Tree) -> Tree:
     """The form after another kind, base, optimiser or schedule was chosen: the new preset, under a person's own."""
-    mine = own(filled(now), filled(below(services, before)))
+    mine = difference_from(with_defaults(now), with_defaults(below(services, before)))
     for section in load.UNIONS:
         name = load.get(now, f"{section}.name")
-        if name != load.get(filled(before), f"{section}.name"):
+        if name != load.get(with_defaults(before), f"{section}.name"):
             mine[section] = {"name": name}
         elif mine.get(section):
             mine[section]["name"] = name
@@ -75,7 +75,7 @@ def complete(services: Services, values: Tree) -> Tree:
 
 def own_values(services: Services, tree: Tree) -> Tree:
     """What differs from the preset in a whole tree: what a draft keeps."""
-    return own(filled(tree), filled(below(services, tree)))
+    return difference_from(with_defaults(tree), with_defaults(below(services, tree)))
 
 
 def seen_now(services: Services, found: ImageSet | None, tree: Tree, tab: str) -> Seen:

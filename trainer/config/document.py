@@ -20,32 +20,32 @@ def page() -> str:
         "`python -m trainer.config.document`. Former names, given where there are any, still work everywhere.",
     ]
     section = ""
-    for known in options():
-        if known.section != section:
-            section = known.section
+    for entry in options():
+        if entry.section != section:
+            section = entry.section
             lines += ["", f"## {section}"]
-        lines += ["", f"### `{known.name}` — {label(known, 'en')}", "", f"*{_facts(known)}*", "", known.help]
+        lines += ["", f"### `{entry.name}` — {label(entry, 'en')}", "", f"*{_facts(entry)}*", "", entry.help]
     return "\n".join(lines) + "\n"
 
 
-def _facts(known: Option) -> str:
-    default = "empty" if known.default in (None, "", ()) else known.default
-    default = str(default).lower() if known.kind == "bool" else default
-    words = [known.kind, f"default {default}"]
-    if known.choices:
-        words.append("one of " + ", ".join(known.choices))
-    if known.low is not None:
-        words.append(f"{'more than' if known.open_low else 'from'} {known.low:g}")
-    if known.high is not None:
-        words.append(f"to {known.high:g}")
-    if known.step is not None:
-        words.append(f"a multiple of {known.step:g}")
-    if known.variants:
-        words.append(f"only with {known.section}.name = {' or '.join(known.variants)}")
-    if former := renamed.FORMER.get(known.name):
-        words.append(f"formerly `{former}`")
-    words += [f"{value} was formerly {before}" for before, value in renamed.VALUES.get(known.name, {}).items()]
-    return ", ".join(str(word) for word in words)
+def _facts(option: Option) -> str:
+    default = "empty" if option.default in (None, "", ()) else option.default
+    default = str(default).lower() if option.kind == "bool" else default
+    facts = [option.kind, f"default {default}"]
+    if option.choices:
+        facts.append("one of " + ", ".join(option.choices))
+    if option.low is not None:
+        facts.append(f"{'more than' if option.open_low else 'from'} {option.low:g}")
+    if option.high is not None:
+        facts.append(f"to {option.high:g}")
+    if option.step is not None:
+        facts.append(f"a multiple of {option.step:g}")
+    if option.variants:
+        facts.append(f"only with {option.section}.name = {' or '.join(option.variants)}")
+    if former := renamed.FORMER.get(option.name):
+        facts.append(f"formerly `{former}`")
+    facts += [f"{value} was formerly {before}" for before, value in renamed.VALUES.get(option.name, {}).items()]
+    return ", ".join(str(word) for word in facts)
 
 
 if __name__ == "__main__":

@@ -64,19 +64,19 @@ class Drafts:
         return self.folder / f"{safe_name(name or NEW, limit=100)}.json"
 
 
-def own(values: Tree, below: Tree) -> Tree:
+def difference_from(tree: Tree, below: Tree) -> Tree:
     """The values that differ from `below` (a preset filled up with the defaults), option by option."""
     kept: Tree = {}
-    for known in options():
-        if known.variants and load.get(values, f"{known.section}.name") not in known.variants:
+    for option in options():
+        if option.variants and load.get(tree, f"{option.section}.name") not in option.variants:
             continue
-        value = load.get(values, known.name)
-        if known.name in ALWAYS or not same(value, load.get(below, known.name)):
-            load.put(kept, known.name, value)
+        value = load.get(tree, option.name)
+        if option.name in ALWAYS or not same(value, load.get(below, option.name)):
+            load.put(kept, option.name, value)
     return kept
 
 
-def filled(tree: Tree) -> Tree:
+def with_defaults(tree: Tree) -> Tree:
     """`tree` with the default of every option it does not name, also those of the chosen optimiser and schedule."""
     chosen = {section: {"name": tree.get(section, {}).get("name")} for section in load.UNIONS}
     try:
@@ -86,10 +86,10 @@ def filled(tree: Tree) -> Tree:
     return load.merge(defaults, tree)
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two values of an option mean the same: no text is an empty text, a list a tuple."""
-    one, other = (list(v) if isinstance(v, tuple) else v for v in (one, other))
-    return (one or None) == (other or None) if isinstance(one, str | list) or one is None else one == other
+    first, second = (list(v) if isinstance(v, tuple) else v for v in (first, second))
+    return (first or None) == (second or None) if isinstance(first, str | list) or first is None else first == second
 
 
 def slides(tree: Tree) -> bool:
@@ -99,4 +99,4 @@ def slides(tree: Tree) -> bool:
 
 def drawn(tree: Tree) -> bool:
     """Whether a tree needs no pictures of one's own: a slider whose base draws them."""
-    return slides(tree) and bool(load.get(filled(tree), "slider.generated_images"))
+    return slides(tree) and bool(load.get(with_defaults(tree), "slider.generated_images"))

@@ -46,7 +46,7 @@ def read_subset(line: str) -> Subset:
     """A line as a Subset. ValueError where it is not of the form above."""
     folder, _, numbers = line.rpartition("=")
     weight, sign, repeats = numbers.partition(",")
-    found = Subset(folder.strip(), float(weight), int(repeats) if sign else None)
-    if not found.folder or not 0 < found.weight <= MAX_WEIGHT or (sign and not 1 <= int(repeats) <= MAX_REPEATS):
+    subset = Subset(folder.strip(), float(weight), int(repeats) if sign else None)
+    if not subset.folder or not 0 < subset.weight <= MAX_WEIGHT or (sign and not 1 <= int(repeats) <= MAX_REPEATS):
         raise ValueError(line)
-    return found
+    return subset

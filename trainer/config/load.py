@@ -1,4 +1,4 @@
-"""From presets, TOML files, form values and command-line words to one valid TrainConfig, and back."""
+"""From presets, TOML files, form values and command-line arguments to one valid TrainConfig, and back."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def presets() -> list[str]:
 
 
 def build(*layers: Tree, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Merge `layers` (later ones win) and `section.name=value` words into a valid TrainConfig, or raise ConfigProblems.
+    """Merge `layers` (later ones win) and `section.name=value` assignments into a valid TrainConfig, or raise ConfigProblems.
     Both may use former names (trainer/config/renamed.py)."""
     tree: Tree = {}
     problems: list[Problem] = []
@@ -90,21 +90,21 @@ def build(*layers: Tree, overrides: Iterable[str] = ()) -> TrainConfig:
     return config
 
 
-def _typed(words: Iterable[str]) -> tuple[Tree, list[Problem]]:
-    """The tree that words like `lora.rank=32` make, the last of a name counting, and what is wrong with them."""
+def _typed(assignments: Iterable[str]) -> tuple[Tree, list[Problem]]:
+    """The tree that assignments like `lora.rank=32` make, the last of a name counting, and what is wrong with them."""
     typed: Tree = {}
     problems: list[Problem] = []
-    given: dict[str, str] = {}
-    for word in words:
+    spelled: dict[str, str] = {}
+    for word in assignments:
         name, sign, text = word.partition("=")
         try:
             if not sign:
                 raise Problem("option_form", word=word)
-            known = _known(renamed.name_of(name))
-            value = renamed.value_of(known.name, parse(known, text))
-            if given.setdefault(known.name, name) != name and get(typed, known.name) != value:
-                raise renamed.named_twice(known.name)
-            put(typed, known.name, value)
+            option_ = _known(renamed.name_of(name))
+            value = renamed.value_of(option_.name, parse(option_, text))
+            if spelled.setdefault(option_.name, name) != name and get(typed, option_.name) != value:
+                raise renamed.named_twice(option_.name)
+            put(typed, option_.name, value)
         except Problem as problem:
             problems.append(problem)
     return typed, problems
@@ -151,9 +151,9 @@ def write_toml(config: TrainConfig) -> str:
         for name, value in values.items():
             if value is None:
                 continue
-            known = option(f"{section}.{name}")
-            if known.help:
-                table.add(tomlkit.comment(known.help))
+            entry = option(f"{section}.{name}")
+            if entry.help:
+                table.add(tomlkit.comment(entry.help))
             table.add(name, value)
         document.add(section, table)
     return tomlkit.dumps(document)
@@ -188,23 +188,23 @@ def merge(below: Tree, above: Tree) -> Tree:
     return result
 
 
-def parse(known: Option, text: str) -> Any:
+def parse(option_: Option, text: str) -> Any:
     """A value typed as text. Empty text means None for an option that may be empty; bounds are checked by `build`."""
     text = text.strip()
-    if text == "" and known.optional:
+    if text == "" and option_.optional:
         return None
     try:
-        if known.kind == "bool":
+        if option_.kind == "bool":
             return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[
                 text.lower()
             ]
-        if known.kind == "int":
+        if option_.kind == "int":
             return int(text)
-        if known.kind == "float":
+        if option_.kind == "float":
             return float(text)
     except (ValueError, KeyError):
-        raise Problem(f"not_{known.kind}", field=known.name, given=text[:80]) from None
-    if known.kind == "list":
+        raise Problem(f"not_{option_.kind}", field=option_.name, given=text[:80]) from None
+    if option_.kind == "list":
         return [part.strip() for part in text.splitlines() if part.strip()]
     return text
 
@@ -220,16 +220,16 @@ def _nearest(name: str) -> str:
     from difflib import get_close_matches
 
     names = [o.name for o in options()]
-    found = get_close_matches(name, names, 1, 0.4) or [n for n in names if n.endswith("." + name)]
-    return found[0] if found else names[0]
+    matches = get_close_matches(name, names, 1, 0.4) or [n for n in names if n.endswith("." + name)]
+    return matches[0] if matches else names[0]
 
 
 def _drop_foreign_variants(tree: Tree) -> None:
     """Switching `optimizer.name` must not trip over the other choice's fields coming from a preset or a form."""
-    for known in options():
-        values = tree.get(known.section)
-        field = known.name.partition(".")[2]
-        if known.variants and isinstance(values, dict) and field in values and values.get("name") not in known.variants:
+    for option_ in options():
+        values = tree.get(option_.section)
+        field = option_.name.partition(".")[2]
+        if option_.variants and isinstance(values, dict) and field in values and values.get("name") not in option_.variants:
             del values[field]
 
 
@@ -247,20 +247,20 @@ def _problem(error: Any) -> Problem:
     name, kind, context = ".".join(place), error["type"], error.get("ctx", {})
     if name in UNIONS:
         name = f"{name}.name"
-    given = str(error.get("input"))[:80]
+    text = str(error.get("input"))[:80]
     if kind == "extra_forbidden":
         return Problem("option_unknown", field=name, near=_nearest(name))
     if kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "multiple_of", "finite_number"):
         limit = next(iter(context.values()), "")
         if name in _ZERO and _is_zero(error.get("input")):
             return Problem(_ZERO[name], field=name)
-        return Problem(kind, field=name, given=given, limit=limit)
+        return Problem(kind, field=name, given=text, limit=limit)
     if kind in ("literal_error", "union_tag_invalid"):
-        return Problem("not_choice", field=name, given=given, choices=context.get("expected") or context.get("expected_tags"))
+        return Problem("not_choice", field=name, given=text, choices=context.get("expected") or context.get("expected_tags"))
     if kind == "value_error":
         code, _, field = str(error["ctx"]["error"]).partition(":")  # `code` or `code:field`
-        return Problem(code, field=field or (f"{name}.train_unet" if name == "lora" else name), given=given)
+        return Problem(code, field=field or (f"{name}.train_unet" if name == "lora" else name), given=text)
     for start, code in (("int", "not_int"), ("float", "not_float"), ("bool", "not_bool")):
         if kind.startswith(start):
-            return Problem(code, field=name, given=given)
-    return Problem("not_valid", field=name, given=given)
+            return Problem(code, field=name, given=text)
+    return Problem("not_valid", field=name, given=text)

@@ -46,7 +46,7 @@ class Option:
 @cache
 def options() -> tuple[Option, ...]:
     """All options in the order of the tree."""
-    found: dict[str, Option] = {}
+    result: dict[str, Option] = {}
     for section, field in TrainConfig.model_fields.items():
         members = _members(field.annotation)
         tags = [_tag(member) for member in members] if len(members) > 1 else []
@@ -55,15 +55,15 @@ def options() -> tuple[Option, ...]:
                 dotted = f"{section}.{name}"
                 if tags and name == "name":
                     default = field.default.name
-                    found[dotted] = Option(dotted, str, "choice", default, _help(inner), tuple(tags))
+                    result[dotted] = Option(dotted, str, "choice", default, _help(inner), tuple(tags))
                     continue
                 variants = (_tag(member),) if tags else ()
-                if dotted in found:
-                    variants = (*found[dotted].variants, *variants)
-                    found[dotted] = _replace_variants(found[dotted], variants if len(variants) < len(tags) else ())
+                if dotted in result:
+                    variants = (*result[dotted].variants, *variants)
+                    result[dotted] = _replace_variants(result[dotted], variants if len(variants) < len(tags) else ())
                 else:
-                    found[dotted] = _option(dotted, inner, variants)
-    return tuple(found.values())
+                    result[dotted] = _option(dotted, inner, variants)
+    return tuple(result.values())
 
 
 def option(name: str) -> Option:

@@ -80,14 +80,14 @@ FORMER = {name: former for former, name in NAMES.items()}
 """Name -> former name."""
 
 
-def name_of(given: str) -> str:
-    """The name of the option that is or was called `given`."""
-    return NAMES.get(given, given)
+def name_of(name: str) -> str:
+    """The name of the option that is or was called `name`."""
+    return NAMES.get(name, name)
 
 
-def value_of(name: str, given: Any) -> Any:
-    """The value of the option `name` that is or was written `given`."""
-    return VALUES.get(name, {}).get(given, given) if isinstance(given, str) else given
+def value_of(name: str, value: Any) -> Any:
+    """The value of the option `name` that is or was written `value`."""
+    return VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
 
 
 def modernized(tree: Tree) -> Tree:

@@ -42,7 +42,7 @@ def tree_with(known: Option, value: Any) -> load.Tree:
     if known.variants:
         load.put(tree, f"{known.section}.name", known.variants[0])
     load.put(tree, known.name, value)
-    return drafts.filled(tree)
+    return drafts.with_defaults(tree)
 
 
 @pytest.mark.parametrize("known", options(), ids=lambda known: known.name)
@@ -105,11 +105,11 @@ def test_a_draft_keeps_only_what_differs_from_the_preset(tmp_path) -> None:
 def test_another_kind_brings_its_own_values_and_keeps_what_was_changed(tmp_path) -> None:
     services = Services(Home(tmp_path))
     before = training.opened(services, None)
-    now = drafts.filled(before)
+    now = drafts.with_defaults(before)
     load.put(now, "lora.rank", 24)
     load.put(now, "run.kind", "character")
-    after = drafts.filled(training.changed(services, before, now))
-    wanted = drafts.filled(load.preset("character", training.base_of(services, now)))
+    after = drafts.with_defaults(training.changed(services, before, now))
+    wanted = drafts.with_defaults(load.preset("character", training.base_of(services, now)))
     assert load.get(after, "lora.rank") == 24
     for known in options():
         if known.name not in ("lora.rank", "run.kind", "model.base"):
@@ -119,9 +119,9 @@ def test_another_kind_brings_its_own_values_and_keeps_what_was_changed(tmp_path)
 def test_another_optimiser_brings_its_own_rate(tmp_path) -> None:
     services = Services(Home(tmp_path))
     before = training.opened(services, None)
-    now = drafts.filled(before)
+    now = drafts.with_defaults(before)
     load.put(now, "optimizer.name", "prodigy")
-    after = drafts.filled(training.changed(services, before, now))
+    after = drafts.with_defaults(training.changed(services, before, now))
     assert load.get(after, "optimizer.lr") == 1.0
 
 

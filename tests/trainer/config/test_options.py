@@ -13,16 +13,16 @@ from trainer.config.train import TrainConfig
 from trainer.core.home import PROJECT, Home
 
 
-def problems(*words: str, **tree):
+def problems(*assignments: str, **tree):
     with pytest.raises(load.ConfigProblems) as caught:
-        load.build(tree, overrides=words)
+        load.build(tree, overrides=assignments)
     return {(p.field, p.code) for p in caught.value.problems}
 
 
 def test_every_option_has_help_a_label_and_a_default_that_is_valid():
-    for known in options():
-        assert len(known.help) > 20, known.name
-        assert label(known, "en") and label(known, "ja")
+    for entry in options():
+        assert len(entry.help) > 20, entry.name
+        assert label(entry, "en") and label(entry, "ja")
     assert load.build({}) == TrainConfig()
 
 
@@ -30,9 +30,9 @@ def test_names_are_unique_and_reach_the_tree():
     names = [o.name for o in options()]
     assert len(names) == len(set(names)) > 45
     tree = load.dump(TrainConfig())
-    for known in options():
-        section, _, field = known.name.partition(".")
-        assert field in tree[section] or known.variants
+    for entry in options():
+        section, _, field = entry.name.partition(".")
+        assert field in tree[section] or entry.variants
 
 
 @pytest.mark.parametrize(

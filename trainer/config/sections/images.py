@@ -86,8 +86,9 @@ class Images(Section):
 
     @field_validator("extra_resolutions", mode="before")
     @classmethod
-    def _words(cls, value: object) -> object:
+    def _split_sizes(cls, value: object) -> object:
         """`512, 768` in one line is two sizes."""
         if isinstance(value, list | tuple):
-            return [part for one in value for part in (one.replace(",", " ").split() if isinstance(one, str) else [one])]
+            parts = (item.replace(",", " ").split() if isinstance(item, str) else [item] for item in value)
+            return [part for item in parts for part in item]
         return value

@@ -33,9 +33,10 @@ class Slider(Section):
     def ways(self) -> dict[str, tuple[str, str]]:
         """{target: (positive, negative)}, once for each attribute that is kept, or once as they are."""
 
-        def said(words: str, more: str) -> str:
-            return f"{words.strip()}, {more.strip()}" if more.strip() else words.strip()
+        def joined(prompt: str, attribute: str) -> str:
+            return f"{prompt.strip()}, {attribute.strip()}" if attribute.strip() else prompt.strip()
 
         return {
-            said(self.target, more): (said(self.positive, more), said(self.negative, more)) for more in self.preserve or ("",)
+            joined(self.target, attribute): (joined(self.positive, attribute), joined(self.negative, attribute))
+            for attribute in self.preserve or ("",)
         }

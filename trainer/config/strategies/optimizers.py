@@ -1,6 +1,6 @@
-"""Optimisers to choose from. A new one is its fields plus `build`, and a name in TrainConfig.optimizer's union.
+"""Optimizers to choose from. A new one is its fields plus `build`, and a name in TrainConfig.optimizer's union.
 
-`engine/guard.py` builds them; where the library of one is missing or does not work on the machine, AdamW takes its place.
+`engine/optim/optimizer.py` builds them; where the library of one is missing or does not work here, AdamW takes its place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trainer.config.lines import read_factor
 from trainer.core.schema import Section
 
 Groups = list[dict[str, Any]]
-"""[{"name": "unet"|"text_encoder…", "params": [...], "ratio": how many times the part's rate these learn at}]."""
+"""Parameter groups, [{"name": "unet"|"text_encoder…", "params": [...], "ratio": factor on the part's learning rate}]."""
 
 
 def _factors(lines: tuple[str, ...]) -> tuple[str, ...]:
@@ -24,20 +24,20 @@ def _factors(lines: tuple[str, ...]) -> tuple[str, ...]:
     return lines
 
 
-BlockRates = Annotated[tuple[str, ...], AfterValidator(_factors)]
+BlockLrFactors = Annotated[tuple[str, ...], AfterValidator(_factors)]
 
 
-class Rule(Section):
-    """What every optimiser says about itself."""
+class OptimizerOptions(Section):
+    """What every optimizer says about itself, beside its fields and `build(groups)`, which returns a torch optimizer."""
 
     optional: ClassVar[bool] = False
     """Whether it stands on a library that may be missing or not work on a machine."""
-    one_rate: ClassVar[bool] = False
-    """Whether it takes one rate for everything that learns: what is to be slower or faster is then a share of its step."""
+    single_lr: ClassVar[bool] = False
+    """Whether it takes one learning rate for all parameters: what is to be slower or faster is then a share of its step."""
 
 
-class _Rates(Rule):
-    """Fields of every optimiser with learning rates to choose: one for each part."""
+class PerPartLr(OptimizerOptions):
+    """Fields of every optimizer whose learning rates are chosen: one for each part."""
 
     lr: float = Field(default=2e-4, gt=0, le=1)
     """The learning rate of the UNet. Too low and nothing is learned in the time given, too high and images turn to noise.
@@ -47,7 +47,7 @@ class _Rates(Rule):
     text_encoder_2_lr: float | None = Field(default=None, gt=0, le=1)
     """The learning rate of SDXL's second text encoder. Left empty, the same as the first; try half of it if words learned
     in training leak into other prompts."""
-    block_lrs: BlockRates = ()
+    block_lrs: BlockLrFactors = ()
     """Learning-rate factors of single blocks, one per line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
     `text_encoder = 0`. The factor of the longest matching pattern, or else of the longest matching block, multiplies the
     learning rate; 0 freezes the block. Early up-blocks hold shape, late ones surface texture; change it when one of them
@@ -58,17 +58,17 @@ class _Rates(Rule):
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Weight decay: pulls the adapter's weights gently back towards zero. Seldom worth changing."""
 
-    def rated(self, groups: Groups) -> Groups:
-        """`groups` with each its learning rate."""
+    def with_lr(self, groups: Groups) -> Groups:
+        """`groups`, each with the learning rate of its part (changed in place)."""
         second = self.text_encoder_2_lr or self.text_encoder_lr
-        rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second,
+        learning_rates = {"unet": self.lr, "text_encoder": self.text_encoder_lr, "text_encoder_2": second,
                  "embedding": self.embedding_lr}  # fmt: skip
         for group in groups:
-            group["lr"] = rates[group["name"]]
+            group["lr"] = learning_rates[group["name"]]
         return groups
 
 
-class _Adam(_Rates):
+class _Adam(PerPartLr):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """How long past gradients are remembered: the decay rate of their average. Seldom worth changing."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -87,17 +87,18 @@ class AdamW(_Adam):
         """torch's own."""
         import torch
 
-        return torch.optim.AdamW(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
+        betas = (self.beta1, self.beta2)
+        return torch.optim.AdamW(self.with_lr(groups), lr=self.lr, betas=betas, weight_decay=self.weight_decay)
 
 
-class _Finder(Rule):
-    """What optimisers that find one rate for everything by themselves have in common."""
+class AdaptiveLr(OptimizerOptions):
+    """Fields of every optimizer that estimates one learning rate for everything by itself (Prodigy, D-Adaptation)."""
 
     optional: ClassVar[bool] = True
-    one_rate: ClassVar[bool] = True
+    single_lr: ClassVar[bool] = True
     lr: float = Field(default=1.0, gt=0, le=10)
     """A factor on the learning rate it finds. Leave it at 1; 0.5 is more cautious."""
-    block_lrs: BlockRates = ()
+    block_lrs: BlockLrFactors = ()
     """Learning-rate factors of single blocks, one per line: `mid_block = 0.5`, `up_blocks.1 = 2`, `*.attn2.* = 1.5`,
     `text_encoder = 0`. The factor of the longest matching pattern, or else of the longest matching block, multiplies the
     learning rate; 0 freezes the block. Early up-blocks hold shape, late ones surface texture; change it when one of them
@@ -110,14 +111,14 @@ class _Finder(Rule):
     """How long the size of past gradients is remembered: the decay rate of their squared average. 0.99 adapts faster in
     short runs."""
 
-    def at_one_rate(self, groups: Groups) -> Groups:
-        """`groups` all at the same factor, as these algorithms require."""
+    def with_single_lr(self, groups: Groups) -> Groups:
+        """`groups`, all with the same factor, as these algorithms require (changed in place)."""
         for group in groups:
             group["lr"] = self.lr
         return groups
 
 
-class Prodigy(_Finder):
+class Prodigy(AdaptiveLr):
     """Finds its own step size (Mishchenko & Defazio 2023). Keep alpha equal to rank and the schedule constant."""
 
     name: Literal["prodigy"] = "prodigy"
@@ -138,9 +139,9 @@ class Prodigy(_Finder):
         """A prodigyopt optimiser; all groups share one estimate."""
         import prodigyopt
 
-        rule: Any = prodigyopt.Prodigy
-        return rule(
-            self.at_one_rate(groups),
+        optimizer_class: Any = prodigyopt.Prodigy
+        return optimizer_class(
+            self.with_single_lr(groups),
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             weight_decay=self.weight_decay,
@@ -151,7 +152,7 @@ class Prodigy(_Finder):
         )
 
 
-class DAdaptAdam(_Finder):
+class DAdaptAdam(AdaptiveLr):
     """Adam that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023), more carefully than Prodigy."""
 
     name: Literal["dadapt_adam"] = "dadapt_adam"
@@ -160,10 +161,10 @@ class DAdaptAdam(_Finder):
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
-        from pytorch_optimizer import DAdaptAdam as Rule
+        import pytorch_optimizer
 
-        return Rule(
-            self.at_one_rate(groups),
+        return pytorch_optimizer.DAdaptAdam(
+            self.with_single_lr(groups),
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             weight_decay=self.weight_decay,
@@ -171,7 +172,7 @@ class DAdaptAdam(_Finder):
         )
 
 
-class DAdaptLion(_Finder):
+class DAdaptLion(AdaptiveLr):
     """Lion that finds its own step size (D-Adaptation, Defazio & Mishchenko 2023): half the memory of the Adam form."""
 
     name: Literal["dadapt_lion"] = "dadapt_lion"
@@ -182,10 +183,10 @@ class DAdaptLion(_Finder):
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
-        from pytorch_optimizer import DAdaptLion as Rule
+        import pytorch_optimizer
 
-        return Rule(
-            self.at_one_rate(groups),
+        return pytorch_optimizer.DAdaptLion(
+            self.with_single_lr(groups),
             lr=self.lr,
             betas=(self.beta1, self.beta2),
             weight_decay=self.weight_decay,
@@ -236,13 +237,14 @@ class ScheduleFree(_Adam):
         """schedulefree's own, ready to step."""
         import schedulefree
 
-        rule: Any = schedulefree.AdamWScheduleFree
-        made = rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
-        made.train()
-        return made
+        optimizer_class: Any = schedulefree.AdamWScheduleFree
+        betas = (self.beta1, self.beta2)
+        optimizer = optimizer_class(self.with_lr(groups), lr=self.lr, betas=betas, weight_decay=self.weight_decay)
+        optimizer.train()
+        return optimizer
 
 
-class Lion(_Rates):
+class Lion(PerPartLr):
     """Steps by the sign of the momentum (Chen et al. 2023): half of AdamW's memory, a third of its rate."""
 
     optional: ClassVar[bool] = True
@@ -260,9 +262,10 @@ class Lion(_Rates):
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's."""
-        from pytorch_optimizer import Lion as Rule
+        import pytorch_optimizer
 
-        return Rule(self.rated(groups), lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay)
+        betas = (self.beta1, self.beta2)
+        return pytorch_optimizer.Lion(self.with_lr(groups), lr=self.lr, betas=betas, weight_decay=self.weight_decay)
 
 
 class Lion8bit(Lion):
@@ -277,7 +280,7 @@ class Lion8bit(Lion):
         return _bitsandbytes(self, "Lion8bit", groups)
 
 
-class Adafactor(_Rates):
+class Adafactor(PerPartLr):
     """Remembers rows and columns only (Shazeer & Stern 2018): nearly no memory of its own."""
 
     name: Literal["adafactor"] = "adafactor"
@@ -292,10 +295,10 @@ class Adafactor(_Rates):
         """torch's own."""
         import torch
 
-        return torch.optim.Adafactor(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.Adafactor(self.with_lr(groups), lr=self.lr, weight_decay=self.weight_decay)
 
 
-class CAME(_Rates):
+class CAME(PerPartLr):
     """Adafactor with confidence (Luo et al. 2023): little memory, steadier."""
 
     optional: ClassVar[bool] = True
@@ -309,12 +312,12 @@ class CAME(_Rates):
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's."""
-        from pytorch_optimizer import CAME as Rule
+        import pytorch_optimizer
 
-        return Rule(self.rated(groups), lr=self.lr, weight_decay=self.weight_decay)
+        return pytorch_optimizer.CAME(self.with_lr(groups), lr=self.lr, weight_decay=self.weight_decay)
 
 
-class Muon(_Rates):
+class Muon(PerPartLr):
     """Makes each step of a matrix orthogonal (Jordan et al. 2024): all directions learn alike. More work a step."""
 
     optional: ClassVar[bool] = True
@@ -330,23 +333,24 @@ class Muon(_Rates):
 
     def build(self, groups: Groups) -> Any:
         """pytorch-optimizer's; what is no matrix (a DoRA magnitude, a convolution's factor) learns by its AdamW."""
-        from pytorch_optimizer import Muon as Rule
+        import pytorch_optimizer
 
         split = [
             {**group, "params": params, "use_muon": matrices}
-            for group in self.rated(groups)
+            for group in self.with_lr(groups)
             for matrices in (True, False)
             if (params := [p for p in group["params"] if (p.ndim == 2) is matrices])
         ]
         for group in split:
             if not group["use_muon"]:
                 group["lr"] /= 5
-        return Rule(split, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return pytorch_optimizer.Muon(split, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
-def _bitsandbytes(rule: Any, name: str, groups: Groups) -> Any:
-    """The optimiser `name` of bitsandbytes with the fields of `rule`."""
+def _bitsandbytes(options: Any, name: str, groups: Groups) -> Any:
+    """The optimizer `name` of bitsandbytes with the fields of `options`. ImportError where it is not installed."""
     import bitsandbytes  # pyright: ignore[reportMissingImports]
 
-    make = getattr(bitsandbytes.optim, name)
-    return make(rule.rated(groups), lr=rule.lr, betas=(rule.beta1, rule.beta2), weight_decay=rule.weight_decay)
+    optimizer_class = getattr(bitsandbytes.optim, name)
+    betas = (options.beta1, options.beta2)
+    return optimizer_class(options.with_lr(groups), lr=options.lr, betas=betas, weight_decay=options.weight_decay)

@@ -1,5 +1,7 @@
-"""The samplers test pictures and previews can be drawn with, by diffusers' schedulers. Used by engine/sampling.py, which draws,
-and by the Preview page and `sample`, which offer them. Light: diffusers is imported where one is built.
+"""The samplers that sample images and previews can be drawn with, by diffusers' schedulers.
+
+Used by engine/inference/sampling.py, which draws, and by the Preview page and `sample`, which offer them. Light: diffusers is
+imported where one is built.
 
 Each takes its betas and what the UNet predicts from the base's own scheduler, so that it suits ε- and v-prediction.
 """
@@ -34,7 +36,7 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 _OF_THE_BASE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
 
 
-def known(name: str, field: str = "sampler") -> str:
+def checked(name: str, field: str = "sampler") -> str:
     """`name` itself, or the Problem that there is no such sampler."""
     if name not in SAMPLERS:
         raise Problem("sampler_unknown", field=field, given=name, known=", ".join(SAMPLERS))
@@ -60,12 +62,12 @@ def build(name: str, own: Any) -> Any:
         return own
     import diffusers
 
-    made, words = _CLASSES[usable(name, own)]
-    words = {"timestep_spacing": "linspace", "steps_offset": 1} | words
+    class_name, kwargs = _CLASSES[usable(name, own)]
+    kwargs = {"timestep_spacing": "linspace", "steps_offset": 1} | kwargs
     if _zero_terminal(own):
-        words |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        kwargs |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     of_the_base = {key: own.config[key] for key in _OF_THE_BASE if key in own.config}
-    return getattr(diffusers, made)(**of_the_base, **words)
+    return getattr(diffusers, class_name)(**of_the_base, **kwargs)
 
 
 def _zero_terminal(own: Any) -> bool:

@@ -10,7 +10,9 @@ from pydantic import Field
 from trainer.core.schema import Section
 
 
-class _Warm(Section):
+class Schedule(Section):
+    """A learning-rate schedule with warm-up: `shape` is all that differs."""
+
     warmup: float = Field(default=0.05, ge=0, le=0.9)
     """The fraction of the run in which the learning rate rises from zero, which avoids large changes in the first steps.
     0.05 is plenty."""
@@ -27,7 +29,7 @@ class _Warm(Section):
         return 1.0
 
 
-class Constant(_Warm):
+class Constant(Schedule):
     """The same rate to the end. What Prodigy wants."""
 
     name: Literal["constant"] = "constant"
@@ -35,7 +37,7 @@ class Constant(_Warm):
     evenly."""
 
 
-class Linear(_Warm):
+class Linear(Schedule):
     """Falls evenly to nothing."""
 
     name: Literal["linear"] = "linear"
@@ -46,7 +48,7 @@ class Linear(_Warm):
         return 1.0 - progress
 
 
-class Cosine(_Warm):
+class Cosine(Schedule):
     """Half a cosine from full to nothing (Loshchilov & Hutter 2017): a gentle end."""
 
     name: Literal["cosine"] = "cosine"
@@ -57,7 +59,7 @@ class Cosine(_Warm):
         return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-class CosineWithRestarts(_Warm):
+class CosineWithRestarts(Schedule):
     """Several half cosines one after another (SGDR, Loshchilov & Hutter 2017): each restart shakes the run loose."""
 
     name: Literal["cosine_with_restarts"] = "cosine_with_restarts"
@@ -71,7 +73,7 @@ class CosineWithRestarts(_Warm):
         return 0.5 * (1.0 + math.cos(math.pi * (progress * self.cycles % 1.0)))
 
 
-class Polynomial(_Warm):
+class Polynomial(Schedule):
     """(1 - progress) to a power: 1 is linear, more falls earlier."""
 
     name: Literal["polynomial"] = "polynomial"
@@ -85,7 +87,7 @@ class Polynomial(_Warm):
         return (1.0 - progress) ** self.power
 
 
-class Rex(_Warm):
+class Rex(Schedule):
     """(1 - p) / (1 - p/2) (REX, Chen et al. 2022): stays high and falls late, good for short runs."""
 
     name: Literal["rex"] = "rex"

@@ -74,7 +74,7 @@ class GenerateRequest:
         """Self, or the Problem in it."""
         if not self.prompt.strip() and not self.loras:
             raise Problem("prompt_missing", field="prompt")
-        samplers.known(self.sampler)
+        samplers.checked(self.sampler)
         if len(self.loras) > MAX_LORAS:
             raise Problem("too_many_loras", field="loras", limit=MAX_LORAS)
         for value in (*(self.strengths or ()), *(s for use in self.loras for s in (use.unet, use.text_encoder))):

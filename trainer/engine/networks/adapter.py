@@ -59,7 +59,7 @@ class Adapter:
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
         if not seats and self.word is None:
             raise Problem("no_layers", field="lora.include", only=config.lora.include or "–", skip=config.lora.exclude or "–")
-        if config.lora.loraplus_ratio != 1 and config.optimizer.one_rate:
+        if config.lora.loraplus_ratio != 1 and config.optimizer.single_lr:
             raise Problem("ratio_with_prodigy", field="lora.loraplus_ratio")
         for part in dict.fromkeys(part for part, _ in seats):
             model = parts.module(part)

@@ -25,9 +25,9 @@ class OptimizerStepper:
         self.optimizer, self.instead = build(config, adapter, device)
         """`instead`: why AdamW stands in for the optimiser asked for; empty where it does not."""
         ratios = [(group, group.get("ratio", 1.0)) for group in self.optimizer.param_groups]
-        one_rate = config.optimizer.one_rate and not self.instead
-        self.base_rates = [group["lr"] * (1.0 if one_rate else ratio) for group, ratio in ratios]
-        self.shares = [(p, ratio) for group, ratio in ratios for p in group["params"] if one_rate and ratio != 1.0]
+        single_lr = config.optimizer.single_lr and not self.instead
+        self.base_rates = [group["lr"] * (1.0 if single_lr else ratio) for group, ratio in ratios]
+        self.shares = [(p, ratio) for group, ratio in ratios for p in group["params"] if single_lr and ratio != 1.0]
         """What takes only a share of the step an optimiser with one rate for all makes, or more than that."""
         self.now, self.in_tensors = list(self.base_rates), False
         self.tensors_of = 0
