@@ -17,13 +17,13 @@ from trainer.core.problem import Problem
 from trainer.library.library import Library
 
 _BATCH = re.compile(r"[0-9a-f]{32}")
-_WORDS = ("import", "import_help", "import_type", "import_going", "import_broken")
+_LABELS = ("import", "import_help", "import_type", "import_going", "import_broken")
 
 
 def element(ui: Ui) -> str:
     """The place to drop a file on, or to choose one."""
-    words = {name: ui.t(f"page.library.{name}") for name in _WORDS}
-    return f'<atelier-add data-lang="{ui.lang}" data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-add>'
+    labels = {name: ui.t(f"page.library.{name}") for name in _LABELS}
+    return f'<atelier-add data-lang="{ui.lang}" data-words="{esc(json.dumps(labels, ensure_ascii=False))}"></atelier-add>'
 
 
 def take_in(home: Home, library: Library, batch: str | None) -> str:

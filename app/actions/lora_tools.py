@@ -34,7 +34,7 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str,
     `note` is told how much of each file was read. Problem for every mistake.
     """
     cards = _cards(home, names)
-    _named(name)
+    _check_name(name)
     size = _rank(rank.strip())
     uses = _uses(cards, strengths)
     with workplace.temporary(home.cache / "making") as folder:
@@ -42,7 +42,7 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str,
         if len(uses) == 1:
             resize(uses[0].path, target, rank=size, note=note)
         else:
-            merge(uses, target, rank=size, base=_base_here(home, cards[0].base), note=note)
+            merge(uses, target, rank=size, base=_base_of(home, cards[0].base), note=note)
         return Library(home).add(target, target.stem)
 
 
@@ -50,9 +50,9 @@ def extract(
     home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None, note: Note = silent
 ) -> str:
     """A LoRA of the difference between two bases, into the library; returns the name it got. Problem for every mistake."""
-    _named(name)
+    _check_name(name)
     size = _rank(rank.strip())
-    old, new = _here(home, base), _here(home, tuned)
+    old, new = _local_base(home, base), _local_base(home, tuned)
     with workplace.temporary(home.cache / "making") as folder:
         target = _target(home, folder, name)
         tools.extract(old, new, target, rank=size, tell=tell, note=note)
@@ -68,8 +68,8 @@ def bake(
     Problem for every mistake, and where there is no room for another base.
     """
     cards = _cards(home, names)
-    _named(name)
-    uses, old = _uses(cards, strengths), _here(home, base)
+    _check_name(name)
+    uses, old = _uses(cards, strengths), _local_base(home, base)
     free = shutil.disk_usage(home.models).free
     if free < old.size_bytes:
         raise Problem("job_disk_short", folder=str(home.models), needed=old.size_bytes >> 20)
@@ -89,10 +89,10 @@ def _cards(home: Home, names: Sequence[str]) -> list[Card]:
     if not names:
         raise Problem("loras_unchosen", field="loras")
     library = Library(home)
-    return [library.card(one) for one in names]
+    return [library.card(name) for name in names]
 
 
-def _named(name: str) -> None:
+def _check_name(name: str) -> None:
     if not name.strip():
         raise Problem("name_missing", field="save.name")
 
@@ -106,7 +106,7 @@ def _uses(cards: list[Card], strengths: str) -> list[LoraStrength]:
     return [LoraStrength(card.file, number, number) for card, number in zip(cards, numbers, strict=True)]
 
 
-def _here(home: Home, name: str) -> BaseFacts:
+def _local_base(home: Home, name: str) -> BaseFacts:
     """A base that lies on this disk."""
     if not name.strip():
         raise Problem("base_unchosen", field="model.base")
@@ -118,7 +118,7 @@ def _here(home: Home, name: str) -> BaseFacts:
     return base
 
 
-def _base_here(home: Home, name: str) -> BaseFacts | None:
+def _base_of(home: Home, name: str) -> BaseFacts | None:
     """The base a LoRA names where it lies on this disk; DoRA and some other kinds can be merged on it alone."""
     try:
         base = catalog.find(home, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.forms import preview
-from app.ui.format import Say, esc
+from app.ui.format import Translate, esc
 from app.ui.html import problem
 from app.ui.services import Ui
 from app.views import preview as view
@@ -106,7 +106,7 @@ def draw(ui: Ui, form: dict[str, Any], strengths: Sequence[float]) -> Iterator[P
 class _ProgressLine:
     """The line under the pictures while the worker draws."""
 
-    def __init__(self, t: Say, wanted: int) -> None:
+    def __init__(self, t: Translate, wanted: int) -> None:
         self.t, self.wanted, self.drawn, self.html = t, wanted, 0, ""
         self._begun: float | None = None
         self._first_step, self._updated, self._training_waits = 0, 0.0, False

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.ui.format import Say
+from app.ui.format import Translate
 from trainer.config.strategies import samplers
 from trainer.core.problem import Problem
 from trainer.formats.detect import FAMILY_NAMES
@@ -41,7 +41,7 @@ class PreviewJob:
     names: tuple[str, ...]
 
 
-def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: Say, lang: str) -> PreviewJob:
+def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any], t: Translate, lang: str) -> PreviewJob:
     """The request of a filled form, or `FieldError`. `form` holds plain values by name, `loras` a list of rows."""
     base = next((facts for facts in bases if facts.id == form.get("base")), bases[0] if bases else None)
     if base is None:
@@ -82,7 +82,7 @@ def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any],
     return PreviewJob(base, request, tuple(strengths))
 
 
-def _rows(rows: Sequence[dict[str, Any]], by_name: dict[str, Any], t: Say) -> dict[str, tuple[float, float]]:
+def _rows(rows: Sequence[dict[str, Any]], by_name: dict[str, Any], t: Translate) -> dict[str, tuple[float, float]]:
     """The LoRAs switched on, by name: (UNet's strength, text encoder's strength). An empty second one is the first."""
     strengths: dict[str, tuple[float, float]] = {}
     for row in rows:
@@ -99,7 +99,7 @@ def _rows(rows: Sequence[dict[str, Any]], by_name: dict[str, Any], t: Say) -> di
     return strengths
 
 
-def _fits(card: Any, base: Any, t: Say, lang: str) -> None:
+def _fits(card: Any, base: Any, t: Translate, lang: str) -> None:
     if card.broken:
         raise FieldError("lora", card.broken.sentence(lang))
     if card.family != base.family:
@@ -107,7 +107,7 @@ def _fits(card: Any, base: Any, t: Say, lang: str) -> None:
         raise FieldError("lora", t("page.preview.other_base", name=card.name, theirs=theirs, ours=ours))
 
 
-def _numbers(form: dict[str, Any], t: Say) -> dict[str, Any]:
+def _numbers(form: dict[str, Any], t: Translate) -> dict[str, Any]:
     values: dict[str, Any] = {}
     seed = form.get("seed")
     if not isinstance(seed, int | float) or not math.isfinite(seed) or seed != int(seed) or not 0 <= seed <= SEEDS:
@@ -130,7 +130,7 @@ def _sampler(form: dict[str, Any], lang: str) -> dict[str, str]:
     return {} if sampler == "base" else {"sampler": sampler}
 
 
-def _number(value: Any, low: float, high: float, field: str, t: Say) -> float:
+def _number(value: Any, low: float, high: float, field: str, t: Translate) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
         raise FieldError(field, t("page.preview.number_bad", low=f"{low:g}", high=f"{high:g}"))
     return float(value)

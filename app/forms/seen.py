@@ -34,8 +34,8 @@ class Seen:
     def read(cls, text: str) -> Seen:
         """From the hidden field; an empty one where it holds anything else."""
         try:
-            told = json.loads(text or "{}")
-            tab, version, tree = (told.get(name) for name in ("tab", "version", "tree"))
+            data = json.loads(text or "{}")
+            tab, version, tree = (data.get(name) for name in ("tab", "version", "tree"))
         except (ValueError, AttributeError, RecursionError):
             return cls()
         if not (isinstance(tab, str) and isinstance(version, str) and isinstance(tree, dict)):
@@ -54,15 +54,15 @@ def merge(seen: Tree, mine: Tree, theirs: Tree, *, last_was_mine: bool) -> tuple
     What both changed stays theirs, for it is the newer draft; where the last one to write was this very tab, it is its own.
     An optimiser or a schedule with all its values counts as one change.
     """
-    base, here, there = flat(seen), flat(mine), flat(theirs)
-    merged = dict(there)
-    for name in base | here | there:
-        before, own, other = (part.get(name, NOTHING) for part in (base, here, there))
+    base, ours, others = flat(seen), flat(mine), flat(theirs)
+    merged = dict(others)
+    for name in base | ours | others:
+        before, own, other = (part.get(name, NOTHING) for part in (base, ours, others))
         if not _same(own, before) and (last_was_mine or _same(other, before)):
             merged.pop(name, None)
             if own is not NOTHING:
                 merged[name] = own
-    return _tree(merged), differing(here, merged)
+    return _tree(merged), differing(ours, merged)
 
 
 def differing(one: Flat, other: Flat) -> list[str]:
@@ -72,13 +72,13 @@ def differing(one: Flat, other: Flat) -> list[str]:
 
 def flat(tree: Tree) -> Flat:
     """{option: value}; an optimiser or a schedule as one value under its `name` option."""
-    found: Flat = {}
+    values_by_name: Flat = {}
     for section, values in tree.items():
         if section in load.UNIONS:
-            found[f"{section}.name"] = values
+            values_by_name[f"{section}.name"] = values
         else:
-            found |= {f"{section}.{name}": value for name, value in values.items()}
-    return found
+            values_by_name |= {f"{section}.{name}": value for name, value in values.items()}
+    return values_by_name
 
 
 def _tree(values: Flat) -> Tree:

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from app.ui.format import Say
+from app.ui.format import Translate
 from app.ui.services import Services
 from trainer.core.texts import LANGUAGES, t
 from trainer.jobs.ledger.run_store import RunRow
@@ -35,7 +35,7 @@ def router(services: Services) -> APIRouter:
     return routes
 
 
-def of(row: RunRow, say: Say, lang: str) -> dict[str, str] | None:
+def of(row: RunRow, say: Translate, lang: str) -> dict[str, str] | None:
     """What a person who is elsewhere would want to know of a run; None while it just goes on, and for what that person did.
 
     `mark` is another one whenever it is news again: a run that fails, is resumed and fails again is told twice.

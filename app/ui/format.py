@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-Say = Callable[..., str]
+Translate = Callable[..., str]
 """`t(key, **params)` of one language."""
 
 
@@ -17,7 +17,7 @@ def esc(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def duration(seconds: float, t: Say) -> str:
+def duration(seconds: float, t: Translate) -> str:
     """`45 s`, `3 min`, `1 h 20 min`."""
     if seconds < 59.5:
         return t("ago.seconds", n=max(0, round(seconds)))
@@ -28,7 +28,7 @@ def duration(seconds: float, t: Say) -> str:
     return t("ago.hours_minutes", h=hours, m=minutes) if minutes and hours < 10 else t("ago.hours", n=hours)
 
 
-def time_left(low: float | None, high: float | None, t: Say) -> str:
+def time_left(low: float | None, high: float | None, t: Translate) -> str:
     """`about 3–5 min left`: a range, because nobody knows better. Empty where there is nothing to go by."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)) or high < 0:
         return ""
@@ -47,7 +47,7 @@ def time_left(low: float | None, high: float | None, t: Say) -> str:
     return t("ago.left", span=span)
 
 
-def ago(when: float | None, t: Say, now: float | None = None) -> str:
+def ago(when: float | None, t: Translate, now: float | None = None) -> str:
     """`just now`, `5 min ago`, `today 14:02`, `yesterday 09:10`, `3 Nov`, `3 Nov 2025`."""
     if not when:
         return ""
@@ -67,7 +67,7 @@ def ago(when: float | None, t: Say, now: float | None = None) -> str:
     return date(when, t) if then.year != today.year else t("ago.day", d=then.day, m=then.month, month=_month(then, t))
 
 
-def date(when: float, t: Say) -> str:
+def date(when: float, t: Translate) -> str:
     """The day alone, with its year."""
     then = datetime.fromtimestamp(when)
     return t("ago.date", d=then.day, m=then.month, month=_month(then, t), y=then.year)
@@ -83,7 +83,7 @@ def size(count: float) -> str:
     return f"{value:.0f} TB" if value >= 10 else f"{value:.1f} TB"
 
 
-def speed(rate: float | None, t: Say) -> str:
+def speed(rate: float | None, t: Translate) -> str:
     """Steps a second, or seconds a step where that reads better."""
     if not rate or rate <= 0 or not math.isfinite(rate):
         return ""
@@ -92,5 +92,5 @@ def speed(rate: float | None, t: Say) -> str:
     return t("ago.each", n=f"{1 / rate:.1f}" if rate > 0.1 else f"{1 / rate:.0f}")
 
 
-def _month(then: datetime, t: Say) -> str:
+def _month(then: datetime, t: Translate) -> str:
     return t("ago.months").split()[then.month - 1]

@@ -32,11 +32,11 @@ def ended(ui: Ui, job: CaptionJob) -> str:
     """What was done, in words, for the line above the pictures."""
     count = len(job.written)
     if job.state == "cancelled":
-        words = ui.t("page.images.write.cancelled", count=count)
+        sentence = ui.t("page.images.write.cancelled", count=count)
     else:
-        words = ui.t("page.images.write.done", count=count) if count else ui.t("page.images.write.none")
+        sentence = ui.t("page.images.write.done", count=count) if count else ui.t("page.images.write.none")
     if job.problem:
-        words = job.problem.sentence(ui.lang)
+        sentence = job.problem.sentence(ui.lang)
     if job.skipped:
-        words += " " + ui.t("page.images.write.skipped", names=", ".join(job.skipped[:5]))
-    return words
+        sentence += " " + ui.t("page.images.write.skipped", names=", ".join(job.skipped[:5]))
+    return sentence

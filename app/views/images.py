@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 PER_PAGE = 48
 
 
-def grid(ui: Ui, found: ImageSet, pictures: Sequence[Picture], page: int, chosen: str | None) -> str:
+def grid(ui: Ui, image_set: ImageSet, pictures: Sequence[Picture], page: int, chosen: str | None) -> str:
     """One page of the set: each picture a button, its caption below."""
     pages = max(1, -(-len(pictures) // PER_PAGE))
     page = min(max(0, page), pages - 1)
     items = []
     for p in pictures[page * PER_PAGE : (page + 1) * PER_PAGE]:
-        here = ' aria-current="true"' if p.id == chosen else ""
-        words = esc(p.caption) if p.caption else f"<em>{esc(ui.t('page.images.no_caption'))}</em>"
+        current = ' aria-current="true"' if p.id == chosen else ""
+        caption = esc(p.caption) if p.caption else f"<em>{esc(ui.t('page.images.no_caption'))}</em>"
         items.append(
-            f'<li><button type="button"{here} {tell("picture", id=p.id)} data-shows=".i-pane"><span class="i-thumb">'
-            f'<img src="{esc(thumb(found, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async">{film(found, p)}</span>'
-            f'<span class="i-words">{words}</span></button></li>'
+            f'<li><button type="button"{current} {tell("picture", id=p.id)} data-shows=".i-pane"><span class="i-thumb">'
+            f'<img src="{esc(thumb(image_set, p))}" alt="{esc(p.original)}" loading="lazy" decoding="async">'
+            f"{film(image_set, p)}</span>"
+            f'<span class="i-words">{caption}</span></button></li>'
         )
     return f'<ul class="i-grid">{"".join(items)}</ul>{_pager(ui, page, pages)}'
 
@@ -40,14 +41,20 @@ def _pager(ui: Ui, page: int, pages: int) -> str:
     ways = []
     for to, key in ((page - 1, "earlier"), (page + 1, "later")):
         off = "" if 0 <= to < pages else " disabled"
-        words = esc(ui.t(f"page.images.{key}"))
-        ways.append(f'<button type="button" class="a-small"{off} {tell("leaf", page=to)}>{words}</button>')
+        label = esc(ui.t(f"page.images.{key}"))
+        ways.append(f'<button type="button" class="a-small"{off} {tell("leaf", page=to)}>{label}</button>')
     place = esc(ui.t("page.images.leaf", page=page + 1, pages=pages))
     return f'<nav class="i-pager">{ways[0]}<span class="a-quiet">{place}</span>{ways[1]}</nav>'
 
 
 def large(
-    ui: Ui, found: ImageSet, p: Picture, resolution: int, step: int, upscale: bool, formats: tuple[float, bool] = (2.0, True)
+    ui: Ui,
+    image_set: ImageSet,
+    p: Picture,
+    resolution: int,
+    step: int,
+    upscale: bool,
+    formats: tuple[float, bool] = (2.0, True),
 ) -> str:
     """The picture with exactly the part that training sees; a click or the arrow keys move it."""
     step = buckets.step_for(resolution, step)
@@ -56,35 +63,36 @@ def large(
     left, top = 100 * crop.left / p.width, 100 * crop.top / p.height
     wide, high = 100 * (crop.right - crop.left) / p.width, 100 * (crop.bottom - crop.top) / p.height
     lost = buckets.cut_share(p.width, p.height, size)
-    words = "page.images.cut" if lost >= 0.005 else "page.images.whole"
-    sentence = ui.t(words, width=size[0], height=size[1], share=round(100 * lost))
+    key = "page.images.cut" if lost >= 0.005 else "page.images.whole"
+    sentence = ui.t(key, width=size[0], height=size[1], share=round(100 * lost))
     facts = ui.t("page.images.facts", name=p.original, width=p.width, height=p.height)
     mask = f'<span class="i-masked">{esc(ui.t("page.images.mask.shown"))}</span>' if masks.mask_path(p) else ""
     x, y = p.focus or buckets.CENTRE
     return (
         f'<figure class="i-large"><atelier-cut data-id="{esc(p.id)}" data-x="{x:.3f}" data-y="{y:.3f}" '
         f'data-label="{esc(ui.t("page.images.move"))}">'
-        f'<img src="{esc(thumb(found, p, 1280))}" alt="{esc(p.caption or p.original)}" '
-        f'width="{p.width}" height="{p.height}">{film(found, p, 1280)}'
+        f'<img src="{esc(thumb(image_set, p, 1280))}" alt="{esc(p.caption or p.original)}" '
+        f'width="{p.width}" height="{p.height}">{film(image_set, p, 1280)}'
         f'<span class="i-cut" style="left:{left:.3f}%;top:{top:.3f}%;width:{wide:.3f}%;height:{high:.3f}%"></span>'
         f"</atelier-cut><figcaption><span>{esc(sentence)}</span>"
         f'<span class="a-quiet">{esc(facts)}</span>{mask}</figcaption></figure>'
     )
 
 
-def readings(ui: Ui, found: ImageSet, pictures: list[Picture]) -> str:
+def readings(ui: Ui, image_set: ImageSet, pictures: list[Picture]) -> str:
     """What captions were read as where their bytes do not say it, with the next-best reading as a button."""
     lines = []
-    for one in rereading.readings(found, pictures):
-        name = encodings.label(one.encoding, ui.lang)
-        words = ui.t("page.images.reading.read", count=len(one.ids), encoding=name, words=one.excerpt)
-        right = tell("fix", action="reading_right", was=one.encoding)
+    for reading in rereading.readings(image_set, pictures):
+        name = encodings.label(reading.encoding, ui.lang)
+        sentence = ui.t("page.images.reading.read", count=len(reading.ids), encoding=name, words=reading.excerpt)
+        right = tell("fix", action="reading_right", was=reading.encoding)
         buttons = f'<button type="button" class="a-small" {right}>{esc(ui.t("page.images.reading.right"))}</button>'
-        if one.other:
-            other = ui.t("page.images.reading.other", encoding=encodings.label(one.other, ui.lang), words=one.other_excerpt)
-            act = tell("fix", action="read_as", was=one.encoding, encoding=one.other)
+        if reading.other:
+            name = encodings.label(reading.other, ui.lang)
+            other = ui.t("page.images.reading.other", encoding=name, words=reading.other_excerpt)
+            act = tell("fix", action="read_as", was=reading.encoding, encoding=reading.other)
             buttons = f'<button type="button" class="a-small" {act}>{esc(other)}</button>{buttons}'
-        lines.append(f'<div class="t-told i-reading"><p class="t-said">{esc(words)}</p>{buttons}</div>')
+        lines.append(f'<div class="t-told i-reading"><p class="t-said">{esc(sentence)}</p>{buttons}</div>')
     return "".join(lines)
 
 
@@ -95,5 +103,5 @@ def changes(ui: Ui, lines: Sequence[tuple[str, str, str]], most: int = 3) -> str
     shown = "".join(
         f"<li><del>{esc(before) or '–'}</del><ins>{esc(after) or '–'}</ins></li>" for _, before, after in lines[:most]
     )
-    words = esc(ui.t("page.images.bulk.would", count=len(lines)))
-    return f'<p class="a-note">{words}</p><ul class="i-changes">{shown}</ul>'
+    summary = esc(ui.t("page.images.bulk.would", count=len(lines)))
+    return f'<p class="a-note">{summary}</p><ul class="i-changes">{shown}</ul>'

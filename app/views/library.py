@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from app.ui.format import Say, date, esc, size
+from app.ui.format import Translate, date, esc, size
 from app.views import parts
 from trainer.adapters.compat.inspect import slider_line
 from trainer.adapters.compat.verdicts import TITLES
@@ -16,36 +16,38 @@ File = Callable[[Any], str | None]
 _titles: dict[str, str] = {**TITLES}
 
 
-def matches(card: Any, words: str, kind: str = "", state: str = "") -> bool:
+def matches(card: Any, search: str, kind: str = "", state: str = "") -> bool:
     """Whether all words of the search stand somewhere on the card, and kind and state are the wanted ones."""
     text = " ".join(str(getattr(card, name, "") or "") for name in ("name", "purpose", "trigger", "base", "notes", "kind"))
     if kind and card.kind != kind:
         return False
     if state and card.state != state:
         return False
-    return all(word in text.casefold() for word in words.casefold().split())
+    return all(word in text.casefold() for word in search.casefold().split())
 
 
-def grid(cards: Sequence[Any], chosen: str | None, newest: str | None, file: File, t: Say, href: Callable[..., str]) -> str:
+def grid(
+    cards: Sequence[Any], chosen: str | None, newest: str | None, file: File, t: Translate, href: Callable[..., str]
+) -> str:
     """All cards as a table of pictures; each is a button that opens it beside."""
     items = []
     for card in cards:
         badge = parts.mark(t("page.library.newest"), "work") if card.name == newest else ""
         if card.broken:
             badge = parts.mark(t("page.library.broken"), "bad")
-        here = ' aria-current="true"' if card.name == chosen else ""
-        say = card.purpose or (t(f"page.library.kind.{card.kind}") if card.kind else "")
+        current = ' aria-current="true"' if card.name == chosen else ""
+        purpose = card.purpose or (t(f"page.library.kind.{card.kind}") if card.kind else "")
         ask = f'{parts.tells("card", card.name)} data-address="{esc(href("library", lora=card.name))}" '
         ask += 'data-show="library-card"'
         items.append(
-            f'<li><button type="button" {ask}{here}>'
+            f'<li><button type="button" {ask}{current}>'
             f"{parts.picture(file(card.picture), '')}<span class='l-name'>{esc(card.name)}</span>"
-            f"<span class='l-say'>{esc(say)}</span><span class='l-marks'>{badge}</span></button></li>"
+            f"<span class='l-say'>{esc(purpose)}</span><span class='l-marks'>{badge}</span></button></li>"
         )
     return f'<ul class="l-grid" aria-label="{esc(t("page.library.cards"))}">{"".join(items)}</ul>'
 
 
-def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, readme: str = "") -> str:
+def card(item: Any, file: File, t: Translate, lang: str, *, preview: str, again: str, readme: str = "") -> str:
     """One LoRA in full: large picture, trigger to copy, how strongly to use it, and everything a giver must know."""
     if item.broken:
         why = f'<div class="r-why" role="alert"><p>{esc(item.broken.sentence(lang))}</p></div>'
@@ -86,15 +88,15 @@ def card(item: Any, file: File, t: Say, lang: str, *, preview: str, again: str, 
     )
 
 
-def programs(verdicts: dict[str, Any], t: Say, notes: Sequence[str] = ()) -> str:
+def programs(verdicts: dict[str, Any], t: Translate, notes: Sequence[str] = ()) -> str:
     """Which programs can read the file, each with its reason; below, further `notes` (texts under `library_texts`)."""
     rows = []
     for name, verdict in verdicts.items():
         tone = {"yes": "good", "no": "bad"}.get(verdict.answer, "work")
-        words = t(f"page.library.answer.{verdict.answer}")
+        answer = t(f"page.library.answer.{verdict.answer}")
         count = t("page.library.layers", matched=verdict.matched, total=verdict.total)
         rows.append(
-            f"<tr><th scope='row'>{esc(_titles[name])}</th><td>{parts.mark(words, tone)}</td>"
+            f"<tr><th scope='row'>{esc(_titles[name])}</th><td>{parts.mark(answer, tone)}</td>"
             f"<td>{esc(count)}</td><td>{esc(verdict.sentence(t))}</td></tr>"
         )
     more = "".join(f"<p>{esc(t(f'library_texts.{note}'))}</p>" for note in notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.ui.format import Say, esc
+from app.ui.format import Translate, esc
 from app.views import parts
 
 File = Callable[[Any], str | None]
@@ -13,7 +13,9 @@ Learnt = Callable[[str, str], str | None]
 """The address of a training picture by (folder name, file name), None where it is not here any more."""
 
 
-def table(scored: Sequence[Any], judged: Sequence[Any], samples: Sequence[Any], file: File, learnt: Learnt, t: Say) -> str:
+def table(
+    scored: Sequence[Any], judged: Sequence[Any], samples: Sequence[Any], file: File, learnt: Learnt, t: Translate
+) -> str:
     """Every scored step; the validation loss beside it where there is one. Nothing where nothing was scored."""
     if not scored:
         return ""
@@ -42,17 +44,17 @@ def table(scored: Sequence[Any], judged: Sequence[Any], samples: Sequence[Any], 
     )
 
 
-def copies_of(scored: Any, samples: Sequence[Any], file: File, learnt: Learnt, t: Say) -> str:
+def copies_of(scored: Any, samples: Sequence[Any], file: File, learnt: Learnt, t: Translate) -> str:
     """The copies among the pictures of one step, each beside the picture of the set it comes nearest to."""
     drawn = {sample.index: sample for sample in samples if sample.step == scored.step}
     pairs = []
     for one in scored.pictures:
         if not one.copied or one.index not in drawn:
             continue
-        said = t("page.runs.score.pair", picture=one.nearest, closeness=f"{one.closeness:.3f}")
+        caption = t("page.runs.score.pair", picture=one.nearest, closeness=f"{one.closeness:.3f}")
         ours = parts.picture(file(drawn[one.index].file), drawn[one.index].prompt)
         theirs = parts.picture(learnt(one.folder, one.nearest), one.nearest)
-        pairs.append(f"<figure><span>{ours}{theirs}</span><figcaption>{esc(said)}</figcaption></figure>")
+        pairs.append(f"<figure><span>{ours}{theirs}</span><figcaption>{esc(caption)}</figcaption></figure>")
     return f'<div class="r-copies">{"".join(pairs)}</div>' if pairs else ""
 
 

@@ -19,13 +19,13 @@ def ended(ui: Ui, job: MaskJob) -> str:
     """What was done, in words, for the line above the pictures."""
     if job.problem:
         return job.problem.sentence(ui.lang)
-    words = ui.t(f"page.images.mask.{'cancelled' if job.state == 'cancelled' else 'done'}", count=len(job.made))
-    return f"{words} {ui.t('page.images.mask.none', count=len(job.refused))}" if job.refused else words
+    sentence = ui.t(f"page.images.mask.{'cancelled' if job.state == 'cancelled' else 'done'}", count=len(job.made))
+    return f"{sentence} {ui.t('page.images.mask.none', count=len(job.refused))}" if job.refused else sentence
 
 
-def refused(ui: Ui, found: ImageSet, job: MaskJob) -> str:
+def refused(ui: Ui, image_set: ImageSet, job: MaskJob) -> str:
     """Every reason once, with the pictures it holds for."""
-    names = {picture.id: picture.original for picture in found.pictures()}
+    names = {picture.id: picture.original for picture in image_set.pictures()}
     reasons: dict[str, list[str]] = {}
     for id_, problem in job.refused.items():
         reasons.setdefault(problem.sentence(ui.lang), []).append(names.get(id_, id_))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from app.ui.format import Say, esc
+from app.ui.format import Translate, esc
 
 
 def tells(name: str, value: str) -> str:
@@ -35,9 +35,9 @@ def bar(done: float, of: float, label: str, tone: str = "work") -> str:
     )
 
 
-def mark(words: str, tone: str = "quiet") -> str:
+def mark(label: str, tone: str = "quiet") -> str:
     """A state in words, with a coloured dot that says nothing the words do not."""
-    return f'<span class="p-mark p-{tone}">{esc(words)}</span>'
+    return f'<span class="p-mark p-{tone}">{esc(label)}</span>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
@@ -46,13 +46,13 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="p-facts">{items}</dl>' if items else ""
 
 
-def empty(title: str, text: str, link: str = "", words: str = "") -> str:
+def empty(title: str, text: str, link: str = "", label: str = "") -> str:
     """An empty page that says what to do, with a link where there is a next step."""
-    go = f'<p><a class="p-go" href="{esc(link)}">{esc(words)}</a></p>' if link else ""
+    go = f'<p><a class="p-go" href="{esc(link)}">{esc(label)}</a></p>' if link else ""
     return f'<div class="a-empty"><h2>{esc(title)}</h2><p>{esc(text)}</p>{go}</div>'
 
 
-def copied(word: str, t: Say) -> str:
+def copied(word: str, t: Translate) -> str:
     """A trigger word with a button that copies it; nothing where there is none."""
     if not word:
         return ""

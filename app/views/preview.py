@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from app.ui.format import Say, ago, duration, esc
+from app.ui.format import Translate, ago, duration, esc
 from app.views import parts
 from trainer.library.drawings import Drawing
 from trainer.prompts.lora_tags import number
@@ -21,13 +21,13 @@ STRIPS: dict[str, tuple[float, ...]] = {
     "slider": (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
     "wide": (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0),
 }
-_WORDS = ("strength", "exact", "compare", "film", "base", "picture", "drawn", "nearest")
+_LABELS = ("strength", "exact", "compare", "film", "base", "picture", "drawn", "nearest")
 
 
 def strip(
     drawing: Drawing | None,
     file: File,
-    t: Say,
+    t: Translate,
     *,
     wanted: Sequence[float] = (),
     size: tuple[int, int] = (1, 1),
@@ -46,15 +46,15 @@ def strip(
     }
     if strength is not None:
         state["strength"] = strength
-    words = {name: t(f"page.preview.strip.{name}") for name in _WORDS}
+    labels = {name: t(f"page.preview.strip.{name}") for name in _LABELS}
     return (
-        f'<atelier-strip data-words="{esc(json.dumps(words, ensure_ascii=False))}" '
+        f'<atelier-strip data-words="{esc(json.dumps(labels, ensure_ascii=False))}" '
         f'data-state="{esc(json.dumps(state, ensure_ascii=False))}"></atelier-strip>'
     )
 
 
 def progress(
-    t: Say,
+    t: Translate,
     *,
     event: str,
     step: int = 0,
@@ -66,27 +66,27 @@ def progress(
 ) -> str:
     """What the worker does now, how far, how long; and that a training waits meanwhile."""
     if event == "loading":
-        words = t("page.preview.loading")
+        sentence = t("page.preview.loading")
     elif wanted > 1:
-        words = t("page.preview.drawing_of", n=min(drawn + 1, wanted), of=wanted)
+        sentence = t("page.preview.drawing_of", n=min(drawn + 1, wanted), of=wanted)
     else:
-        words = t("page.preview.drawing")
+        sentence = t("page.preview.drawing")
     tail = t("page.preview.left", span=duration(left, t)) if left is not None and left >= 1 else ""
     wait = ""
     if training_waits:
         wait = t("page.preview.training_waits", span=duration(left, t)) if left else t("page.preview.training_waits_some")
-    line = " · ".join(part for part in (words, tail, wait) if part)
-    return f'<div class="v-progress">{parts.bar(step, of or 1, words)}<p role="status">{esc(line)}</p></div>'
+    line = " · ".join(part for part in (sentence, tail, wait) if part)
+    return f'<div class="v-progress">{parts.bar(step, of or 1, sentence)}<p role="status">{esc(line)}</p></div>'
 
 
-def done(t: Say, seconds: float | None, count: int) -> str:
+def done(t: Translate, seconds: float | None, count: int) -> str:
     """One quiet line when all is drawn."""
     if seconds is None or count == 0:
         return f'<p class="v-done a-note" role="status">{esc(t("page.preview.had"))}</p>'
     return f'<p class="v-done a-note" role="status">{esc(t("page.preview.done", n=count, span=duration(seconds, t)))}</p>'
 
 
-def downloads(drawing: Drawing | None, file: File, t: Say) -> str:
+def downloads(drawing: Drawing | None, file: File, t: Translate) -> str:
     """Links that save the pictures; each carries its settings inside the PNG."""
     if drawing is None or not drawing.frames:
         return ""
@@ -96,15 +96,15 @@ def downloads(drawing: Drawing | None, file: File, t: Say) -> str:
     return f'<p class="v-save"><span>{esc(t("page.preview.save"))}</span> {links}</p>'
 
 
-def recent(drawings: Sequence[Drawing], chosen: str | None, file: File, t: Say) -> str:
+def recent(drawings: Sequence[Drawing], chosen: str | None, file: File, t: Translate) -> str:
     """What was drawn lately; a click brings its settings and pictures back."""
     if not drawings:
         return ""
     items = []
     for drawing in drawings:
         prompt = str(drawing.form.get("prompt", ""))
-        here = ' aria-current="true"' if drawing.key == chosen else ""
-        ask = f'{parts.tells("drawing", drawing.key)} data-show="preview-table"{here}'
+        current = ' aria-current="true"' if drawing.key == chosen else ""
+        ask = f'{parts.tells("drawing", drawing.key)} data-show="preview-table"{current}'
         items.append(
             f'<li><button type="button" {ask} title="{esc(prompt)}">'
             f"{parts.picture(file(drawing.best()), '')}<span>{esc(prompt or t('page.preview.no_prompt'))}</span>"
@@ -113,7 +113,7 @@ def recent(drawings: Sequence[Drawing], chosen: str | None, file: File, t: Say) 
     return f'<section class="v-recent"><h2>{esc(t("page.preview.recent"))}</h2><ul>{"".join(items)}</ul></section>'
 
 
-def hints(cards: Sequence[Any], t: Say) -> str:
+def hints(cards: Sequence[Any], t: Translate) -> str:
     """How the chosen LoRAs want to be used: the trigger word, to copy, and the recommended strength."""
     lines = []
     for card in cards:
@@ -122,7 +122,7 @@ def hints(cards: Sequence[Any], t: Say) -> str:
     return f'<div class="v-hints">{"".join(lines)}</div>' if lines else ""
 
 
-def no_lora(link: str, t: Say) -> str:
+def no_lora(link: str, t: Translate) -> str:
     """The library is empty: the base draws all the same, and this is how one makes a LoRA."""
     return f'<p class="a-note">{esc(t("page.preview.no_lora"))} <a href="{esc(link)}">{esc(t("page.preview.make_one"))}</a></p>'
 

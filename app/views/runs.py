@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from app.ui import charts
-from app.ui.format import Say, ago, duration, esc, size, speed, time_left
+from app.ui.format import Translate, ago, duration, esc, size, speed, time_left
 from app.views import parts
 
 TONES = {
@@ -34,40 +34,42 @@ File = Callable[[Any], str | None]
 
 def actions(state: str, place: int | None = None, waiting: int = 0) -> frozenset[str]:
     """The buttons to show for a run in `state`; of one that waits as `place` of `waiting`, those that would change it."""
-    useless = {"first", "up"} if place == 1 else set()
-    return ACTIONS.get(state, frozenset()) - useless - ({"down"} if place == waiting else set())
+    unchanging = {"first", "up"} if place == 1 else set()
+    return ACTIONS.get(state, frozenset()) - unchanging - ({"down"} if place == waiting else set())
 
 
-def state_words(row: Any, t: Say) -> str:
+def state_words(row: Any, t: Translate) -> str:
     """The state as a person says it."""
     if row.state == "queued" and row.position:
         return t("page.runs.state.queued_at", place=row.position)
     return t(f"page.runs.state.{row.state}")
 
 
-def bell(t: Say) -> str:
+def bell(t: Translate) -> str:
     """The switch for the browser's notifications (app/static/news.js)."""
-    words = {name: t(f"page.runs.{name}") for name in ("bell", "bell_on", "bell_refused")}
-    return f'<atelier-bell data-words="{esc(json.dumps(words, ensure_ascii=False))}"></atelier-bell>'
+    labels = {name: t(f"page.runs.{name}") for name in ("bell", "bell_on", "bell_refused")}
+    return f'<atelier-bell data-words="{esc(json.dumps(labels, ensure_ascii=False))}"></atelier-bell>'
 
 
-def listing(rows: Sequence[Any], chosen: str | None, thumbs: dict[str, str | None], t: Say, href: Callable[..., str]) -> str:
+def listing(
+    rows: Sequence[Any], chosen: str | None, thumbs: dict[str, str | None], t: Translate, href: Callable[..., str]
+) -> str:
     """All runs, newest first, as buttons; the chosen one is marked. Their clicks are heard by the page's own script."""
     items = []
     for row in sorted(rows, key=lambda row: row.created or 0, reverse=True):
-        words = state_words(row, t)
-        share = parts.bar(row.step, row.total, words, TONES[row.state]) if row.state in ALIVE and row.total else ""
-        here = ' aria-current="true"' if row.id == chosen else ""
+        state = state_words(row, t)
+        share = parts.bar(row.step, row.total, state, TONES[row.state]) if row.state in ALIVE and row.total else ""
+        current = ' aria-current="true"' if row.id == chosen else ""
         ask = f'{parts.tells("run", row.id)} data-address="{esc(href("runs", run=row.id))}"'
         items.append(
-            f'<li><button type="button" {ask}{here}>{parts.picture(thumbs.get(row.id), "")}'
+            f'<li><button type="button" {ask}{current}>{parts.picture(thumbs.get(row.id), "")}'
             f'<span class="r-name">{esc(row.name or row.id)}</span><span class="r-when">'
-            f"{parts.mark(words, TONES[row.state])} {esc(ago(row.created, t))}</span>{share}</button></li>"
+            f"{parts.mark(state, TONES[row.state])} {esc(ago(row.created, t))}</span>{share}</button></li>"
         )
     return f'<ul class="r-list" aria-label="{esc(t("page.runs.list"))}">{"".join(items)}</ul>'
 
 
-def head(row: Any, t: Say, lang: str, *, ahead: str = "", result: str | None = None) -> str:
+def head(row: Any, t: Translate, lang: str, *, ahead: str = "", result: str | None = None) -> str:
     """Name, state, bar and numbers of the chosen run, what it does now, why it ended, and the way to its result."""
     tone = TONES[row.state]
     of = t("page.runs.step_of", step=f"{row.step:,}", total=f"{row.total:,}") if row.total else ""
@@ -104,7 +106,7 @@ def head(row: Any, t: Say, lang: str, *, ahead: str = "", result: str | None = N
     )
 
 
-def why(row: Any, t: Say, lang: str) -> str:
+def why(row: Any, t: Translate, lang: str) -> str:
     """Why a run ended that should not have (or does not answer), what to do, and that nothing made so far is lost."""
     ended = row.state in ("failed", "interrupted")
     if not ended and not row.unresponsive:
@@ -115,13 +117,13 @@ def why(row: Any, t: Say, lang: str) -> str:
     return f'<div class="r-why" role="alert"><p>{esc(reason)}</p>{more}</div>'
 
 
-def stage(name: str | None, done: int, of: int, t: Say) -> str:
+def stage(name: str | None, done: int, of: int, t: Translate) -> str:
     """What the trainer does at this moment: `Drawing test pictures, 2 of 4`."""
-    words = t(f"stages.{name or 'training'}")
-    return t("page.runs.stage_of", words=words, done=done, of=of) if of > 1 else words
+    sentence = t(f"stages.{name or 'training'}")
+    return t("page.runs.stage_of", words=sentence, done=done, of=of) if of > 1 else sentence
 
 
-def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Say, judged: Sequence[Any] = ()) -> str:
+def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Translate, judged: Sequence[Any] = ()) -> str:
     """The smoothed loss line with the sentence that keeps people from staring at it, and what the pictures kept back say."""
     if len(losses) < 2:
         return ""
@@ -133,18 +135,18 @@ def loss(losses: Sequence[tuple[int, float, float]], total: int, t: Say, judged:
     )
 
 
-def judgement(judged: Sequence[Any], t: Say) -> str:
+def judgement(judged: Sequence[Any], t: Translate) -> str:
     """How the newest state does on the pictures kept back, against the untouched base and the best so far."""
     if not judged:
         return ""
     newest, best = judged[-1], min(judged, key=lambda one: one.ratio)
     side = "closer" if newest.ratio < 1 else "further"
-    words = t(f"page.runs.judged_{side}", step=f"{newest.step:,}", percent=f"{abs(1 - newest.ratio) * 100:.1f}")
+    sentence = t(f"page.runs.judged_{side}", step=f"{newest.step:,}", percent=f"{abs(1 - newest.ratio) * 100:.1f}")
     more = t("page.runs.judged_best") if best is newest else t("page.runs.judged_earlier", step=f"{best.step:,}")
-    return f'<p class="a-note r-judged" role="status">{esc(words)} {esc(more)}</p>'
+    return f'<p class="a-note r-judged" role="status">{esc(sentence)} {esc(more)}</p>'
 
 
-def timeline(samples: Sequence[Any], file: File, t: Say) -> str:
+def timeline(samples: Sequence[Any], file: File, t: Translate) -> str:
     """Sample pictures: a row a prompt, a column a step, oldest left. Nothing where none is drawn yet."""
     rows: dict[int, dict[int, Any]] = {}
     for sample in samples:
@@ -156,30 +158,31 @@ def timeline(samples: Sequence[Any], file: File, t: Say) -> str:
         drawn = rows[index]
         prompt = drawn[max(drawn)].prompt
         cells = "".join(_cell(drawn[step], index, file, t) for step in sorted(drawn))
-        said = f'<p class="r-prompt">{esc(prompt)}</p>'
-        named = f'tabindex="0" role="group" aria-label="{esc(prompt)}"'
-        body.append(f'<div class="r-row">{said}<div class="r-strip" {named}>{cells}</div></div>')
+        caption = f'<p class="r-prompt">{esc(prompt)}</p>'
+        attributes = f'tabindex="0" role="group" aria-label="{esc(prompt)}"'
+        body.append(f'<div class="r-row">{caption}<div class="r-strip" {attributes}>{cells}</div></div>')
     return f'<section class="r-time"><h3>{esc(t("page.runs.pictures"))}</h3>{"".join(body)}</section>'
 
 
-def _cell(sample: Any, index: int, file: File, t: Say) -> str:
-    said = t("page.runs.at_start") if sample.step == 0 else t("page.runs.at_step", step=f"{sample.step:,}")
-    shown = parts.picture(file(sample.file), f"{sample.prompt}, {said}", group=f"p{index}", caption=f"{said} · {sample.prompt}")
-    return f"<figure>{shown}<figcaption>{esc(said)}</figcaption></figure>"
+def _cell(sample: Any, index: int, file: File, t: Translate) -> str:
+    caption = t("page.runs.at_start") if sample.step == 0 else t("page.runs.at_step", step=f"{sample.step:,}")
+    alt, large = f"{sample.prompt}, {caption}", f"{caption} · {sample.prompt}"
+    picture = parts.picture(file(sample.file), alt, group=f"p{index}", caption=large)
+    return f"<figure>{picture}<figcaption>{esc(caption)}</figcaption></figure>"
 
 
-def kept(saved: Sequence[Any], file: File, t: Say) -> str:
+def kept(saved: Sequence[Any], file: File, t: Translate) -> str:
     """What a person saved on the way, as files to take; nothing where nothing was asked for."""
     lines = []
     for one in sorted((one for one in saved if one.wanted), key=lambda one: one.step):
-        link, words = file(one.file), esc(t("page.runs.kept_file", file=one.file))
+        link, label = file(one.file), esc(t("page.runs.kept_file", file=one.file))
         at = esc(t("page.runs.kept_at", step=f"{one.step:,}"))
-        lines.append(f'<li>{at}: <a class="p-link" href="{esc(link)}?download" download>{words}</a></li>' if link
+        lines.append(f'<li>{at}: <a class="p-link" href="{esc(link)}?download" download>{label}</a></li>' if link
                      else f"<li>{at}: {esc(one.file)}</li>")  # fmt: skip
     return f'<section class="r-notes"><h3>{esc(t("page.runs.kept"))}</h3><ul>{"".join(lines)}</ul></section>' if lines else ""
 
 
-def notes(sentences: Sequence[str], t: Say) -> str:
+def notes(sentences: Sequence[str], t: Translate) -> str:
     """What the run mentioned on its way, each thing once."""
     if not sentences:
         return ""
@@ -187,7 +190,7 @@ def notes(sentences: Sequence[str], t: Say) -> str:
     return f'<section class="r-notes"><h3>{esc(t("page.runs.notes"))}</h3><ul>{lines}</ul></section>'
 
 
-def log(text: str, t: Say) -> str:
+def log(text: str, t: Translate) -> str:
     """The last lines the trainer printed."""
     return (
         f'<pre class="r-log" tabindex="0">{esc(text)}</pre>'

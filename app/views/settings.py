@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from app.ui.format import Say, esc, size
+from app.ui.format import Translate, esc, size
 from app.views import parts
 from trainer.core.home import Home
 from trainer.core.texts import LANGUAGES
@@ -37,13 +37,13 @@ def languages(lang: str) -> str:
     return f"<p class='g-languages'>{links}</p>"
 
 
-def places(home: Home, t: Say) -> str:
+def places(home: Home, t: Translate) -> str:
     """Where a person's things are."""
     rows = [(t(f"page.settings.place.{name}"), str(getattr(home, name))) for name in PLACES]
     return parts.facts(rows) + f"<p class='a-note'>{esc(t('page.settings.places_hint'))}</p>"
 
 
-def limits(t: Say) -> str:
+def limits(t: Translate) -> str:
     """What is taken in at most."""
     megapixels, side = LIMITS.pixels // 1_000_000, f"{LIMITS.side:,}"
     ratios = {"told": f"{LIMITS.ratio_finding:g}", "refused": f"{LIMITS.ratio_refused:g}"}
@@ -71,7 +71,7 @@ def versions() -> list[tuple[str, str]]:
     return rows
 
 
-def health(checks: Sequence[Check] | None, t: Say) -> str:
+def health(checks: Sequence[Check] | None, t: Translate) -> str:
     """The diagnosis; None while it is on."""
     if checks is None:
         html = f"<p class='a-note' role='status'>{esc(t('page.settings.checking'))}</p>"
@@ -80,7 +80,7 @@ def health(checks: Sequence[Check] | None, t: Say) -> str:
     return sheet(t("page.settings.health"), html)
 
 
-def _check(check: Check, t: Say) -> str:
+def _check(check: Check, t: Translate) -> str:
     state = {True: "good", False: "bad", None: "open"}[check.ok]
     remedy = f"<span class='g-remedy'>{esc(check.remedy)}</span>" if check.remedy else ""
     return (

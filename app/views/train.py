@@ -28,78 +28,77 @@ REAL_BASE = 1_000_000_000
 """Bytes on disk from which a base has its family's real size; the embedded one is far smaller."""
 
 
-def about(ui: Ui, here: ImageSet | None, tree: Tree, note: str) -> list[Any]:
+def about(ui: Ui, image_set: ImageSet | None, tree: Tree, note: str) -> list[Any]:
     """Head, drop zone, what was said, contact sheet, findings (which are looked for afterwards)."""
-    told = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
+    note_html = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
     kind = load.get(tree, "run.kind") or "style"
     if drawn(tree):
         lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.slider.lead'))}</p>"
-        return [lead, "", told, slider_steps(ui), ""]
-    if here is None:
+        return [lead, "", note_html, slider_steps(ui), ""]
+    if image_set is None:
         lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.lead'))}</p>"
-        return [lead, sets.drop(ui, None, kind), told, sets.choices(ui, ui.services.sets()), ""]
-    pictures = here.pictures()
+        return [lead, sets.drop(ui, None, kind), note_html, sets.choices(ui, ui.services.sets()), ""]
+    pictures = image_set.pictures()
     links = [
-        (ui.t("page.train.captions"), f'href="{esc(ui.href("images", set=here.folder.name))}"'),
+        (ui.t("page.train.captions"), f'href="{esc(ui.href("images", set=image_set.folder.name))}"'),
         (ui.t("page.train.other"), sets.tell("choose", set="")),
     ]
     undo = ""
-    if here.undoable() and note:
+    if image_set.undoable() and note:
         undo = sets.undo(ui)
-    more = "" if ui.services.is_example(here) else sets.drop(ui, here, kind)
+    more = "" if ui.services.is_example(image_set) else sets.drop(ui, image_set, kind)
     looking = f"<p class='a-quiet' role='status'>{esc(ui.t('page.train.looking'))}</p>" if pictures else ""
-    head = sets.heading(ui, here, len(pictures), links)
+    head = sets.heading(ui, image_set, len(pictures), links)
     return [
         head,
         more,
-        f"<div class='t-told'>{told}{undo}</div>" if told else "",
-        sets.sheet(ui, here, pictures),
+        f"<div class='t-told'>{note_html}{undo}</div>" if note_html else "",
+        sets.sheet(ui, image_set, pictures),
         looking,
     ]
 
 
 def slider_steps(ui: Ui) -> str:
     """What stands in the pictures' place for a slider: what to say, and why."""
-    known = [option(name) for name in NEEDED]
-    said = [(label(one, ui.lang), help_text(one, ui.lang).replace("`", "")) for one in known]
-    rows = "".join(f"<li><b>{esc(what)}</b><span>{esc(told)}</span></li>" for what, told in said)
+    texts = [(label(option(name), ui.lang), help_text(option(name), ui.lang).replace("`", "")) for name in NEEDED]
+    rows = "".join(f"<li><b>{esc(name)}</b><span>{esc(text)}</span></li>" for name, text in texts)
     return f"<ul class='t-slider'>{rows}</ul><p class='a-note'>{esc(ui.t('page.train.slider.how'))}</p>"
 
 
-def lines(ui: Ui, here: ImageSet | None, tree: Tree) -> list[str]:
+def lines(ui: Ui, image_set: ImageSet | None, tree: Tree) -> list[str]:
     """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
     base = training.base_of(ui.services, tree)
     licence = about_base(ui, base, str(load.get(tree, "model.prediction_type") or "auto")) if base else ""
-    name = here.folder.name if here else ""
+    name = image_set.folder.name if image_set else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
-    return [licence, options.effective_rate(ui, tree), save, cost(ui, here, tree), smaller(ui, here, tree)]
+    return [licence, options.effective_rate(ui, tree), save, cost(ui, image_set, tree), smaller(ui, image_set, tree)]
 
 
-def about_base(ui: Ui, base: BaseFacts, said: str = "auto") -> str:
+def about_base(ui: Ui, base: BaseFacts, prediction: str = "auto") -> str:
     """What a base is (family, prediction type, size, version), and its licence. A hub base says so once it is fetched.
-    `said` is the prediction type set by hand."""
+    `prediction` is the prediction type set by hand."""
     facts = ""
     if base.path is not None:
         zero = [ui.t("bases.zero_snr")] if base.zero_snr else []
-        by_hand = [ui.t("bases.by_hand")] if said != "auto" else []
+        by_hand = [ui.t("bases.by_hand")] if prediction != "auto" else []
         warned = ""
-        if base.stated and said not in ("auto", base.stated):
-            words = {"stated": ui.t(f"bases.{base.stated}"), "chosen": ui.t(f"bases.{said}")}
-            warned = f"<p class='a-warned'>{esc(ui.t('page.train.prediction_by_hand', **words))}</p>"
-        base = base.predicting(said)
-        words = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
-        facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(words))}</p>{warned}"
+        if base.stated and prediction not in ("auto", base.stated):
+            types = {"stated": ui.t(f"bases.{base.stated}"), "chosen": ui.t(f"bases.{prediction}")}
+            warned = f"<p class='a-warned'>{esc(ui.t('page.train.prediction_by_hand', **types))}</p>"
+        base = base.predicting(prediction)
+        traits = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
+        facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(traits))}</p>{warned}"
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"
 
 
-def cost(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
+def cost(ui: Ui, image_set: ImageSet | None, tree: Tree) -> str:
     """Steps, minutes as a range, megabytes; what of it is known."""
-    if here is None and not drawn(tree):
+    if image_set is None and not drawn(tree):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
-    if any(name in NEEDED for name, _ in training.missing(here, tree)):
+    if any(name in NEEDED for name, _ in training.missing(image_set, tree)):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none_slider'))}</p>"
     try:
-        config = training.config_of(ui.services, here, tree)
+        config = training.config_of(ui.services, image_set, tree)
         length = length_words(*training.length(config))
         check_slider(config)
     except (ConfigProblems, Problem):
@@ -122,31 +121,31 @@ def length_words(steps: int, epochs: float) -> dict[str, str]:
     return {"steps": str(steps), "epochs": f"{epochs:.1f}".removesuffix(".0")}
 
 
-def costs(ui: Ui, here: ImageSet | None) -> list[str]:
+def costs(ui: Ui, image_set: ImageSet | None) -> list[str]:
     """`cost` and `smaller`, looked at again while the trial is on."""
-    tree = training.opened(ui.services, here)
-    return [cost(ui, here, tree), smaller(ui, here, tree)]
+    tree = training.opened(ui.services, image_set)
+    return [cost(ui, image_set, tree), smaller(ui, image_set, tree)]
 
 
-def smaller(ui: Ui, here: ImageSet | None, tree: Tree) -> str:
+def smaller(ui: Ui, image_set: ImageSet | None, tree: Tree) -> str:
     """Where the settings take more than is free on the card, or ran out of memory when they were tried: the quickest ones
     that fit, and a button for them."""
     base, free = training.base_of(ui.services, tree), ui.services.card_free()
     if base is None or base.family not in memory.counted():
         return ""
     try:
-        config = training.config_of(ui.services, here, tree)
+        config = training.config_of(ui.services, image_set, tree)
     except ConfigProblems:
         return ""
     side = training.side(ui.services, tree)
     now = memory.of_config(config, base.family, side)
     if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
-        return _tried(ui, config, base.family, side) if here else ""
+        return _tried(ui, config, base.family, side) if image_set else ""
     sizes = config.run.batch_size, config.run.gradient_accumulation
     rung, fit = memory.propose(base.family, side, free, config.lora, *sizes, config.captions.endless)
     sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
-    words = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
-    return _proposal(ui, words, rung)
+    sentence = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
+    return _proposal(ui, sentence, rung)
 
 
 def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
@@ -160,9 +159,9 @@ def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
     return _proposal(ui, ui.t("page.train.memory.tried", rung=rung_words(rung, ui.lang)), rung)
 
 
-def _proposal(ui: Ui, words: str, rung: memory.MemoryPlan) -> str:
+def _proposal(ui: Ui, sentence: str, rung: memory.MemoryPlan) -> str:
     button = f"<button type='button' class='a-small' {sets.tell('smaller', options=rung.options())}>"
-    return f"<p class='a-note'>{esc(words)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
+    return f"<p class='a-note'>{esc(sentence)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
 
 
 def span(ui: Ui, low: float, high: float) -> str:
@@ -171,7 +170,7 @@ def span(ui: Ui, low: float, high: float) -> str:
     return a if a == b else ui.t("ago.range", a=a, b=b)
 
 
-def told(ui: Ui, said: dict[str, Any]) -> str:
+def told(ui: Ui, upload: dict[str, Any]) -> str:
     """What became of a drop, in sentences."""
-    first = ui.t("page.train.arrived", count=int(said.get("accepted", 0)))
-    return " ".join([first, *(str(sentence) for sentence in said.get("sentences", []))])
+    first = ui.t("page.train.arrived", count=int(upload.get("accepted", 0)))
+    return " ".join([first, *(str(sentence) for sentence in upload.get("sentences", []))])

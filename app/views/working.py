@@ -18,5 +18,5 @@ def progress(ui: Ui, job: WorkerJob, label: str) -> str:
     done, of = (job.bytes_done, job.bytes_of) if fetching else (job.looked, job.of)
     key = job.state if job.state in ("starting", "fetching", "loading") else "writing"
     numbers = {"done": round(done / 1e6), "of": round(of / 1e6)} if fetching else {"done": done, "of": of}
-    words = ui.t(f"page.images.write.{key}", **numbers)
-    return f'<p class="a-note" role="status">{esc(words)}</p>{bar(done, of, ui.t(label))}'
+    sentence = ui.t(f"page.images.write.{key}", **numbers)
+    return f'<p class="a-note" role="status">{esc(sentence)}</p>{bar(done, of, ui.t(label))}'

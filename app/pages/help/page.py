@@ -58,16 +58,16 @@ def _lists(ui: Ui) -> str:
 
 def _example(ui: Ui) -> str:
     """Good pictures from the example set beside what makes a set bad."""
-    found = ui.services.set("example-style")
-    chosen = [p for p in found.pictures() if p.id in GOOD] if found else []
+    image_set = ui.services.set("example-style")
+    chosen = [p for p in image_set.pictures() if p.id in GOOD] if image_set else []
     images = (
-        "".join(f"<img src='{esc(thumb(found, p, 320))}' alt='{esc(p.caption)}' loading='lazy'>" for p in chosen)
-        if found
+        "".join(f"<img src='{esc(thumb(image_set, p, 320))}' alt='{esc(p.caption)}' loading='lazy'>" for p in chosen)
+        if image_set
         else ""
     )
     bad = ""
-    if found and chosen:
-        one = esc(thumb(found, chosen[0], 160))
+    if image_set and chosen:
+        one = esc(thumb(image_set, chosen[0], 160))
         bad = f"<div class='h-row h-same'>{f'<img src={one!r} alt=>' * 4}</div>"
     good_words, bad_words = esc(ui.t("page.help.pictures.good")), esc(ui.t("page.help.pictures.bad"))
     return (

@@ -116,8 +116,8 @@ class LibraryHandlers:
         """The cards that match the filters with `name` opened, or the first, from the files as they are now."""
         parts, t, cards = self.parts, self.ui.t, self.ui.services.library.cards()
         if not cards:
-            link, words = self.ui.href("train"), t("page.runs.start_one")
-            return self._none_open(pieces.empty(t("page.library.empty"), t("page.library.empty_text"), link, words), False)
+            link, label = self.ui.href("train"), t("page.runs.start_one")
+            return self._none_open(pieces.empty(t("page.library.empty"), t("page.library.empty_text"), link, label), False)
         matching = self._matching(cards, values)
         card = next((card for card in cards if card.name == name), None) or (matching[0] if matching else None)
         grid = self._grid(cards, matching, card.name if card else None)
