@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -51,7 +51,7 @@ def remembered() -> gr.BrowserState:
     return gr.BrowserState("", storage_key="lora-atelier.set", secret="lora-atelier")
 
 
-def on_load(fn: Callable[..., Any], inputs: Collection[Any], outputs: Collection[Any]) -> Any:
+def on_load(fn: Callable[..., Any], inputs: Sequence[Any] | set[Any], outputs: Sequence[Any]) -> Any:
     """Run `fn` when the page being built is opened; what `.then` can go on from. Until `fn` has answered, nothing on the
     page can be typed or clicked (app/static/wait.js): its answer would overwrite what was."""
     blocks = Context.root_block

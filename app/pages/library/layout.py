@@ -6,9 +6,9 @@ Below the cards two folds make new files: one of LoRAs alone, one that works on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 
 from app.actions import imports
@@ -54,9 +54,9 @@ class MakeParts:
     message: gr.HTML
 
     @property
-    def fields(self) -> set[Component]:
+    def fields(self) -> list[Block]:
         """What a press reads."""
-        return {self.loras, self.strengths, self.rank, self.name}
+        return [self.loras, self.strengths, self.rank, self.name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +75,9 @@ class BaseParts:
     line: gr.HTML
 
     @property
-    def fields(self) -> set[Component]:
+    def fields(self) -> list[Block]:
         """What a press reads."""
-        return {self.way, self.base, self.tuned, self.rank, self.loras, self.strengths, self.name}
+        return [self.way, self.base, self.tuned, self.rank, self.loras, self.strengths, self.name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +107,15 @@ class LibraryParts:
     """What an upload of a file sends."""
 
     @property
-    def filtering(self) -> set[Component]:
+    def filtering(self) -> list[Block]:
         """What decides which cards are shown."""
-        return {self.search, self.kind, self.state}
+        return [self.search, self.kind, self.state]
 
     @property
-    def shown(self) -> set[Any]:
+    def shown(self) -> list[Block]:
         """The cards and the open one: what `LibraryHandlers.show` answers."""
-        sheet = {self.grid, self.filters, self.card, self.readers, self.programs, self.open, self.edit.fold}
-        return sheet | set(self.edit.fields.values())
+        card = [self.card, self.readers, self.programs, self.edit.fold, *self.edit.fields.values()]
+        return [self.grid, self.filters, self.open, *card]
 
 
 def build(ui: Ui) -> LibraryParts:

@@ -21,18 +21,18 @@ def build(ui: Ui) -> LibraryHandlers:
     parts = layout.build(ui)
     handlers = LibraryHandlers(ui, parts)
     edit, make, filtering = parts.edit, parts.make, parts.filtering
-    answered = parts.shown | {parts.message}
-    on_load(handlers.opened, filtering, parts.shown)
-    parts.pick.input(handlers.picked, filtering | {parts.pick}, answered, **PRIVATE)
+    answered = [*parts.shown, parts.message]
+    on_load(handlers.opened, set(filtering), parts.shown)
+    parts.pick.input(handlers.picked, {*filtering, parts.pick}, answered, **PRIVATE)
     filtered = handlers.filtered
     for part in (parts.search, parts.kind, parts.state):
-        part.change(filtered, filtering | {parts.open}, parts.grid, trigger_mode="always_last", **PRIVATE)
-    edit.save.click(handlers.saved, filtering | {parts.open, *edit.fields.values()}, answered, **PRIVATE)
-    edit.trash.click(handlers.gone, filtering | {parts.open}, answered | {parts.undo, parts.trashed}, **_ONCE)
-    parts.undo.click(handlers.back, filtering | {parts.trashed}, answered | {parts.undo, parts.trashed}, **_ONCE)
+        part.change(filtered, {*filtering, parts.open}, parts.grid, trigger_mode="always_last", **PRIVATE)
+    edit.save.click(handlers.saved, {*filtering, parts.open, *edit.fields.values()}, answered, **PRIVATE)
+    edit.trash.click(handlers.gone, {*filtering, parts.open}, [*answered, parts.undo, parts.trashed], **_ONCE)
+    parts.undo.click(handlers.back, {*filtering, parts.trashed}, [*answered, parts.undo, parts.trashed], **_ONCE)
     make.loras.focus(handlers.offered, [], [make.loras], **PRIVATE)
-    make.go.click(handlers.made, filtering | make.fields, answered | {make.message}, **_ONCE)
-    parts.added.input(handlers.taken, filtering | {parts.added}, answered, **PRIVATE)
+    make.go.click(handlers.made, {*filtering, *make.fields}, [*answered, make.message], **_ONCE)
+    parts.added.input(handlers.taken, {*filtering, parts.added}, answered, **PRIVATE)
     _wire_bases(BaseHandlers(ui, parts.bases, handlers), parts)
     return handlers
 
@@ -43,4 +43,4 @@ def _wire_bases(handlers: BaseHandlers, parts: layout.LibraryParts) -> None:
     fold.way.change(handlers.turned, fold.way, [fold.about, fold.tuned, fold.rank, fold.loras, fold.strengths], **PRIVATE)
     for choice in (fold.base, fold.tuned, fold.loras):
         choice.focus(offered, [], [fold.base, fold.tuned, fold.loras], **PRIVATE)
-    fold.go.click(handlers.made, parts.filtering | fold.fields, parts.shown | {fold.line, fold.go}, **_ONCE)
+    fold.go.click(handlers.made, {*parts.filtering, *fold.fields}, [*parts.shown, fold.line, fold.go], **_ONCE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.components import Component
 
 from app.forms.preview import MAX_LORAS
@@ -89,9 +90,9 @@ class PreviewParts:
         return {"prompt": self.prompt, "strip": self.strip, "partial": self.partial, **self.settings.fields}
 
     @property
-    def form(self) -> set[Component]:
+    def form(self) -> list[Block]:
         """All fields: what an event that reads the form takes in."""
-        return {*self.fields.values(), *(field for lora in self.loras for field in lora.fields.values())}
+        return [*self.fields.values(), *(field for lora in self.loras for field in lora.fields.values())]
 
     @property
     def errors(self) -> dict[str, gr.HTML]:
@@ -99,14 +100,14 @@ class PreviewParts:
         return {"lora": self.lora_error, "prompt": self.prompt_error, "more": self.settings_error}
 
     @property
-    def results(self) -> set[Any]:
+    def results(self) -> list[Block]:
         """The light table and what belongs to it."""
-        return {self.table, self.saves, self.recent, self.progress, self.kept, self.keep}
+        return [self.table, self.saves, self.recent, self.progress, self.kept, self.keep]
 
     @property
-    def rows(self) -> set[Any]:
+    def rows(self) -> list[Block]:
         """The LoRAs' rows and how many of them are shown."""
-        return {*(lora.row for lora in self.loras), self.lora_count}
+        return [*(lora.row for lora in self.loras), self.lora_count]
 
 
 def build(ui: Ui) -> PreviewParts:

@@ -19,14 +19,15 @@ def build(ui: Ui) -> PreviewHandlers:
     """The page, and what answers on it."""
     parts = layout.build(ui)
     handlers = PreviewHandlers(ui, parts)
-    form, rows, buttons = parts.form, parts.rows, {parts.draw, parts.draw_one, parts.cancel}
-    filled = form | rows | parts.results
-    drawn = parts.results | buttons | {*parts.errors.values(), parts.partial}
-    on_load(handlers.opened, [], filled | {parts.library_empty, parts.hint})
+    buttons = [parts.draw, parts.draw_one, parts.cancel]
+    filled = [*parts.form, *parts.rows, *parts.results]
+    drawn = [*parts.results, *buttons, *parts.errors.values(), parts.partial]
+    form, at_strength = set(parts.form), {*parts.form, parts.strength}
+    on_load(handlers.opened, [], [*filled, parts.library_empty, parts.hint])
     for event in (
         parts.draw.click(handlers.draw, form, drawn, **_DRAW),
         parts.prompt.submit(handlers.draw, form, drawn, **_DRAW),
-        parts.draw_one.click(handlers.draw_one, form | {parts.strength}, drawn, **_DRAW),
+        parts.draw_one.click(handlers.draw_one, at_strength, drawn, **_DRAW),
     ):
         event.then(handlers.free, None, buttons, **PRIVATE)  # whatever became of it, no button stays dead
     parts.cancel.click(handlers.cancel, **PRIVATE)
@@ -34,9 +35,9 @@ def build(ui: Ui) -> PreviewHandlers:
     for lora in parts.loras:
         lora.on.input(handlers.hints, form, [parts.hint, parts.keep], **PRIVATE)
         lora.name.input(handlers.lora_chosen, form, [parts.hint, parts.keep, parts.partial], **PRIVATE)
-    parts.add.click(handlers.add_lora, [parts.lora_count], rows, **PRIVATE)
+    parts.add.click(handlers.add_lora, [parts.lora_count], parts.rows, **PRIVATE)
     parts.settings.random_seed.click(handlers.random_seed, None, [parts.settings.seed], **PRIVATE)
-    parts.keep.click(handlers.keep, form | {parts.strength}, [parts.kept], **PRIVATE)
+    parts.keep.click(handlers.keep, at_strength, [parts.kept], **PRIVATE)
     sizes = [parts.fields[name] for name in SIZES]
     parts.settings.base.input(handlers.base_chosen, [parts.settings.base], sizes, **PRIVATE)
     return handlers

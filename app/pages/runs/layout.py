@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.blocks import Block
 
 from app.ui.html import plain, signal, title
 from app.ui.services import Ui
@@ -39,9 +40,9 @@ class RunsParts:
     timer: gr.Timer
 
     @property
-    def shown(self) -> set[gr.HTML | gr.Button | gr.Accordion | gr.State]:
+    def shown(self) -> list[Block]:
         """What a look at a run may change."""
-        return {*self.html.values(), *self.buttons.values(), self.log_fold, self.run, self.digests}
+        return [*self.html.values(), *self.buttons.values(), self.log_fold, self.run, self.digests]
 
 
 def build(ui: Ui, seconds: float) -> RunsParts:

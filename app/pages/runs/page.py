@@ -8,8 +8,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import gradio as gr
-
 from app.pages.runs import layout
 from app.pages.runs.handlers import RunsHandlers
 from app.ui.html import PRIVATE, on_load
@@ -24,12 +22,12 @@ def build(ui: Ui) -> RunsHandlers:
     """The page, and what answers on it."""
     parts = layout.build(ui, SECONDS)
     handlers = RunsHandlers(ui, parts)
-    inputs, acted = [parts.run, parts.digests], parts.shown | {parts.message, parts.undo, parts.trashed}
-    gr.on([parts.timer.tick], handlers.look, inputs, parts.shown, trigger_mode="once", **_READ)
+    inputs, acted = [parts.run, parts.digests], [*parts.shown, parts.message, parts.undo, parts.trashed]
+    parts.timer.tick(handlers.look, inputs, parts.shown, trigger_mode="once", **_READ)
     on_load(handlers.look, inputs, parts.shown)
-    parts.pick.input(handlers.picked, [parts.pick, parts.digests], parts.shown | {parts.message, parts.question}, **PRIVATE)
+    parts.pick.input(handlers.picked, [parts.pick, parts.digests], [*parts.shown, parts.message, parts.question], **PRIVATE)
     for action, button in {**parts.buttons, "set_as_it_is": parts.set_as_it_is}.items():
-        button.click(partial(handlers.pressed, action), inputs, acted | {parts.question}, **_ONCE)
+        button.click(partial(handlers.pressed, action), inputs, [*acted, parts.question], **_ONCE)
     parts.leave.click(handlers.left, None, [parts.message, parts.question], **PRIVATE)
     parts.undo.click(handlers.put_back, [parts.trashed, parts.digests], acted, **_ONCE)
     return handlers
