@@ -152,7 +152,7 @@ def _step_milliseconds(case: Case) -> dict[str, float]:
         items = [replace(first, picture=replace(first.picture, id=str(number))) for number in range(size)]
         trainers[size] = trainer = Ours(case)
         for item in items:
-            trainer.taker.maker.latents.posterior(View(item, False))
+            trainer.run.objective.latents.posterior(View(item, False))
         trainer.batches = batches.BucketBatchSampler(items, case.batch, 0, False).batches()
         trainer.step()
     for _ in range(case.rounds):

@@ -21,10 +21,13 @@ from trainer.core.home import PROJECT, Home
 from trainer.engine.data import batches as data
 from trainer.engine.data.latents import LatentCache, Posterior
 from trainer.engine.objective.noise import draw_noise
+from trainer.engine.setup import TrainingData
 from trainer.engine.speed import offload
 from trainer.images.captions.captions import training_caption
 from trainer.images.set.examples import View, derive_seed
 
+STEPS = 1000
+"""The length the runs pretend to have."""
 SET = PROJECT / "datasets" / "example-style"
 ASSETS = Path(base.__file__).parent / "assets"
 
@@ -46,7 +49,7 @@ def config_of(case: Case) -> TrainConfig:
             "memory": memory,
             "lora": {"train_text_encoder": case.text_encoder},
             "captions": {"trigger": "stylex"},
-            "run": {"batch_size": case.batch, "device": case.device},
+            "run": {"batch_size": case.batch, "device": case.device, "steps": STEPS},
         },
     )
 
@@ -125,11 +128,15 @@ class ReadyLatents(LatentCache):
         return self.memory[key]
 
 
+def training_data(config: TrainConfig, parts: ModelComponents) -> TrainingData:
+    """The example set with latents that need no VAE."""
+    return TrainingData(config, data.load_examples(config, config.images.resolution or 0), [], ReadyLatents(parts))
+
+
 def batches(case: Case, config: TrainConfig) -> Iterator[list[View]]:
-    """The run's own order of looks."""
-    return data.BucketBatchSampler(
-        data.load_examples(config, case.resolution), case.batch, config.run.seed, config.images.flip_augment
-    ).batches()
+    """The run's own order of views."""
+    examples = data.load_examples(config, case.resolution)
+    return data.BucketBatchSampler(examples, case.batch, config.run.seed, config.images.flip_augment).batches()
 
 
 def drawn(config: TrainConfig, latents: LatentCache, step: int, looks: list[View]) -> tuple[Any, ...]:

@@ -52,8 +52,8 @@ def test_both_loops_give_the_same_losses_on_sdxl_whose_text_encoders_stay(tmp_pa
     ours, reference = Ours(small), Reference(small)
     for _ in range(2):
         assert ours.step() == pytest.approx(reference.step(), rel=1e-4)
-    assert {part for part, _ in ours.adapter.layers} == {"unet"} == reference.trained and reference.kept
-    assert ours.taker.maker.parts.unet.is_gradient_checkpointing and reference.flops() > 0
+    assert {part for part, _ in ours.run.adapter.layers} == {"unet"} == reference.trained and reference.kept
+    assert ours.run.components.unet.is_gradient_checkpointing and reference.flops() > 0
     ours.draw()
 
 

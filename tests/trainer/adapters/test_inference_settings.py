@@ -20,10 +20,10 @@ from trainer.config import load
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.inference.preview_worker import PreviewWorker
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.text.encode import encode, reading_at
-from trainer.engine.train import load_base
 
 LONG = "red, " * 60 + "a blob"
 

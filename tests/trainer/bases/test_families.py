@@ -26,11 +26,11 @@ from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.objective.noise import NoiseSchedule
 from trainer.engine.optim.optimizer import OptimizerStepper
-from trainer.engine.train import load_base
 from trainer.formats.architectures import ARCHITECTURES as FACTS
 from trainer.formats.architectures import TextEncoder, UNet, family_modules
 from trainer.formats.header import read_header

@@ -16,10 +16,10 @@ from trainer.adapters.file import read_header
 from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.config import load
 from trainer.core.home import Home
+from trainer.engine.base import load_base
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.output import checkpoint
-from trainer.engine.train import load_base
 
 BASES = {
     "sd1": ("sd1", "epsilon", False),

@@ -13,13 +13,13 @@ from tests.trainer.engine.optim.test_optimizer import CPU, OPTIMIZERS, Layers, e
 from trainer.config import load
 from trainer.config.options import options
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data.batches import load_examples
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint
-from trainer.engine.train import load_base
 from trainer.images.set.examples import View
 
 OTHER = {

@@ -19,13 +19,13 @@ from trainer.bases import catalog
 from trainer.core import events
 from trainer.core.home import PROJECT
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import base_hash
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint
 from trainer.engine.output.control import Control
 from trainer.engine.speed import device
-from trainer.engine.train import load_base
 
 
 def tensors(path) -> bytes:

@@ -53,9 +53,9 @@ class PreviewWorker:
             self.say(id=name, event="failed", code=code, params={"needed": "?", "free": "?", "detail": str(error)[:200]})
 
     def _load(self, name: str, base: str) -> Any:
+        from trainer.engine.base import fetched
         from trainer.engine.inference.sampling import ImageSampler
         from trainer.engine.speed import device
-        from trainer.engine.train import fetched
 
         facts = fetched(self.home, base, None, lambda event: self.say(id=name, event="loading", base=base))
         stamp = (str(facts.path), facts.path.stat().st_mtime if facts.path else 0.0)

@@ -136,7 +136,7 @@ def step_bytes(
     The weights are those of the `unet`, of its `blocks` that could wait in main memory and of the `largest` of them, and of
     the `text` encoders. `what`: the step of the `unet`, or that of the `text` encoders alone.
     """
-    from trainer.engine.train import checkpoint_gradients
+    from trainer.engine.speed.gradient_checkpointing import checkpoint_gradients
 
     parts = empty_parts(name)
     config = build({"lora": {"rank": 16, "train_text_encoder": what == "text", "train_unet": what == "unet"}})

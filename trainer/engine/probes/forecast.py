@@ -10,12 +10,19 @@ import json
 import time
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from trainer.config.load import build
 from trainer.config.plan import draws
 from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 from trainer.images.set.examples import View, augmentations_of
+
+if TYPE_CHECKING:
+    from trainer.bases.families import ModelComponents
+    from trainer.config.train import TrainConfig
+    from trainer.engine.networks.adapter import Adapter
+    from trainer.engine.setup import TrainingData
 
 STEPS = 3
 
@@ -24,53 +31,27 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     """Load the base, encode one picture, make three steps on the largest format; nothing is written. What has to be encoded
     before the start counts mirrored pictures, cuts, forms and class pictures, each where it is not kept already, and a
     slider's own pictures are drawn first."""
-    from trainer.engine.data import batches
-    from trainer.engine.data.latents import LatentCache
-    from trainer.engine.data.regularization import RegularizationSampler, regularization_examples
-    from trainer.engine.networks.adapter import Adapter
-    from trainer.engine.objective import slider, validation
-    from trainer.engine.optim.optimizer import OptimizerStepper
-    from trainer.engine.speed import device, offload, onednn
-    from trainer.engine.train import load_base, main_size, settle_base
+    from trainer.engine.base import load_base
+    from trainer.engine.setup import TrainingRun
+    from trainer.engine.speed import device
 
     device.silence_libraries()
     config = build(json.loads(config_file.read_text("utf-8")))
     begun = time.monotonic()
-    parts = load_base(config, home)
-    adapter = Adapter(parts, config)
-    settle_base(config, parts)
-    load_seconds = time.monotonic() - begun
-    begun = time.monotonic()
-    with adapter.switched_off():
-        config = slider.own_pictures(RunDir(config_file.parent), config, parts, lambda event: None, count=1)
-    drawn = config.slider.generated_images if draws(config) else 0
-    drawing_seconds = (time.monotonic() - begun) * drawn
-    every = batches.load_examples(config, main_size(config, parts))
-    _, items = validation.held_out(config, every)
-    onednn.enable_onednn(parts)
-    guard = OptimizerStepper(config, adapter, parts.device, parts.dtype)
-    latents = LatentCache(parts, home.cache / "latents", config.memory.cache_latents)
-    images, kin = config.images, regularization_examples(config, main_size(config, parts))
-    looks = latents.looks(every, images.flip_augment, images.random_crops, augmentations_of(images)) + latents.looks(
-        kin, images.flip_augment
-    )
-    encode_seconds, cache_bytes = latents.cost(looks)
-    encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
-    cache_bytes *= max(1, drawn)
-    classes = (
-        RegularizationSampler(kin[:1], config.run.batch_size, 0, False) if kin else None
-    )  # one will do for the time it takes
-    maker = slider.maker(config)(config, parts, adapter, latents, classes)
-    offload.rest(parts, config, maker.text_learns)
-    largest = max(items, key=lambda item: item.bucket[0] * item.bucket[1])
-    batch = [View(largest, False)] * config.run.batch_size
+    costs = DataCosts(config, config_file, home)
+    run = TrainingRun(config, load_base(config, home), costs.data)
+    run.choose_stepper(run.total, lambda why: None)
+    load_seconds = time.monotonic() - begun - costs.seconds
+    largest = max(run.data.examples, key=lambda example: example.bucket[0] * example.bucket[1])
+    views = [[View(largest, False)] * config.run.batch_size] * config.run.gradient_accumulation
     times = []
     for step in range(STEPS + 1):
         begun = time.monotonic()
-        guard.update(maker.backward(step, [batch] * config.run.gradient_accumulation, guard.scale), 1.0).item()
+        loss, _ = run.step(step, views)
+        loss.item()
         times.append(time.monotonic() - begun)
-    each, total = median(times[1:]), batches.total_steps(config, items)
-    numbers = sum(p.numel() for p in adapter.parameters())
+    each, total, encode_seconds = median(times[1:]), run.total, costs.encode_seconds
+    numbers = sum(p.numel() for p in run.adapter.parameters())
     return {
         "seconds_per_step": each,
         "steps": total,
@@ -78,9 +59,47 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
         "encode_seconds": encode_seconds,
         "seconds": each * total + encode_seconds + load_seconds,
         "file_bytes": numbers * (4 if config.save.dtype == "fp32" else 2),
-        "cache_bytes": cache_bytes,
-        "peak_bytes": device.peak_memory(parts.device),
+        "cache_bytes": costs.cache_bytes,
+        "peak_bytes": device.peak_memory(run.components.device),
     }
+
+
+class DataCosts:
+    """The data of a run that is only measured, and what making it would cost."""
+
+    def __init__(self, config: TrainConfig, config_file: Path, home: Home) -> None:
+        self.config, self.config_file, self.home = config, config_file, home
+        self.seconds = self.encode_seconds = 0.0
+        """Seconds this measuring took; seconds until everything would be encoded."""
+        self.cache_bytes = 0
+
+    def data(self, components: ModelComponents, adapter: Adapter) -> TrainingData:
+        """All examples, of which one is encoded; one class picture will do for the time it takes."""
+        from trainer.engine.base import main_size
+        from trainer.engine.data.batches import load_examples
+        from trainer.engine.data.latents import LatentCache
+        from trainer.engine.data.regularization import RegularizationSampler, regularization_examples
+        from trainer.engine.objective import slider, validation
+        from trainer.engine.setup import TrainingData
+
+        begun = time.monotonic()
+        with adapter.switched_off():
+            run = RunDir(self.config_file.parent)
+            config = slider.own_pictures(run, self.config, components, lambda event: None, count=1)
+        drawn = config.slider.generated_images if draws(config) else 0
+        drawing_seconds = (time.monotonic() - begun) * drawn
+        every = load_examples(config, main_size(config, components))
+        held_out, examples = validation.held_out(config, every)
+        latents = LatentCache(components, self.home.cache / "latents", config.memory.cache_latents)
+        images, kin = config.images, regularization_examples(config, main_size(config, components))
+        views = latents.looks(every, images.flip_augment, images.random_crops, augmentations_of(images))
+        views += latents.looks(kin, images.flip_augment)
+        encode_seconds, cache_bytes = latents.cost(views)
+        self.encode_seconds = encode_seconds * max(1, drawn) + drawing_seconds
+        self.cache_bytes = cache_bytes * max(1, drawn)
+        classes = RegularizationSampler(kin[:1], config.run.batch_size, 0, False) if kin else None
+        self.seconds = time.monotonic() - begun
+        return TrainingData(config, examples, held_out, latents, classes)
 
 
 def main(argv: list[str]) -> int:

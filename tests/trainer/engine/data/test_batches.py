@@ -14,10 +14,10 @@ from PIL import Image
 
 from trainer.config.lines import read_subset
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data import latents as cache
 from trainer.engine.data.batches import BucketBatchSampler, load_examples, total_steps
 from trainer.engine.data.masks import Masks
-from trainer.engine.train import load_base
 from trainer.images.geometry.augment import Augmentation
 from trainer.images.set.examples import Example, View, augmentation_of, augmentations_of, micro_conditioning
 

@@ -7,9 +7,9 @@ import torch
 
 from trainer.core import events
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data import batches
 from trainer.engine.data import latents as cache
-from trainer.engine.train import load_base
 from trainer.images.set.examples import View
 
 

@@ -14,8 +14,8 @@ from tests.trainer.adapters.lycoris_cases import learnt
 from trainer.adapters import file as lora_file
 from trainer.config import load
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import Adapter, layers_of
-from trainer.engine.train import load_base
 from trainer.formats.names import bare, to_kohya
 
 

@@ -20,13 +20,13 @@ from trainer.config import load
 from trainer.config.train import TrainConfig
 from trainer.core import events
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.networks.glora_full import FullDiffLayer, GloraLayer
 from trainer.engine.networks.oft_ia3 import Ia3Layer, OftLayer
 from trainer.engine.output import checkpoint
 from trainer.engine.speed.quantize import settle
-from trainer.engine.train import load_base
 from trainer.formats.architectures import family_modules
 from trainer.formats.layers import Layer
 from trainer.hardware import memory

@@ -11,9 +11,9 @@ import torch
 from trainer.adapters import file as lora_file
 from trainer.config import load
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.networks.types import ADAPTER_TYPES
-from trainer.engine.train import load_base
 
 CASES = {
     "lora": ["lora.type=lora", "lora.targets=attention_mlp"],

@@ -23,13 +23,13 @@ from trainer.config import load
 from trainer.core import events
 from trainer.core.home import PROJECT, Home
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data.batches import load_examples
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.objective.slider import SliderObjective
 from trainer.engine.output import checkpoint
-from trainer.engine.train import load_base
 from trainer.formats.names import bare
 from trainer.images.set.examples import View
 from trainer.library.cards import card

@@ -13,12 +13,12 @@ from torch.func import functional_call
 from tests.helpers.training_home import Bench, make_tiny
 from trainer.core.home import Home
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data.batches import load_examples
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.data.regularization import class_looks
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import TrainingObjective
-from trainer.engine.train import load_base
 from trainer.images.set.examples import View
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from trainer.config import load
 from trainer.core import files
+from trainer.engine.base import load_base
 from trainer.engine.data import batches as data
 from trainer.engine.data.latents import HEADER, LatentCache
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.probes import forecast
-from trainer.engine.train import load_base
 from trainer.images.set.examples import augmentations_of
 
 MANY = (

@@ -10,8 +10,8 @@ import torch
 from trainer.config.sections.memory import Memory
 from trainer.core import events
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.speed import device
-from trainer.engine.train import load_base
 
 
 def test_a_cpu_computes_in_fp32_with_sdpa():

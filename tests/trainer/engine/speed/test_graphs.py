@@ -7,13 +7,14 @@ from itertools import islice
 import pytest
 import torch
 
+from trainer.engine.base import load_base
 from trainer.engine.data import batches as data
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.speed import cuda_graphs, step_graph
-from trainer.engine.train import checkpoint_gradients, load_base
+from trainer.engine.speed.gradient_checkpointing import checkpoint_gradients
 
 
 class Counting(cuda_graphs.StaticBuffers):

@@ -16,11 +16,12 @@ from tests.helpers.training_home import Bench
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.optim.optimizer import OptimizerStepper
+from trainer.engine.setup import place_base
 from trainer.engine.speed import cuda_graphs, offload
-from trainer.engine.train import load_base, settle_base
 
 CPU = torch.device("cpu")
 
@@ -134,7 +135,7 @@ def trained(bench, config, steps=3):
     parts = load_base(config, bench.home)
     before = base_hash(parts), {id(p) for p in parts.unet.parameters()}
     adapter = Adapter(parts, config)
-    settle_base(config, parts)
+    place_base(config, parts)
     maker = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
     guard = OptimizerStepper(config, adapter, CPU)
     batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
@@ -222,7 +223,7 @@ def test_words_that_change_at_every_look_keep_their_encoders_unless_memory_is_sh
 def test_a_processor_has_nothing_to_move_and_graphs_are_refused(bench):
     config = bench.config("memory.offload_fraction=1", "memory.cuda_graphs=auto")
     parts, adapter, maker, _ = trained(bench, config, steps=1)
-    assert settle_base(config, parts)[1] == "off: on cpu the base computes where it lies"
+    assert place_base(config, parts)[1] == "off: on cpu the base computes where it lies"
     assert offload.rest(parts, config, text_learns=False) == ""
     maker.parts = replace(parts, device=torch.device("cuda"))
     taker, said = cuda_graphs.choose(config, maker, OptimizerStepper(config, adapter, CPU), print)

@@ -9,9 +9,10 @@ import torch
 from peft.tuners.lora.layer import Conv2d as LoraConvolution
 from torch.nn import functional
 
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.speed import onednn
-from trainer.engine.train import checkpoint_gradients, load_base
+from trainer.engine.speed.gradient_checkpointing import checkpoint_gradients
 
 
 def prepared(bench, quick: bool, *words: str):

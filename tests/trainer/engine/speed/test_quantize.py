@@ -18,9 +18,10 @@ from trainer.adapters.fold import LoraFuser, LoraStrength
 from trainer.config import load
 from trainer.core import events
 from trainer.core.home import Home
+from trainer.engine.base import load_base
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.speed import quantize
-from trainer.engine.train import checkpoint_gradients, load_base
+from trainer.engine.speed.gradient_checkpointing import checkpoint_gradients
 from trainer.formats.layers import norms
 
 OFF = {8: 0.013, 4: 0.12}

@@ -19,10 +19,10 @@ from trainer.adapters.fold import LoraStrength
 from trainer.adapters.weights import normalise
 from trainer.core import events
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter, base_hash
 from trainer.engine.text import embeddings, encode
-from trainer.engine.train import load_base
 from trainer.formats.header import Header, read_header
 from trainer.library.library import Library
 

@@ -8,12 +8,12 @@ import torch
 from tests.helpers import tiny
 from trainer.bases.families import loading
 from trainer.core.problem import Problem
+from trainer.engine.base import load_base
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.inference.sampling import GenerateRequest, ImageSampler
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.text import encode
-from trainer.engine.train import load_base
 
 LONG = "red, " * 60 + "a cat"
 
