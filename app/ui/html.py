@@ -11,8 +11,10 @@ from gradio.context import Context
 
 from app.ui.services import Ui
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+EVENT_DEFAULTS: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """For every event: no address of its own in an API, no grey film over what is being answered."""
+TYPING_EVENTS: dict[str, Any] = {**EVENT_DEFAULTS, "trigger_mode": "always_last"}
+"""For events that come with each letter typed: while one is being answered only the last of the others waits."""
 
 
 def markup(value: str = "", **options: Any) -> gr.HTML:
@@ -57,8 +59,8 @@ def on_load(fn: Callable[..., Any], inputs: Sequence[Any] | set[Any], outputs: S
     blocks = Context.root_block
     assert blocks is not None, "called outside a page"
     waiting = markup("<atelier-wait></atelier-wait>")
-    opened = blocks.load(fn, inputs, outputs, **PRIVATE)
-    opened.then(_filled, None, [waiting], queue=False, **PRIVATE)  # also after a failure
+    opened = blocks.load(fn, inputs, outputs, **EVENT_DEFAULTS)
+    opened.then(_filled, None, [waiting], queue=False, **EVENT_DEFAULTS)  # also after a failure
     return opened
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.html import PRIVATE, markup
+from app.ui.html import EVENT_DEFAULTS, markup
 from app.ui.html import problem as problem_line
 from app.ui.services import Ui
 from app.views import captioning as view
@@ -111,11 +111,11 @@ def wire(
         return [*_line(line, False, 0), *shown]
 
     current, chosen, leaf = here
-    fold.which.change(lambda name: view.about(ui, view.named(name)), [fold.which], [fold.about], **PRIVATE)
-    fold.go.click(write, [current, fold.which, fold.prefix, fold.overwrite], told, **PRIVATE)
-    again.click(suggest, [current, chosen, fold.which, fold.prefix], told, **PRIVATE)
-    fold.cancel.click(stop, [current], None, **PRIVATE)
-    gr.Timer(1).tick(look, [current, chosen, leaf, watched], [*told, *whole], **PRIVATE)
+    fold.which.change(lambda name: view.about(ui, view.named(name)), [fold.which], [fold.about], **EVENT_DEFAULTS)
+    fold.go.click(write, [current, fold.which, fold.prefix, fold.overwrite], told, **EVENT_DEFAULTS)
+    again.click(suggest, [current, chosen, fold.which, fold.prefix], told, **EVENT_DEFAULTS)
+    fold.cancel.click(stop, [current], None, **EVENT_DEFAULTS)
+    gr.Timer(1).tick(look, [current, chosen, leaf, watched], [*told, *whole], **EVENT_DEFAULTS)
 
 
 def _line(line: str, runs: bool, seen: int) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.ui.html import PRIVATE, markup
+from app.ui.html import EVENT_DEFAULTS, markup
 from app.ui.html import problem as problem_line
 from app.ui.services import Ui
 from app.views import masking as view
@@ -101,9 +101,9 @@ def wire(ui: Ui, fold: MaskPanel, here: tuple[Any, Any, Any], whole: list[Any], 
         return [html if one.elem_id == "images-grid" else gr.skip() for one in whole]
 
     current, chosen, leaf = here
-    fold.go.click(make, [current, fold.which, fold.word, fold.again], told, **PRIVATE)
-    fold.cancel.click(stop, [current], None, **PRIVATE)
-    gr.Timer(1).tick(look, [current, chosen, leaf, watched], [*told, *whole], **PRIVATE)
+    fold.go.click(make, [current, fold.which, fold.word, fold.again], told, **EVENT_DEFAULTS)
+    fold.cancel.click(stop, [current], None, **EVENT_DEFAULTS)
+    gr.Timer(1).tick(look, [current, chosen, leaf, watched], [*told, *whole], **EVENT_DEFAULTS)
 
 
 def _line(line: str, runs: bool, seen: int) -> list[Any]:

@@ -16,7 +16,7 @@ from app.forms import training
 from app.pages.address import asked
 from app.pages.images import caption_writing, mask_making
 from app.ui.format import esc
-from app.ui.html import PRIVATE, leave, markup, on_load, remembered, signal
+from app.ui.html import EVENT_DEFAULTS, TYPING_EVENTS, leave, markup, on_load, remembered, signal
 from app.ui.html import problem as problem_line
 from app.ui.services import Ui
 from app.views import images, sets
@@ -29,8 +29,6 @@ from trainer.images.captions import captions
 from trainer.images.geometry.masks import mask_file
 from trainer.images.set.image_set import ImageSet, restore_set
 from trainer.images.set.picture import Picture
-
-TYPED: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
 
 
 def build(ui: Ui) -> None:
@@ -277,31 +275,31 @@ def build(ui: Ui) -> None:
 
     on_load(opened, [current], whole)
     mask_making.wire(ui, making, (current, chosen, leaf), whole, show)
-    unmask.click(unmasked, [current, chosen, leaf], whole, **PRIVATE)
+    unmask.click(unmasked, [current, chosen, leaf], whole, **EVENT_DEFAULTS)
     caption_writing.wire(ui, writing, (current, chosen, leaf), whole, caption, again, show)
     chosen_parts = [chosen, leaf, grid, large, caption, weight, saved, unmask]
-    picture.input(pick, [current, leaf, picture], chosen_parts, **PRIVATE)
-    focus.input(aimed, [current, leaf, focus], chosen_parts, **PRIVATE)
-    back.click(step(-1), [current, chosen, leaf], chosen_parts, **PRIVATE)
-    on.click(step(1), [current, chosen, leaf], chosen_parts, **PRIVATE)
+    picture.input(pick, [current, leaf, picture], chosen_parts, **EVENT_DEFAULTS)
+    focus.input(aimed, [current, leaf, focus], chosen_parts, **EVENT_DEFAULTS)
+    back.click(step(-1), [current, chosen, leaf], chosen_parts, **EVENT_DEFAULTS)
+    on.click(step(1), [current, chosen, leaf], chosen_parts, **EVENT_DEFAULTS)
     page.input(
         lambda name, id_, text: show(name, "", int(heard(text).get("page", 0))),
         [current, chosen, page],
         whole,
-        **PRIVATE,
+        **EVENT_DEFAULTS,
     )
-    caption.input(typed, [current, chosen, caption, leaf], [saved, grid], **TYPED)
-    weight.input(weighed, [current, chosen, weight], [saved], **TYPED)
-    gr.on([title.input, trigger.input], named, [current, title, trigger], None, **TYPED)
-    out.click(removed, [current, chosen, leaf], whole, **PRIVATE)
-    fix.input(mended, [current, chosen, leaf, fix], whole, **PRIVATE)
-    choose.input(lambda text: show(heard(text).get("set")), [choose], whole, **PRIVATE)
+    caption.input(typed, [current, chosen, caption, leaf], [saved, grid], **TYPING_EVENTS)
+    weight.input(weighed, [current, chosen, weight], [saved], **TYPING_EVENTS)
+    gr.on([title.input, trigger.input], named, [current, title, trigger], None, **TYPING_EVENTS)
+    out.click(removed, [current, chosen, leaf], whole, **EVENT_DEFAULTS)
+    fix.input(mended, [current, chosen, leaf, fix], whole, **EVENT_DEFAULTS)
+    choose.input(lambda text: show(heard(text).get("set")), [choose], whole, **EVENT_DEFAULTS)
     dropped.input(lambda name, text: show(heard(text).get("set") or name, said=view.told(ui, heard(text))),
-                  [current, dropped], whole, **PRIVATE)  # fmt: skip
+                  [current, dropped], whole, **EVENT_DEFAULTS)  # fmt: skip
     asked_for = [way, what, by, front]
-    gr.on([one.input for one in asked_for], tried, [current, *asked_for], [would, by, front], **TYPED)
-    apply.click(done, [current, chosen, leaf, *asked_for], [*whole, would], **PRIVATE)
-    go.click(lambda name: leave(ui.href("train", set=name or None)), [current], [gone], **PRIVATE)
+    gr.on([one.input for one in asked_for], tried, [current, *asked_for], [would, by, front], **TYPING_EVENTS)
+    apply.click(done, [current, chosen, leaf, *asked_for], [*whole, would], **EVENT_DEFAULTS)
+    go.click(lambda name: leave(ui.href("train", set=name or None)), [current], [gone], **EVENT_DEFAULTS)
 
 
 def _large(ui: Ui, here: ImageSet, p: Picture | None) -> str:

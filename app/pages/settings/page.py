@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.pages.settings import layout
 from app.pages.settings.handlers import SettingsHandlers
-from app.ui.html import PRIVATE, on_load
+from app.ui.html import EVENT_DEFAULTS, on_load
 from app.ui.services import Ui
 
 SECONDS = 1.5
@@ -16,9 +16,9 @@ def build(ui: Ui) -> SettingsHandlers:
     handlers = SettingsHandlers(ui, parts)
     diagnosis, webhook = [parts.health, parts.timer], [parts.webhook]
     on_load(handlers.webhook_opened, [], webhook)
-    parts.save_webhook.click(handlers.webhook_saved, webhook, [parts.webhook_message], **PRIVATE)
-    parts.try_webhook.click(handlers.webhook_tried, webhook, [parts.webhook_message], **PRIVATE)
+    parts.save_webhook.click(handlers.webhook_saved, webhook, [parts.webhook_message], **EVENT_DEFAULTS)
+    parts.try_webhook.click(handlers.webhook_tried, webhook, [parts.webhook_message], **EVENT_DEFAULTS)
     on_load(handlers.opened, [], diagnosis)
-    parts.check.click(handlers.checked, None, diagnosis, **PRIVATE)
-    parts.timer.tick(handlers.look, None, diagnosis, **PRIVATE)
+    parts.check.click(handlers.checked, None, diagnosis, **EVENT_DEFAULTS)
+    parts.timer.tick(handlers.look, None, diagnosis, **EVENT_DEFAULTS)
     return handlers

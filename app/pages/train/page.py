@@ -15,7 +15,7 @@ from app.forms import options, training
 from app.forms.seen import Seen
 from app.pages.address import asked
 from app.ui.format import esc
-from app.ui.html import PRIVATE, leave, markup, on_load, remembered, signal
+from app.ui.html import EVENT_DEFAULTS, leave, markup, on_load, remembered, signal
 from app.ui.services import Ui
 from app.views import sets
 from app.views import train as view
@@ -35,7 +35,7 @@ SAID = 2
 POLL = 3
 """Seconds between two looks at the forecast."""
 
-IN_TURN: dict[str, Any] = {**PRIVATE, "concurrency_id": "draft", "concurrency_limit": 1}
+SERIAL_EVENTS: dict[str, Any] = {**EVENT_DEFAULTS, "concurrency_id": "draft", "concurrency_limit": 1}
 """For every event that writes the draft: one after another as they came. Gradio takes events of different functions in any
 order and at once, and the older of two would overwrite the newer."""
 
@@ -270,20 +270,22 @@ def build(ui: Ui) -> None:
             return [options.beside(ui, [problem], lead=True, where=WHERE), gr.skip(), once, ""]
         return ["", gr.skip(), uuid.uuid4().hex, leave(ui.href("runs", run=run))]
 
-    on_load(entered, [current], [key, *shown]).then(look, [current], [found], **PRIVATE)
-    dropped.input(arrived, [current, dropped, draft, *fields], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
-    choose.input(chosen, [choose, draft], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
-    fix.input(mend, [current, fix], shown, **IN_TURN).then(look, [current], [found], **PRIVATE)
-    toml.input(opened, [current, toml, draft], [*fields, beside, *lines, draft], **IN_TURN)
-    smaller.input(shrunk, [current, smaller, draft], [*fields, beside, *lines, draft], **IN_TURN)
+    on_load(entered, [current], [key, *shown]).then(look, [current], [found], **EVENT_DEFAULTS)
+    dropped.input(arrived, [current, dropped, draft, *fields], shown, **SERIAL_EVENTS).then(
+        look, [current], [found], **EVENT_DEFAULTS
+    )
+    choose.input(chosen, [choose, draft], shown, **SERIAL_EVENTS).then(look, [current], [found], **EVENT_DEFAULTS)
+    fix.input(mend, [current, fix], shown, **SERIAL_EVENTS).then(look, [current], [found], **EVENT_DEFAULTS)
+    toml.input(opened, [current, toml, draft], [*fields, beside, *lines, draft], **SERIAL_EVENTS)
+    smaller.input(shrunk, [current, smaller, draft], [*fields, beside, *lines, draft], **SERIAL_EVENTS)
     gr.on([held[name].input for name in names if name not in REFILL], kept, [current, draft, *fields],
-          [beside, *lines, *about, draft, *fields], trigger_mode="always_last", **IN_TURN)  # fmt: skip
+          [beside, *lines, *about, draft, *fields], trigger_mode="always_last", **SERIAL_EVENTS)  # fmt: skip
     gr.on([held[name].input for name in REFILL], refilled, [current, draft, *fields],
-          [*fields, beside, *lines, *about, draft], **IN_TURN)  # fmt: skip
-    go.click(begin, [current, key, draft, *fields], [beside, more, key, draft, said, *fields, gone], **IN_TURN)
-    timer.tick(follows, [current, draft], [written], **PRIVATE)
-    written.change(follow, [current, draft], [draft, said, *fields], **IN_TURN)
-    timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **PRIVATE)
+          [*fields, beside, *lines, *about, draft], **SERIAL_EVENTS)  # fmt: skip
+    go.click(begin, [current, key, draft, *fields], [beside, more, key, draft, said, *fields, gone], **SERIAL_EVENTS)
+    timer.tick(follows, [current, draft], [written], **EVENT_DEFAULTS)
+    written.change(follow, [current, draft], [draft, said, *fields], **SERIAL_EVENTS)
+    timer.tick(lambda name: view.costs(ui, ui.services.set(name)), [current], [cost, fits], **EVENT_DEFAULTS)
 
 
 def _heard(text: str) -> dict[str, Any]:
