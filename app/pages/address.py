@@ -1,4 +1,4 @@
-"""What the address of a page asks for (`?run=…`) and what a button told. Used by the pages that can be linked to."""
+"""What the address of a page asks for (`?run=…`) and what a button sends. Used by the pages that can be linked to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def asked(request: gr.Request | None, name: str) -> str | None:
     return value or None
 
 
-def told(said: str) -> str | None:
-    """What a button told Python (`data-says`, `data-said`), out of the JSON of app/static/tell.js."""
+def signal_value(signal: str) -> str | None:
+    """What a button sends (`data-says`, `data-said`), out of the JSON of app/static/tell.js; None where it is none."""
     try:
-        return str(json.loads(said)["value"])
+        return str(json.loads(signal)["value"])
     except (ValueError, KeyError, TypeError):
         return None

@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.actions import imports
 from app.actions.lora_tools import make
-from app.pages.address import asked, told
+from app.pages.address import asked, signal_value
 from app.pages.answer import Answer, Values
 from app.pages.library.layout import LibraryParts, note
 from app.ui.html import problem
@@ -35,7 +35,7 @@ class LibraryHandlers:
 
     def picked(self, values: Values) -> Answer:
         """Another card."""
-        return {**self.show(told(values[self.parts.pick]), values), self.parts.message: ""}
+        return {**self.show(signal_value(values[self.parts.pick]), values), self.parts.message: ""}
 
     def filtered(self, values: Values) -> Answer:
         """The pictures alone: the open card stays, with what is being typed on it."""
@@ -85,7 +85,7 @@ class LibraryHandlers:
         """Take a file that was sent into the library."""
         services = self.ui.services
         try:
-            name = imports.take_in(services.home, services.library, told(values[self.parts.added]))
+            name = imports.take_in(services.home, services.library, signal_value(values[self.parts.added]))
         except Problem as error:
             return {self.parts.message: problem(error.sentence(self.ui.lang))}
         return {**self.show(name, values), self.parts.message: note(self.ui.t("page.library.imported", name=name))}

@@ -14,7 +14,7 @@ import gradio as gr
 
 from app.actions import previews
 from app.forms import preview
-from app.pages.address import asked, told
+from app.pages.address import asked, signal_value
 from app.pages.answer import Answer, Values
 from app.pages.preview.initial_form import EMPTY_LORA, defaults, initial_form
 from app.pages.preview.layout import PreviewParts
@@ -45,7 +45,7 @@ class PreviewHandlers:
 
     def again(self, signal: str) -> Answer:
         """An earlier drawing with its settings and pictures."""
-        drawing = Drawings(self.ui.services.home.previews).get(told(signal))
+        drawing = Drawings(self.ui.services.home.previews).get(signal_value(signal))
         return gr.skip() if drawing is None else self._filled(defaults(self.ui) | drawing.form, drawing)
 
     def draw(self, values: Values) -> Iterator[Answer]:

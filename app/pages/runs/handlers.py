@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.pages.address import asked, told
+from app.pages.address import asked, signal_value
 from app.pages.answer import Answer
 from app.pages.runs.layout import RunsParts
 from app.pages.runs.snapshot import snapshot
@@ -33,7 +33,11 @@ class RunsHandlers:
 
     def picked(self, signal: str, digests: Digests) -> Answer:
         """Another run of the list."""
-        return {**self._changes(told(signal), digests), self.parts.message: "", self.parts.question: gr.update(visible=False)}
+        return {
+            **self._changes(signal_value(signal), digests),
+            self.parts.message: "",
+            self.parts.question: gr.update(visible=False),
+        }
 
     def pressed(self, action: str, run_id: str | None, digests: Digests) -> Answer:
         """One of the buttons of a run: `action` is its name."""

@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 from starlette.requests import Request
 
-from app.pages.address import asked, told
+from app.pages.address import asked, signal_value
 
 
 def _request(query: str = "", referer: str = "") -> gr.Request:
@@ -34,4 +34,4 @@ def test_the_address_of_the_page_is_found_wherever_gradio_leaves_it(query: str, 
     ("said", "value"), [('{"value": "墨", "at": 1}', "墨"), ("{}", None), ("nonsense", None), ("[]", None), ("", None)]
 )
 def test_what_a_button_told(said: str, value: str | None) -> None:
-    assert told(said) == value
+    assert signal_value(said) == value
