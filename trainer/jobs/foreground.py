@@ -88,7 +88,7 @@ def _watch(jobs: Jobs, id_: str, show: Show, offset: int, timeouts: Timeouts | N
                 jobs.stop(id_)
             elif signals.count > 1 and row.pid:
                 jobs.stop(id_)
-                process.end(row.pid, row.born or 0.0, 0.0)
+                process.end(row.pid, row.birth or 0.0, 0.0)
             time.sleep(timeouts.tick)
     finally:
         signals.restore()
