@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from app.ui.format import Translate
 from app.ui.services import Services
 from trainer.core.texts import LANGUAGES, t
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 
 LATEST = 20
 

@@ -26,7 +26,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.formats.header import read_header
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 from trainer.jobs.ledger.states import ENDED
 
 STEPS, EVERY = 8, 4

@@ -8,7 +8,7 @@ from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 
 
 def main(argv: list[str]) -> int:

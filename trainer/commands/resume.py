@@ -10,7 +10,7 @@ from trainer.core.problem import Problem
 from trainer.core.texts import t
 from trainer.jobs import foreground
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 from trainer.jobs.ledger.states import RESUMABLE
 
 

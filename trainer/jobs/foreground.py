@@ -17,7 +17,7 @@ from trainer.core.home import Home
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import t
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 from trainer.jobs.ledger.states import ENDED
 from trainer.jobs.ledger.trouble import Trouble
 from trainer.jobs.run_reader import note_text

@@ -25,7 +25,8 @@ from trainer.core.texts import t
 from trainer.images import provenance
 from trainer.images.geometry import masks
 from trainer.images.set import subsets
-from trainer.jobs.ledger.run_store import Runner, RunRow, Store, Where
+from trainer.jobs.ledger.run_row import RunRow
+from trainer.jobs.ledger.run_store import Runner, Store, Where
 from trainer.jobs.ledger.states import ENDED, RESUMABLE
 from trainer.jobs.run_reader import RunReader, RunView
 from trainer.jobs.workers.forecaster import Forecast, Forecaster, NoForecast

@@ -15,7 +15,8 @@ from trainer.config.train import TrainConfig
 from trainer.core import events, files, process
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs.ledger.run_store import NOT_BEGUN, RunRow, Store
+from trainer.jobs.ledger.run_row import RunRow
+from trainer.jobs.ledger.run_store import NOT_BEGUN, Store
 from trainer.jobs.ledger.states import ACTIVE, State
 from trainer.jobs.trainer import attempt
 from trainer.library.publication import Publication

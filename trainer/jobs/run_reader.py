@@ -14,7 +14,7 @@ from typing import Any
 from trainer.core import events
 from trainer.core.run_dir import RunDir
 from trainer.core.texts import lookup, t
-from trainer.jobs.ledger.run_store import RunRow
+from trainer.jobs.ledger.run_row import RunRow
 from trainer.jobs.trainer.progress import ExponentialMean
 
 POINTS = 400

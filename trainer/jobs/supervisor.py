@@ -18,7 +18,8 @@ from trainer.core import files, process
 from trainer.core.home import Home
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.jobs.ledger.run_store import RunRow, Store
+from trainer.jobs.ledger.run_row import RunRow
+from trainer.jobs.ledger.run_store import Store
 from trainer.jobs.ledger.states import ACTIVE
 from trainer.jobs.recovery import adopt, last_end, reattach, record_outcome
 from trainer.jobs.webhook import Webhook

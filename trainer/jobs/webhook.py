@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from trainer.core import files
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.jobs.ledger.run_store import RunRow, Store
+from trainer.jobs.ledger.run_row import RunRow
+from trainer.jobs.ledger.run_store import Store
 
 SETTING = "webhook"
 TIMEOUT = 4.0

@@ -111,6 +111,9 @@ class AdaptiveLr(OptimizerOptions):
     """How long the size of past gradients is remembered: the decay rate of their squared average. 0.99 adapts faster in
     short runs."""
 
+    def _kwargs(self) -> dict[str, Any]:
+        return {"lr": self.lr, "betas": (self.beta1, self.beta2), "weight_decay": self.weight_decay}
+
     def with_single_lr(self, groups: Groups) -> Groups:
         """`groups`, all with the same factor, as these algorithms require (changed in place)."""
         for group in groups:
@@ -142,13 +145,11 @@ class Prodigy(AdaptiveLr):
         optimizer_class: Any = prodigyopt.Prodigy
         return optimizer_class(
             self.with_single_lr(groups),
-            lr=self.lr,
-            betas=(self.beta1, self.beta2),
-            weight_decay=self.weight_decay,
             decouple=True,
             d_coef=self.d_coef,
             use_bias_correction=self.bias_correction,
             safeguard_warmup=self.safeguard_warmup,
+            **self._kwargs(),
         )
 
 
@@ -163,13 +164,7 @@ class DAdaptAdam(AdaptiveLr):
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
         import pytorch_optimizer
 
-        return pytorch_optimizer.DAdaptAdam(
-            self.with_single_lr(groups),
-            lr=self.lr,
-            betas=(self.beta1, self.beta2),
-            weight_decay=self.weight_decay,
-            weight_decouple=True,
-        )
+        return pytorch_optimizer.DAdaptAdam(self.with_single_lr(groups), weight_decouple=True, **self._kwargs())
 
 
 class DAdaptLion(AdaptiveLr):
@@ -185,13 +180,7 @@ class DAdaptLion(AdaptiveLr):
         """pytorch-optimizer's, with decoupled weight decay; all groups share one estimate."""
         import pytorch_optimizer
 
-        return pytorch_optimizer.DAdaptLion(
-            self.with_single_lr(groups),
-            lr=self.lr,
-            betas=(self.beta1, self.beta2),
-            weight_decay=self.weight_decay,
-            weight_decouple=True,
-        )
+        return pytorch_optimizer.DAdaptLion(self.with_single_lr(groups), weight_decouple=True, **self._kwargs())
 
 
 class AdamW8bit(_Adam):

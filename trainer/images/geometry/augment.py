@@ -24,33 +24,33 @@ class Augmentation(NamedTuple):
     contrast: float
     saturation: float
     hue: float
-    turn: float
+    rotation: float
 
 
 class AugmentationSettings(NamedTuple):
     """How many variants each picture has, itself among them, and how far the others may go."""
 
     count: int = 1
-    colour: float = 0.0
-    turn: float = 0.0
+    color_jitter: float = 0.0
+    rotation: float = 0.0
 
     def draw(self, rng: random.Random) -> Augmentation:
         """One of the others, by the state of `rng`."""
-        brightness, contrast, saturation, hue, turn = (rng.uniform(-1, 1) for _ in range(5))
+        brightness, contrast, saturation, hue, rotation = (rng.uniform(-1, 1) for _ in range(5))
         return Augmentation(
-            1 + self.colour * brightness,
-            1 + self.colour * contrast,
-            1 + self.colour * saturation,
-            HUE * self.colour * hue,
-            self.turn * turn,
+            1 + self.color_jitter * brightness,
+            1 + self.color_jitter * contrast,
+            1 + self.color_jitter * saturation,
+            HUE * self.color_jitter * hue,
+            self.rotation * rotation,
         )
 
 
 def zoom(size: buckets.Size, augmentation: Augmentation | None) -> float:
     """How much larger a picture must be for its bucket to hold no empty corner once rotated: w·cos + h·sin over w, h alike."""
-    if augmentation is None or not augmentation.turn:
+    if augmentation is None or not augmentation.rotation:
         return 1.0
-    (wide, high), angle = size, math.radians(abs(augmentation.turn))
+    (wide, high), angle = size, math.radians(abs(augmentation.rotation))
     return math.cos(angle) + math.sin(angle) * max(high / wide, wide / high)
 
 
@@ -62,7 +62,7 @@ def cut(
     if augmentation is None or scale == 1.0:
         return buckets.cut(image, bucket, focus)
     wide, high = (math.ceil(side * scale) + 2 for side in bucket)  # a pixel more on each side: interpolation looks around
-    turned = buckets.cut(image, (wide, high), focus).rotate(augmentation.turn, Image.Resampling.BICUBIC)
+    turned = buckets.cut(image, (wide, high), focus).rotate(augmentation.rotation, Image.Resampling.BICUBIC)
     left, top = (wide - bucket[0]) // 2, (high - bucket[1]) // 2
     return turned.crop((left, top, left + bucket[0], top + bucket[1]))
 

@@ -13,7 +13,7 @@ from trainer.images.set.limits import LIMITS
 CAPTIONS = (".txt", ".caption", ".captions", ".cap", ".tags", ".tag", ".booru", ".prompt")
 """Endings of caption files, the first before the others. kohya's `caption_extension` and the taggers' own."""
 TABLES = (".json", ".jsonl", ".csv", ".tsv")
-"""Endings of files that may hold the captions of many pictures, or of one (captions_table.py)."""
+"""Endings of files that may hold the captions of many pictures, or of one (captions/table.py)."""
 _PICTURE_ENDINGS = ".png .jpg .jpeg .jpe .jfif .webp .gif .bmp .avif .heic .heif"
 _OTHER_ENDINGS = ".tif .tiff .svg .psd .pdf .eps .ai .fits .jxl .jp2 .ico .tga .dng .cr2 .nef .arw .zip .rar .7z .gz"
 NAMED = frozenset(f"{_PICTURE_ENDINGS} {_OTHER_ENDINGS}".split())

@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +21,9 @@ from trainer.config.train import TrainConfig
 from trainer.core import files, process
 from trainer.core.problem import Problem
 from trainer.core.run_dir import RunDir
-from trainer.core.texts import lookup, t
 from trainer.jobs.ledger import sqlite_file
 from trainer.jobs.ledger.database import Database
+from trainer.jobs.ledger.run_row import COLUMNS, RunRow
 from trainer.jobs.ledger.states import ACTIVE, ENDED, State, sources
 
 Where = Literal["first", "up", "down"]
@@ -34,75 +33,6 @@ Runner = tuple[int, float, str]
 """(number, birth mark, boot id) of the command that starts a run itself: `launch.py train`."""
 
 
-@dataclass(frozen=True)
-class RunRow:
-    """One run as the ledger knows it. Times are Unix seconds; `eta_*`, `rate`, `seconds_since_event` are durations."""
-
-    id: str
-    name: str
-    device: str
-    state: State
-    reason: str | None
-    """Why it is in this state: a code of `problems` or `notes_jobs`; `reason_text()` is the sentence."""
-    params: dict[str, Any]
-    position: int | None
-    """Its place in the queue from 1 on, where it is queued."""
-    created: float
-    queued: float | None
-    started: float | None
-    ended: float | None
-    pid: int | None
-    birth: float | None
-    """When the process was created, which tells it from a later one with the same number (`core/process.py`)."""
-    boot: str | None
-    attempt: int
-    requeues: int
-    runner_pid: int | None
-    runner_birth: float | None
-    runner_boot: str | None
-    heartbeat: float | None
-    heartbeats: int
-    """How many there were: two that differ are two signs of life, whatever the clock says."""
-    last_step: float | None
-    seconds_since_event: float
-    """Since the trainer last wrote an event, as of its last heartbeat."""
-    unresponsive: str | None
-    """`no_heartbeat` or `no_step` where the trainer does not answer: a code of `notes_jobs`."""
-    step: int
-    total: int
-    stage: str | None
-    stage_done: int
-    stage_of: int
-    eta_low: float | None
-    eta_high: float | None
-    rate: float | None
-    """Seconds a step."""
-    memory: int | None
-    loss: float | None
-    lora: str | None
-
-    def reason_text(self, language: str | None = None) -> str | None:
-        """The sentence behind `unresponsive` or `reason`, or None."""
-        code = self.unresponsive or self.reason
-        if not code:
-            return None
-        table = "notes_jobs" if lookup(f"notes_jobs.{code}", language) else "problems"
-        return t(f"{table}.{code}", language=language, **{"id": "", "log": "", **self.params})
-
-
-_POSITION = """CASE WHEN state='queued' THEN (SELECT COUNT(*) FROM runs q WHERE q.state='queued' AND q.deleted IS NULL
-    AND q.device=runs.device AND q.place<=runs.place) END AS position"""
-_COLUMN = {
-    "position": _POSITION,
-    "reason": "why AS reason",
-    "birth": "born AS birth",
-    "runner_birth": "runner_born AS runner_birth",
-    "heartbeats": "beats AS heartbeats",
-    "seconds_since_event": "quiet AS seconds_since_event",
-    "unresponsive": "silent AS unresponsive",
-}
-"""Fields of a row that are not simply the column of their name."""
-_COLUMNS = ", ".join(_COLUMN.get(field.name, field.name) for field in fields(RunRow))
 _ACTIVE = ", ".join(f"'{state}'" for state in sorted(ACTIVE))
 
 
@@ -157,8 +87,8 @@ class Store(Database):
 
     def _left_over(self, key: str) -> str | None:
         """The folder an earlier try with this key left without a row."""
-        known = {row["id"] for row in self.read("SELECT id FROM runs")}
-        leftovers = (RunDir(path.parent) for path in sorted(self.runs.glob("*/request.json")) if path.parent.name not in known)
+        listed = {row["id"] for row in self.read("SELECT id FROM runs")}
+        leftovers = (RunDir(path.parent) for path in sorted(self.runs.glob("*/request.json")) if path.parent.name not in listed)
         return next((run.id for run in leftovers if self.key_of(run) == key), None)
 
     def enter(
@@ -368,7 +298,7 @@ class Store(Database):
     def _rows(self, where: str, values: Any = ()) -> list[RunRow]:
         return [
             RunRow(**{**dict(row), "params": json.loads(row["params"])})
-            for row in self.read(f"SELECT {_COLUMNS} FROM runs WHERE {where}", values)
+            for row in self.read(f"SELECT {COLUMNS} FROM runs WHERE {where}", values)
         ]
 
 

@@ -25,7 +25,7 @@ from trainer.jobs.ledger.lease import DeviceLease
 from trainer.jobs.ledger.run_store import Store, device_key
 from trainer.jobs.ledger.states import ACTIVE, State
 from trainer.jobs.ledger.trouble import Trouble
-from trainer.jobs.trainer import attempt as attempts
+from trainer.jobs.trainer import attempt
 from trainer.jobs.trainer.attempt import NOT_OURS
 from trainer.jobs.trainer.progress import Progress
 from trainer.jobs.trainer.signals import Signals
@@ -228,18 +228,18 @@ def main(argv: list[str], *, train: Callable[..., Path | None] | None = None, be
     run = RunDir(args.folder.resolve())
     home = Home.find(args.home) if args.home else Home(run.path.parent.parent.parent)
     signals = Signals()
-    lock = attempts.acquire_lock(run)
+    lock = attempt.acquire_lock(run)
     if lock is None:
         return NOT_OURS
     store = patiently(lambda: Store(home.database))
-    attempt = patiently(lambda: store.claim(run.id, attempts.last_number(run)))
-    if attempt is None:
+    number = patiently(lambda: store.claim(run.id, attempt.last_number(run)))
+    if number is None:
         with suppress(Problem):  # gone from the ledger
             if store.get(run.id).pid in (None, os.getpid()):  # Stop came before the process did
                 store.move(run.id, "stopped", only_from=("stopping",))
         return NOT_OURS
-    trainer = TrainerProcess(run, store, attempt, beat, tick)
-    attempts.begin(run, attempt)
+    trainer = TrainerProcess(run, store, number, beat, tick)
+    attempt.begin(run, number)
     for folder in (run.path, run.samples):
         files.sweep_temporaries(folder)
     trainer.start_heartbeat()

@@ -148,10 +148,10 @@ def test_forms_are_changed_the_same_wherever_a_run_goes_on_kept_encoded_and_foll
     mine = {look.form for look in looks if look.item == items[0]}
     assert len(mine) == 3 and None in mine and augmentation_of(items[0], 0, forms) is None
     for form in mine - {None}:
-        assert all(0.7 <= factor <= 1.3 for factor in form[:3]) and abs(form.hue) <= 0.03 and abs(form.turn) <= 10
+        assert all(0.7 <= factor <= 1.3 for factor in form[:3]) and abs(form.hue) <= 0.03 and abs(form.rotation) <= 10
     assert augmentations_of(bench.config("images.augment_variants=9").images).count == 1
     assert {
-        form.turn
+        form.rotation
         for form in (augmentation_of(i, 1, augmentations_of(bench.config("images.color_jitter=0.1").images)) for i in items)
     } == {0}
 
