@@ -1,4 +1,4 @@
-"""A CLIP (Radford et al. 2021) in transformers' own class: from pictures and sentences to unit vectors. Heavy inside.
+"""CLIP score: a CLIP (Radford et al. 2021) of transformers, from pictures and sentences to unit vectors. Heavy inside.
 
 Prepared as its preprocessor_config.json says: the shorter side scaled, the middle cut out. What a picture of a training
 set came to is kept in the cache, so that a run looks at its set once.

@@ -1,4 +1,4 @@
-"""What stands on the Preview page and where. No behaviour: handlers.py answers, page.py wires."""
+"""What stands on the Preview page and where: the prompt field and all others. handlers.py answers, page.py wires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step, so that resuming needs no state. Factors multiply the rates."""
+"""Learning-rate (LR) schedulers as pure functions of the step, so that resuming needs no state. Factors multiply the rates."""
 
 from __future__ import annotations
 

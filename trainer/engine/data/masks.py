@@ -1,4 +1,4 @@
-"""The masks of a batch at the size of its latents. Used by the step where `loss.masked` is on."""
+"""Masked training: the masks of a batch at the size of its latents. Used by the step where `loss.masked` is on."""
 
 from __future__ import annotations
 

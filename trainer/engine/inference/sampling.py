@@ -1,4 +1,5 @@
-"""Draws pictures with a base and LoRAs at any strength. Used by preview, the samples of a run, `sample` and `demo`.
+"""Generates pictures from prompt, negative prompt and guidance (CFG), with LoRAs at any strength. Used by preview,
+the samples of a run, `sample` and `demo`.
 
 Pictures are drawn one at a time, so that the same request gives the same bytes on the same machine.
 """

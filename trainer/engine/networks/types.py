@@ -1,4 +1,4 @@
-"""The kinds of adapters behind one contract: how each gets into a model, what it learns, what the file holds of it.
+"""Adapter types (LoRA, LoHa, LoKr, …) behind one contract: how each is injected, what it trains, what the file holds of it.
 
 PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (multiplying.py), GLoRA
 and full differences (adding.py) are our own. inject.py uses

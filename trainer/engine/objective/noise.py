@@ -1,4 +1,4 @@
-"""The forward process and the loss weights, as the base's own scheduler defines them.
+"""The forward process, timestep sampling and loss weighting (min-SNR), as the base's own scheduler defines them.
 
 Symbols as in Ho et al. 2020 and Salimans & Ho 2022: x0 clean latents, ε noise, ᾱ_t = `alphas_cumprod`, v velocity.
 """

@@ -1,4 +1,4 @@
-"""One step's arithmetic: from looks to loss and gradients. Every random draw follows from (seed, step)."""
+"""One step's arithmetic: from views to loss and gradients, with gradient accumulation. All chance follows from (seed, step)."""
 
 from __future__ import annotations
 

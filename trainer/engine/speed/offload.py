@@ -1,4 +1,4 @@
-"""Frozen weights that wait in main memory and are on the card only while they compute. Set up by the recipe.
+"""CPU offload (block swap): frozen weights wait in main memory and are on the card only while they compute.
 
 Two kinds wait: blocks of the UNet (`memory.offload_fraction`), each brought before its forward pass and again before gradient
 checkpointing computes it anew; and the parts a step does not need, the VAE and text encoders whose answers are kept.

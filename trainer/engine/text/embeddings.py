@@ -1,4 +1,4 @@
-"""Words with token vectors of their own, read beside the base's vocabulary: learnt by a run, or brought along by LoRA files.
+"""Textual inversion: words with token embeddings of their own, trained by a run or brought along by LoRA files.
 
 The base stays untouched: such a word stands in the caption as placeholders; their ids become an id the base knows, and at
 their places its vectors are swapped for the word's. Called by inject.py, text.py and sampling.py.

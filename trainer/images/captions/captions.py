@@ -1,4 +1,4 @@
-"""Pure functions on captions: cleaning, tags, trigger, shuffling. Used by the engine, the page and the report.
+"""Pure functions on captions: cleaning, tags, trigger, tag shuffling, caption dropout. Used by engine, page and report.
 
 A caption is one line of text. Comma-separated parts are tags; a sentence is simply one tag.
 """

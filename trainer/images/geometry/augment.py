@@ -1,4 +1,4 @@
-"""Augmentation: a picture as it is, and variants with color jitter or a small rotation. Pure functions for the engine.
+"""Data augmentation: a picture as it is, and variants with color jitter or a small rotation. Pure functions for the engine.
 
 A rotated variant is scaled up until no empty corner shows and then cut, so that it keeps its bucket.
 """
