@@ -49,9 +49,8 @@ def words_of(file: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             parts.append((ast.get_docstring(node) or "").split("\n\n")[0])
-            parts.append(getattr(node, "name", ""))
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", " ".join(parts))
-    return " " + " ".join(re.sub(r"[^A-Za-z0-9]+", " ", text).lower().split()) + " "
+            parts.append(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", getattr(node, "name", "")))
+    return f" {plain(' '.join(parts))} "
 
 
 def plain(word: str) -> str:
