@@ -18,9 +18,10 @@ from gradio.components import Component
 from app.ui.html import markup
 from app.ui.services import Ui
 from trainer.config import load
-from trainer.config.drafts import drawn, slides, with_defaults
+from trainer.config.drafts import with_defaults
 from trainer.config.load import Tree
 from trainer.config.options import Option, help_text, label, option, options
+from trainer.config.plan import draws, is_slider
 from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 
@@ -82,11 +83,11 @@ def is_shown(known: Option, tree: Tree) -> bool:
     """Whether an option belongs to what is chosen in its section (`optimizer.d_coef` only to Prodigy), and to the kind: a
     slider has words of its own, no trigger, and pictures to have a right to only where it draws none."""
     if known.section == "slider":
-        return slides(tree)
+        return is_slider(tree)
     if known.name == "captions.trigger":
-        return not slides(tree)
+        return not is_slider(tree)
     if known.name == "rights.pictures_ok":
-        return not drawn(tree)
+        return not draws(tree)
     if not known.variants:
         return True
     chosen = load.get(tree, f"{known.section}.name") or option(f"{known.section}.name").default

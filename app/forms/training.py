@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +10,14 @@ from app.forms.seen import Seen, differing, flat, merge
 from app.ui.services import Services, Ui
 from trainer.bases import catalog
 from trainer.config import load, plan
-from trainer.config.drafts import difference_from, drawn, slides, with_defaults
+from trainer.config.drafts import difference_from, with_defaults
 from trainer.config.lines import read_subset
 from trainer.config.load import ConfigProblems, Tree
-from trainer.config.plan import draws
-from trainer.config.sections.slider import NEEDED
+from trainer.config.plan import draws, is_slider
+from trainer.config.ready import lacks
 from trainer.core.problem import Problem
 from trainer.images.captions import captions, encodings, rereading
-from trainer.images.geometry import masks
 from trainer.images.set import subsets
-from trainer.prompts import prompt_line
 
 if TYPE_CHECKING:
     from trainer.bases.catalog import BaseFacts
@@ -101,7 +99,7 @@ def keep(
             mine, taken = merge(seen.tree, mine, drafts.load(name), last_was_mine=writer == seen.tab)
             tree = complete(services, mine) if taken else tree
         version = drafts.save(name, mine, seen.tab)
-    if found and not slides(tree) and not services.is_example(found):
+    if found and not is_slider(tree) and not services.is_example(found):
         meta = found.meta
         kind, trigger = load.get(tree, "run.kind") or meta.kind, load.get(tree, "captions.trigger") or ""
         if (kind, trigger) != (meta.kind, meta.trigger):
@@ -121,8 +119,8 @@ def newer(services: Services, found: ImageSet | None, seen: Seen) -> tuple[Tree,
 
 def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainConfig:
     """The valid config of a tree for a set, or ConfigProblems."""
-    folder: Tree = {"images": {"folder": str(found.folder)}} if found and not drawn(tree) else {}
-    if slides(tree):  # a set's trigger stays with the set
+    folder: Tree = {"images": {"folder": str(found.folder)}} if found and not draws(tree) else {}
+    if is_slider(tree):  # a set's trigger stays with the set
         load.put(folder, "captions.trigger", "")
     return load.build(below(services, tree), tree, folder)
 
@@ -133,42 +131,12 @@ def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Pro
         config = config_of(services, found, tree)
     except ConfigProblems as error:
         return error.problems
-    wrong: list[Problem] = []
-    checks: tuple[Callable[[], object], ...] = (
-        lambda: subsets.check(config),
-        lambda: _check_masks(config, found, tree),
-        lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
-        lambda: catalog.find(services.home, config.model.base).check(config.model.prediction_type, config.model.vae),
-        lambda: catalog.find_vae(services.home, config.model.vae) if config.model.vae else None,
-    )
-    for check in checks:
-        try:
-            check()
-        except Problem as problem:
-            wrong.append(problem)
-    return wrong
+    return services.jobs.problems(config)
 
 
-def _check_masks(config: TrainConfig, found: ImageSet | None, tree: Tree) -> None:
-    """Problem where masks are wanted and no picture has one."""
-    if config.loss.masked and found and not drawn(tree):
-        pictures = subsets.pictures(config.images)
-        if pictures and not masks.any_of(pictures):
-            raise Problem("masks_none", field="loss.masked")
-
-
-def missing(found: ImageSet | None, tree: Tree) -> list[tuple[str, str]]:
-    """What a start still needs, as (option, text key)."""
-    lacks: list[tuple[str, str]] = []
-    if not drawn(tree) and (found is None or not found.pictures()):
-        lacks.append(("images.folder", "page.train.missing.pictures"))
-    if not str(load.get(tree, "save.name") or "").strip():
-        lacks.append(("save.name", "page.train.missing.name"))
-    if slides(tree):
-        lacks += [(name, "problems.slider_words") for name in NEEDED if not str(load.get(tree, name) or "").strip()]
-    if not drawn(tree) and not load.get(tree, "rights.pictures_ok"):
-        lacks.append(("rights.pictures_ok", "page.train.missing.rights"))
-    return lacks
+def missing(found: ImageSet | None, tree: Tree) -> list[Problem]:
+    """What a start still needs, field by field."""
+    return lacks(tree, len(found.pictures()) if found else 0)
 
 
 def start(services: Services, found: ImageSet | None, tree: Tree, key: str, seen: Seen | None = None) -> str:

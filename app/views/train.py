@@ -9,9 +9,9 @@ from app.ui.format import duration, esc, size
 from app.ui.services import Ui
 from app.views import sets
 from trainer.config import load
-from trainer.config.drafts import drawn
 from trainer.config.load import ConfigProblems, Tree
 from trainer.config.options import help_text, label, option
+from trainer.config.plan import draws
 from trainer.config.ready import check_slider
 from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
@@ -32,7 +32,7 @@ def about(ui: Ui, image_set: ImageSet | None, tree: Tree, note: str) -> list[Any
     """Head, drop zone, what was said, contact sheet, findings (which are looked for afterwards)."""
     note_html = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
     kind = load.get(tree, "run.kind") or "style"
-    if drawn(tree):
+    if draws(tree):
         lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.slider.lead'))}</p>"
         return [lead, "", note_html, slider_steps(ui), ""]
     if image_set is None:
@@ -93,9 +93,9 @@ def about_base(ui: Ui, base: BaseFacts, prediction: str = "auto") -> str:
 
 def cost(ui: Ui, image_set: ImageSet | None, tree: Tree) -> str:
     """Steps, minutes as a range, megabytes; what of it is known."""
-    if image_set is None and not drawn(tree):
+    if image_set is None and not draws(tree):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none'))}</p>"
-    if any(name in NEEDED for name, _ in training.missing(image_set, tree)):
+    if any(problem.field in NEEDED for problem in training.missing(image_set, tree)):
         return f"<p class='a-quiet'>{esc(ui.t('page.train.cost.none_slider'))}</p>"
     try:
         config = training.config_of(ui.services, image_set, tree)

@@ -95,10 +95,15 @@ def test_a_page_that_gets_no_answer_says_so_and_can_be_opened_again(page: Page, 
 def test_start_with_something_missing_answers_beside_the_field(page: Page, live_server, lang: str) -> None:
     visit(page, f"{live_server.url}/{lang}/train?set=-")
     page.locator("#train-start").click()
-    for place, key in (("field-images", "pictures"), ("train-name", "name"), ("field-rights-pictures-ok", "rights")):
+    lacks = {
+        "field-images": "job_no_pictures",
+        "train-name": "job_name_missing",
+        "field-rights-pictures-ok": "job_rights_missing",
+    }
+    for place, code in lacks.items():
         line = page.locator(f"#{place} .a-problem")
         line.wait_for()
-        assert line.inner_text() == t(f"page.train.missing.{key}", language=lang)
+        assert line.inner_text() == t(f"problems.{code}", language=lang)
     assert page.locator("#train-name :is(input, textarea)").get_attribute("aria-invalid") == "true"
 
 

@@ -90,13 +90,3 @@ def same(first: Any, second: Any) -> bool:
     """Whether two values of an option mean the same: no text is an empty text, a list a tuple."""
     first, second = (list(v) if isinstance(v, tuple) else v for v in (first, second))
     return (first or None) == (second or None) if isinstance(first, str | list) or first is None else first == second
-
-
-def slides(tree: Tree) -> bool:
-    """Whether a tree teaches a slider."""
-    return load.get(tree, "run.kind") == "slider"
-
-
-def drawn(tree: Tree) -> bool:
-    """Whether a tree needs no pictures of one's own: a slider whose base draws them."""
-    return slides(tree) and bool(load.get(with_defaults(tree), "slider.generated_images"))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
+from trainer.config.load import Tree
+from trainer.config.options import option
 from trainer.config.train import TrainConfig
-
-if TYPE_CHECKING:
-    from trainer.config.train import TrainConfig
 
 
 def epoch_images(config: TrainConfig, repeats: list[int]) -> int:
@@ -33,11 +32,19 @@ def step_images(config: TrainConfig) -> int:
     return config.run.batch_size * config.run.gradient_accumulation
 
 
-def is_slider(config: TrainConfig) -> bool:
-    """Whether a run teaches a slider."""
-    return config.run.kind == "slider"
+def is_slider(settings: TrainConfig | Tree) -> bool:
+    """Whether a training makes a slider."""
+    return setting(settings, "run.kind") == "slider"
 
 
-def draws(config: TrainConfig) -> bool:
-    """Whether a run draws its own pictures to learn on."""
-    return is_slider(config) and config.slider.generated_images > 0
+def draws(settings: TrainConfig | Tree) -> bool:
+    """Whether a training generates the images it is trained on and needs none of one's own."""
+    return is_slider(settings) and bool(setting(settings, "slider.generated_images"))
+
+
+def setting(settings: TrainConfig | Tree, name: str) -> Any:
+    """The value of the option `name`, in a tree that does not hold it its default."""
+    section, _, field = name.partition(".")
+    if isinstance(settings, TrainConfig):
+        return getattr(getattr(settings, section), field)
+    return settings.get(section, {}).get(field, option(name).default)

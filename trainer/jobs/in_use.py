@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.config import renamed
 from trainer.config.lines import read_subset
 from trainer.config.load import Tree, get
+from trainer.config.plan import draws
 from trainer.core import files
 from trainer.core.home import Home
 from trainer.core.problem import Problem
@@ -30,8 +31,7 @@ def refuse(store: Store, home: Home, path: Path) -> None:
 
 def needed(home: Home, tree: Tree) -> Iterator[Path]:
     """Where the pictures and files lie that a run with these settings reads."""
-    generates_pictures = get(tree, "run.kind") == "slider" and get(tree, "slider.generated_images")
-    folder = "" if generates_pictures else str(get(tree, "images.folder") or "")
+    folder = "" if draws(tree) else str(get(tree, "images.folder") or "")
     for source in (folder, get(tree, "preservation.regularization_folder"), get(tree, "model.vae")):
         if source:
             yield Path(str(source)).resolve()

@@ -9,13 +9,14 @@ import os
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from trainer.adapters.weights import check_made_for
 from trainer.bases import catalog
 from trainer.config.load import build
 from trainer.config.plan import draws
-from trainer.config.ready import check_slider
+from trainer.config.ready import lacks, slider_problems
 from trainer.config.train import TrainConfig
 from trainer.core import files, process
 from trainer.core.home import Home
@@ -25,6 +26,7 @@ from trainer.core.texts import t
 from trainer.images import provenance
 from trainer.images.geometry import masks
 from trainer.images.set import subsets
+from trainer.images.set.picture import Picture
 from trainer.jobs.ledger.run_row import RunRow
 from trainer.jobs.ledger.run_store import Runner, Store, Where
 from trainer.jobs.ledger.states import ENDED, RESUMABLE
@@ -95,31 +97,44 @@ class Jobs:
         return id_
 
     def check(self, config: TrainConfig) -> None:
-        """Problem with its field where a run could not even begin."""
-        if not config.save.name.strip():
-            raise Problem("job_name_missing", field="save.name")
-        check_slider(config)
-        folder, generates = Path(config.images.folder), draws(config)
-        pictures = subsets.pictures(config.images) if not generates and config.images.folder and folder.is_dir() else []
-        if not generates and not pictures:
-            raise Problem("job_no_pictures", field="images.folder")
-        if not generates and config.loss.masked and not masks.any_of(pictures):
-            raise Problem("masks_none", field="loss.masked")
-        if not generates and not config.rights.pictures_ok:
-            raise Problem("job_rights_missing", field="rights.pictures_ok")
-        base = catalog.find(self.home, config.model.base)
-        base.check(config.model.prediction_type, config.model.vae)
-        prompt_line.check(config.samples.prompts, "samples.prompts")
-        subsets.check(config)
-        if config.model.vae:
-            catalog.find_vae(self.home, config.model.vae)
-        if continue_from := config.lora.continue_from:
-            path, family = self.home.lora(continue_from), base.family if base.path else None
-            if not path.is_file():
-                raise Problem("file_missing", field="lora.continue_from", file=continue_from)
-            check_made_for(path, family, base.title, "lora.continue_from", config.lora.partial)
+        """The first Problem, with its field, where a run could not even begin."""
+        for problem in [*lacks(config, len(self._pictures(config))), *slider_problems(config), *self.problems(config)]:
+            raise problem
         if shutil.disk_usage(self.home.outputs).free < MIN_FREE_BYTES:
             raise Problem("job_disk_short", needed=MIN_FREE_BYTES >> 20, folder=str(self.home.outputs))
+
+    def problems(self, config: TrainConfig) -> list[Problem]:
+        """What is wrong with valid settings on this machine, a Problem for each field; nothing about what is not filled in
+        yet (config/ready.py)."""
+        checks: tuple[Callable[[], object], ...] = (
+            lambda: subsets.check(config),
+            lambda: masks.check(self._pictures(config)) if config.loss.masked else None,
+            lambda: prompt_line.check(config.samples.prompts, "samples.prompts"),
+            lambda: catalog.find(self.home, config.model.base).check(config.model.prediction_type, config.model.vae),
+            lambda: catalog.find_vae(self.home, config.model.vae) if config.model.vae else None,
+            lambda: self._check_start(config),
+        )
+        problems: dict[str, Problem] = {}
+        for check in checks:
+            try:
+                check()
+            except Problem as problem:
+                problems.setdefault(problem.field or "", problem)
+        return list(problems.values())
+
+    def _pictures(self, config: TrainConfig) -> list[Picture]:
+        """The pictures of one's own that a run trains on."""
+        given = config.images.folder
+        return subsets.pictures(config.images) if not draws(config) and given and Path(given).is_dir() else []
+
+    def _check_start(self, config: TrainConfig) -> None:
+        """Problem where the LoRA to continue from is not there or was made for another base."""
+        if not (continue_from := config.lora.continue_from):
+            return
+        path, base = self.home.lora(continue_from), catalog.find(self.home, config.model.base)
+        if not path.is_file():
+            raise Problem("file_missing", field="lora.continue_from", file=continue_from)
+        check_made_for(path, base.family if base.path else None, base.title, "lora.continue_from", config.lora.partial)
 
     def pause(self, id_: str) -> RunRow:
         """Let it wait after the step it is in, saved, keeping its place on the device."""

@@ -20,9 +20,9 @@ from app.ui.services import Ui
 from app.views import sets
 from app.views import train as view
 from trainer.config import load
-from trainer.config.drafts import drawn
 from trainer.config.load import ConfigProblems
 from trainer.config.options import help_text, label, option
+from trainer.config.plan import draws
 from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.images.set.image_set import ImageSet
@@ -137,7 +137,7 @@ def build(ui: Ui) -> None:
             except Problem as problem:
                 return show(name, problem.sentence(ui.lang), tab=tab)
             training.keep(ui.services, here, tree)
-            note = "" if here or drawn(tree) else t("page.train.again_without")
+            note = "" if here or draws(tree) else t("page.train.again_without")
             return show(here.folder.name if here else "", note, tab=tab)
         return show(asked(request, "set") or name, tab=tab)
 
@@ -146,7 +146,7 @@ def build(ui: Ui) -> None:
 
     def look(name: str) -> str:
         here = ui.services.set(name)
-        if here is None or drawn(training.opened(ui.services, here)):
+        if here is None or draws(training.opened(ui.services, here)):
             return ""
         return sets.report(ui, here, training.report(ui.services, here))
 
@@ -206,10 +206,10 @@ def build(ui: Ui) -> None:
 
     def turned(here: ImageSet | None, before: dict[str, Any], now: dict[str, Any]) -> list[Any]:
         """The left side where it changes between pictures and a slider's words."""
-        if drawn(before) == drawn(now):
+        if draws(before) == draws(now):
             return [gr.skip()] * len(about)
         *shown, _ = view.about(ui, here, now, "")
-        if here is None or drawn(now):
+        if here is None or draws(now):
             return [*shown, ""]
         return [*shown, sets.report(ui, here, training.report(ui.services, here))]
 
@@ -254,10 +254,10 @@ def build(ui: Ui) -> None:
         return [*answer, now.text(), gr.skip(), *[gr.skip()] * len(names), leaving]
 
     def _begin(here: ImageSet | None, tree: dict[str, Any], once: str, seen: Seen) -> list[Any]:
-        lacks = [(at, t(why)) for at, why in training.missing(here, tree)]
-        wrong = [*lacks, *training.problems(ui.services, here, tree)]
+        problems = training.problems(ui.services, here, tree)
+        wrong = [*training.missing(here, tree), *problems]
         if wrong:
-            folded = any(isinstance(one, Problem) and one.field not in WHERE for one in wrong)
+            folded = any(problem.field not in WHERE for problem in problems)
             return [
                 options.beside(ui, wrong, lead=True, where=WHERE),
                 gr.update(open=True) if folded else gr.skip(),

@@ -43,7 +43,7 @@ def filled(services: Services, found: ImageSet) -> load.Tree:
 
 
 def test_what_is_missing_is_named_field_by_field(services: Services) -> None:
-    assert [at for at, _ in training.missing(None, {})] == ["images.folder", "save.name", "rights.pictures_ok"]
+    assert [problem.field for problem in training.missing(None, {})] == ["images.folder", "save.name", "rights.pictures_ok"]
     found = services.set("mine")
     assert found is not None
     assert training.missing(found, filled(services, found)) == []

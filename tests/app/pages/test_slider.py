@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 
 from app.forms import training
 from tests.helpers.browser import serve, visit
+from trainer.config.plan import is_slider
 from trainer.core.home import Home
 from trainer.core.texts import t
 
@@ -65,5 +66,5 @@ def test_a_slider_is_started_from_words_without_a_picture(
     expect(page.locator("#field-slider-target")).to_have_count(0)
     page.locator(".t-more > button").click()
     expect(page.locator("#section-slider")).to_be_hidden()
-    assert not training.slides(training.opened(studio.services, None))
+    assert not is_slider(training.opened(studio.services, None))
     context.close()

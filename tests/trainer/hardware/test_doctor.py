@@ -127,12 +127,13 @@ def test_the_lines_show_a_mark_each_and_the_advice_below() -> None:
 def test_a_child_that_hangs_or_crashes_does_not_take_the_doctor_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "trainer" / "engine").mkdir(parents=True)
-    for folder in (tmp_path / "trainer", tmp_path / "trainer" / "engine"):
+    probes = tmp_path / "trainer" / "engine" / "probes"
+    probes.mkdir(parents=True)
+    for folder in (tmp_path / "trainer", probes.parent, probes):
         (folder / "__init__.py").write_text("")
     monkeypatch.setattr(doctor_facts, "PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    child = tmp_path / "trainer" / "engine" / "doctor_probe.py"
+    child = probes / "doctor_probe.py"
     child.write_text("import time; time.sleep(60)")
     assert doctor_facts._probe(limit=0.5) == {"failed": "hung"}
     child.write_text("import os; os.abort()")

@@ -128,7 +128,8 @@ def test_an_unknown_run_is_answered_with_a_sentence(jobs):
 
 
 def test_every_state_and_reason_has_words_in_both_languages():
-    source = "".join(p.read_text("utf-8") for p in (Path(__file__).parents[3] / "trainer" / "jobs").rglob("*.py"))
+    trainer = Path(__file__).parents[3] / "trainer"
+    source = "".join(p.read_text("utf-8") for p in (*(trainer / "jobs").rglob("*.py"), trainer / "config" / "ready.py"))
     for language in LANGUAGES:
         assert all(lookup(f"states.{state}", language) for state in STATES)
         for code in ("disk", "killed", "crashed", "command_gone", "goes_on_by_itself", "no_heartbeat", "no_step"):

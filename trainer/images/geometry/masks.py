@@ -6,7 +6,7 @@ Pillow only; a mask file never counts as a picture of the set (trainer/images/se
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +44,12 @@ def is_manual(picture: Picture, machine_sha256: str) -> bool:
         return _from_alpha(picture.file) is not None
     except Problem:
         return False
+
+
+def check(pictures: Sequence[Picture]) -> None:
+    """Problem, for a training with `loss.masked`, where there are pictures and none of them has a mask."""
+    if pictures and not any_of(pictures):
+        raise Problem("masks_none", field="loss.masked")
 
 
 def any_of(pictures: Iterable[Picture]) -> bool:
