@@ -264,6 +264,18 @@ def test_ctrl_c_at_the_command_line_stops_and_keeps(home, store, config, plan):
     assert store.run_dir(row.id).checkpoint(row.step).is_dir()
 
 
+def test_a_second_ctrl_c_ends_a_training_that_does_not_answer(home, store, config, plan):
+    plan(steps=1000, fault="gate")
+    run = command_line(home, config)
+    wait_for(lambda: store.list() and store.list()[0].step == 4, 60)
+    row = store.list()[0]
+    run.send_signal(signal.SIGINT)
+    wait_for(lambda: store.get(row.id).state == "stopping", 60)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130 and not process.alive(row.pid, row.birth, row.boot)
+
+
 def test_one_command_after_another_without_a_page(home, store, config, plan):
     plan(steps=5)
     for number in range(2):
