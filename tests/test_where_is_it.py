@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from functools import cache
 
 import pytest
@@ -61,3 +62,15 @@ def plain(word: str) -> str:
 @pytest.mark.parametrize(("word", "file"), WHERE, ids=[word for word, _ in WHERE])
 def test_the_usual_word_leads_to_its_file(word: str, file: str) -> None:
     assert plain(word) in words_of(file), f"{file} does not say {word!r} where one looks first"
+
+
+def test_every_file_the_documents_name_is_there() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.split()
+    documents = [PROJECT / name for name in tracked if re.fullmatch(r"(docs/[\w-]+|README|SECURITY)\.md", name)]
+    paths = {
+        (document.name, path)
+        for document in documents
+        for path in re.findall(r"(?<![\w/-])((?:tests|trainer|app|bench|tools)/[\w/]+\.py)", document.read_text("utf-8"))
+    }
+    assert len(paths) > 100
+    assert not {(name, path) for name, path in paths if not (PROJECT / path).exists()}

@@ -1,6 +1,6 @@
 """What a tab has last seen of a draft, and what becomes of a change where another tab has written in the meantime.
 
-The tab carries it in a hidden field (pages/train.py), so it outlives a restart of the server. Used by start.keep.
+The tab carries it in a hidden field (pages/train/page.py), so it outlives a restart of the server. Used by start.keep.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The Train page's HTML: the set in work, what a training will cost, the lines that follow the form. For pages/train.py."""
+"""The Train page's HTML: the set in work, what a training will cost, the lines that follow the form. For
+pages/train/page.py."""
 
 from __future__ import annotations
 

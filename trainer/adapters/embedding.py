@@ -1,6 +1,7 @@
 """Token vectors of a word of its own (textual inversion, Gal et al. 2022): as a file other programs read, and in a LoRA file.
 
-Saving writes them; drawing (engine/words.py) and `inspect` read them. Vectors go by part: {"text_encoder": (N, width), …}.
+Saving writes them; drawing (engine/text/embeddings.py) and `inspect` read them. Vectors go by part: {"text_encoder": (N,
+width), …}.
 """
 
 from __future__ import annotations

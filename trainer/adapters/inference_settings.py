@@ -1,6 +1,6 @@
 """How the training of a LoRA read words and pictures, from the file's own metadata, so that who draws with it does the same.
 
-Used by engine/sampling.py, and by the Preview page to know when a picture must be drawn anew. Light: no torch.
+Used by engine/inference/sampling.py, and by the Preview page to know when a picture must be drawn anew. Light: no torch.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ GROUPS = {
     "attention_mlp": {"attention", "mlp"},
     "all": {"attention", "mlp", "conv"},
 }
-"""Target choice -> the groups of layers in adapters/families.py it means."""
+"""Target choice -> the groups of layers in formats/architectures.py it means."""
 
 
 class LayerRank(NamedTuple):

@@ -1,6 +1,6 @@
 """Tells the family of a base from its configs or its header.
 
-Refuses what is no ordinary Stable Diffusion, and what lacks parts, with a sentence. Called by base_facts.py.
+Refuses what is no ordinary Stable Diffusion, and what lacks parts, with a sentence. Called by facts.py.
 """
 
 from __future__ import annotations

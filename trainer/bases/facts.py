@@ -1,4 +1,4 @@
-"""What a base model is, read from its configs or its header alone. Called by bases.py."""
+"""What a base model is, read from its configs or its header alone. Called by catalog.py."""
 
 from __future__ import annotations
 

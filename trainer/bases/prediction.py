@@ -1,6 +1,6 @@
 """What the UNet of a base predicts, from what the base itself says; only where it says nothing, from what suggests it.
 
-Called by base_facts.py. A rectified-flow model is refused here: neither ε- nor v-prediction describes it.
+Called by facts.py. A rectified-flow model is refused here: neither ε- nor v-prediction describes it.
 """
 
 from __future__ import annotations

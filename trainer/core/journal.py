@@ -2,7 +2,7 @@
 
 What an act writes lies ready under a hidden name before its steps are written down in `journal/<id>.json`. That note is
 the moment it counts: before it a crash leaves nothing but hidden files that are swept, after it `recover` carries out
-what is missing (write-ahead logging, as in databases). Used by library.py; image sets do the same in images/staging.py.
+what is missing (write-ahead logging, as in databases). Used by library.py; image sets do the same in images/set/staging.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How InvokeAI finds the base a LoRA file is for: from names and sizes, not from the metadata. Called by compat.py.
+"""How InvokeAI finds the base a LoRA file is for: from names and sizes, not from the metadata. Called by verdicts.py.
 
 Facts read from InvokeAI's model_manager/util/model_util.py (lora_token_vector_length) and model_manager/configs/lora.py.
 """

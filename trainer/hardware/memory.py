@@ -1,7 +1,7 @@
 """How much of a card's memory a training takes, and the settings that fit: plain arithmetic over counted bytes, no torch.
 
-The bytes in memory_bytes.json were counted on models of real size without memory (engine/count.py): computed, not measured.
-Used by the Train page, the doctor, and the last sentence of a run that was short of memory.
+The bytes in memory_bytes.json were counted on models of real size without memory (engine/probes/count.py): computed, not
+measured. Used by the Train page, the doctor, and the last sentence of a run that was short of memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a training learns from, by content: the weights of its base, and the pictures, captions and masks of its sets.
 
-Every checkpoint keeps it (engine/checkpoint.py); it is compared where a run goes on: before it is queued (jobs/jobs.py) and by
-the trainer itself (engine/train.py), so that no run goes on with something else by itself.
+Every checkpoint keeps it (engine/output/checkpoint.py); it is compared where a run goes on: before it is queued (jobs/jobs.py)
+and by the trainer itself (engine/train.py), so that no run goes on with something else by itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Putting a run's LoRA into the library: one act that can be broken off at any instant and taken up again.
 
 The names are decided once and written into the run folder before anything appears under them; card, picture and the
-trigger's own vectors follow from what is on disk. The engine publishes (engine/saving.py); where it was killed in between,
-the supervisor finishes what needs no model (jobs/recovery.py), and going on does the rest.
+trigger's own vectors follow from what is on disk. The engine publishes (engine/output/saving.py); where it was killed in
+between, the supervisor finishes what needs no model (jobs/recovery.py), and going on does the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prompt editing as in AUTOMATIC1111: words that change while a picture is drawn, read where brackets are weights.
 
 `[a:b:0.5]` is a for half the steps, then b; `[b:0.5]` nothing, then b; `[a::0.5]` a, then nothing; a whole number is a step
-instead of a share. `[a|b]` is a and b in turn. Pure text; used by engine/sampling.py.
+instead of a share. `[a|b]` is a and b in turn. Pure text; used by engine/inference/sampling.py.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def test_a_large_body_is_refused_where_no_upload_is(client: httpx.Client, chunke
 @pytest.mark.parametrize(
     "path",
     [
-        "/etc/passwd", "{home}/outputs/atelier.db", "{project}/app/main.py", "{project}/pyproject.toml", ".env",
+        "/etc/passwd", "{home}/outputs/atelier.db", "{project}/app/server/main.py", "{project}/pyproject.toml", ".env",
         "launch.py",
         "http://169.254.169.254/latest/meta-data", "https://example.com/x.png", "//example.com/x.png",
         "{home}/models/x.safetensors", "{home}/../../../../etc/passwd",

@@ -1,5 +1,5 @@
 """What each program makes of one layer's tensors: the kinds it has code for, and whether the sizes make a change of the base's
-weight. Called by compat.py.
+weight. Called by verdicts.py.
 
 Facts read from the sources of A1111 (extensions-builtin/Lora/network_*.py), Forge (backend/patcher/lora.py), ComfyUI
 (comfy/weight_adapter), InvokeAI (backend/patches/layers) and LyCORIS 4.1.3 (modules/*.make_module_from_state_dict).

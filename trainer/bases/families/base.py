@@ -54,7 +54,7 @@ class ModelComponents:
     clip_skip: int = 1
     """The layer from the end the text encoders are cut to."""
     words: Any = None
-    """Words with token vectors of their own that are read beside the vocabulary (engine/words.py); usually none."""
+    """Words with token vectors of their own that are read beside the vocabulary (engine/text/embeddings.py); usually none."""
 
     def module(self, part: str) -> Any:
         """The torch module called `unet`, `text_encoder`, … in LoRA names."""

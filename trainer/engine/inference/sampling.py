@@ -175,8 +175,8 @@ class Cancelled(Exception):
 class ImageSampler:
     """A loaded base that draws. Built from parts already there (a run's own), or loads them itself.
 
-    With a `home` it reads and draws as each LoRA's training did (adapters/manner.py): at its clip skip, with its VAE, by
-    its noise schedule; strength 0 too, so that a row differs by the LoRA alone. Without, as `parts` are.
+    With a `home` it reads and draws as each LoRA's training did (adapters/inference_settings.py): at its clip skip, with its
+    VAE, by its noise schedule; strength 0 too, so that a row differs by the LoRA alone. Without, as `parts` are.
     """
 
     def __init__(self, parts: ModelComponents, home: Home | None = None) -> None:

@@ -1,5 +1,5 @@
 """Going on from a LoRA file: what it holds goes into the layers that learn, so that the training begins exactly where the
-file ends, or a Problem says what to set. Called by inject.py.
+file ends, or a Problem says what to set. Called by adapter.py.
 """
 
 from __future__ import annotations

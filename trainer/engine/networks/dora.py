@@ -1,4 +1,4 @@
-"""DoRA by input column: the one form of it that every program reads alike. Used by engine/kinds.py.
+"""DoRA by input column: the one form of it that every program reads alike. Used by engine/networks/types.py.
 
 PEFT's DoRA keeps a magnitude per output row, which A1111 and Forge misread and ComfyUI divides by the base's norm.
 """
@@ -71,7 +71,7 @@ class ColumnDora(nn.Module):
 
 def without_bias(base_layer: Any, x: torch.Tensor) -> torch.Tensor:
     """The base layer without its bias."""
-    if hasattr(base_layer, "held"):  # in few bits (quantise.py): its own function keeps no whole weight
+    if hasattr(base_layer, "held"):  # in few bits (quantize.py): its own function keeps no whole weight
         return base_layer(x, bias=False)
     return passed(base_layer, x, base_layer.weight)
 

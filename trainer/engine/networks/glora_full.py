@@ -1,5 +1,5 @@
 """Layers that add to what the base's layer gives in more than one product: GLoRA, and a full difference. Used by
-engine/kinds.py; their files are read and drawn by adapters/layers.py and adapters/multiplied.py.
+engine/networks/types.py; their files are read and drawn by formats/layers.py and formats/multiplied.py.
 
 Both leave the base's result as it is, to the bit, as long as nothing is learnt.
 """

@@ -1,6 +1,6 @@
-"""Layers that multiply what the base's layer gives, and learn by what: OFT and (IA)³. Used by engine/kinds.py.
+"""Layers that multiply what the base's layer gives, and learn by what: OFT and (IA)³. Used by engine/networks/types.py.
 
-Their files are read, drawn and judged by adapters/multiplied.py. Both leave the base's result as it is, to the bit, as long
+Their files are read, drawn and judged by formats/multiplied.py. Both leave the base's result as it is, to the bit, as long
 as nothing is learnt, and work on it alone: the frozen weight is neither copied nor computed anew, in 16 or in few bits.
 """
 

@@ -1,7 +1,7 @@
 """Adapter types (LoRA, LoHa, LoKr, …) behind one contract: how each is injected, what it trains, what the file holds of it.
 
-PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (multiplying.py), GLoRA
-and full differences (adding.py) are our own. inject.py uses
+PEFT's tuners do LoRA, rsLoRA, LoHa and LoKr; DoRA (dora.py), OFT and (IA)³ (oft_ia3.py), GLoRA
+and full differences (glora_full.py) are our own. adapter.py uses
 this and nothing else does.
 """
 
@@ -39,7 +39,7 @@ class AdapterType(Protocol):
         ...
 
     def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
-        """The tensors that learn, by their short names in a file (adapters/layers.py)."""
+        """The tensors that learn, by their short names in a file (formats/layers.py)."""
         ...
 
     def keeps(self, layer: Any) -> Tensors:

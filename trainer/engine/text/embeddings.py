@@ -1,7 +1,7 @@
 """Textual inversion: words with token embeddings of their own, trained by a run or brought along by LoRA files.
 
 The base stays untouched: such a word stands in the caption as placeholders; their ids become an id the base knows, and at
-their places its vectors are swapped for the word's. Called by inject.py, text.py and sampling.py.
+their places its vectors are swapped for the word's. Called by adapter.py, encode.py and sampling.py.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _filled(layer):
     "make", [lambda base: OftLayer(base, 4), Ia3Layer, lambda base: GloraLayer(base, 3, 2.0), FullDiffLayer]
 )
 def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
-    """W + ΔW by adapters/multiplied.py, put into a copy of the base layer; gradients by autograd through both."""
+    """W + ΔW by formats/multiplied.py, put into a copy of the base layer; gradients by autograd through both."""
     base, shape = LAYERS[name]
     base = base.requires_grad_(False)
     layer, x = _filled(make(base)), torch.randn(shape, generator=torch.Generator().manual_seed(1))
