@@ -40,6 +40,7 @@ class Option:
 
     @property
     def section(self) -> str:
+        """`lora` of `lora.rank`."""
         return self.name.split(".")[0]
 
 

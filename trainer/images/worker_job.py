@@ -32,9 +32,13 @@ class WorkerJob:
         self.image_set = image_set
         self.state: State = "starting"
         self.looked, self.of = 0, len(ids)
+        """Pictures looked at, of how many."""
         self.bytes_done, self.bytes_of = 0, 0
+        """How far the model is fetched, in bytes."""
         self.problem: Problem | None = None
+        """Why it failed."""
         self.token: str | None = None
+        """With it, all it wrote is taken back."""
         self._ids, self._log = list(ids), log
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "ab") as errors:
@@ -50,6 +54,7 @@ class WorkerJob:
 
     @property
     def ended(self) -> bool:
+        """Whether it is done, was cancelled, or failed."""
         return self.state in ENDED
 
     def cancel(self) -> None:

@@ -25,7 +25,7 @@ class Schedule(Section):
         return self.shape((step - warm) / max(1, total - warm))
 
     def shape(self, progress: float) -> float:
-        """The factor after warm-up at `progress` 0..1."""
+        """The factor on the learning rate, 0..1, at `progress` 0..1 of what follows the warm-up."""
         return 1.0
 
 

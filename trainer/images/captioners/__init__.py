@@ -60,6 +60,7 @@ class Captioner:
     """The module of this package that loads it, where that is not called like it."""
 
     def title(self, language: str | None = None) -> str:
+        """Its name for a person."""
         return t(f"captioners.{self.name}.title", language=language)
 
     def about(self, language: str | None = None) -> str:
@@ -87,6 +88,7 @@ class Captioner:
         return t("captioners.fetch", language=language, name=self.hub, size=size, licence=self.licence)
 
     def missing_package(self) -> bool:
+        """Whether it needs a package that is not installed."""
         return bool(self.package) and find_spec(self.package.partition("==")[0]) is None
 
     def load(self, folder: Path) -> Model:

@@ -32,6 +32,8 @@ def load(folder: Path) -> Blip:
 
 
 class Blip:
+    """The model in `folder` with its tokenizer, in float32; `side` is the square it sees, in pixels."""
+
     def __init__(self, folder: Path) -> None:
         import torch
         from transformers import AutoTokenizer, BlipForConditionalGeneration

@@ -29,6 +29,8 @@ def load(folder: Path) -> Tagger:
 
 
 class Tagger:
+    """The ONNX file `model` and its list of `tags`. Problem where the file is no such model, or the two do not fit."""
+
     def __init__(self, model: Path, tags: Path) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as cannot  # pyright: ignore[reportAttributeAccessIssue]

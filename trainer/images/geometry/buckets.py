@@ -27,6 +27,7 @@ class Crop(NamedTuple):
 
     @property
     def box(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) in source pixels, as Pillow takes a box."""
         return self.left, self.top, self.right, self.bottom
 
 

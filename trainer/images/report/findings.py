@@ -27,6 +27,7 @@ CUT_MUCH = 0.25
 
 
 def unreadable(evidence: Evidence) -> Iterator[Finding]:
+    """Files meant as pictures that cannot be decoded: one finding each, and each blocks."""
     for file, refusal in evidence.unreadable:
         share = 1 / max(1, len(evidence.pictures))
         params = {"reason": refusal.code, "reason_params": refusal.params}
@@ -42,6 +43,7 @@ def tiny(evidence: Evidence) -> Iterator[Finding]:
 
 
 def blurry(evidence: Evidence) -> Iterator[Finding]:
+    """Pictures whose blur (0 sharp to 1, see measures.py) is above `BLURRY`, the worst first."""
     how = {p.id: evidence.measured[p.id].blur for p in evidence.pictures}
     soft = sorted((p for p in evidence.pictures if how[p.id] > BLURRY), key=lambda p: -how[p.id])
     yield from _of("blurry", "hurts", soft, evidence, {}, "remove")
@@ -59,6 +61,7 @@ def exposure(evidence: Evidence) -> Iterator[Finding]:
 
 
 def ratio(evidence: Evidence) -> Iterator[Finding]:
+    """Pictures with one side more than `LIMITS.ratio_finding` times as long as the other."""
     long = [p for p in evidence.pictures if max(p.width, p.height) > LIMITS.ratio_finding * min(p.width, p.height)]
     yield from _of("ratio", "hurts", long, evidence, {"limit": f"{LIMITS.ratio_finding:g}"}, "remove")
 
@@ -129,6 +132,7 @@ def sameness(evidence: Evidence) -> Iterator[Finding]:
 
 
 def count(evidence: Evidence) -> Iterator[Finding]:
+    """Too few pictures for the kind of set, or more than a set may have."""
     have, few = len(evidence.pictures), FEW.get(evidence.kind, 10)
     params = {"count": have, "few": few, "limit": LIMITS.pictures}
     if have == 0:
@@ -142,12 +146,14 @@ def count(evidence: Evidence) -> Iterator[Finding]:
 
 
 def caption_missing(evidence: Evidence) -> Iterator[Finding]:
+    """Pictures without a caption: a hint where a trigger stands in its place, otherwise it hurts."""
     bare = [p for p in evidence.pictures if not p.caption]
     severity: Severity = "hint" if evidence.trigger.strip() and evidence.kind != "style" else "hurts"
     yield from _of("caption_missing", severity, bare, evidence, {}, "caption", weight=0.5)
 
 
 def caption_same(evidence: Evidence) -> Iterator[Finding]:
+    """One caption at half of the pictures or more, and at four of them at least."""
     counts = Counter(p.caption for p in evidence.pictures if p.caption)
     if not counts:
         return
@@ -158,6 +164,7 @@ def caption_same(evidence: Evidence) -> Iterator[Finding]:
 
 
 def caption_long(evidence: Evidence) -> Iterator[Finding]:
+    """Captions that with the trigger come to more than the tokens CLIP reads (an estimate: no tokenizer is loaded)."""
     captions_ = {p.id: captions.with_trigger(p.caption, evidence.trigger) for p in evidence.pictures}
     full = [p for p in evidence.pictures if captions.estimate_tokens(captions_[p.id]) > LIMITS.caption_tokens]
     yield from _of("caption_long", "hint", full, evidence, {"limit": LIMITS.caption_tokens}, "caption")

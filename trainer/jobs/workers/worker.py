@@ -45,9 +45,11 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
+        """The process number."""
         return self._process.pid
 
     def is_alive(self) -> bool:
+        """Whether it runs and its lines are still read."""
         return self._process.poll() is None and self._listener.is_alive()
 
     def send(self, job: dict[str, Any]) -> None:
