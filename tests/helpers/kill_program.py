@@ -27,12 +27,12 @@ def run(act: Callable[[Home], object], folder: Path, last: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     count = 0
 
-    def watch(event: str, words: tuple[Any, ...]) -> None:
+    def watch(event: str, args: tuple[Any, ...]) -> None:
         nonlocal count
         writes = event in OPERATIONS
         if event == "open":
-            writes = isinstance(words[2], int) and bool(words[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if not writes or str(folder) not in str(words[0]) or str(words[0]).endswith(".lock"):
+            writes = isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if not writes or str(folder) not in str(args[0]) or str(args[0]).endswith(".lock"):
             return
         count += 1
         if count == last:

@@ -27,7 +27,7 @@ def listen():
     jobs.put(None)
 
 
-def say(**answer):
+def emit(**answer):
     print(json.dumps(answer), flush=True)
 
 
@@ -35,12 +35,12 @@ with open(home / "starts.txt", "a") as starts:
     starts.write(f"{os.getpid()}\n")
 threading.Thread(target=listen, daemon=True).start()
 print("a library says hello", flush=True)
-say(event="ready", pid=os.getpid())
+emit(event="ready", pid=os.getpid())
 while (job := jobs.get()) is not None:
     name = job["id"]
     if job["do"] == "warm":
-        say(id=name, event="loading", base=job["base"])
-        say(id=name, event="done", seconds=0)
+        emit(id=name, event="loading", base=job["base"])
+        emit(id=name, event="done", seconds=0)
         continue
     wish = job["request"]["prompt"]
     if wish == "die once" and not (home / "died").exists():
@@ -49,14 +49,14 @@ while (job := jobs.get()) is not None:
     if wish == "die":
         os._exit(3)
     if wish == "refuse":
-        say(id=name, event="failed", code="prompt_missing", params={})
+        emit(id=name, event="failed", code="prompt_missing", params={})
         continue
     for step in range(int(job["request"]["steps"])):
         time.sleep(0.02)
         if name in cancelled:
-            say(id=name, event="cancelled")
+            emit(id=name, event="cancelled")
             break
-        say(id=name, event="progress", step=step + 1, of=job["request"]["steps"])
+        emit(id=name, event="progress", step=step + 1, of=job["request"]["steps"])
     else:
-        say(id=name, event="picture", file=str(Path(job["out"]) / "p0_base.png"), strength=None)
-        say(id=name, event="done", seconds=0.1)
+        emit(id=name, event="picture", file=str(Path(job["out"]) / "p0_base.png"), strength=None)
+        emit(id=name, event="done", seconds=0.1)
