@@ -52,7 +52,9 @@ def create_app(home, lang):
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that counts as installed: its environment borrows the packages of this one."""
     project = new_project(tmp_path_factory.mktemp("ui") / "project")
-    (project.folder / "app" / "main.py").write_text(STUDIO)
+    (project.folder / "app" / "server").mkdir(exist_ok=True)
+    (project.folder / "app" / "server" / "__init__.py").touch()
+    (project.folder / "app" / "server" / "main.py").write_text(STUDIO)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(project.folder / ".venv")], check=True)
     (project.packages() / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = "import app.bootstrap.install as i; v = i.Venv.find(); print(v.digest(i.RUN))"
@@ -205,7 +207,7 @@ def test_a_port_that_another_program_uses_is_left_to_it(start: Callable[..., sub
 def test_a_studio_that_cannot_be_loaded_is_told_with_its_reason(studio: Project, tmp_path: Path) -> None:
     folder = tmp_path / "project"
     shutil.copytree(studio.folder, folder, symlinks=True)
-    (folder / "app" / "main.py").write_text("raise RuntimeError('a broken part')\n")
+    (folder / "app" / "server" / "main.py").write_text("raise RuntimeError('a broken part')\n")
     done = Project(folder, folder / "tools").launch("--no-browser", "--port", "0")
     assert done.returncode == 1 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]

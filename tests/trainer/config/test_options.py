@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.bases import catalog
 from trainer.config import load
-from trainer.config.options import label, option, options
+from trainer.config.options import help_text, label, option, options
 from trainer.config.train import TrainConfig
 from trainer.core.home import PROJECT, Home
 
@@ -136,6 +138,11 @@ USUAL_TERMS = {
     "ja": ["CFG", "ネガティブプロンプト", "スケジューラー", "勾配累積", "エポック", "データ拡張", "量子化", "ブロックスワップ",
            "正則化", "Textual Inversion"],
 }  # fmt: skip
+
+
+def test_no_help_speaks_of_private_things():
+    private = re.compile(r"part that (draws|reads)|\blooks? (per|at)|\blooked at|\btaught\b|\bjudg|描く部分|読み取る部分|判定")
+    assert [one.name for one in options() for lang in ("en", "ja") if private.search(help_text(one, lang))] == []
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
