@@ -128,15 +128,13 @@ def values(held: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def shown(names: Iterable[str], tree: Tree) -> list[Any]:
-    """One update for each field in `names`: its value in `tree`, and whether it is to be seen."""
-    tree, updates = with_defaults(tree), []
+def shown(names: Iterable[str], tree: Tree) -> dict[str, Any]:
+    """{name: the update of its field}: its value in `tree`, and whether it is to be seen."""
+    tree, updates = with_defaults(tree), {}
     for name in names:
         known = option(name)
-        here = tree.get(known.section, {})
-        field_name = name.partition(".")[2]
-        value = here.get(field_name, known.default)
-        updates.append(gr.update(value=to_field(known, value), visible=is_shown(known, tree)))
+        value = tree.get(known.section, {}).get(name.partition(".")[2], known.default)
+        updates[name] = gr.update(value=to_field(known, value), visible=is_shown(known, tree))
     return updates
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -17,6 +18,15 @@ def asked(request: gr.Request | None, name: str) -> str | None:
         referer = request.headers.get("referer", "")
         value = parse_qs(urlsplit(referer).query).get(name, [None])[0]
     return value or None
+
+
+def signal_data(signal: str) -> dict[str, Any]:
+    """The JSON object a button or an upload sends; an empty one where it is none."""
+    try:
+        data = json.loads(signal or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def signal_value(signal: str) -> str | None:

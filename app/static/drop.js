@@ -1,5 +1,5 @@
 // <atelier-drop>: where pictures are dropped. Sends each file on its own, shows how far, then tells Python ("dropped").
-// Words and the set to add to come as data attributes from app/pages/train/page.py and images.py.
+// Words and the set to add to come as data attributes from app/views/sets.py.
 import { tell } from "./tell.js";
 
 const ACCEPTED = ".png,.jpg,.jpeg,.webp,.gif,.bmp,.avif,.heic,.heif,.txt,.caption,.captions,.cap,.tags,.tag,.booru,.prompt,.json,.jsonl,.csv,.tsv,.zip";

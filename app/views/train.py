@@ -1,5 +1,7 @@
-"""The Train page's HTML: the set in work, what a training will cost, the lines that follow the form. For
-pages/train/page.py."""
+"""The Train page's HTML: the set in work, what a training will cost, the lines that follow the form.
+
+Used by pages/train/handlers.py.
+"""
 
 from __future__ import annotations
 
@@ -29,34 +31,33 @@ REAL_BASE = 1_000_000_000
 """Bytes on disk from which a base has its family's real size; the embedded one is far smaller."""
 
 
-def about(ui: Ui, image_set: ImageSet | None, tree: Tree, note: str) -> list[Any]:
-    """Head, drop zone, what was said, contact sheet, findings (which are looked for afterwards)."""
+def about(ui: Ui, image_set: ImageSet | None, tree: Tree, note: str) -> dict[str, str]:
+    """The left side by part: `head`, `drop` (the drop zone), `message`, `sheet` (the pictures), `findings` (which are looked
+    for afterwards)."""
     note_html = f"<p class='t-said' role='status'>{esc(note)}</p>" if note else ""
     kind = load.get(tree, "run.kind") or "style"
+    title = f"<h1>{esc(ui.t('page.train.title'))}</h1>"
     if draws(tree):
-        lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.slider.lead'))}</p>"
-        return [lead, "", note_html, slider_steps(ui), ""]
+        lead = f"{title}<p class='a-lead'>{esc(ui.t('page.train.slider.lead'))}</p>"
+        return {"head": lead, "drop": "", "message": note_html, "sheet": slider_steps(ui), "findings": ""}
     if image_set is None:
-        lead = f"<h1>{esc(ui.t('page.train.title'))}</h1><p class='a-lead'>{esc(ui.t('page.train.lead'))}</p>"
-        return [lead, sets.drop(ui, None, kind), note_html, sets.choices(ui, ui.services.sets()), ""]
+        lead = f"{title}<p class='a-lead'>{esc(ui.t('page.train.lead'))}</p>"
+        choices = sets.choices(ui, ui.services.sets())
+        return {"head": lead, "drop": sets.drop(ui, None, kind), "message": note_html, "sheet": choices, "findings": ""}
     pictures = image_set.pictures()
     links = [
         (ui.t("page.train.captions"), f'href="{esc(ui.href("images", set=image_set.folder.name))}"'),
         (ui.t("page.train.other"), sets.tell("choose", set="")),
     ]
-    undo = ""
-    if image_set.undoable() and note:
-        undo = sets.undo(ui)
-    more = "" if ui.services.is_example(image_set) else sets.drop(ui, image_set, kind)
+    undo = sets.undo(ui) if note and image_set.undoable() else ""
     looking = f"<p class='a-quiet' role='status'>{esc(ui.t('page.train.looking'))}</p>" if pictures else ""
-    head = sets.heading(ui, image_set, len(pictures), links)
-    return [
-        head,
-        more,
-        f"<div class='t-told'>{note_html}{undo}</div>" if note_html else "",
-        sets.sheet(ui, image_set, pictures),
-        looking,
-    ]
+    return {
+        "head": sets.heading(ui, image_set, len(pictures), links),
+        "drop": "" if ui.services.is_example(image_set) else sets.drop(ui, image_set, kind),
+        "message": f"<div class='t-told'>{note_html}{undo}</div>" if note_html else "",
+        "sheet": sets.sheet(ui, image_set, pictures),
+        "findings": looking,
+    }
 
 
 def slider_steps(ui: Ui) -> str:
@@ -66,13 +67,20 @@ def slider_steps(ui: Ui) -> str:
     return f"<ul class='t-slider'>{rows}</ul><p class='a-note'>{esc(ui.t('page.train.slider.how'))}</p>"
 
 
-def lines(ui: Ui, image_set: ImageSet | None, tree: Tree) -> list[str]:
-    """Licence of the base, effective rate, the address of the settings as a file, cost, and settings that fit the card."""
+def lines(ui: Ui, image_set: ImageSet | None, tree: Tree) -> dict[str, str]:
+    """What follows the form: `licence` of the base, the effective `rate`, `save_as` (the address of the settings as a file),
+    and `costs`."""
     base = training.base_of(ui.services, tree)
     licence = about_base(ui, base, str(load.get(tree, "model.prediction_type") or "auto")) if base else ""
     name = image_set.folder.name if image_set else ""
     save = f"<a class='a-small' download href='/settings.toml?set={esc(name)}'>{esc(ui.t('page.train.toml.save'))}</a>"
-    return [licence, options.effective_rate(ui, tree), save, cost(ui, image_set, tree), smaller(ui, image_set, tree)]
+    return {
+        "licence": licence,
+        "rate": options.effective_rate(ui, tree),
+        "save_as": save,
+        "cost": cost(ui, image_set, tree),
+        "memory": smaller(ui, image_set, tree),
+    }
 
 
 def about_base(ui: Ui, base: BaseFacts, prediction: str = "auto") -> str:
@@ -122,10 +130,10 @@ def length_words(steps: int, epochs: float) -> dict[str, str]:
     return {"steps": str(steps), "epochs": f"{epochs:.1f}".removesuffix(".0")}
 
 
-def costs(ui: Ui, image_set: ImageSet | None) -> list[str]:
-    """`cost` and `smaller`, looked at again while the trial is on."""
+def costs(ui: Ui, image_set: ImageSet | None) -> dict[str, str]:
+    """`cost` and `memory` (settings that fit the card), looked at again while the trial is on."""
     tree = training.opened(ui.services, image_set)
-    return [cost(ui, image_set, tree), smaller(ui, image_set, tree)]
+    return {"cost": cost(ui, image_set, tree), "memory": smaller(ui, image_set, tree)}
 
 
 def smaller(ui: Ui, image_set: ImageSet | None, tree: Tree) -> str:

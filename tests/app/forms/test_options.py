@@ -50,7 +50,7 @@ def test_an_option_survives_the_form(known: Option) -> None:
     tree = tree_with(known, other(known))
     names = [o.name for o in options()]
     updates = form.shown(names, tree)
-    held = {name: update["value"] for name, update in zip(names, updates, strict=True)}
+    held = {name: update["value"] for name, update in updates.items()}
     config = load.build(form.values(held))
     got = load.get(load.dump(config), known.name)
     assert got == (list(other(known)) if known.kind == "list" else other(known))
@@ -65,7 +65,7 @@ def test_an_empty_field_means_automatic(known: Option) -> None:
 def test_only_the_fields_of_what_is_chosen_are_seen() -> None:
     names = [o.name for o in options() if o.section == "optimizer"]
     for chosen, hidden in (("adamw", "optimizer.d_coef"), ("prodigy", "optimizer.text_encoder_lr")):
-        seen = dict(zip(names, form.shown(names, {"optimizer": {"name": chosen}}), strict=True))
+        seen = form.shown(names, {"optimizer": {"name": chosen}})
         assert seen[hidden]["visible"] is False
         assert seen["optimizer.lr"]["visible"] is True
         assert seen["optimizer.lr"]["value"] == (1.0 if chosen == "prodigy" else 2e-4)
@@ -85,7 +85,7 @@ def test_only_the_fields_of_what_is_chosen_are_seen() -> None:
 def test_a_bad_value_is_answered_beside_its_field(tmp_path, name: str, value: Any, code: str) -> None:
     ui = Ui.of(Services(Home(tmp_path)), "ja")
     names = [o.name for o in options()]
-    held = {n: update["value"] for n, update in zip(names, form.shown(names, {}), strict=True)} | {name: value}
+    held = {n: update["value"] for n, update in form.shown(names, {}).items()} | {name: value}
     found = training.problems(ui.services, None, form.values(held))
     assert [(p.field, p.code) for p in found] == [(name, code)]
     assert form.field_id(name) in form.beside(ui, found)

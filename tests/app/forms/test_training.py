@@ -215,7 +215,7 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
     assert found is not None
     training.keep(services, found, load.merge(filled(services, found), {"run": {"batch_size": 8}}))
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True, 9 * 10**9, 3 * 10**9))
-    cost, less = view.costs(ui, found)
+    cost, less = view.costs(ui, found).values()
     assert "9.0 GB" in cost and "3.0 GB" in cost
     options = json.loads(unescape(less.split('data-said="')[1].split('"')[0]))["options"]
     assert options["run.batch_size"] * options["run.gradient_accumulation"] == 8 and options["memory.gradient_checkpointing"]
@@ -224,11 +224,11 @@ def test_a_trial_that_ran_out_of_memory_says_the_figures_and_proposes_less(
              "memory": {"quantize_base": "int4", "offload_fraction": 1.0, "gradient_checkpointing": True}}  # fmt: skip
     training.keep(services, found, load.merge(filled(services, found), least))
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast(True))
-    cost, less = view.costs(ui, found)
+    cost, less = view.costs(ui, found).values()
     length = view.length_words(*training.length(training.config_of(services, found, training.opened(services, found))))
     assert ui.t("page.train.cost.killed", **length) in cost and ui.t("page.train.memory.nothing") in less
     monkeypatch.setattr(services.jobs, "forecast", lambda config: NoForecast())
-    cost, less = view.costs(ui, found)
+    cost, less = view.costs(ui, found).values()
     assert "forecast.log" in cost and less == ""
 
 

@@ -90,67 +90,6 @@ def said(**what: Any) -> str:
     return json.dumps(what)
 
 
-def test_a_drop_fills_the_page_and_becomes_the_set_in_work(ask, services: Services) -> None:
-    answer = ask("train", "arrived", **{"signal-dropped": said(set="mine", accepted=16, sentences=["x.gif: <b>"])})
-    assert answer["current"] == "mine"
-    assert answer["train-sheet"].count("<img") == 16
-    assert "16 pictures are in. x.gif: &lt;b&gt;" in answer["train-said"]
-    assert answer["field-captions-trigger"]["value"] == "inkstamp style"
-    assert services.drafts.load("mine")["run"]["kind"] == "style"
-
-
-def test_nothing_taken_leaves_the_page_as_it_was(ask) -> None:
-    answer = ask("train", "arrived", **{"signal-dropped": said(set="", accepted=0, sentences=["Nothing in it."])})
-    assert answer["current"] == "" and "Nothing in it." in answer["train-said"]
-    assert answer["train-cost"] == "<p class='a-quiet'>Pictures first, then a name, then the tick.</p>"
-
-
-def test_start_without_anything_names_all_three_and_keeps_its_key(ask, services: Services) -> None:
-    answer = list(ask("train", "begin").values())
-    for place in ("field-images", "train-name", "field-rights-pictures-ok"):
-        assert place in answer[0]
-    assert services.jobs.rows() == []
-
-
-def test_start_with_everything_queues_one_run_and_leads_to_it(ask, services: Services) -> None:
-    given = {"current": "mine", "train-name": "Ink", "field-rights-pictures-ok": True, "field-run-steps": 2}
-    answer = list(ask("train", "begin", **given).values())
-    (row,) = services.jobs.rows()
-    assert f'data-to="/en/runs?run={row.id}"' in answer[-1]
-    assert row.state == "queued"
-
-
-def test_typing_keeps_the_draft_and_answers_beside_the_field(ask, services: Services) -> None:
-    answer = list(ask("train", "kept", current="mine", **{"train-name": "墨", "field-lora-rank": 0}).values())
-    assert "field-lora-rank" in answer[0]
-    assert services.drafts.load("mine")["save"]["name"] == "墨"
-    assert next(iter(ask("train", "kept", current="mine", **{"field-lora-rank": 24}).values())) == ""
-
-
-def test_another_kind_refills_the_form_and_tells_the_set(ask, services: Services) -> None:
-    answer = ask("train", "refilled", current="mine", **{"field-run-kind": "character", "train-name": "Ink"})
-    assert answer["train-name"]["value"] == "Ink"
-    assert answer["field-images-flip-augment"]["value"] is False
-    assert services.set("mine").meta.kind == "character"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("[lora]\nrank = 0", "field-lora-rank"), ("not toml [", "train-toml"), ("[lora]\nrnak = 3", "field-lora-rnak")],
-)
-def test_a_bad_settings_file_is_answered(ask, services: Services, text: str, expected: str) -> None:
-    answer = ask("train", "opened", current="mine", **{"signal-toml": said(name="run.toml", text=text)})
-    assert any(expected in str(value) for value in answer.values())
-
-
-def test_a_settings_file_fills_the_form(ask, services: Services) -> None:
-    text = '[optimizer]\nname = "prodigy"\n[lora]\nrank = 4'
-    answer = ask("train", "opened", current="mine", **{"signal-toml": said(name="run.toml", text=text)})
-    assert answer["field-lora-rank"]["value"] == 4
-    assert answer["field-optimizer-d-coef"]["visible"] is True
-    assert answer["field-optimizer-text-encoder-lr"]["visible"] is False
-
-
 def test_captions_change_in_bulk_with_a_count_before_and_an_undo_after(ask, services: Services) -> None:
     given = {"current": "mine", "bulk-way": "add", "bulk-what": "on paper"}
     assert "16 captions would change" in ask("images", "tried", **given)["bulk-would"]
