@@ -69,8 +69,9 @@ def listing(
     return f'<ul class="r-list" aria-label="{esc(t("page.runs.list"))}">{"".join(items)}</ul>'
 
 
-def head(row: Any, t: Translate, lang: str, *, ahead: str = "", result: str | None = None) -> str:
-    """Name, state, bar and numbers of the chosen run, what it does now, why it ended, and the way to its result."""
+def head(row: Any, t: Translate, lang: str, *, ahead: str = "", result: str | None = None, pending: Sequence[str] = ()) -> str:
+    """Name, state, bar and numbers of the chosen run, what it does now and after this step (`pending` requests), why it ended,
+    and the way to its result."""
     tone = TONES[row.state]
     of = t("page.runs.step_of", step=f"{row.step:,}", total=f"{row.total:,}") if row.total else ""
     left = time_left(row.eta_low, row.eta_high, t) if row.state == "running" else ""
@@ -88,6 +89,11 @@ def head(row: Any, t: Translate, lang: str, *, ahead: str = "", result: str | No
         if row.ended and row.started
         else t("page.runs.succeeded_plain"),
     }.get(row.state) or stage(row.stage, row.stage_done, row.stage_of, t)
+    if row.state in ("running", "pausing"):
+        span = t("page.runs.pending.span", span=duration(row.rate, t)) if row.rate else ""
+        sentence = " · ".join(
+            (sentence, *(t(f"page.runs.pending.{ask}", span=span) for ask in pending if ask in ("save", "sample")))
+        )
     numbers = parts.facts(
         (
             (t("page.runs.step"), of),

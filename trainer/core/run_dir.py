@@ -106,3 +106,23 @@ class RunDir:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def pending(self) -> tuple[str, ...]:
+        """The requests the trainer has not read yet, each named once, in their order."""
+        try:
+            offset = int((self.path / "control.read").read_text("utf-8"))
+        except (OSError, ValueError):
+            offset = 0
+        try:
+            with open(self.control, "rb") as file:
+                file.seek(offset)
+                lines = file.read().splitlines()
+        except OSError:
+            return ()
+        asks = []
+        for line in lines:
+            try:
+                asks.append(str(json.loads(line)["ask"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return tuple(dict.fromkeys(asks))

@@ -75,9 +75,10 @@ def _page(ui: Ui, rows: list[Any], row: Any) -> dict[str, str]:
     def file(name: str) -> str | None:
         return ui.file(view.folder / name)
 
+    pending = RunDir(view.folder).pending() if row.state in ("running", "pausing") else ()
     result = ui.href("preview", lora=Path(row.lora).stem) if row.lora and row.state in ("succeeded", "stopped") else None
     return {
-        "head": _notice(ui) + runs.head(row, t, ui.lang, ahead=_ahead(rows, row), result=result),
+        "head": _notice(ui) + runs.head(row, t, ui.lang, ahead=_ahead(rows, row), result=result, pending=pending),
         "pictures": runs.timeline(view.samples, file, t) if view.samples or row.state in ACTIVE else "",
         "loss": runs.loss(view.losses, row.total, t, view.judged),
         "score": likeness.table(view.scored, view.judged, view.samples, file, partial(_training_picture, ui), t),

@@ -19,6 +19,8 @@ from trainer.config import load
 from trainer.core import events, files
 from trainer.core.home import PROJECT, Home
 from trainer.core.run_dir import RunDir
+from trainer.core.texts import t
+from trainer.engine.output.control import Control
 from trainer.images.provenance import Sources
 from trainer.images.set.image_set import ImageSet
 
@@ -139,3 +141,16 @@ def test_a_run_whose_set_changed_asks_before_it_goes_on(page: Any, live_server: 
     assert jobs.row(id_).state == "queued"
     jobs.stop(id_)
     jobs.store.mark(busy, state="stopped")
+
+
+@pytest.mark.parametrize("action", ["save", "sample"])
+def test_a_wish_is_answered_at_once_and_until_the_trainer_has_read_it(runs: Events, action: str) -> None:
+    parts, home = runs.parts, runs.services.home
+    id_ = studio.run(home, "Night run", "running", 20, rate=2.0)
+    answer = runs.press(parts.buttons[action], {parts.run: id_, parts.digests: {}})
+    sentence = t(f"page.runs.pending.{action}", language="en", span=" (about 2 s)")
+    assert sentence in answer[parts.html["head"]]
+    control = Control(RunDir(home.runs / id_))
+    control.poll()
+    assert control.take(action)
+    assert sentence not in look(runs, id_)[parts.html["head"]]
