@@ -102,16 +102,16 @@ def _written_there() -> Iterator[Case]:
 
 def _trained_here() -> Iterator[Case]:
     kinds: list[tuple[str, str, Words, Words]] = [
-        ("lora", "LoConModule", {"kind": "lora"}, {}),
-        ("rslora", "LoConModule", {"kind": "rslora"}, {}),
-        ("dora", "LoConModule", {"kind": "dora"}, {"weight_decompose": True, "wd_on_out": False}),
-        ("loha", "LohaModule", {"kind": "loha"}, {}),
-        ("lokr", "LokrModule", {"kind": "lokr"}, {}),
-        ("lokr, factor 4", "LokrModule", {"kind": "lokr", "lokr_factor": 4}, {"factor": 4}),
-        ("oft", "DiagOFTModule", {"kind": "oft"}, {}),
-        ("ia3", "IA3Module", {"kind": "ia3"}, {}),
-        ("glora", "GLoRAModule", {"kind": "glora"}, {}),
-        ("full", "FullModule", {"kind": "full"}, {}),
+        ("lora", "LoConModule", {"type": "lora"}, {}),
+        ("rslora", "LoConModule", {"type": "rslora"}, {}),
+        ("dora", "LoConModule", {"type": "dora"}, {"weight_decompose": True, "wd_on_out": False}),
+        ("loha", "LohaModule", {"type": "loha"}, {}),
+        ("lokr", "LokrModule", {"type": "lokr"}, {}),
+        ("lokr, factor 4", "LokrModule", {"type": "lokr", "lokr_factor": 4}, {"factor": 4}),
+        ("oft", "DiagOFTModule", {"type": "oft"}, {}),
+        ("ia3", "IA3Module", {"type": "ia3"}, {}),
+        ("glora", "GLoRAModule", {"type": "glora"}, {}),
+        ("full", "FullModule", {"type": "full"}, {}),
     ]
     for kind, module, ours, words in kinds:
         yield from (Case(kind, layer, module, {"ours": ours, **words}) for layer in WIDE)
@@ -151,7 +151,7 @@ def _here(case: Case, key: str, name: str, layer: Any, folder: Path) -> Found:
     """A file of a layer trained here, loaded there."""
     lora = Lora.model_validate({"rank": 4, **case.words["ours"]})
     model = nn.ModuleDict({"layer": layer})
-    kind = ADAPTER_TYPES[lora.kind]
+    kind = ADAPTER_TYPES[lora.type]
     (learning,) = kind.put(model, {"layer": LayerRank(lora.rank, 3.0)}, lora).values()
     with torch.no_grad():
         for what, tensor in kind.learns(learning).items():
