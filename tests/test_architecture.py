@@ -194,3 +194,21 @@ def test_the_engine_loads_no_gradio():
 
 def test_no_module_stands_in_the_folder_of_image_sets():
     assert not list((PROJECT / "datasets").rglob("*.py"))
+
+
+MOST_LINES, LONGEST = 350, 80
+"""Lines of a file, and of a function. Tables (theme.py) do not count."""
+
+
+def test_a_file_and_a_function_are_read_in_one_sitting():
+    long = []
+    for path in [*modules("trainer"), *modules("app"), *modules("bench"), *modules("tools"), PROJECT / "launch.py"]:
+        text = path.read_text("utf-8")
+        if text.count("\n") > MOST_LINES:
+            long.append(f"{path.name}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and path.name != "theme.py":
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > LONGEST:
+                    long.append(f"{path.name}: {node.name} has {lines} lines")
+    assert not long
