@@ -19,7 +19,7 @@ _KEYS = {"unet": "unet", "te": "text_encoder"}
 
 @dataclass(frozen=True)
 class Tag:
-    """One LoRA asked for in a prompt, with a strength for the part that draws and one for the part that reads."""
+    """One LoRA asked for in a prompt, with a strength for the UNet and one for the text encoder."""
 
     name: str
     unet: float = 1.0
