@@ -76,3 +76,22 @@ def test_every_file_the_documents_name_is_there() -> None:
     }
     assert len(paths) > 100
     assert not {(name, path) for name, path in paths if not (PROJECT / path).exists()}
+
+
+FOREIGN = {"Blocks", "Callable", "FastAPI", "Iterator", "Path", "Row", "Timer", "True", "False", "None", "Atelier", "LoRA"}
+"""Names of Python's, Gradio's and others that the documents use."""
+
+
+def test_every_class_the_contracts_name_is_there() -> None:
+    known: set[str] = set(FOREIGN)
+    for folder in ("trainer", "app", "bench", "tests"):
+        for path in (PROJECT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    known.add(node.name)
+                elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    known.add(node.id)
+    for document in ("architecture", "contracts", "adding-a-family"):
+        code = re.findall(r"`([^`\n]+)`", (PROJECT / "docs" / f"{document}.md").read_text("utf-8"))
+        named = {name for part in code for name in re.findall(r"\b[A-Z][a-z]+(?:[A-Z][a-z]*)*\b", part)}
+        assert named <= known, f"{document}.md: {sorted(named - known)}"
