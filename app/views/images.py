@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from app.ui.format import esc
@@ -77,6 +78,34 @@ def large(
         f"</atelier-cut><figcaption><span>{esc(sentence)}</span>"
         f'<span class="a-quiet">{esc(facts)}</span>{mask}</figcaption></figure>'
     )
+
+
+def lead(ui: Ui) -> str:
+    """The heading while no set is chosen."""
+    return f"<h1>{esc(ui.t('page.images.title'))}</h1><p class='a-lead'>{esc(ui.t('page.images.lead'))}</p>"
+
+
+def note(message: str, button: str = "") -> str:
+    """What was done, with the button that takes it back; nothing without a message."""
+    if not message:
+        return ""
+    return f"<div class='t-told'><p class='t-said' role='status'>{esc(message)}</p>{button}</div>"
+
+
+def saved(ui: Ui) -> str:
+    """That what was typed is on the disk, and since when."""
+    return f"<p class='i-saved' role='status'>{esc(ui.t('page.images.saved', clock=f'{datetime.now():%H:%M}'))}</p>"
+
+
+def example(ui: Ui) -> str:
+    """That nothing is saved here: the set is one of the examples."""
+    return f"<p class='a-note'>{esc(ui.t('page.images.example'))}</p>"
+
+
+def tokens(ui: Ui, count: int, limit: int) -> str:
+    """How long a caption is in tokens, and that its end is not read where it is too long."""
+    key, tone = ("tokens", "a-quiet") if count <= limit else ("tokens_over", "a-warned")
+    return f"<p class='{tone} i-tokens'>{esc(ui.t(f'page.images.{key}', count=count, limit=limit))}</p>"
 
 
 def readings(ui: Ui, image_set: ImageSet, pictures: list[Picture]) -> str:

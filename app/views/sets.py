@@ -107,6 +107,12 @@ def undo(ui: Ui) -> str:
     return f'<button type="button" class="a-small" {tell("fix", action="undo")}>{esc(ui.t("page.train.undo"))}</button>'
 
 
+def restore(ui: Ui, place: str) -> str:
+    """The button that brings a set back from the trash; `place` is its folder there."""
+    attributes = tell("fix", action="restore", place=place)
+    return f'<button type="button" class="a-small" {attributes}>{esc(ui.t("page.runs.undo"))}</button>'
+
+
 def choices(ui: Ui, sets: Sequence[ImageSet], most: int = 6, heading: str = "page.train.or_choose") -> str:
     """Sets to go on with, newest first, each as three of its pictures."""
     cards = []

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.app.pages.test_pages import Asked, ask, asked, services  # noqa: F401
+import pytest
+
 from tests.helpers.browser import visit
+from tests.helpers.events import Events, Values
 from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
@@ -27,19 +29,58 @@ def _bare(folder: Path, kept: int) -> Path:
     return folder
 
 
-def test_what_a_captioner_is_for_and_costs_is_said_before(asked: tuple[Services, Asked]) -> None:  # noqa: F811
+def test_what_a_captioner_is_for_and_costs_is_said_before(images: Events) -> None:
+    panel, handlers = images.parts.captions, images.handlers.captions
+
     def about(name: str) -> str:
-        return asked[1]("images", "<lambda>", **{"write-which": name})
+        return images.ask(handlers.captioner_chosen, {panel.fields["captioner"]: name})[panel.about]
 
     assert "is often wrong" in about("judge") and "Ready to use." in about("judge")
     assert "about 1.9 GB, licence BSD-3-Clause" in about("blip")
 
 
-def test_examples_and_full_sets_are_left_alone(ask, services: Services) -> None:  # noqa: F811
-    assert "This is an example" in ask("images", "write", current="example-style")["write-line"]
-    assert "Every picture has a caption" in ask("images", "write", current="mine")["write-line"]
-    answer = ask("images", "suggest", current="mine")
-    assert "Every picture has a caption" in answer["write-line"] and answer["write-cancel"]["visible"] is False
+def test_examples_and_full_sets_are_left_alone(images: Events) -> None:
+    parts, panel, handlers = images.parts, images.parts.captions, images.handlers.captions
+    assert "This is an example" in images.ask(handlers.started, {parts.set_name: "example-style"})[panel.progress]
+    assert "Every picture has a caption" in images.ask(handlers.started, {parts.set_name: "mine"})[panel.progress]
+    answer = images.ask(handlers.one_started, {parts.set_name: "mine"})
+    assert "Every picture has a caption" in answer[panel.progress] and answer[panel.cancel]["visible"] is False
+    assert answer[panel.timer]["active"] is False
+
+
+class StandIn:
+    """A job that is as far as a test says."""
+
+    def __init__(self) -> None:
+        self.state, self.looked, self.of, self.ended = "writing", 1, 2, False
+        self.problem, self.written, self.skipped = None, {}, []  # type: ignore[var-annotated]
+
+
+def test_the_page_looks_again_only_while_a_job_runs_and_tells_its_end_once(
+    images: Events, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, panel, handlers, job = images.parts, images.parts.captions, images.handlers.captions, StandIn()
+    monkeypatch.setattr(services.captions, "of", lambda image_set: job if image_set.folder.name == "mine" else None)
+    assert panel.timer.active is False and images.parts.masks.timer.active is False
+
+    opened = images.ask(images.handlers.set_chosen, {parts.choose: '{"set": "mine"}'})
+    assert opened[panel.timer]["active"] is True and parts.masks.timer not in opened
+    page: Values = {parts.set_name: "mine", parts.picture_id: "0002", panel.watched: opened[panel.watched]}
+    job.written["0002"] = services.set("mine").find("0002").caption  # type: ignore[union-attr]
+    looked = images.ask(handlers.look, page)
+    assert looked[panel.cancel]["visible"] and not looked[panel.start]["interactive"] and looked[panel.timer]["active"]
+    assert not looked[parts.picture.suggest]["interactive"]
+    assert looked[parts.caption]["value"] == job.written["0002"] and parts.note not in looked
+
+    gone = images.ask(handlers.look, {**page, parts.set_name: "example-style"})
+    assert gone[panel.timer]["active"] is False and gone[panel.progress] == "" and gone[panel.start]["interactive"]
+
+    job.ended, job.state = True, "done"
+    ended = images.ask(handlers.look, page)
+    assert "1 captions written" in ended[parts.note] and "undo" in ended[parts.note]
+    assert ended[panel.timer]["active"] is False and ended[panel.watched] == 0
+    assert parts.note not in images.ask(handlers.look, {**page, panel.watched: 0})
+    assert panel.timer not in images.ask(images.handlers.set_chosen, {parts.choose: '{"set": "mine"}'})
 
 
 def test_captions_appear_as_they_are_written_and_one_undo_takes_them_back(page: Page, live_server: LiveServer) -> None:

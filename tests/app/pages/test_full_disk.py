@@ -82,7 +82,7 @@ def test_what_every_page_asks_for_when_it_opens_is_answered(full_server: LiveSer
 
 def test_a_caption_that_could_not_be_kept_is_told_beside_it(full_server: LiveServer) -> None:
     pages = blocks(full_server, "ja")
-    typed = next(fn for fn in pages.fns.values() if fn.name == "typed" and fn.page == "images")
+    typed = next(fn for fn in pages.fns.values() if fn.name == "caption_typed" and fn.page == "images")
 
     async def type_it() -> dict[str, Any]:
         state = SessionState(pages)

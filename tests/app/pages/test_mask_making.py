@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app.pages.test_pages import Asked, ask, asked, services  # noqa: F401
 from tests.helpers.browser import visit
+from tests.helpers.events import Events
 from trainer.core.home import PROJECT
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from tests.helpers.browser import LiveServer
 
 
-def test_examples_are_left_alone_and_a_way_that_is_not_there_is_said(ask, services: Services) -> None:  # noqa: F811
-    assert "This is an example" in ask("images", "make", current="example-style")["mask-line"]
-    answer = ask("images", "make", current="mine", **{"mask-which": "no-such-model"})
-    assert "no way of making masks called “no-such-model”" in answer["mask-line"]
-    assert answer["mask-cancel"]["visible"] is False and not list((services.home.datasets / "mine").glob("*.mask.png"))
+def test_examples_are_left_alone_and_a_way_that_is_not_there_is_said(images: Events, services: Services) -> None:
+    parts, panel, handlers = images.parts, images.parts.masks, images.handlers.masks
+    assert "This is an example" in images.ask(handlers.started, {parts.set_name: "example-style"})[panel.progress]
+    answer = images.ask(handlers.started, {parts.set_name: "mine", panel.fields["masker"]: "no-such-model"})
+    assert "no way of making masks called “no-such-model”" in answer[panel.progress]
+    assert answer[panel.cancel]["visible"] is False and not list((services.home.datasets / "mine").glob("*.mask.png"))
 
 
 @pytest.mark.browser
