@@ -17,11 +17,11 @@ _NO_LETTERS = frozenset(["idna", "punycode", "undefined", "unicode_escape", "raw
 def normal(name: str) -> str | None:
     """Python's name for an encoding as a person may write it ("Shift_JIS", "GBK"); None where there is no such one for text."""
     try:
-        found = codecs.lookup(name.strip())
-        "a".encode(found.name)
+        codec = codecs.lookup(name.strip())
+        "a".encode(codec.name)
     except (LookupError, ValueError, UnicodeError):
         return None
-    known = found.name.replace("-", "_")
-    if known in _NO_LETTERS:
+    python_name = codec.name.replace("-", "_")
+    if python_name in _NO_LETTERS:
         return None
-    return "utf-8" if known in ("utf_8", "utf_8_sig", "ascii") else ALIASES.get(known, known)
+    return "utf-8" if python_name in ("utf_8", "utf_8_sig", "ascii") else ALIASES.get(python_name, python_name)

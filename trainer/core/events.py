@@ -56,7 +56,7 @@ class Step(_Event):
     """Peak bytes on the device (CUDA) or of the process (CPU)."""
 
 
-class Judged(_Event):
+class Validated(_Event):
     """The loss on pictures that are not learnt from, at fixed noise: `ratio` = loss / the untouched base's, lower is better."""
 
     kind: Literal["judged"] = "judged"
@@ -68,7 +68,7 @@ class Judged(_Event):
     """The step with the lowest ratio so far."""
 
 
-class Alike(Section):
+class ImageScore(Section):
     """One drawn picture beside the training set."""
 
     index: int
@@ -99,7 +99,7 @@ class Scored(_Event):
     model: str
     compared: int
     """How many of the set's pictures were compared with."""
-    pictures: tuple[Alike, ...]
+    pictures: tuple[ImageScore, ...]
 
 
 class Sample(_Event):
@@ -132,6 +132,8 @@ class Note(_Event):
 
 
 class Paused(_Event):
+    """Training waits between two steps and keeps its place; `resume` in control.jsonl lets it go on."""
+
     kind: Literal["paused"] = "paused"
     step: int
 
@@ -154,6 +156,8 @@ class Failed(_Event):
 
 
 class Finished(_Event):
+    """All steps are done: `seconds` is the wall time of this attempt, `file` the LoRA in the library."""
+
     kind: Literal["finished"] = "finished"
     step: int
     seconds: float
@@ -161,7 +165,7 @@ class Finished(_Event):
 
 
 Event = Annotated[
-    Started | Stage | Step | Judged | Scored | Sample | Saved | Note | Paused | Stopped | Failed | Finished,
+    Started | Stage | Step | Validated | Scored | Sample | Saved | Note | Paused | Stopped | Failed | Finished,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[Event] = TypeAdapter(Event)
@@ -184,6 +188,7 @@ class EventLog:
             _end_last_line(path)
 
     def write(self, event: Event) -> None:
+        """Append one event. Never raises: without room on the disk the line waits in memory."""
         with self._lock:
             self._waiting.append(event.model_dump_json().encode() + b"\n")
         self.catch_up()

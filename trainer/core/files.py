@@ -65,9 +65,9 @@ def writing(path: Path | str | None = None) -> Iterator[None]:
         raise StorageProblem(error, path) from error
 
 
-def expanded(given: str | os.PathLike[str]) -> Path:
-    """`given` as a path, with the account's folder for `~` or `~name` at its front; as it is where there is no such account."""
-    path = Path(given)
+def expanded(name: str | os.PathLike[str]) -> Path:
+    """`name` as a path, with the account's folder for `~` or `~name` at its front; as it is where there is no such account."""
+    path = Path(name)
     try:
         return path.expanduser()
     except RuntimeError:

@@ -24,56 +24,65 @@ class Home:
     root: Path
 
     @classmethod
-    def find(cls, given: str | os.PathLike[str] | None = None) -> Home:
+    def find(cls, folder: str | os.PathLike[str] | None = None) -> Home:
         """The home named on the command line, in ATELIER_HOME, or the project's folder. Problem for `~name` of no account."""
-        path = files.expanded(given or os.environ.get("ATELIER_HOME") or PROJECT)
+        path = files.expanded(folder or os.environ.get("ATELIER_HOME") or PROJECT)
         if str(path).startswith("~"):
             raise Problem("folder_missing", field="home", folder=str(path))
         return cls(path.resolve())
 
     @property
     def datasets(self) -> Path:
+        """Image sets, the embedded ones among them."""
         return self.root / "datasets"
 
     @property
     def models(self) -> Path:
+        """Base models, VAEs, CLIPs and the other models a person put in or fetched."""
         return self.root / "models"
 
     @property
     def outputs(self) -> Path:
+        """Everything this program makes."""
         return self.root / "outputs"
 
     @property
     def database(self) -> Path:
+        """The SQLite file of the run queue."""
         return self.outputs / "atelier.db"
 
     @property
     def runs(self) -> Path:
+        """One folder a run, as `RunDir` names its files."""
         return self.outputs / "runs"
 
     @property
     def loras(self) -> Path:
+        """The library: finished LoRAs with their cards and pictures."""
         return self.outputs / "loras"
 
     @property
     def previews(self) -> Path:
+        """Pictures drawn on the preview page."""
         return self.outputs / "previews"
 
     @property
     def trash(self) -> Path:
+        """What was deleted and can still be brought back."""
         return self.outputs / "trash"
 
     @property
     def cache(self) -> Path:
+        """What can be made again at any time, such as encoded pictures."""
         return self.outputs / "cache"
 
-    def lora(self, given: str) -> Path:
+    def lora(self, name: str) -> Path:
         """The file of a LoRA given by its path or by its name in the library; it need not be there."""
-        path = files.expanded(given)
+        path = files.expanded(name)
         try:
-            return path if path.is_file() else self.loras / f"{given}.safetensors"
+            return path if path.is_file() else self.loras / f"{name}.safetensors"
         except OSError:  # a name longer than the system allows
-            return self.loras / f"{files.safe_name(given, 'lora')}.safetensors"
+            return self.loras / f"{files.safe_name(name, 'lora')}.safetensors"
 
     def create(self) -> Home:
         """Make the folders that are missing; returns self. Raises StorageProblem where that is impossible."""

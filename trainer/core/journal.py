@@ -143,11 +143,11 @@ class Journal:
 
     def _left_behind(self) -> list[Path]:
         """What an act that never counted had laid ready, and notes half written."""
-        found: list[Path] = []
+        paths: list[Path] = []
         for folder, is_left in ((self.stages, _is_staged), (self.place, files.TEMPORARY.fullmatch)):
             with contextlib.suppress(OSError):
-                found += [folder / name for name in os.listdir(folder) if is_left(name)]
-        return found
+                paths += [folder / name for name in os.listdir(folder) if is_left(name)]
+        return paths
 
     def _to_do(self, steps: list[Step]) -> list[bool]:
         return [os.path.lexists(self.root / step[1]) for step in steps]

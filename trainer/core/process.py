@@ -71,9 +71,9 @@ def thread_gives_way() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def python(*words: str) -> list[str]:
-    """The command line of `python -m trainer WORDS` with the Python that runs now."""
-    return [sys.executable, "-m", "trainer", *words]
+def python(*args: str) -> list[str]:
+    """The command line of `python -m trainer ARGS` with the Python that runs now."""
+    return [sys.executable, "-m", "trainer", *args]
 
 
 @cache
@@ -87,16 +87,16 @@ def boot_id() -> str:
 
 def birth(pid: int) -> float | None:
     """The birth mark of a process, zombies included; None where there is none."""
-    found = _look(pid)
-    return found[0] if found else None
+    state = _birth_and_zombie(pid)
+    return state[0] if state else None
 
 
 def alive(pid: int | None, born: float | None, boot: str | None = None) -> bool:
     """Whether the very process born at `born` still runs. Zombies are dead; a number used again is another process."""
     if pid is None or born is None or (boot and boot != boot_id()):
         return False
-    found = _look(pid)
-    return found is not None and not found[1] and abs(found[0] - born) < 0.02
+    state = _birth_and_zombie(pid)
+    return state is not None and not state[1] and abs(state[0] - born) < 0.02
 
 
 def me() -> tuple[int, float, str]:
@@ -104,7 +104,7 @@ def me() -> tuple[int, float, str]:
     return os.getpid(), birth(os.getpid()) or 0.0, boot_id()
 
 
-def _look(pid: int) -> tuple[float, bool] | None:
+def _birth_and_zombie(pid: int) -> tuple[float, bool] | None:
     """(birth mark, is a zombie) or None."""
     if sys.platform.startswith("linux"):
         try:

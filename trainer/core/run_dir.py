@@ -18,6 +18,7 @@ class RunDir:
 
     @property
     def id(self) -> str:
+        """The run's id, the name of its folder."""
         return self.path.name
 
     @property
@@ -27,6 +28,7 @@ class RunDir:
 
     @property
     def events(self) -> Path:
+        """What the run reported so far, one JSON line an event (trainer/core/events.py)."""
         return self.path / "events.jsonl"
 
     @property
@@ -81,16 +83,20 @@ class RunDir:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint after `step` optimiser steps."""
         return self.checkpoints / f"{step:06d}"
 
     @property
     def samples(self) -> Path:
+        """The folder of the test pictures."""
         return self.path / "samples"
 
     def sample(self, step: int, index: int) -> Path:
+        """The test picture of prompt `index`, drawn after `step` optimiser steps."""
         return self.samples / f"{step:06d}_p{index}.png"
 
     def newest_sample(self, step: int) -> Path | None:

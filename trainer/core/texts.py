@@ -17,8 +17,8 @@ def set_language(language: str | None) -> str:
     """Choose the language of this process; None reads LANG and the like. Returns what was chosen."""
     global _language
     if language is None:
-        said = os.environ.get("ATELIER_LANG") or os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-        language = "ja" if said.lower().startswith("ja") else "en"
+        locale = os.environ.get("ATELIER_LANG") or os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+        language = "ja" if locale.lower().startswith("ja") else "en"
     _language = language if language in LANGUAGES else "en"
     return _language
 

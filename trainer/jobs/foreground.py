@@ -141,7 +141,7 @@ class ProgressPrinter:
             self._stage = event.name
         elif isinstance(event, events.Note):
             self._print(note_text(event))
-        elif isinstance(event, events.Judged):
+        elif isinstance(event, events.Validated):
             self._print(t("notes_jobs.line_judged", step=event.step, percent=f"{event.ratio * 100:.1f}", best=event.best))
         elif isinstance(event, events.Scored):
             fits = "–" if event.prompt is None else f"{event.prompt:.3f}"

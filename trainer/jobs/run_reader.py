@@ -38,7 +38,7 @@ class RunView:
     """Device, number format, attention and the like, as the trainer told at its start."""
     rates: dict[str, float]
     folder: Path
-    judged: list[events.Judged] = field(default_factory=list)
+    judged: list[events.Validated] = field(default_factory=list)
     """What the pictures kept back said, in order of steps."""
     scored: list[events.Scored] = field(default_factory=list)
     """How like the set the test pictures are, in order of steps."""
@@ -64,7 +64,7 @@ class RunReader:
     samples: list[events.Sample] = field(default_factory=list)
     notes: list[events.Note] = field(default_factory=list)
     saved: list[events.Saved] = field(default_factory=list)
-    judged: list[events.Judged] = field(default_factory=list)
+    judged: list[events.Validated] = field(default_factory=list)
     scored: dict[int, events.Scored] = field(default_factory=dict)
     stage: events.Stage | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class RunReader:
             self.rates, self.stage, self._points = event.rates, None, None
         elif isinstance(event, events.Sample):
             self.samples = [s for s in self.samples if (s.step, s.index) != (event.step, event.index)] + [event]
-        elif isinstance(event, events.Judged):
+        elif isinstance(event, events.Validated):
             self.judged.append(event)
         elif isinstance(event, events.Scored):
             self.scored[event.step] = event

@@ -60,7 +60,7 @@ class SimilarityScorer:
         looked = self.clip.pictures([_opened(one.file) for one in drawn])
         found = scores(looked, self.learnt, [next(words) if text else None for text in said])
         alike = tuple(
-            events.Alike(
+            events.ImageScore(
                 index=index, strength=one.strength, likeness=score.likeness, prompt=score.prompt,
                 nearest=self.pictures[score.nearest].file.name, folder=self.pictures[score.nearest].file.parent.name,
                 closeness=score.closeness, copied=score.copied,

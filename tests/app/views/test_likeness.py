@@ -26,7 +26,7 @@ en, ja = partial(t, language="en"), partial(t, language="ja")
 
 def scored(step: int, likeness_: float, prompt: float | None, *close: float) -> events.Scored:
     alike = tuple(
-        events.Alike(index=n, likeness=likeness_, prompt=prompt, nearest=f"000{n + 1}.png", folder="zibbo", closeness=c,
+        events.ImageScore(index=n, likeness=likeness_, prompt=prompt, nearest=f"000{n + 1}.png", folder="zibbo", closeness=c,
                      copied=c > 0.97)
         for n, c in enumerate(close)
     )  # fmt: skip
@@ -38,7 +38,7 @@ def scored(step: int, likeness_: float, prompt: float | None, *close: float) -> 
 def test_every_step_has_its_line_and_copies_are_shown_beside_their_picture() -> None:
     told = [scored(0, -0.2, 0.1, 0.1, 0.2), scored(40, 0.71, None, 0.98, 0.9)]
     samples = [events.Sample(step=40, index=n, prompt=f"p{n}", file=f"samples/000040_p{n}.png") for n in (0, 1)]
-    judged = [events.Judged(step=40, loss=0.1, base=0.2, ratio=0.5, best=40)]
+    judged = [events.Validated(step=40, loss=0.1, base=0.2, ratio=0.5, best=40)]
     html = likeness.table(told, judged, samples, lambda name: f"/f/{name}", lambda folder, name: f"/{folder}/{name}", en)
     assert "<td>-0.200</td><td>0.100</td><td>0.200</td><td>–</td>" in html
     assert "<td>0.710</td><td>–</td><td>0.980" in html and "1 nearly copied" in html and "<td>50.0 %</td>" in html

@@ -87,8 +87,8 @@ def test_loss_notes_and_log_of_a_real_run(home: Home) -> None:
 
 
 def test_pictures_kept_back_speak_in_words() -> None:
-    def judged(*ratios: float) -> list[events.Judged]:
-        return [events.Judged(step=10 * i, loss=r, base=1.0, ratio=r, best=0) for i, r in enumerate(ratios, 1)]
+    def judged(*ratios: float) -> list[events.Validated]:
+        return [events.Validated(step=10 * i, loss=r, base=1.0, ratio=r, best=0) for i, r in enumerate(ratios, 1)]
 
     losses = [(1, 1.0, 1.0), (2, 1.0, 1.0)]
     assert "12.5 % closer" in (said := runs.loss(losses, 40, en, judged(0.9, 0.875))) and "best so far." in said

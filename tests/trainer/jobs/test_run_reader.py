@@ -70,10 +70,10 @@ def test_judgements_are_kept_and_those_made_again_count_once(run):
     log = events.EventLog(run.events)
     for number in (1, 2, 3):
         log.write(step(number))
-        log.write(events.Judged(step=number, loss=0.5, base=1.0, ratio=0.5, best=1))
+        log.write(events.Validated(step=number, loss=0.5, base=1.0, ratio=0.5, best=1))
     log.write(events.Started(step=2, total=100, attempt=2, pid=1))
     log.write(step(3))
-    log.write(events.Judged(step=3, loss=0.4, base=1.0, ratio=0.4, best=3))
+    log.write(events.Validated(step=3, loss=0.4, base=1.0, ratio=0.4, best=3))
     assert [(event.step, event.ratio) for event in RunReader(run).read(None).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
 
 

@@ -84,7 +84,7 @@ class Validator:
         ratio = loss / self.base if self.base else float("nan")
         if math.isfinite(ratio):
             self.seen.append(Judgement(step, ratio))
-            self.tell(events.Judged(step=step, loss=loss, base=self.base, ratio=ratio, best=self.best().step))
+            self.tell(events.Validated(step=step, loss=loss, base=self.base, ratio=ratio, best=self.best().step))
 
     def best(self) -> Judgement:
         """The judgement with the lowest ratio, the earliest of equals."""

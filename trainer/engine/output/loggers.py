@@ -19,7 +19,7 @@ def scalars(event: events.Event) -> dict[str, float]:
     if isinstance(event, events.Step):
         told = {f"rate/{part}": rate for part, rate in event.rates.items()} | {"speed/seconds": event.seconds}
         return told if event.loss is None else {"loss/train": event.loss} | told
-    if isinstance(event, events.Judged):
+    if isinstance(event, events.Validated):
         return {"loss/held_out": event.loss, "loss/against_base": event.ratio}
     if isinstance(event, events.Scored):
         told = {"likeness/set": event.likeness, "likeness/nearest": max(one.closeness for one in event.pictures)}
@@ -44,7 +44,7 @@ def with_boards(tell: Tell, run: RunDir, config: TrainConfig) -> Tell:
         for board in list(boards):
             try:
                 if numbers:
-                    board(numbers, getattr(event, "step", 0), isinstance(event, events.Judged | events.Scored))
+                    board(numbers, getattr(event, "step", 0), isinstance(event, events.Validated | events.Scored))
                 elif isinstance(event, events.Finished | events.Stopped | events.Failed):
                     board(None, 0, True)
             except (OSError, RuntimeError) as error:  # a full disk or a lost network must not end a training

@@ -75,7 +75,7 @@ def test_a_run_is_judged_says_which_checkpoint_is_best_and_goes_on_the_same(benc
         "save.wandb=atelier",
     )
     bench.train(bench.config(*words), "straight")
-    told = [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Judged)]
+    told = [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Validated)]
     assert [step for step, _ in told] == [2, 4, 6, 8]
     assert all(0.2 < ratio < 5 for _, ratio in told) and len({ratio for _, ratio in told}) == 4
     notes = [e.code for e in bench.events if isinstance(e, events.Note)]
@@ -91,9 +91,9 @@ def test_a_run_is_judged_says_which_checkpoint_is_best_and_goes_on_the_same(benc
             run.ask("stop")
 
     assert bench.train(bench.config(*words), "broken", stop) is None
-    first = [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Judged)]
+    first = [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Validated)]
     bench.train(bench.config(*words), "broken")
-    again = first + [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Judged)]
+    again = first + [(e.step, e.ratio) for e in bench.events if isinstance(e, events.Validated)]
     assert [one for one in again if one[0] != 5] == told
     one, two = (checkpoint.newest(bench.run(name), bench.config(*words), print) for name in ("straight", "broken"))
     assert one and two and all(bool((one.adapter[key] == two.adapter[key]).all()) for key in one.adapter)

@@ -70,7 +70,7 @@ def tensors(file):
 
 def left(bench, name):
     """What a run left behind: losses and judgements, and the bytes of its pictures."""
-    judged = [(e.step, e.loss, e.base) for e in bench.events if isinstance(e, events.Judged)]
+    judged = [(e.step, e.loss, e.base) for e in bench.events if isinstance(e, events.Validated)]
     return judged, [path.read_bytes() for path in sorted((bench.run(name).path / "samples").glob("*.png"))]
 
 
