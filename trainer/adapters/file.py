@@ -52,7 +52,7 @@ def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
     for (part, module), given in weights.items():
         layer = given if isinstance(given, Layer) else Layer.lora(*given)
         name = to_kohya(part, module, family)
-        if not layer.whole:
+        if not layer.is_complete:
             shapes = ", ".join(f"{what} {tensor.shape}" for what, tensor in layer.tensors.items())
             raise ValueError(f"{name}: {shapes} are no factors of one layer")
         if f"{name}.alpha" in tensors:

@@ -18,7 +18,7 @@ from trainer.adapters.reading import Reading, sort_keys
 from trainer.core.problem import Problem
 from trainer.formats import multiplied
 from trainer.formats.architectures import ARCHITECTURES, inner_shape
-from trainer.formats.detect import FileFormat, Layout, look
+from trainer.formats.detect import FileFormat, Layout, file_format
 from trainer.formats.header import SIZES, Header, Tensor, read_header
 from trainer.formats.layers import Layer
 
@@ -141,7 +141,7 @@ def check_made_for(
 
 def _usable(header: Header, name: str) -> FileFormat:
     """What the file is; a Problem where nothing here can use it."""
-    seen = look(header)
+    seen = file_format(header)
     refuse_others(seen.kind, name)
     if seen.kind not in KINDS and seen.kind != "words":
         raise Problem("lora_kind", file=name, kind=seen.kind)
@@ -159,9 +159,9 @@ def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
     if multiplied.kind(found) and "dora" in found:
         raise Problem("lora_kind", file=name, kind=f"{multiplied.kind(found)} + dora")
     layer = Layer(found, 1.0)
-    if layer.kind == "glora" and layer.whole:
+    if layer.kind == "glora" and layer.is_complete:
         layer = Layer(multiplied.in_new_order(found), 1.0)
-    if not layer.whole or (layer.rank or 1) > MAX_RANK:
+    if not layer.is_complete or (layer.rank or 1) > MAX_RANK:
         raise Problem("lora_shape", file=name, layer=place)
     return layer
 

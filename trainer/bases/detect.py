@@ -11,7 +11,7 @@ from typing import Any
 
 from trainer.core.files import read_json
 from trainer.core.problem import Problem
-from trainer.formats.detect import look
+from trainer.formats.detect import file_format
 from trainer.formats.header import Header
 
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
@@ -101,7 +101,7 @@ def file_family(header: Header, name: str) -> str:
     keys = header.tensors
     first = keys.get(f"{_UNET}input_blocks.0.0.weight")
     if first is None:
-        if look(header).kind not in ("none", "checkpoint"):
+        if file_format(header).kind not in ("none", "checkpoint"):
             raise Problem("base_is_lora", field="model.base", base=name)
         bare = [key.removeprefix(_UNET) for key in keys]
         kind = next((kind for kind, mark in _OTHERS if any(mark.match(key) for key in bare)), None)

@@ -107,16 +107,17 @@ ARCHITECTURES = {
 
 @cache
 def family_modules(family: str) -> Modules:
-    """Every layer of a family at its real size. The dictionary is shared: do not change it."""
+    """Every layer of a family (`sd1`, `sd2`, `sdxl`; KeyError for others) at its real size. The dictionary is shared: do not
+    change it."""
     facts = ARCHITECTURES[family]
     return modules(facts.unet, facts.text_encoders)
 
 
-def inner_shape(place: tuple[str, str], family: str, whole: Sequence[int]) -> tuple[int, ...]:
+def inner_shape(place: tuple[str, str], family: str, weight_shape: Sequence[int]) -> tuple[int, ...]:
     """The weight's axes behind the first. LoHa and LoKr keep a convolution flat: its name and size tell the kernel."""
-    if len(whole) > 2:
-        return tuple(whole[1:])
-    rows, columns = whole[0], math.prod(whole[1:])
+    if len(weight_shape) > 2:
+        return tuple(weight_shape[1:])
+    rows, columns = weight_shape[0], math.prod(weight_shape[1:])
     known = family_modules(family).get(place) if family in ARCHITECTURES else None
     if known and (known.shape[0], math.prod(known.shape[1:])) == (rows, columns):
         return tuple(known.shape[1:])
@@ -132,12 +133,12 @@ def sd1_modules() -> Modules:
 
 def modules(unet: UNet | None, text_encoders: Mapping[str, TextEncoder]) -> Modules:
     """The layers of one model from its facts."""
-    found: Modules = {}
+    layers: Modules = {}
     if unet is not None:
-        found.update((("unet", name), module) for name, module in _unet(unet))
+        layers.update((("unet", name), module) for name, module in _unet(unet))
     for part, encoder in text_encoders.items():
-        found.update(((part, name), module) for name, module in _text(encoder))
-    return found
+        layers.update(((part, name), module) for name, module in _text(encoder))
+    return layers
 
 
 def _text(encoder: TextEncoder) -> Iterator[tuple[str, Module]]:

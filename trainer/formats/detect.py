@@ -14,7 +14,7 @@ from trainer.formats.layers import size
 from trainer.formats.layouts import Layout, locate, read
 from trainer.formats.names import split_key
 
-__all__ = ["FAMILY_NAMES", "FileFormat", "Layout", "locate", "look", "rank", "split_key"]
+__all__ = ["FAMILY_NAMES", "FileFormat", "Layout", "file_format", "locate", "rank", "split_key"]
 
 FAMILY_NAMES = {
     "sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL",
@@ -47,11 +47,13 @@ class FileFormat:
 
     @property
     def family_name(self) -> str:
+        """The family as a person reads it, "Stable Diffusion XL"."""
         return FAMILY_NAMES[self.family]
 
 
-def look(header: Header) -> FileFormat:
-    """What a header shows."""
+def file_format(header: Header) -> FileFormat:
+    """Layout, kind and family as a header's keys and shapes show them. Never raises: what is not known is `other`, `none`
+    or `unknown`."""
     return FileFormat(_layout(header), _kind(header), _family(header), cross_width(header))
 
 
@@ -98,14 +100,14 @@ def _kind(header: Header) -> str:
 
 def rank(header: Header) -> int | None:
     """The rank most layers have; of OFT the side of their blocks."""
-    found: Counter[int] = Counter()
+    ranks: Counter[int] = Counter()
     for key, tensor in header.tensors.items():
         split = split_key(key)
         if split and tensor.shape and split.what in ("down", "hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
-            found[tensor.shape[0]] += 1
+            ranks[tensor.shape[0]] += 1
         elif split and split.what == "oft_blocks":
-            found[tensor.shape[-1]] += 1
-    return found.most_common(1)[0][0] if found else None
+            ranks[tensor.shape[-1]] += 1
+    return ranks.most_common(1)[0][0] if ranks else None
 
 
 def cross_width(header: Header) -> int | None:
@@ -126,7 +128,7 @@ def _width(header: Header, path: re.Pattern[str]) -> int | None:
         name = read(split.module) if split else None
         if split and name and name.part != "text_encoder_2" and path.search(name.path):
             shapes.setdefault(split.module, {})[split.what] = tensor.shape
-    return next((found[1] for layer in shapes.values() if (found := _size(layer))), None)
+    return next((size[1] for layer in shapes.values() if (size := _size(layer))), None)
 
 
 def _size(shapes: dict[str, tuple[int, ...]]) -> tuple[int, int] | None:
@@ -145,9 +147,9 @@ def _family(header: Header) -> str:
     cross = cross_width(header)
     if cross in _BY_WIDTH:
         return _BY_WIDTH[cross]
-    said = header.metadata.get("ss_base_model_version", "")
+    version = header.metadata.get("ss_base_model_version", "")
     for start, family in (("sdxl", "sdxl"), ("sd_v2", "sd2"), ("sd_v1", "sd1")):
-        if said.startswith(start):
+        if version.startswith(start):
             return family
     if not places:
         return "unknown"

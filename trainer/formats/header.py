@@ -102,18 +102,18 @@ def _refuse_others(start: bytes, name: str) -> None:
         raise Problem("lora_lfs_pointer", file=name)
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise KeyError("twice")
-    return found
+    return unique
 
 
 def _parse(raw: bytes, name: str) -> tuple[dict[str, str], dict[str, Any]]:
     if not raw.startswith(b"{"):
         raise Problem("lora_not_safetensors", file=name)
     try:
-        tree = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_twins)
+        tree = json.loads(raw.decode("utf-8"), object_pairs_hook=_refuse_duplicates)
     except KeyError as error:
         raise Problem("lora_duplicate_key", file=name) from error
     except (ValueError, RecursionError) as error:
@@ -122,13 +122,13 @@ def _parse(raw: bytes, name: str) -> tuple[dict[str, str], dict[str, Any]]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise Problem("lora_broken", file=name, detail="metadata")
     if any("\ud800" <= c <= "\udfff" for pair in metadata.items() for text in pair for c in text):
-        metadata = {_whole(key): _whole(value) for key, value in metadata.items()}
+        metadata = {_replace_surrogates(key): _replace_surrogates(value) for key, value in metadata.items()}
     if len(tree) > MAX_TENSORS:
         raise Problem("lora_too_many_tensors", file=name, limit=MAX_TENSORS)
     return metadata, tree
 
 
-def _whole(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Half a surrogate pair has no UTF-8: it becomes a question mark."""
     return text.encode("utf-8", "replace").decode()
 

@@ -26,7 +26,7 @@ def base_of(header: Header) -> tuple[str | None, int | None]:
     width = _width(header)
     if width in BASES:
         return BASES[width], width
-    deep = any((found := _DEEP.match(key)) and int(found[1]) >= 2 for key in header.tensors)
+    deep = any((match := _DEEP.match(key)) and int(match[1]) >= 2 for key in header.tensors)
     return ("sdxl" if deep else None), width
 
 

@@ -39,10 +39,12 @@ class Layer:
 
     @property
     def down(self) -> Any:
+        """The factor `[rank, in, …]` that the input meets first. KeyError for kinds without one."""
         return self.tensors["down"]
 
     @property
     def up(self) -> Any:
+        """The factor `[out, rank, …]` behind `down`. KeyError for kinds without one."""
         return self.tensors["up"]
 
     @property
@@ -66,10 +68,10 @@ class Layer:
         return size(_shapes(self.tensors))
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the tensors fit each other."""
         if multiplied.kind(self.tensors):
-            return multiplied.whole(_shapes(self.tensors))
+            return multiplied.is_complete(_shapes(self.tensors))
         return self.bias_alone or self.size is not None
 
     @property
@@ -135,14 +137,14 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def kind(names: Any) -> str:
-    """The adapter's kind from the names of its tensors."""
+    """The adapter's kind from the names of its tensors: lora, tucker, dora, loha, lokr, oft, ia3, glora or full."""
     if "dora" in names:
         return "dora"
-    if found := multiplied.kind(names):
-        return found
-    for start, found in (("hada", "loha"), ("lokr", "lokr")):
+    if adapter := multiplied.kind(names):
+        return adapter
+    for start, adapter in (("hada", "loha"), ("lokr", "lokr")):
         if any(name.startswith(start) for name in names):
-            return found
+            return adapter
     return "full" if "diff" in names or set(names) == {"diff_b"} else "tucker" if "mid" in names else "lora"
 
 
@@ -157,12 +159,12 @@ def rank(shapes: Shapes) -> int | None:
 def size(shapes: Shapes) -> tuple[int, int] | None:
     """(rows, columns) of ΔW as a matrix from the shapes of its tensors; None where they do not fit each other."""
     try:
-        found = _size(shapes)
+        matrix = _size(shapes)
     except (IndexError, KeyError):
         return None
-    if found is None or any(0 in shape for shape in shapes.values()):
+    if matrix is None or any(0 in shape for shape in shapes.values()):
         return None
-    rows, columns = found
+    rows, columns = matrix
     if math.prod(shapes.get("diff_b", (rows,))) != rows:
         return None
     magnitude = shapes.get("dora")
@@ -171,7 +173,7 @@ def size(shapes: Shapes) -> tuple[int, int] | None:
         by_column = magnitude[:1] == (1,) and columns % math.prod(magnitude) == 0
         if not (by_row or by_column):
             return None
-    return found
+    return matrix
 
 
 def _size(shapes: Shapes) -> tuple[int, int] | None:
@@ -188,15 +190,15 @@ def _size(shapes: Shapes) -> tuple[int, int] | None:
         one, two = (_pair(shapes, f"hada_w{i}_a", f"hada_w{i}_b", f"hada_t{i}") for i in (1, 2))
         return one if one == two else None
     if any(name.startswith("lokr_w1") for name in shapes):
-        one, two = (_whole(shapes, i) for i in (1, 2))
+        one, two = (_factor_size(shapes, i) for i in (1, 2))
         return (one[0] * two[0], one[1] * two[1]) if one and two else None
     diff = shapes["diff"]
     return diff[0], math.prod(diff[1:])
 
 
-def _whole(shapes: Shapes, i: int) -> tuple[int, int] | None:
-    whole = shapes.get(f"lokr_w{i}")
-    return (whole[0], math.prod(whole[1:])) if whole else _pair(shapes, f"lokr_w{i}_a", f"lokr_w{i}_b", f"lokr_t{i}")
+def _factor_size(shapes: Shapes, i: int) -> tuple[int, int] | None:
+    weight = shapes.get(f"lokr_w{i}")
+    return (weight[0], math.prod(weight[1:])) if weight else _pair(shapes, f"lokr_w{i}_a", f"lokr_w{i}_b", f"lokr_t{i}")
 
 
 def _pair(shapes: Shapes, a: str, b: str, core: str) -> tuple[int, int] | None:
@@ -247,7 +249,8 @@ def kronecker(one: Any, two: Any) -> Any:
 
 
 def decomposed(weight: Any, magnitude: Any) -> Any:
-    """m · V / ‖V‖ for V `weight` [out, in, …] and m by input column ([1, in, …]) or by output row ([out, 1, …])."""
+    """m · V / ‖V‖ (DoRA, Liu et al. 2024) for V `weight` [out, in, …] and m by input column ([1, in, …]) or by output row
+    ([out, 1, …])."""
     return weight * (magnitude.reshape(_along(weight, magnitude)) / norms(weight, magnitude))
 
 

@@ -94,22 +94,22 @@ def _whose(layout: Layout, flat: str) -> Layout:
 @cache
 def _unet_paths() -> dict[str, str]:
     """A UNet layer's name with underscores, diffusers' or the original code's -> its path."""
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for levels in (5, 4, 3, 2):  # where the last level is decides which blocks shrink and grow
         for layers in (4, 2):
             channels = tuple(8 * 2**level for level in range(levels))
             for path in _unet(UNet(channels, (10,) * levels, 8, layers_per_block=layers)):
-                found[path.replace(".", "_")] = path
+                by_name[path.replace(".", "_")] = path
                 if layers == 2:  # the original code counts through, three blocks a level
                     for original in _originals(path):
-                        found[original.replace(".", "_")] = path
-    return found
+                        by_name[original.replace(".", "_")] = path
+    return by_name
 
 
 def _unet(net: UNet) -> list[str]:
     paths = [path for _, path in modules(net, {})]
-    beside = {"attn1.to_q": ("norm1", "norm2", "norm3"), "proj_in": ("norm",), "conv1": ("norm1", "norm2", "conv_shortcut")}
-    more = [path[: -len(end)] + name for path in paths for end, names in beside.items() if path.endswith(f".{end}")
+    neighbours = {"attn1.to_q": ("norm1", "norm2", "norm3"), "proj_in": ("norm",), "conv1": ("norm1", "norm2", "conv_shortcut")}
+    more = [path[: -len(end)] + name for path in paths for end, names in neighbours.items() if path.endswith(f".{end}")
             for name in names]  # fmt: skip
     return [*paths, *more, "conv_norm_out", "add_embedding.linear_1", "add_embedding.linear_2"]
 
@@ -127,8 +127,8 @@ def _text_paths() -> dict[str, str]:
     """A text encoder layer's name with underscores, with and without `text_model_` -> its bare path."""
     paths = [path for _, path in modules(None, {"text_encoder": TextEncoder(48, 8, 8)})]
     paths += [f"encoder.layers.{layer}.layer_norm{i}" for layer in range(48) for i in (1, 2)] + ["final_layer_norm", PROJECTION]
-    found = {(TEXT + path).replace(".", "_"): path for path in paths}
-    return found | {path.replace(".", "_"): path for path in paths}
+    by_name = {(TEXT + path).replace(".", "_"): path for path in paths}
+    return by_name | {path.replace(".", "_"): path for path in paths}
 
 
 def comfy_names(part: str, path: str, family: str) -> list[str]:

@@ -16,7 +16,7 @@ NAMES = {"oft_blocks": "oft", "ia3": "ia3", "glora_a1": "glora"}
 
 def kind(names: Any) -> str | None:
     """oft (BOFT too, whose blocks have one axis more), ia3 or glora; None for all others."""
-    return next((found for name, found in NAMES.items() if name in names), None)
+    return next((adapter for name, adapter in NAMES.items() if name in names), None)
 
 
 def fits(shapes: Shapes, shape: tuple[int, ...]) -> bool:
@@ -24,7 +24,7 @@ def fits(shapes: Shapes, shape: tuple[int, ...]) -> bool:
     rows, columns, flat = shape[0], shape[1], math.prod(shape[1:])
     if "oft_blocks" in shapes:
         *_, number, side, _ = shapes["oft_blocks"]
-        return whole(shapes) and number * side == rows and math.prod(shapes.get("rescale", (rows,))) == rows
+        return is_complete(shapes) and number * side == rows and math.prod(shapes.get("rescale", (rows,))) == rows
     if "ia3" in shapes:
         return math.prod(shapes["ia3"]) in (rows, columns)
     a1, a2, b1, b2 = (_matrix(shapes[f"glora_{name}"]) for name in ("a1", "a2", "b1", "b2"))
@@ -32,7 +32,7 @@ def fits(shapes: Shapes, shape: tuple[int, ...]) -> bool:
     return (a1, a2, b1, b2) == ((columns, r), (r, columns), (rows, r), (r, flat))
 
 
-def whole(shapes: Shapes) -> bool:
+def is_complete(shapes: Shapes) -> bool:
     """Whether the tensors go with each other, without a weight to compare with."""
     if "oft_blocks" in shapes:
         blocks = shapes["oft_blocks"]
@@ -49,8 +49,8 @@ def whole(shapes: Shapes) -> bool:
 
 def change(t: Mapping[str, Any], alpha: float, weight: Any) -> Any:
     """ΔW of a weight [out, in, …] at strength 1."""
-    found = kind(t)
-    return {"oft": _oft, "ia3": _ia3, "glora": _glora}[str(found)](t, alpha, weight) - weight
+    adapter = kind(t)
+    return {"oft": _oft, "ia3": _ia3, "glora": _glora}[str(adapter)](t, alpha, weight) - weight
 
 
 def generator(blocks: Any, bound: float) -> Any:

@@ -76,7 +76,7 @@ def _plain(module: str) -> str:
     """The layer itself, without what old diffusers named beside it: attention processors, and text projections of theirs."""
     if ".processor.to_" in module or ".to_" in module or ".lora" in module:
         module = _HOLDERS.sub("", module.replace(".processor.to_", ".to_"))
-        module = _OLD_TEXT.sub(lambda found: f".self_attn.{found[1]}_proj", module)
+        module = _OLD_TEXT.sub(lambda match: f".self_attn.{match[1]}_proj", module)
         return f"{module}.0" if module.endswith(".to_out") else module
     return module
 
@@ -118,19 +118,19 @@ def to_sgm(module: str, family: str = "sd1") -> str:
              "add_embedding.linear_2": "label_emb.0.2", "conv_norm_out": "out.0"}  # fmt: skip
     if module in fixed:
         return fixed[module]
-    found = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)|mid_block\.(\w+)\.(\d+)\.(.+)", module)
-    if not found:
+    match = re.match(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)|mid_block\.(\w+)\.(\d+)\.(.+)", module)
+    if not match:
         return module
-    if found[6]:
-        place = "1" if found[6] == "attentions" else str(2 * int(found[7]))
-        return f"middle_block.{place}.{_RESNET.get(found[8], found[8])}"
-    level, kind, layer, rest = int(found[2]), found[3], int(found[4]), _RESNET.get(found[5], found[5])
+    if match[6]:
+        place = "1" if match[6] == "attentions" else str(2 * int(match[7]))
+        return f"middle_block.{place}.{_RESNET.get(match[8], match[8])}"
+    level, kind, layer, rest = int(match[2]), match[3], int(match[4]), _RESNET.get(match[5], match[5])
     if kind == "downsamplers":
         return f"input_blocks.{3 + 3 * level}.0.op"
     if kind == "upsamplers":
         attends = ARCHITECTURES[family].unet.depths[::-1][level] > 0
         return f"output_blocks.{2 + 3 * level}.{2 if attends else 1}.conv"
-    blocks = f"input_blocks.{1 + 3 * level + layer}" if found[1] == "down" else f"output_blocks.{3 * level + layer}"
+    blocks = f"input_blocks.{1 + 3 * level + layer}" if match[1] == "down" else f"output_blocks.{3 * level + layer}"
     return f"{blocks}.{1 if kind == 'attentions' else 0}.{rest}"
 
 
@@ -178,16 +178,16 @@ def universe() -> dict[str, tuple[str, str]]:
 @cache
 def norm_names() -> dict[str, tuple[str, str]]:
     """kohya module name -> (part, module) of the norms beside the layers of `universe`, which full differences may change."""
-    beside = {
+    norms_of = {
         "attn1.to_q": ("norm1", "norm2", "norm3"), "proj_in": ("norm",), "conv1": ("norm1", "norm2"),
         "conv_out": ("conv_norm_out",), "self_attn.q_proj": ("layer_norm1", "layer_norm2"),
     }  # fmt: skip
-    found = {}
+    by_name = {}
     for name, (part, module) in universe().items():
-        for end, norms in beside.items():
+        for end, norms in norms_of.items():
             if module == end or module.endswith(f".{end}"):
                 start, at = name[: len(name) - len(end)], module[: len(module) - len(end)]
-                found.update({start + norm: (part, at + norm) for norm in norms})
+                by_name.update({start + norm: (part, at + norm) for norm in norms})
     for prefix, part in (("lora_te_", "text_encoder"), ("lora_te1_", "text_encoder"), ("lora_te2_", "text_encoder_2")):
-        found[f"{prefix}text_model_final_layer_norm"] = (part, "final_layer_norm")
-    return found
+        by_name[f"{prefix}text_model_final_layer_norm"] = (part, "final_layer_norm")
+    return by_name

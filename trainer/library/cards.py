@@ -19,7 +19,7 @@ from trainer.adapters.weights import refuse_others
 from trainer.bases import licences
 from trainer.core import files
 from trainer.core.problem import Problem
-from trainer.formats.detect import look, rank
+from trainer.formats.detect import file_format, rank
 from trainer.formats.header import read_header
 
 PICTURES = (".png", ".preview.png", ".jpg", ".jpeg", ".webp", ".preview.jpg", ".preview.jpeg", ".preview.webp")
@@ -123,7 +123,7 @@ def card(file: Path, names: set[str], covers: Path) -> Card:
     side = files.read_json(file.with_suffix(".json"), {})
     side = side if isinstance(side, dict) else {}
     own = _dict(side.get("atelier"))
-    seen = look(header)
+    seen = file_format(header)
     base, run, rights = _tree(said, "atelier.base"), _tree(said, "atelier.run"), _tree(said, "atelier.licences")
     config = _tree(said, "atelier.config")
     base_name = _text(base.get("id")) or said.get("ss_sd_model_name", "")

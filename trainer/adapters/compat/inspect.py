@@ -18,7 +18,7 @@ from trainer.adapters.metadata import slider_of
 from trainer.adapters.weights import alpha_stated, refuse_others, to_float32
 from trainer.core.problem import Problem
 from trainer.core.texts import t
-from trainer.formats.detect import FileFormat, locate, look, rank
+from trainer.formats.detect import FileFormat, file_format, locate, rank
 from trainer.formats.header import Header, read_header
 from trainer.formats.names import split_key
 
@@ -88,7 +88,7 @@ def inspect(path: Path | str) -> Inspection:
     """Read a LoRA file's header and alphas. Problem where it is no LoRA or damaged."""
     path = Path(path)
     header = read_header(path)
-    seen = look(header)
+    seen = file_format(header)
     refuse_others(seen.kind, path.name)
     common = rank(header)
     counts, unknown = _count(header)

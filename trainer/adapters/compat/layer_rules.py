@@ -64,7 +64,7 @@ def fits(program: str, shapes: Shapes, weight: tuple[int, ...]) -> bool:
     if multiplied.kind(shapes):
         if found == "ia3" and len(weight) == 4:  # multiplied along the wrong axes by the programs that know it
             return False
-        return multiplied.whole(shapes) and multiplied.fits(shapes, weight)
+        return multiplied.is_complete(shapes) and multiplied.fits(shapes, weight)
     own = {name: shape for name, shape in shapes.items() if name != "alpha"}
     return layers.size(own) == size
 

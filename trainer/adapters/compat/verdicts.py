@@ -16,7 +16,7 @@ from typing import Any
 from trainer.adapters.compat.layer_rules import REFUSES_WHOLE, decomposes, fits, kind, reads, turns
 from trainer.core.texts import t
 from trainer.formats.architectures import ARCHITECTURES, family_modules
-from trainer.formats.detect import FAMILY_NAMES, FileFormat, locate, look
+from trainer.formats.detect import FAMILY_NAMES, FileFormat, file_format, locate
 from trainer.formats.header import Header
 from trainer.formats.invoke_base import base_of
 from trainer.formats.layouts import comfy_names
@@ -67,7 +67,7 @@ class Verdict:
 
 def programs(header: Header, alpha: float | None = None) -> dict[str, Verdict]:
     """What each program makes of a file, from its header and `alpha`, the one most of its layers have, if any is known."""
-    seen = look(header)
+    seen = file_format(header)
     if seen.family not in ARCHITECTURES or seen.kind not in KINDS:
         total = len(layers_of(header))
         reason, params = "family", {"family": FAMILY_NAMES.get(seen.family, seen.family)}
