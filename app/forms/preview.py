@@ -49,7 +49,7 @@ def parse_form(form: dict[str, Any], bases: Sequence[Any], cards: Sequence[Any],
     by_name = {card.name: card for card in cards}
     typed = str(form.get("prompt") or "")
     try:
-        switched = prompt_line.read(typed) != prompt_line.Line(typed)
+        switched = prompt_line.read(typed) != prompt_line.PromptLine(typed)
     except Problem:
         switched = True
     if switched:

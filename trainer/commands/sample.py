@@ -99,7 +99,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def read_prompt(text: str, uses: tuple[LoraStrength, ...], home: Home) -> tuple[prompt_line.Line, tuple[LoraStrength, ...]]:
+def read_prompt(
+    text: str, uses: tuple[LoraStrength, ...], home: Home
+) -> tuple[prompt_line.PromptLine, tuple[LoraStrength, ...]]:
     """A prompt as it was typed, with its switches read, and the LoRAs to draw it with: `uses` and those it names itself as
     `<lora:name:0.8>`, whose strength there counts. Problem for a name that is none."""
     line = prompt_line.read(text)

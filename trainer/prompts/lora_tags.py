@@ -80,18 +80,18 @@ def resolve(tags: Iterable[Tag], names: Iterable[str]) -> Resolved:
     """Find each tag among the library's `names`: exactly, then without regard to case and without `.safetensors`."""
     known = list(names)
     loose = {_loose(name): name for name in reversed(known)}
-    found: dict[str, Tag] = {}
+    resolved: dict[str, Tag] = {}
     unknown: list[tuple[str, str | None]] = []
     for tag in tags:
         name = tag.name if tag.name in known else loose.get(_loose(tag.name))
         if name is None:
             unknown.append((tag.name, next(iter(nearest(tag.name, known, 1)), None)))
-        elif name in found:
-            before = found[name]
-            found[name] = Tag(name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
+        elif name in resolved:
+            before = resolved[name]
+            resolved[name] = Tag(name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
         else:
-            found[name] = Tag(name, tag.unet, tag.text_encoder)
-    return Resolved(tuple(found.values()), tuple(unknown))
+            resolved[name] = Tag(name, tag.unet, tag.text_encoder)
+    return Resolved(tuple(resolved.values()), tuple(unknown))
 
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
@@ -127,21 +127,21 @@ def _tag(inside: str, with_colon: set[str], others: set[str]) -> Tag | None:
         name, parts = ":".join((name, *parts[: readings[0]])), parts[readings[0] :]
     if not name or len(parts) > 3:
         return None
-    given: dict[str, float] = {}
+    named: dict[str, float] = {}
     plain: list[float] = []
     for part in parts:
-        key, sign, text = part.partition("=")
-        value = _number(text if sign else part)
-        if value is None or (sign and key.strip().lower() not in _KEYS):
+        key, equals, text = part.partition("=")
+        value = _number(text if equals else part)
+        if value is None or (equals and key.strip().lower() not in _KEYS):
             return None
-        if sign:
-            given[_KEYS[key.strip().lower()]] = value
+        if equals:
+            named[_KEYS[key.strip().lower()]] = value
         else:
             plain.append(value)
     if len(plain) == 1:
         plain = plain * 2
     text_encoder, unet = (plain[0], plain[1]) if plain else (1.0, 1.0)
-    return Tag(name, given.get("unet", unet), given.get("text_encoder", text_encoder))
+    return Tag(name, named.get("unet", unet), named.get("text_encoder", text_encoder))
 
 
 def _number(text: str) -> float | None:

@@ -25,7 +25,7 @@ _SAMPLERS = {
 
 
 @dataclass(frozen=True)
-class Line:
+class PromptLine:
     """A prompt and what its switches say; None where they say nothing."""
 
     prompt: str
@@ -38,26 +38,26 @@ class Line:
     sampler: str | None = None
 
 
-def read(text: str, field: str = "prompt") -> Line:
+def read(text: str, field: str = "prompt") -> PromptLine:
     """`text` taken apart. Problem, beside `field`, for a switch that is not known or a value it cannot have.
 
     Two hyphens with a blank behind them, or inside a word, are words like any other.
     """
-    found = list(_SWITCH.finditer(text))
-    if not found:
-        return Line(text)
+    switches = list(_SWITCH.finditer(text))
+    if not switches:
+        return PromptLine(text)
     values: dict[str, int | float | str] = {}
-    for switch, after in zip(found, [*found[1:], None], strict=True):
+    for switch, after in zip(switches, [*switches[1:], None], strict=True):
         name = _NAMES.get(switch[1].lower())
         value = text[switch.end() : after.start() if after else len(text)].strip()
         if name is None:
             known = " ".join(f"--{each}" for each in _NAMES)
             raise Problem("prompt_switch", field=field, switch=switch[0], known=known)
         values[name] = _value(name, value, f"{switch[0]} {value}".strip(), field)
-    return Line(text[: found[0].start()].strip(), **values)  # pyright: ignore[reportArgumentType]
+    return PromptLine(text[: switches[0].start()].strip(), **values)  # pyright: ignore[reportArgumentType]
 
 
-def words(text: str) -> str:
+def without_switches(text: str) -> str:
     """The words of a prompt alone, without switches; as it is where it cannot be read. Never raises."""
     try:
         return read(text).prompt
@@ -103,4 +103,4 @@ def in_range(name: str, value: float, field: str) -> None:
         raise Problem(f"{name}_range", field=field, given=typed, low=f"{low:g}", high=f"{high:.0f}")
 
 
-__all__ = ["Line", "check", "in_range", "read", "words"]
+__all__ = ["PromptLine", "check", "in_range", "read", "without_switches"]

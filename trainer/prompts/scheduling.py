@@ -12,26 +12,26 @@ _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*")
 _MARK = re.compile(r"\\.|[\[\]()|:]", re.DOTALL)
 
 
-def at(text: str, step: int, steps: int) -> str:
+def prompt_at(text: str, step: int, steps: int) -> str:
     """The prompt at `step`, from 0, of `steps`. Brackets that say nothing of steps stay as they are. Never raises."""
-    made, rest = "", 0
+    prompt, rest = "", 0
     while (start := _opening(text, rest)) is not None:
         end = _closing(text, start)
         if end is None:
             break
-        made += text[rest:start] + _chosen(text[start + 1 : end], step, steps)
+        prompt += text[rest:start] + _chosen(text[start + 1 : end], step, steps)
         rest = end + 1
-    return made + text[rest:]
+    return prompt + text[rest:]
 
 
-def course(text: str, steps: int) -> list[tuple[int, str]]:
+def prompt_schedule(text: str, steps: int) -> list[tuple[int, str]]:
     """(step, prompt) wherever the prompt becomes another one; the first is of step 0."""
-    found: list[tuple[int, str]] = []
+    schedule: list[tuple[int, str]] = []
     for step in range(max(1, steps)):
-        now = at(text, step, steps)
-        if not found or found[-1][1] != now:
-            found.append((step, now))
-    return found
+        now = prompt_at(text, step, steps)
+        if not schedule or schedule[-1][1] != now:
+            schedule.append((step, now))
+    return schedule
 
 
 def _chosen(inside: str, step: int, steps: int) -> str:
@@ -40,11 +40,11 @@ def _chosen(inside: str, step: int, steps: int) -> str:
         when = float(number[1])
         before, after = ("", parts[0]) if len(parts) == 2 else (parts[0], parts[1])
         share = when < 1 or (when == 1 and "." in number[1])
-        return at(before if step < int(when * steps if share else when) else after, step, steps)
+        return prompt_at(before if step < int(when * steps if share else when) else after, step, steps)
     turns = _split(inside, "|")
     if len(turns) > 1:
-        return at(turns[step % len(turns)], step, steps)
-    return f"[{at(inside, step, steps)}]"
+        return prompt_at(turns[step % len(turns)], step, steps)
+    return f"[{prompt_at(inside, step, steps)}]"
 
 
 def _opening(text: str, start: int) -> int | None:
@@ -60,11 +60,11 @@ def _closing(text: str, start: int) -> int | None:
     return None
 
 
-def _split(text: str, sign: str) -> list[str]:
-    """`text` at every `sign` that stands in no brackets."""
+def _split(text: str, separator: str) -> list[str]:
+    """`text` at every `separator` that stands in no brackets."""
     cuts, depth = [-1], 0
     for mark in _MARK.finditer(text):
         depth += (mark[0] in "[(") - (mark[0] in "])") if len(mark[0]) == 1 else 0
-        if mark[0] == sign and depth == 0:
+        if mark[0] == separator and depth == 0:
             cuts.append(mark.start())
     return [text[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]

@@ -22,10 +22,10 @@ def read(text: str) -> list[tuple[str, float]]:
     opened: dict[str, list[int]] = {"(": [], "[": []}
 
     def multiply(start: int, by: float) -> None:
-        pieces[start:] = [(words, weight * by) for words, weight in pieces[start:]]
+        pieces[start:] = [(chunk, weight * by) for chunk, weight in pieces[start:]]
 
-    for found in _MARKS.finditer(text):
-        mark, number = found[0], found[1]
+    for match in _MARKS.finditer(text):
+        mark, number = match[0], match[1]
         if mark in opened:
             opened[mark].append(len(pieces))
         elif number is not None and opened["("]:
@@ -44,25 +44,25 @@ def read(text: str) -> list[tuple[str, float]]:
 
 def plain(text: str) -> str:
     """The words of `text` without brackets and weights."""
-    return "".join(words for words, _ in read(text))
+    return "".join(chunk for chunk, _ in read(text))
 
 
 def parts(text: str) -> list[str]:
     """The comma-separated parts of a caption, trimmed, empty ones left out; what stands in brackets stays together."""
-    found, depth = [""], 0
+    texts, depth = [""], 0
     for mark in _MARKS.finditer(text):
         depth += mark[0] in "([" if len(mark[0]) == 1 else 0
         depth -= depth > 0 and (mark[1] is not None or mark[0] in (")", "]"))
         first, *rest = mark[0].split(",") if depth == 0 and mark[1] is None else [mark[0]]
-        found[-1] += first
-        found += rest
-    return [part for part in (piece.strip() for piece in found) if part]
+        texts[-1] += first
+        texts += rest
+    return [part for part in (piece.strip() for piece in texts) if part]
 
 
 def _together(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    made: list[tuple[str, float]] = []
-    for words, weight in pieces:
-        if made and made[-1][1] == weight:
-            words = made.pop()[0] + words
-        made.append((words, weight))
-    return made
+    merged: list[tuple[str, float]] = []
+    for chunk, weight in pieces:
+        if merged and merged[-1][1] == weight:
+            chunk = merged.pop()[0] + chunk
+        merged.append((chunk, weight))
+    return merged

@@ -76,7 +76,7 @@ class SimilarityScorer:
 
     def _said(self, prompt: str) -> str:
         """The prompt without LoRA tags, weights and the trigger: a word made up says nothing to a CLIP that never saw it."""
-        text = lora_tags.parse(prompt_line.words(prompt)).prompt
+        text = lora_tags.parse(prompt_line.without_switches(prompt)).prompt
         return without_trigger(prompt_weights.plain(text) if self.weights else text, self.trigger).strip(" ,")
 
 

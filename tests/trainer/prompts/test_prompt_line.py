@@ -7,31 +7,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.core.problem import Problem
-from trainer.prompts.prompt_line import Line, check, read, words
+from trainer.prompts.prompt_line import PromptLine, check, read, without_switches
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a cat", Line("a cat")),
+        ("a cat", PromptLine("a cat")),
         (
             "a cat, red --n blurry, low quality --w 768 --h 512 --d 7 --l 5.5 --s 28",
-            Line("a cat, red", "blurry, low quality", 768, 512, 7, 5.5, 28),
+            PromptLine("a cat, red", "blurry, low quality", 768, 512, 7, 5.5, 28),
         ),
-        ("a cat --N bad --S 4", Line("a cat", negative="bad", steps=4)),
-        ("a cat --d 0 --l 0", Line("a cat", seed=0, guidance=0.0)),
-        ("a cat --n", Line("a cat", negative="")),
-        ("--n blurry", Line("", negative="blurry")),
-        ("a cat --ss k_euler_a --s 9", Line("a cat", steps=9, sampler="euler_a")),
-        ("a cat --w 64 --w 128", Line("a cat", width=128)),
-        ("a cat -- by the sea", Line("a cat -- by the sea")),
-        ("a well--lit cat", Line("a well--lit cat")),
-        ("a cat --n 512 --", Line("a cat", negative="512 --")),
-        ("犬 --n ぼやけ --s 3", Line("犬", negative="ぼやけ", steps=3)),
+        ("a cat --N bad --S 4", PromptLine("a cat", negative="bad", steps=4)),
+        ("a cat --d 0 --l 0", PromptLine("a cat", seed=0, guidance=0.0)),
+        ("a cat --n", PromptLine("a cat", negative="")),
+        ("--n blurry", PromptLine("", negative="blurry")),
+        ("a cat --ss k_euler_a --s 9", PromptLine("a cat", steps=9, sampler="euler_a")),
+        ("a cat --w 64 --w 128", PromptLine("a cat", width=128)),
+        ("a cat -- by the sea", PromptLine("a cat -- by the sea")),
+        ("a well--lit cat", PromptLine("a well--lit cat")),
+        ("a cat --n 512 --", PromptLine("a cat", negative="512 --")),
+        ("犬 --n ぼやけ --s 3", PromptLine("犬", negative="ぼやけ", steps=3)),
     ],
 )
-def test_switches_are_taken_from_the_prompt(text: str, line: Line) -> None:
-    assert read(text) == line and words(text) == line.prompt
+def test_switches_are_taken_from_the_prompt(text: str, line: PromptLine) -> None:
+    assert read(text) == line and without_switches(text) == line.prompt
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_what_cannot_be_drawn_so_is_said(text: str, code: str, part: str) -> Non
         read(text, "samples.prompts")
     assert (told.value.code, told.value.field) == (code, "samples.prompts")
     assert all(part in told.value.sentence(language) for language in ("en", "ja"))
-    assert words(text) == text
+    assert without_switches(text) == text
 
 
 @pytest.mark.parametrize("text", ["a <lora:ink:0.8> cat", "a cat <lora:ink:much> --s 3"])
@@ -74,4 +74,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         line = read(text)
     except Problem:
         return
-    assert line == Line(text) or line.prompt == line.prompt.strip()
+    assert line == PromptLine(text) or line.prompt == line.prompt.strip()

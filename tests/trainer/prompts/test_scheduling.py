@@ -18,4 +18,4 @@ from trainer.prompts import scheduling
     ("[a|b|c] d", [(step, f"{'abc'[step % 3]} d") for step in range(10)]), ("[a:b|c:0.9]", [(0, "a"), (9, "b|c")]),
 ])  # fmt: skip
 def test_words_change_at_their_step_or_in_turn(text: str, course: list[tuple[int, str]]) -> None:
-    assert scheduling.course(text, 10) == course
+    assert scheduling.prompt_schedule(text, 10) == course

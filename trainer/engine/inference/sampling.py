@@ -151,7 +151,7 @@ def _course(request: GenerateRequest, weighted: bool) -> dict[int, tuple[str, st
     """(prompt, negative prompt) by the step from which they count; they change only where brackets are read."""
     if not weighted:
         return {0: (request.prompt, request.negative)}
-    both = [dict(scheduling.course(said, request.steps)) for said in (request.prompt, request.negative)]
+    both = [dict(scheduling.prompt_schedule(said, request.steps)) for said in (request.prompt, request.negative)]
     found: dict[int, tuple[str, str]] = {}
     for step in sorted(both[0].keys() | both[1].keys()):
         before = found[max(found)] if found else ("", "")

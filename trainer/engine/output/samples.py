@@ -112,7 +112,7 @@ class Samples:
 
     def _tell(self, step: int, index: int) -> None:
         prompt, strength = self.shots[index]
-        prompt = prompt_line.words(prompt)
+        prompt = prompt_line.without_switches(prompt)
         self._told.add((step, index))
         self.tell(
             events.Sample(
@@ -123,13 +123,13 @@ class Samples:
             )
         )
 
-    def _line(self, prompt: str) -> prompt_line.Line:
+    def _line(self, prompt: str) -> prompt_line.PromptLine:
         """A test prompt with its switches; what cannot be read is drawn as words, as it was before they were, and noted."""
         try:
             return prompt_line.read(prompt, "samples.prompts")
         except Problem as problem:
             self.tell(events.Note(code="prompt_as_words", params={"prompt": prompt[:80], "why": str(problem)}))
-            return prompt_line.Line(prompt)
+            return prompt_line.PromptLine(prompt)
 
     def _paths(self, step: int) -> list[Path]:
         return [self.run.sample(step, index) for index in range(len(self.shots))]
