@@ -62,9 +62,7 @@ def _gpu(base: Literal["sd1", "sdxl"], batch: int, checkpointing: bool) -> Case:
 
 def _rungs(base: Literal["sd1", "sdxl"], reads: bool) -> list[Case]:
     """The memory ladder at batch 1, and its lower end without fewer bits."""
-    found = [
-        (r.checkpointing, r.precision, r.offload) for r in memory.ladder(base, SIDES[base], Lora(train_text_encoder=reads))
-    ]
+    found = [(r.checkpointing, r.precision, r.offload) for r in memory.plans(base, SIDES[base], Lora(train_text_encoder=reads))]
     cases = []
     for checkpointing, precision, share in dict.fromkeys([*found, (True, "full", 0.5), (True, "full", 1.0)]):
         words = [

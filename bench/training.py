@@ -133,7 +133,7 @@ def beside_computed(case: Case, seconds: float, first: float, told: dict[str, in
     """What is told of a rung: seconds a step and to the first one, and the peaks `told` beside what the ladder computes."""
     lora = Lora(train_text_encoder=case.text_encoder)
     stands = memory.MemoryPlan(case.batch, 1, case.checkpointing, case.precision, case.offload, case.text_encoder)
-    computed = memory.needed(case.base, case.resolution, stands, memory.numbers_of(case.base, lora))
+    computed = memory.needed(case.base, case.resolution, stands, memory.trainable_parameters(case.base, lora))
     return {
         "case": case.name,
         "ours": 1 / seconds,

@@ -19,7 +19,7 @@ from trainer.config.ready import check_slider
 from trainer.config.sections.slider import NEEDED
 from trainer.core.problem import Problem
 from trainer.hardware import memory
-from trainer.hardware.doctor import rung_words
+from trainer.hardware.doctor import plan_text
 from trainer.images.set.image_set import ImageSet
 from trainer.jobs.workers.forecaster import NoForecast
 
@@ -151,10 +151,10 @@ def smaller(ui: Ui, image_set: ImageSet | None, tree: Tree) -> str:
     if not free or now.bytes <= free or base.size_bytes < REAL_BASE:
         return _tried(ui, config, base.family, side) if image_set else ""
     sizes = config.run.batch_size, config.run.gradient_accumulation
-    rung, fit = memory.propose(base.family, side, free, config.lora, *sizes, config.captions.endless)
-    sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{rung.bytes / 1e9:.1f}"}
-    sentence = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=rung_words(rung, ui.lang), **sizes)
-    return _proposal(ui, sentence, rung)
+    plan, fit = memory.suggest(base.family, side, free, config.lora, *sizes, config.captions.endless)
+    sizes = {"needed": f"{now.bytes / 1e9:.1f}", "free": f"{free / 1e9:.1f}", "size": f"{plan.bytes / 1e9:.1f}"}
+    sentence = ui.t(f"page.train.memory.{'over' if fit else 'least'}", rung=plan_text(plan, ui.lang), **sizes)
+    return _proposal(ui, sentence, plan)
 
 
 def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
@@ -162,14 +162,14 @@ def _tried(ui: Ui, config: TrainConfig, family: str, side: int) -> str:
     tried = ui.services.jobs.forecast(config)
     if not isinstance(tried, NoForecast) or not tried.short:
         return ""
-    rung = memory.below(config, family, side, tried.free / tried.needed if tried.needed else 1.0)
-    if rung is None:
+    plan = memory.cheaper_than(config, family, side, tried.free / tried.needed if tried.needed else 1.0)
+    if plan is None:
         return f"<p class='a-note'>{esc(ui.t('page.train.memory.nothing'))}</p>"
-    return _proposal(ui, ui.t("page.train.memory.tried", rung=rung_words(rung, ui.lang)), rung)
+    return _proposal(ui, ui.t("page.train.memory.tried", rung=plan_text(plan, ui.lang)), plan)
 
 
-def _proposal(ui: Ui, sentence: str, rung: memory.MemoryPlan) -> str:
-    button = f"<button type='button' class='a-small' {sets.tell('smaller', options=rung.options())}>"
+def _proposal(ui: Ui, sentence: str, plan: memory.MemoryPlan) -> str:
+    button = f"<button type='button' class='a-small' {sets.tell('smaller', options=plan.options())}>"
     return f"<p class='a-note'>{esc(sentence)}</p>{button}{esc(ui.t('page.train.memory.use'))}</button>"
 
 

@@ -88,7 +88,7 @@ def test_every_case_that_needs_a_gpu_is_there():
                 for c in CASES
                 if c.kind == "rung" and c.base == base and c.text_encoder == reads
             }
-            ladder = memory.ladder(base, side, Lora(train_text_encoder=reads))
+            ladder = memory.plans(base, side, Lora(train_text_encoder=reads))
             assert {(r.checkpointing, r.precision, r.offload) for r in ladder} < rungs and (True, "full", 1.0) in rungs
 
 
@@ -182,7 +182,7 @@ def test_both_sides_are_profiled_and_the_table_is_kept(tmp_path, capsys):
 def test_a_rung_stands_beside_what_the_ladder_computes():
     wanted = case("sdxl-rung-checkpointing-int8-away100")
     lora = Lora(train_text_encoder=False)
-    rung = next(r for r in memory.ladder("sdxl", 1024, lora) if (r.precision, r.offload) == ("int8", 1))
+    rung = next(r for r in memory.plans("sdxl", 1024, lora) if (r.precision, r.offload) == ("int8", 1))
     told = training.beside_computed(wanted, 0.5, 9.0, {"card_bytes": rung.bytes // 2, "peak_bytes": 1, "peak_process_bytes": 2})
     assert told["computed_bytes"] == rung.bytes and told["ratio"] == pytest.approx(2) and told["ours"] == 2
     assert "| sdxl-rung-checkpointing-int8-away100 | 2.00 | – |" in command.table([told])

@@ -45,12 +45,12 @@ def diagnose(
 
 def _check(name: str, ok: bool | None, language: str | None, key: str, remedy: str = "", /, **params: Any) -> Check:
     """A check in words: `doctor.<name>.title`, the finding under `key`, the advice under `remedy`, if there is any."""
-    say = {
+    texts = {
         part: t(f"doctor.{part}", language=language, **params)
         for part in (f"{name}.title", f"{name}.{key}", f"{name}.{remedy}")
         if not part.endswith(".")
     }
-    return Check(name, say[f"{name}.title"], ok, say[f"{name}.{key}"], say.get(f"{name}.{remedy}", ""))
+    return Check(name, texts[f"{name}.title"], ok, texts[f"{name}.{key}"], texts.get(f"{name}.{remedy}", ""))
 
 
 def _environment(facts: dict[str, Any], lang: str | None) -> list[Check]:
@@ -125,7 +125,7 @@ def _attention(facts: dict[str, Any], lang: str | None) -> list[Check]:
 
 
 def _packages(facts: dict[str, Any], lang: str | None) -> list[Check]:
-    wrong = [f"{name} {found or '–'} ≠ {pin}" for name, pin, found in facts["versions"] if found != pin]
+    wrong = [f"{name} {installed or '–'} ≠ {pin}" for name, pin, installed in facts["versions"] if installed != pin]
     if not facts["versions"]:
         return []
     if wrong:
@@ -141,7 +141,7 @@ def _around(facts: dict[str, Any], lang: str | None) -> list[Check]:
     return checks
 
 
-def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
+def _memory_plans(facts: dict[str, Any], lang: str | None) -> list[Check]:
     """Which settings fit into what is free on the first card, by family at its own size."""
     free = facts["cards"][0].get("free", 0) if facts["cards"] else 0
     if not free or facts["environment"] != "ready":
@@ -152,38 +152,38 @@ def _ladder(facts: dict[str, Any], lang: str | None) -> list[Check]:
     lines = []
     for family, known in memory.counted().items():
         lora = Lora(train_text_encoder=family != "sdxl")
-        rung, fits = memory.propose(family, known["side"], free, lora)
-        words = rung_words(rung, lang) if fits else t("memory.none", language=lang)
+        plan, fits = memory.suggest(family, known["side"], free, lora)
+        plan_line = plan_text(plan, lang) if fits else t("memory.none", language=lang)
         lines.append(
             t(
                 "memory.line",
                 language=lang,
                 family=t(f"memory.{family}", language=lang),
                 side=known["side"],
-                rung=words,
-                size=f"{rung.bytes / 1e9:.1f}",
+                rung=plan_line,
+                size=f"{plan.bytes / 1e9:.1f}",
             )
         )
     return [_check("ladder", None, lang, "detail", free=f"{free / 1e9:.1f}", lines="; ".join(lines))]
 
 
-def rung_words(rung: Any, lang: str | None) -> str:
-    """A rung of the memory ladder in words."""
-    words = [t("memory.batch", language=lang, batch=rung.batch, accumulation=rung.accumulation)]
-    if rung.checkpointing:
-        words.append(t("memory.checkpointing", language=lang))
-    if rung.precision != "full":
-        words.append(t(f"memory.{rung.precision}", language=lang))
-    if rung.offload:
-        words.append(t("memory.offload", language=lang, percent=f"{rung.offload:.0%}".rstrip("%")))
-    words.append(t("memory.text_on" if rung.text_encoder else "memory.text_off", language=lang))
-    return ", ".join(words)
+def plan_text(plan: Any, lang: str | None) -> str:
+    """A memory plan in words, "batch 1 x 4, gradient checkpointing, …"."""
+    parts = [t("memory.batch", language=lang, batch=plan.batch, accumulation=plan.accumulation)]
+    if plan.checkpointing:
+        parts.append(t("memory.checkpointing", language=lang))
+    if plan.precision != "full":
+        parts.append(t(f"memory.{plan.precision}", language=lang))
+    if plan.offload:
+        parts.append(t("memory.offload", language=lang, percent=f"{plan.offload:.0%}".rstrip("%")))
+    parts.append(t("memory.text_on" if plan.text_encoder else "memory.text_off", language=lang))
+    return ", ".join(parts)
 
 
-RULES = (_environment, _python, _computer, _card, _ladder, _torch, _attention, _packages, _disk, _around)
+RULES = (_environment, _python, _computer, _card, _memory_plans, _torch, _attention, _packages, _disk, _around)
 
 
-def tell(checks: list[Check]) -> str:
+def as_text(checks: list[Check]) -> str:
     """The diagnosis as lines for a terminal."""
     rows = []
     for check in checks:
@@ -199,12 +199,12 @@ def main(arguments: list[str], environment: str = "ready") -> int:
     parser.add_argument("--json", action="store_true", help=t("doctor.json"))
     parser.add_argument("--home", default=None, help=t("doctor.home"))
     parser.add_argument("--lang", default=None, choices=("en", "ja"), help=t("doctor.lang"))
-    given = parser.parse_args(arguments)
-    if given.lang:
-        set_language(given.lang)
-    checks = diagnose(Home.find(given.home), environment=environment)
-    if given.json:
+    args = parser.parse_args(arguments)
+    if args.lang:
+        set_language(args.lang)
+    checks = diagnose(Home.find(args.home), environment=environment)
+    if args.json:
         print(json.dumps({"checks": [asdict(check) for check in checks]}, ensure_ascii=False, indent=2))
     else:
-        print(tell(checks))
+        print(as_text(checks))
     return 0

@@ -50,9 +50,9 @@ def look(home: Home, environment: str = "ready") -> dict[str, Any]:
 
 def _processor() -> str:
     if platform.system() == "Linux":
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8", "replace"), re.MULTILINE)
-        if found:
-            return found[1]
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8", "replace"), re.MULTILINE)
+        if match:
+            return match[1]
     return platform.processor() or platform.machine()
 
 
@@ -119,24 +119,24 @@ def _probe(limit: float = PROBE_LIMIT) -> dict[str, Any]:
     try:
         return json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, json.JSONDecodeError):
-        said = done.stderr.strip().splitlines()
+        errors = done.stderr.strip().splitlines()
         kind = "crashed" if done.returncode < 0 or done.returncode > 2**30 else "broken"
-        return {"failed": kind, "detail": said[-1][:200] if said else str(done.returncode)}
+        return {"failed": kind, "detail": errors[-1][:200] if errors else str(done.returncode)}
 
 
 def _versions() -> list[tuple[str, str, str | None]]:
     """(package, pin, what is installed) for every pin that holds on this system. `2.13.0+cpu` satisfies `2.13.0`."""
     rows = []
     for line in (PROJECT / "requirements.txt").read_text("utf-8").splitlines():
-        found = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(;.*)?$", line)
-        if not found:
+        match = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)\s*(;.*)?$", line)
+        if not match:
             continue
         try:
-            installed = importlib.metadata.version(found[1]).split("+")[0]
+            installed = importlib.metadata.version(match[1]).split("+")[0]
         except importlib.metadata.PackageNotFoundError:
             installed = None
-        if installed is not None or not found[3]:  # one with a marker is not for every system
-            rows.append((found[1], found[2], installed))
+        if installed is not None or not match[3]:  # one with a marker is not for every system
+            rows.append((match[1], match[2], installed))
     return rows
 
 

@@ -33,7 +33,7 @@ STATE = 16
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Settings of one rung of the ladder, and the bytes they take. The base is in bf16 and latents are kept throughout, text
+    """Settings of one plan, and the bytes they take. The base is in bf16 and latents are kept throughout, text
     encodings wherever no text encoder learns and captions are not `endless`; what is kept is not needed on the card. The
     optimiser is the one chosen (AdamW is counted)."""
 
@@ -44,11 +44,11 @@ class MemoryPlan:
     offload: float = 0.0
     text_encoder: bool = False
     endless: bool = False
-    """Whether captions are new at every look (config.captions.endless): no option of the rung, but it needs the encoders."""
+    """Whether captions are new at every look (config.captions.endless): no option of the plan, but it needs the encoders."""
     bytes: int = 0
 
     def options(self) -> dict[str, Any]:
-        """The rung as options by name."""
+        """The plan as options by name."""
         return {
             "run.batch_size": self.batch, "run.gradient_accumulation": self.accumulation,
             "lora.train_text_encoder": self.text_encoder, "memory.gradient_checkpointing": self.checkpointing,
@@ -57,34 +57,34 @@ class MemoryPlan:
         }  # fmt: skip
 
 
-def needed(family: str, side: int, rung: MemoryPlan, numbers: int) -> int:
+def needed(family: str, side: int, plan: MemoryPlan, trainable: int) -> int:
     """Bytes a training takes on a card: weights, what learns, and the largest of a step, a picture drawn between steps, and
-    captions encoded.
+    captions encoded. Pictures are `side` px wide and high; `trainable` counts the parameters that are trained.
 
     A step grows with the batch and with the area of the pictures (attention keeps no N x N matrix). Of the blocks that wait
     in main memory at most two are there at once, the one that computes and the next.
     """
     known = counted()[family]
     area = (side / known["side"]) ** 2
-    step = known["step"]["checkpointed" if rung.checkpointing else "plain"]
-    most = step["always"] + step["each"] * rung.batch * area + known["made_whole"].get(rung.precision, 0)
-    weights = known["weights"][rung.precision]
-    there, text = weights["unet"], weights["text"]
-    if rung.offload:
+    step = known["step"]["checkpointed" if plan.checkpointing else "plain"]
+    most = step["always"] + step["each"] * plan.batch * area + known["made_whole"].get(plan.precision, 0)
+    weights = known["weights"][plan.precision]
+    resident, text = weights["unet"], weights["text"]
+    if plan.offload:
         most += 2 * weights["largest"]
-        there -= rung.offload * weights["blocks"]
-    if rung.text_encoder:
-        most += known["text_step"] * rung.batch
-    if rung.text_encoder or (rung.endless and not rung.offload):
-        there, text = there + text, 0
+        resident -= plan.offload * weights["blocks"]
+    if plan.text_encoder:
+        most += known["text_step"] * plan.batch
+    if plan.text_encoder or (plan.endless and not plan.offload):
+        resident, text = resident + text, 0
     most = max(most, known["vae"] + known["picture"] * (min(side, TILE) / known["side"]) ** 2, text)
-    return round((there + STATE * numbers + most) * SHARE) + ASIDE
+    return round((resident + STATE * trainable + most) * SHARE) + ASIDE
 
 
-def ladder(
+def plans(
     family: str, side: int, lora: Lora, batch: int = 1, accumulation: int = 1, endless: bool = False
 ) -> Iterator[MemoryPlan]:
-    """The rungs from the quickest to the smallest, all with the effective batch of `batch` x `accumulation`. The base loses 1 %
+    """The plans from the quickest to the smallest, all with the effective batch of `batch` x `accumulation`. The base loses 1 %
     before half of it waits, and 9 % only after all of it does."""
     first = MemoryPlan(batch, accumulation, text_encoder=lora.train_text_encoder, endless=endless)
     yield _counted(first, family, side, lora)
@@ -101,31 +101,33 @@ def ladder(
         yield _counted(replace(small, text_encoder=False), family, side, lora)
 
 
-def propose(
+def suggest(
     family: str, side: int, free: int, lora: Lora, batch: int = 1, accumulation: int = 1, endless: bool = False
 ) -> tuple[MemoryPlan, bool]:
-    """The quickest rung that fits into `free` bytes and True, or the smallest there is and False."""
-    rung = None
-    for rung in ladder(family, side, lora, batch, accumulation, endless):
-        if rung.bytes <= free:
-            return rung, True
-    assert rung is not None
-    return rung, False
+    """The quickest plan that fits into `free` bytes and True, or the smallest there is and False."""
+    plan = None
+    for plan in plans(family, side, lora, batch, accumulation, endless):
+        if plan.bytes <= free:
+            return plan, True
+    assert plan is not None
+    return plan, False
 
 
-def below(config: TrainConfig, family: str, side: int, share: float) -> MemoryPlan | None:
-    """The quickest rung that takes at most `share` of what the settings take, where they proved too large: as counted, so
+def cheaper_than(config: TrainConfig, family: str, side: int, share: float) -> MemoryPlan | None:
+    """The quickest plan that takes at most `share` of what the settings take, where they proved too large: as counted, so
     for a base and a device of any size. Else the least; None where the settings are the least already."""
     now = of_config(config, family, side)
-    rungs = ladder(family, side, config.lora, config.run.batch_size, config.run.gradient_accumulation, config.captions.endless)
-    lower = [rung for rung in rungs if rung.bytes < now.bytes]
-    return next((rung for rung in lower if rung.bytes <= share * now.bytes), lower[-1] if lower else None)
+    candidates = plans(
+        family, side, config.lora, config.run.batch_size, config.run.gradient_accumulation, config.captions.endless
+    )
+    lower = [plan for plan in candidates if plan.bytes < now.bytes]
+    return next((plan for plan in lower if plan.bytes <= share * now.bytes), lower[-1] if lower else None)
 
 
 def of_config(config: TrainConfig, family: str, side: int) -> MemoryPlan:
-    """The rung a config stands on as it is."""
+    """The plan a config is as it stands."""
     lora, run, memory = config.lora, config.run, config.memory
-    rung = MemoryPlan(
+    plan = MemoryPlan(
         run.batch_size,
         run.gradient_accumulation,
         memory.checkpoints,
@@ -134,10 +136,10 @@ def of_config(config: TrainConfig, family: str, side: int) -> MemoryPlan:
         lora.train_text_encoder,
         config.captions.endless,
     )
-    return _counted(rung, family, side, lora)
+    return _counted(plan, family, side, lora)
 
 
-def numbers_of(family: str, lora: Lora) -> int:
+def trainable_parameters(family: str, lora: Lora) -> int:
     """How many numbers learn: of OFT out / r blocks of r x r, of (IA)³ one a row, else plain LoRA factors r x (in + out)."""
     layers = family_modules(family)
 
@@ -155,6 +157,6 @@ def counted() -> dict[str, Any]:
     return json.loads(COUNTED.read_text("utf-8"))
 
 
-def _counted(rung: MemoryPlan, family: str, side: int, lora: Lora) -> MemoryPlan:
-    learns = lora.model_copy(update={"train_text_encoder": rung.text_encoder})
-    return replace(rung, bytes=needed(family, side, rung, numbers_of(family, learns)))
+def _counted(plan: MemoryPlan, family: str, side: int, lora: Lora) -> MemoryPlan:
+    lora_of_plan = lora.model_copy(update={"train_text_encoder": plan.text_encoder})
+    return replace(plan, bytes=needed(family, side, plan, trainable_parameters(family, lora_of_plan)))

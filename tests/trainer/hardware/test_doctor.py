@@ -14,7 +14,7 @@ import pytest
 from trainer.core.home import PROJECT, Home
 from trainer.core.texts import lookup, t
 from trainer.hardware import facts as doctor_facts
-from trainer.hardware.doctor import Check, diagnose, tell
+from trainer.hardware.doctor import Check, as_text, diagnose
 
 CARD = {"name": "NVIDIA GeForce RTX 4090", "driver": "580.65", "capability": "8.9"}
 IDLE = {"state": "idle", "version": "0.0.35", "detail": "0.0.35"}
@@ -120,7 +120,7 @@ def test_what_is_only_worth_knowing_is_no_fault() -> None:
 
 
 def test_the_lines_show_a_mark_each_and_the_advice_below() -> None:
-    rows = tell([Check("a", "Disk", False, "full", "Make room."), Check("b", "Hub", None, "silent")]).splitlines()
+    rows = as_text([Check("a", "Disk", False, "full", "Make room."), Check("b", "Hub", None, "silent")]).splitlines()
     assert rows == ["✗ Disk: full", "    → Make room.", "– Hub: silent"]
 
 

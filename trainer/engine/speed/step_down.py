@@ -41,5 +41,5 @@ def counted_bytes(config: TrainConfig, parts: ModelComponents) -> int:
     if parts.device.type != "cuda" or UNet.from_config(parts.unet.config) != ARCHITECTURES[family_name].unet:
         return 0
     lora, side = config.lora, main_size(config, parts)
-    rung = replace(memory.of_config(config, family_name, side), batch=-(-config.run.batch_size // 2), checkpointing=True)
-    return memory.needed(family_name, side, rung, memory.numbers_of(family_name, lora))
+    plan = replace(memory.of_config(config, family_name, side), batch=-(-config.run.batch_size // 2), checkpointing=True)
+    return memory.needed(family_name, side, plan, memory.trainable_parameters(family_name, lora))

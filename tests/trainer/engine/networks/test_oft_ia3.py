@@ -233,4 +233,4 @@ def test_a_full_difference_says_its_size_before_the_first_step(bench):
     assert kinds.index("full_size") < kinds.index("step")
     assert float(note.params["file"]) == pytest.approx(file.stat().st_size / 1e6, abs=0.6)
     full = load.build({}, overrides=["lora.type=full"]).lora
-    assert memory.numbers_of("sd1", full) * 2 == pytest.approx(240e6, rel=0.03)  # as the option's help says
+    assert memory.trainable_parameters("sd1", full) * 2 == pytest.approx(240e6, rel=0.03)  # as the option's help says
