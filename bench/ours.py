@@ -45,7 +45,7 @@ class Ours:
         noisy = torch.randn(2, parts.unet.config.in_channels, side // 8, side // 8, device=parts.device, dtype=parts.dtype)
         looks = [next(self.batches)[0]] * 2
         with self.run.objective.autocast():
-            told = encode.encode(parts, ["", "a fox"]) | parts.family.describe(parts, looks)
+            told = encode.encode(parts, ["", "a fox"]) | parts.family.added_conditioning(parts, looks)
             parts.family.predict(parts, noisy, torch.tensor([500, 500], device=parts.device), told)
         decode(parts.vae, noisy[:1].float())
 

@@ -74,7 +74,7 @@ class Reference:
         x0, noise, t = x0.to(device), noise.to(device), t.to(device)
         noisy = self.scheduler.add_noise(x0, noise, t)
         with self.accelerator.autocast():
-            condition = self.told(captions) | self.parts.family.describe(self.parts, looks)
+            condition = self.told(captions) | self.parts.family.added_conditioning(self.parts, looks)
             predicted = self.parts.family.predict(self.parts, noisy.to(dtype), t, condition)
         velocity = self.scheduler.config["prediction_type"] == "v_prediction"
         target = self.scheduler.get_velocity(x0, noise, t) if velocity else noise

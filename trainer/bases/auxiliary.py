@@ -33,31 +33,34 @@ class AuxiliaryModels:
     """What is fetched from a hub, as a pattern: never a pickle, never code."""
     needs: tuple[str, ...] = ("config.json", "model.safetensors", "tokenizer.json")
 
-    def find(self, home: Home, given: str) -> Path | None:
-        """The folder of `given`, or None where it is a hub id that has to be fetched. Problem for anything else."""
-        for folder in (home.models / self.name / given, files.expanded(given)):
-            if given and folder.is_dir():
+    def find(self, home: Home, reference: str) -> Path | None:
+        """The folder of `reference`, a name below `models`, a path or a hub id at a commit; None where it has to be fetched.
+
+        Problem for anything else.
+        """
+        for folder in (home.models / self.name / reference, files.expanded(reference)):
+            if reference and folder.is_dir():
                 return self.check(folder)
-        name, commit = self._pinned(given)
+        name, commit = self._pinned(reference)
         folder = hub.fetched(name, commit, home.models / self.name)
         return None if folder is None else self.check(folder)
 
-    def fetch(self, home: Home, given: str, progress: Callable[[int, int], None] | None = None) -> Path:
-        """`find`, fetched from the hub if need be."""
-        here = self.find(home, given)
-        if here is None:
-            name, commit = self._pinned(given)
+    def fetch(self, home: Home, reference: str, progress: Callable[[int, int], None] | None = None) -> Path:
+        """`find`, fetched from the hub if need be; `progress(done, total)` gets bytes. Problem where the hub refuses."""
+        folder = self.find(home, reference)
+        if folder is None:
+            name, commit = self._pinned(reference)
             place = home.models / self.name
-            here = self.check(hub.fetch(name, commit, re.compile(self.files), place, progress=progress))
-        return here
+            folder = self.check(hub.fetch(name, commit, re.compile(self.files), place, progress=progress))
+        return folder
 
-    def here(self, home: Home) -> list[Path]:
-        """Every whole model that lies on the shelf already, by name."""
+    def installed(self, home: Home) -> list[Path]:
+        """The folder of every complete model of this sort in the models folder, by name."""
         place = home.models / self.name
         return [folder for folder in sorted(place.iterdir()) if self.fits(folder)] if place.is_dir() else []
 
     def fits(self, folder: Path) -> bool:
-        """Whether a folder holds a whole model of this sort."""
+        """Whether a folder holds a complete model of this sort."""
         try:
             return folder.is_dir() and bool(self.check(folder))
         except Problem:
@@ -68,19 +71,19 @@ class AuxiliaryModels:
         config = read_json(folder / "config.json", {})
         if not isinstance(config, dict) or config.get("model_type") not in self.types:
             raise Problem(f"{self.code}_unknown", folder=str(folder))
-        lacks = [file for file in self.needs if not (folder / file).is_file()]
-        if "model.safetensors" in lacks and any(folder.glob("*.bin")):
+        missing = [file for file in self.needs if not (folder / file).is_file()]
+        if "model.safetensors" in missing and any(folder.glob("*.bin")):
             raise Problem(f"{self.code}_pickle", folder=str(folder))
-        if lacks:
-            raise Problem(f"{self.code}_parts", folder=str(folder), file=lacks[0])
+        if missing:
+            raise Problem(f"{self.code}_parts", folder=str(folder), file=missing[0])
         return folder
 
-    def _pinned(self, given: str) -> tuple[str, str]:
+    def _pinned(self, reference: str) -> tuple[str, str]:
         """(`owner/name`, commit) of a hub id; Problem where it is none, or names no commit."""
-        asked = hub.parse(given)
-        if asked is None:
-            raise Problem(f"{self.code}_missing", given=given[:200], folder=f"models/{self.name}")
-        name, commit = asked
+        parsed = hub.parse(reference)
+        if parsed is None:
+            raise Problem(f"{self.code}_missing", given=reference[:200], folder=f"models/{self.name}")
+        name, commit = parsed
         if commit is None or not COMMIT.fullmatch(commit):
-            raise Problem(f"{self.code}_commit", given=given[:200])
+            raise Problem(f"{self.code}_commit", given=reference[:200])
         return name, commit

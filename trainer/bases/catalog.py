@@ -26,42 +26,42 @@ _DEPTH = 3
 
 
 def list_bases(home: Home) -> list[BaseFacts]:
-    """Every base this version can teach: the embedded one first, then the models folder's by title."""
-    return [found for _, found in _all(home) if isinstance(found, BaseFacts)]
+    """Every base this version can train on: the embedded one first, then the models folder's by title."""
+    return [facts for _, facts in _all(home) if isinstance(facts, BaseFacts)]
 
 
 def refused_bases(home: Home) -> list[tuple[str, Problem]]:
     """(name, why) of everything in the models folder that looks like a base and cannot be used."""
-    return [(name, found) for name, found in _all(home) if isinstance(found, Problem)]
+    return [(name, problem) for name, problem in _all(home) if isinstance(problem, Problem)]
 
 
-def find(home: Home, given: str, revision: str | None = None) -> BaseFacts:
-    """The base called `given`: an id of `list_bases`, a path to a folder or file, or a hub id; else a Problem.
+def find(home: Home, reference: str, revision: str | None = None) -> BaseFacts:
+    """The base called `reference`: an id of `list_bases`, a path to a folder or file, or a hub id; else a Problem.
 
     A hub id that is not here yet comes back with `path` None: `download` fetches it.
     """
-    given = given.strip()
-    if not given:
+    reference = reference.strip()
+    if not reference:
         raise Problem("base_missing", field="model.base", base="", known=_names(home))
-    if "://" in given or given.lower().startswith(("file:", "http:", "https:")) or "\0" in given:
-        raise Problem("base_url", field="model.base", base=given[:200])
-    if ".." in re.split(r"[/\\]", given):
-        raise Problem("base_dots", field="model.base", base=given[:200])
+    if "://" in reference or reference.lower().startswith(("file:", "http:", "https:")) or "\0" in reference:
+        raise Problem("base_url", field="model.base", base=reference[:200])
+    if ".." in re.split(r"[/\\]", reference):
+        raise Problem("base_dots", field="model.base", base=reference[:200])
     for name, path in _candidates(home):
-        if given in (name, path.stem, path.name) or given.lower() == _folder_id(path).lower():
+        if reference in (name, path.stem, path.name) or reference.lower() == _folder_id(path).lower():
             return _supported(_read(path, name))
-    asked = hub.parse(given)
-    path = files.expanded(given)
+    asked = hub.parse(reference)
+    path = files.expanded(reference)
     if path.is_absolute() or _exists(path) or (path.suffix.lower() in base_facts.WEIGHT_SUFFIXES and not asked):
         return _supported(_read(path.resolve(), str(path)))
     if asked is None:
-        raise Problem("base_missing", field="model.base", base=given[:200], known=_names(home))
+        raise Problem("base_missing", field="model.base", base=reference[:200], known=_names(home))
     owner_name, asked_revision = asked
     revision = asked_revision or revision
-    here = hub.local(home, owner_name, revision)
-    if here is None:
+    folder = hub.local(home, owner_name, revision)
+    if folder is None:
         return hub.promised(owner_name, revision)
-    return _supported(_read(here, owner_name))
+    return _supported(_read(folder, owner_name))
 
 
 def download(
@@ -74,25 +74,25 @@ def download(
     return hub.download(facts, home, token=token, progress=progress)
 
 
-def find_vae(home: Home, given: str) -> Path:
-    """Where the VAE `given` lies: a folder with a VAE's config.json or a single .safetensors file, by path or by its name in
-    the models folder; else a Problem. Of a whole base in diffusers' layout its VAE is taken."""
-    given = given.strip()
-    told = {"field": "model.vae", "base": given[:200]}
-    if "://" in given or "\0" in given:
-        raise Problem("base_url", **told)
-    if ".." in re.split(r"[/\\]", given):
-        raise Problem("base_dots", **told)
-    own = home.models / given
-    path = own if _exists(own) else files.expanded(given)
+def find_vae(home: Home, reference: str) -> Path:
+    """Where the VAE `reference` lies: a folder with a VAE's config.json or a single .safetensors file, by path or by its name
+    in the models folder; else a Problem. Of a whole base in diffusers' layout its VAE is taken."""
+    reference = reference.strip()
+    params = {"field": "model.vae", "base": reference[:200]}
+    if "://" in reference or "\0" in reference:
+        raise Problem("base_url", **params)
+    if ".." in re.split(r"[/\\]", reference):
+        raise Problem("base_dots", **params)
+    own = home.models / reference
+    path = own if _exists(own) else files.expanded(reference)
     if path.suffix.lower() in base_facts.PICKLE_SUFFIXES:
-        raise Problem("base_pickle", **told)
+        raise Problem("base_pickle", **params)
     if not _exists(path):
-        raise Problem("vae_not_here", **told)
+        raise Problem("vae_not_here", **params)
     if (path / "vae" / "config.json").is_file():
         path = path / "vae"
     if not (path / "config.json").is_file() and path.suffix.lower() != ".safetensors":
-        raise Problem("vae_none", **told)
+        raise Problem("vae_none", **params)
     return path.resolve()
 
 
@@ -119,9 +119,9 @@ def _exists(path: Path) -> bool:
 
 def _folder_id(path: Path) -> str:
     """What a base folder calls itself: its atelier.json's id or its hub id; else nothing."""
-    said = read_json(path / "atelier.json") if path.is_dir() else None
-    said = said if isinstance(said, dict) else hub.stamp(path) if path.is_dir() else {}
-    return str(said.get("id", ""))
+    record = read_json(path / "atelier.json") if path.is_dir() else None
+    record = record if isinstance(record, dict) else hub.stamp(path) if path.is_dir() else {}
+    return str(record.get("id", ""))
 
 
 def _names(home: Home) -> str:

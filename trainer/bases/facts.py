@@ -69,11 +69,11 @@ class BaseFacts:
         """The title in the language set."""
         return self.title_in(t("bases.language"))
 
-    def predicting(self, said: str) -> BaseFacts:
+    def predicting(self, prediction: str) -> BaseFacts:
         """The same base where a person says what it predicts; itself for `auto`."""
-        if said == "auto" or (said == self.prediction and not self.doubt):
+        if prediction == "auto" or (prediction == self.prediction and not self.doubt):
             return self
-        return replace(self, prediction=said, version=detect.version(self.family, said), stated="", doubt="")
+        return replace(self, prediction=prediction, version=detect.version(self.family, prediction), stated="", doubt="")
 
     def check(self, prediction: str, vae: str) -> None:
         """Problem, beside its field, where a training cannot begin on this base with `model.prediction_type` and `model.vae`
@@ -114,7 +114,7 @@ def read_folder(path: Path, name: str) -> BaseFacts:
     licence = licences.find(str(own.get("licence") or _card_licence(path)))
     if licence is licences.UNKNOWN:
         licence = licences.of_base(str(from_hub.get("id") or name))
-    said = str(own.get("licence") or licence.title)
+    licence_title = str(own.get("licence") or licence.title)
     side, guidance, steps = _FAMILY_DEFAULTS.get(family, _FAMILY_DEFAULTS["sd1"])
     vae = _dict(read_json(path / "vae" / "config.json"))
     if isinstance(unet.get("sample_size"), int) and isinstance(vae.get("block_out_channels"), list):
@@ -133,7 +133,7 @@ def read_folder(path: Path, name: str) -> BaseFacts:
         resolution=int(own.get("native_resolution") or side),
         guidance=float(own.get("guidance") or guidance),
         steps=int(own.get("steps") or steps),
-        licence=said,
+        licence=licence_title,
         licence_url=str(own.get("licence_url") or licence.url),
         sample_prompts=tuple(str(prompt) for prompt in own.get("sample_prompts") or PROMPTS),
         size_bytes=sum(file.stat().st_size for file in path.rglob("*.safetensors")),
@@ -207,5 +207,5 @@ def _card_licence(path: Path) -> str:
     if not text.startswith("---"):
         return ""
     front = text[3:].partition("\n---")[0]
-    found = {key: value for key, value in re.findall(r"^(license|license_name):\s*[\"']?([^\"'\n]+)", front, re.M)}
-    return (found.get("license_name") if found.get("license") == "other" else found.get("license") or "") or ""
+    entries = {key: value for key, value in re.findall(r"^(license|license_name):\s*[\"']?([^\"'\n]+)", front, re.M)}
+    return (entries.get("license_name") if entries.get("license") == "other" else entries.get("license") or "") or ""

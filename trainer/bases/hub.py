@@ -36,8 +36,8 @@ _SMALL = re.compile(
     r"^(model_index\.json|README\.md|LICENSE[\w.-]*|scheduler/[\w.-]+\.json|tokenizer(_2)?/[\w.-]+\.(json|txt)"
     r"|(unet|vae|text_encoder|text_encoder_2)/[\w.-]+\.json)$"
 )
-_WHOLE = re.compile(r"^\w+/(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors$")
-_HALF = re.compile(r"^\w+/(diffusion_pytorch_model|model)\.fp16(-\d+-of-\d+)?\.safetensors$")
+_FULL_PRECISION = re.compile(r"^\w+/(diffusion_pytorch_model|model)(-\d+-of-\d+)?\.safetensors$")
+_HALF_PRECISION = re.compile(r"^\w+/(diffusion_pytorch_model|model)\.fp16(-\d+-of-\d+)?\.safetensors$")
 _EXPECTED = (
     ("sdxl", 1024, re.compile(r"xl|illustrious|pony|noob", re.I)),
     ("sd2", 768, re.compile(r"stable-diffusion-2|sd-?2", re.I)),
@@ -50,26 +50,26 @@ Sizes = dict[str, tuple[int, str | None]]
 Chooser = Callable[[str, str | None, str | None], tuple[str, Sizes]]
 
 
-def parse(given: str) -> tuple[str, str | None] | None:
+def parse(reference: str) -> tuple[str, str | None] | None:
     """(`owner/name`, revision) of a hub id, or None where the text is none."""
-    found = _ID.match(given)
-    if not found or ".." in given or given.endswith((".git", "/")):
+    match = _ID.match(reference)
+    if not match or ".." in reference or reference.endswith((".git", "/")):
         return None
-    return f"{found['owner']}/{found['name']}", found["revision"]
+    return f"{match['owner']}/{match['name']}", match["revision"]
 
 
 def stamp(folder: Path) -> dict[str, Any]:
     """What a fetched folder says about where it comes from; empty for other folders."""
-    said = files.read_json(folder / STAMP)
-    return said if isinstance(said, dict) else {}
+    record = files.read_json(folder / STAMP)
+    return record if isinstance(record, dict) else {}
 
 
 def local(home: Home, name: str, revision: str | None) -> Path | None:
     """The folder in which a hub base already lies complete, or None."""
     for folder in sorted(home.models.glob(name.replace("/", "--") + "*")):
-        said = stamp(folder)
-        asked = (said.get("asked"), said.get("revision"))
-        if said.get("id") == name and (revision is None or revision in asked or str(asked[1]).startswith(revision)):
+        record = stamp(folder)
+        asked = (record.get("asked"), record.get("revision"))
+        if record.get("id") == name and (revision is None or revision in asked or str(asked[1]).startswith(revision)):
             return folder
     return None
 
@@ -77,7 +77,7 @@ def local(home: Home, name: str, revision: str | None) -> Path | None:
 def promised(name: str, revision: str | None) -> BaseFacts:
     """What is known of a hub base before it is fetched: its name, the family that suggests, and a well-known one's licence."""
     licence = licences.of_base(name)
-    family, side = next(((family, side) for family, side, words in _EXPECTED if words.search(name)), ("", 512))
+    family, side = next(((family, side) for family, side, pattern in _EXPECTED if pattern.search(name)), ("", 512))
     return BaseFacts(
         id=name, titles=dict.fromkeys(LANGUAGES, name), path=None, layout="hub", family=family, version="",
         prediction="epsilon", zero_snr=False, resolution=side, guidance=7.0, steps=25, licence=licence.title,
@@ -87,34 +87,34 @@ def promised(name: str, revision: str | None) -> BaseFacts:
 
 def download(facts: BaseFacts, home: Home, *, token: str | None = None, progress: Progress | None = None) -> Path:
     """Fetch a base, going on where an earlier try stopped; returns its folder. Problem with what to do otherwise."""
-    asked = parse(facts.id if facts.revision is None else f"{facts.id}@{facts.revision}")
-    if asked is None:
+    parsed = parse(facts.id if facts.revision is None else f"{facts.id}@{facts.revision}")
+    if parsed is None:
         raise Problem("base_missing", field="model.base", base=facts.id, known="–")
-    name, revision = asked
-    here = local(home, name, revision)
-    if here is not None:
-        return here
+    name, revision = parsed
+    folder = local(home, name, revision)
+    if folder is not None:
+        return folder
     check = partial(_is_base, name=name)
     return _bring(name, revision, home.models, _choose, token, progress, "model.base", check)
 
 
-def fetch(name: str, commit: str, wanted: re.Pattern[str], into: Path, *, progress: Progress | None = None) -> Path:
-    """The folder with the files of `owner/name` at `commit` whose path fits `wanted`, fetched below `into` if need be."""
-    here = fetched(name, commit, into)
-    if here is not None:
-        return here
+def fetch(name: str, commit: str, pattern: re.Pattern[str], into: Path, *, progress: Progress | None = None) -> Path:
+    """The folder with the files of `owner/name` at `commit` whose path fits `pattern`, fetched below `into` if need be."""
+    target = fetched(name, commit, into)
+    if target is not None:
+        return target
 
     def choose(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
         sha, listed = _listed(name, revision, token)
-        return sha, {file: facts for file, facts in listed.items() if wanted.fullmatch(file)}
+        return sha, {file: facts for file, facts in listed.items() if pattern.fullmatch(file)}
 
     return _bring(name, commit, into, choose, None, progress, None, lambda folder: None)
 
 
 def fetched(name: str, commit: str, into: Path) -> Path | None:
     """Where `fetch` put the files, or None where they have not been fetched."""
-    here = into / _folder_name(name, commit)
-    return here if stamp(here).get("revision") == commit else None
+    folder = into / _folder_name(name, commit)
+    return folder if stamp(folder).get("revision") == commit else None
 
 
 def _folder_name(name: str, revision: str | None) -> str:
@@ -140,22 +140,22 @@ def _bring(
 ) -> Path:
     """Fetch what `choose` names into a new folder below `into`; it appears whole, checked and stamped, or not at all."""
     half = into / f".{_folder_name(name, revision)}.partial"
-    with _told(name, revision, token, field):
-        commit, wanted = choose(name, revision, token)
-        total = sum(size for size, _ in wanted.values())
+    with _hub_problems(name, revision, token, field):
+        commit, sizes = choose(name, revision, token)
+        total = sum(size for size, _ in sizes.values())
     with _alone(half.with_name(f"{half.name}.lock")):  # one program at a time fetches it
         target = into / _folder_name(name, revision)
-        if _is_there(target, name, commit, wanted):  # another one did while this one waited
+        if _is_there(target, name, commit, sizes):  # another one did while this one waited
             return target
-        with _told(name, revision, token, field):
+        with _hub_problems(name, revision, token, field):
             _room(into, total, name, field)
-            _fetch(name, commit, wanted, half, token, progress, total)
-            wrong = _wrong(half, wanted)
+            _fetch(name, commit, sizes, half, token, progress, total)
+            wrong = _wrong(half, sizes)
             if wrong:  # a broken download: once more, from nothing
                 for file in wrong:
                     (half / file).unlink(missing_ok=True)
-                _fetch(name, commit, wanted, half, token, progress, total)
-                if _wrong(half, wanted):
+                _fetch(name, commit, sizes, half, token, progress, total)
+                if _wrong(half, sizes):
                     raise Problem("hub_hash", field=field, base=name, file=wrong[0])
         check(half)
         shutil.rmtree(half / ".cache", ignore_errors=True)
@@ -176,10 +176,10 @@ def _alone(path: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def _is_there(folder: Path, name: str, commit: str, wanted: Sizes) -> bool:
+def _is_there(folder: Path, name: str, commit: str, sizes: Sizes) -> bool:
     """Whether `folder` holds that commit of `name`, whole."""
-    kept = stamp(folder)
-    return kept.get("id") == name and kept.get("revision") == commit and not _wrong(folder, wanted)
+    record = stamp(folder)
+    return record.get("id") == name and record.get("revision") == commit and not _wrong(folder, sizes)
 
 
 def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
@@ -199,18 +199,18 @@ def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, Si
     chosen = [file for file in listed if _SMALL.match(file)]
     for part in _PARTS:
         inside = [file for file in listed if file.startswith(part + "/")]
-        whole = [file for file in inside if _WHOLE.match(file)]
-        half = [file for file in inside if _HALF.match(file)]
-        if inside and not whole and not half and part != "text_encoder_2":
+        full_precision = [file for file in inside if _FULL_PRECISION.match(file)]
+        half_precision = [file for file in inside if _HALF_PRECISION.match(file)]
+        if inside and not full_precision and not half_precision and part != "text_encoder_2":
             raise Problem("base_pickle_only", field="model.base", base=name)
-        chosen += whole or half
+        chosen += full_precision or half_precision
     return commit, {file: listed[file] for file in chosen}
 
 
 def _fetch(
     name: str,
     commit: str,
-    wanted: Iterable[str],
+    names: Iterable[str],
     into: Path,
     token: str | None,
     progress: Progress | None,
@@ -219,34 +219,34 @@ def _fetch(
     from huggingface_hub import snapshot_download
 
     snapshot_download(
-        name, revision=commit, local_dir=into, allow_patterns=list(wanted), token=token, endpoint=endpoint(),
+        name, revision=commit, local_dir=into, allow_patterns=list(names), token=token, endpoint=endpoint(),
         max_workers=2, tqdm_class=_bar(progress, total),
     )  # fmt: skip
 
 
-def _wrong(folder: Path, wanted: Sizes) -> list[str]:
+def _wrong(folder: Path, sizes: Sizes) -> list[str]:
     """The files that are missing, or not what the hub said they are."""
-    found = []
-    for file, (size, digest) in wanted.items():
+    wrong = []
+    for file, (size, digest) in sizes.items():
         path = folder / file
         good = path.is_file() and (not size or path.stat().st_size == size)
         if not good or (digest and files.sha256(path) != digest):
-            found.append(file)
-    return found
+            wrong.append(file)
+    return wrong
 
 
 def _bar(progress: Progress | None, total: int) -> Any:
-    """A progress bar class that draws nothing and tells `progress` the bytes on disk."""
+    """A progress bar class that draws nothing and calls `progress(done, total)` with the bytes on disk."""
     from tqdm.std import tqdm  # the hub's own class falls silent where another library switched its bars off
 
     class Bar(tqdm):  # type: ignore[misc]
         monitor_interval = 0
 
-        def __init__(self, *given: Any, **words: Any) -> None:
-            words.update(file=io.StringIO(), disable=False)
-            words.pop("name", None)
-            self.counts = str(words.get("desc", "")).startswith("Reconstruct")
-            super().__init__(*given, **words)
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.update(file=io.StringIO(), disable=False)
+            kwargs.pop("name", None)
+            self.counts = str(kwargs.get("desc", "")).startswith("Reconstruct")
+            super().__init__(*args, **kwargs)
 
         def update(self, n: float | None = 1) -> bool | None:
             done = super().update(n)
@@ -269,26 +269,26 @@ def endpoint() -> str | None:
 
 
 @contextmanager
-def _told(name: str, revision: str | None, token: str | None, field: str | None) -> Iterator[None]:
+def _hub_problems(name: str, revision: str | None, token: str | None, field: str | None) -> Iterator[None]:
     """Turn what the hub's client raises into one clear sentence. The token appears nowhere."""
     import httpx2
     from huggingface_hub import errors
 
-    told: dict[str, Any] = {"field": field, "base": name}
+    params: dict[str, Any] = {"field": field, "base": name}
     try:
         yield
     except (errors.GatedRepoError, errors.DisabledRepoError) as error:
-        raise Problem("hub_gated", **told) from error
+        raise Problem("hub_gated", **params) from error
     except errors.RevisionNotFoundError as error:
-        raise Problem("hub_revision", revision=revision or "main", **told) from error
+        raise Problem("hub_revision", revision=revision or "main", **params) from error
     except errors.RepositoryNotFoundError as error:
-        raise Problem("hub_not_found" if token else "hub_not_found_no_token", **told) from error
+        raise Problem("hub_not_found" if token else "hub_not_found_no_token", **params) from error
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, httpx2.TransportError) as error:
-        raise Problem("hub_offline", **told) from error
+        raise Problem("hub_offline", **params) from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
-        raise Problem("hub_gated" if status in (401, 403) else "hub_answer", status=status, **told) from error
+        raise Problem("hub_gated" if status in (401, 403) else "hub_answer", status=status, **params) from error
     except OSError as error:
         if error.errno in files.FULL:
-            raise Problem("hub_room", needed="?", **told) from error
-        raise Problem("hub_broken", detail=type(error).__name__, **told) from error
+            raise Problem("hub_room", needed="?", **params) from error
+        raise Problem("hub_broken", detail=type(error).__name__, **params) from error

@@ -47,12 +47,14 @@ def of_folder(path: Path, scheduler: dict[str, Any], index: dict[str, Any]) -> P
     """What a diffusers folder predicts, by the config of its scheduler and the scheduler model_index.json names."""
     named = index.get("scheduler")
     names = [str(scheduler.get("_class_name", "")), str(named[1]) if isinstance(named, list) and len(named) == 2 else ""]
-    said = str(scheduler.get("prediction_type") or "").lower()
-    if any("flow" in name.lower() for name in names) or scheduler.get("use_flow_sigmas") or _FLOW.search(said):
-        raise _flow(path.name, next((name for name in names if "flow" in name.lower()), "") or said or "use_flow_sigmas")
+    prediction_type = str(scheduler.get("prediction_type") or "").lower()
+    if any("flow" in name.lower() for name in names) or scheduler.get("use_flow_sigmas") or _FLOW.search(prediction_type):
+        raise _flow(
+            path.name, next((name for name in names if "flow" in name.lower()), "") or prediction_type or "use_flow_sigmas"
+        )
     if any(name.startswith("EDM") for name in names):
         raise _other(path.name, "EDM")
-    stated = _value(said, path.name) if said else ""
+    stated = _value(prediction_type, path.name) if prediction_type else ""
     if not stated and _FLOW_NAME.search(path.name.lower()):
         raise _flow(path.name, path.name)
     kind, zero = stated or "epsilon", bool(scheduler.get("rescale_betas_zero_snr", False))
@@ -75,14 +77,14 @@ def of_file(path: Path, header: Header, family: str) -> Prediction:
     kind = stated or _suggested(path, header, family)
     marked = "ztsnr" in header.tensors or bool(_ZERO_YAML.search(yaml.lower()))
     zero = marked or (kind == "v_prediction" and bool(_ZERO_NAME.search(name)))
-    other = next((words for words, value in statements if value != stated), "")
+    other = next((statement for statement, value in statements if value != stated), "")
     doubt = f"{statements[0][0]} ≠ {other}" if other else "ztsnr ≠ epsilon" if marked and kind == "epsilon" else ""
     return Prediction(kind, zero, stated, doubt)
 
 
 def _statements(path: Path, header: Header, yaml: str) -> list[tuple[str, str]]:
     """(as it is written, what it means) of everything that says outright what is predicted, the weightiest first."""
-    found = [("v_pred", "v_prediction")] if "v_pred" in header.tensors else []
+    statements = [("v_pred", "v_prediction")] if "v_pred" in header.tensors else []
     for key, text in header.metadata.items():
         value = text.strip().lower()
         if key.rpartition(".")[2].endswith(_SAYS) and _FLOW.search(value):
@@ -90,12 +92,12 @@ def _statements(path: Path, header: Header, yaml: str) -> list[tuple[str, str]]:
         if _FLOW_KEY.search(key) and value in ("true", "yes", "1"):
             raise _flow(path.name, key)
         if key.rpartition(".")[2].endswith("prediction_type") and value not in _NOTHING:
-            found.append((f"{key}: {text[:40]}", _value(value, path.name)))
+            statements.append((f"{key}: {text[:40]}", _value(value, path.name)))
     if header.metadata.get("modelspec.architecture", "").endswith("-v"):
-        found.append((f"modelspec.architecture: {header.metadata['modelspec.architecture'][:60]}", "v_prediction"))
+        statements.append((f"modelspec.architecture: {header.metadata['modelspec.architecture'][:60]}", "v_prediction"))
     if re.search(r"parameterization:\s*[\"']?v\b", yaml):
-        found.append((f"{path.stem}.yaml: v", "v_prediction"))
-    return found
+        statements.append((f"{path.stem}.yaml: v", "v_prediction"))
+    return statements
 
 
 def _suggested(path: Path, header: Header, family: str) -> str:
@@ -104,19 +106,19 @@ def _suggested(path: Path, header: Header, family: str) -> str:
     return "v_prediction" if re.search(r"v[-_ ]?pred|\bv-?param", path.stem.lower()) else "epsilon"
 
 
-def _value(said: str, base: str) -> str:
-    known = _VALUES.get(re.sub(r"[- ]", "_", said))
-    if known is None:
-        raise _other(base, said[:40])
-    return known
+def _value(text: str, base: str) -> str:
+    prediction = _VALUES.get(re.sub(r"[- ]", "_", text))
+    if prediction is None:
+        raise _other(base, text[:40])
+    return prediction
 
 
-def _flow(base: str, said: str) -> Problem:
-    return Problem("base_flow", field="model.base", base=base, said=said)
+def _flow(base: str, statement: str) -> Problem:
+    return Problem("base_flow", field="model.base", base=base, said=statement)
 
 
-def _other(base: str, said: str) -> Problem:
-    return Problem("base_prediction", field="model.base", base=base, prediction=said)
+def _other(base: str, statement: str) -> Problem:
+    return Problem("base_prediction", field="model.base", base=base, prediction=statement)
 
 
 def _beside(path: Path) -> str:

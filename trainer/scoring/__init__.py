@@ -27,4 +27,4 @@ def find(home: Home, given: str, base: BaseFacts | None = None) -> Path | None:
     judge = base.path / "judge" if base is not None and base.path is not None else None
     if judge is not None and CLIPS.fits(judge):
         return judge
-    return next(iter(CLIPS.here(home)), None)
+    return next(iter(CLIPS.installed(home)), None)

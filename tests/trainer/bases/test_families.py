@@ -398,7 +398,7 @@ def test_captions_and_sizes_reach_the_unet_as_in_diffusers_own_pipeline(bases_of
     captions = ["a red blob, round", "another blob"]
     with torch.no_grad():
         told = parts.family.encode(parts, parts.family.tokens(parts, captions))
-        told |= parts.family.describe(parts, [look(64, 64, (64, 64)), look(128, 64, (64, 64))])
+        told |= parts.family.added_conditioning(parts, [look(64, 64, (64, 64)), look(128, 64, (64, 64))])
         pipe = parts.family.pipeline(parts)
         hidden, _, pooled, _ = pipe.encode_prompt(captions, do_classifier_free_guidance=False)
         assert torch.equal(told["hidden"], hidden) and torch.equal(told["pooled"], pooled)
@@ -456,5 +456,5 @@ def test_the_template_is_a_whole_family_that_nothing_calls():
     from trainer.bases.families.template import NewFamily
 
     assert NewFamily().name not in {known.name for known in FAMILIES}
-    made = NewFamily().describe(SimpleNamespace(device=CPU), [look(64, 64, (64, 48))])
+    made = NewFamily().added_conditioning(SimpleNamespace(device=CPU), [look(64, 64, (64, 48))])
     assert made["shape"].tolist() == [[64, 48]]

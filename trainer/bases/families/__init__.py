@@ -12,10 +12,10 @@ FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusion2(), StableDi
 
 
 def family(name: str, base: str = "") -> Family:
-    """The family called `name`; a Problem where this version cannot teach it."""
-    for known in FAMILIES:
-        if known.name == name:
-            return known
+    """The family called `name`; a Problem where this version cannot train on it."""
+    for item in FAMILIES:
+        if item.name == name:
+            return item
     raise Problem("family_unknown", field="model.base", base=base or name, family=name)
 
 

@@ -23,7 +23,7 @@ END = "<|endoftext|>"
 
 
 class SizedView(Protocol):
-    """What a family may be told of a training image: see `images.examples.Look`."""
+    """What a family may know of a training image: see `images.set.examples.View`."""
 
     @property
     def bucket(self) -> tuple[int, int]:
@@ -72,8 +72,8 @@ class Family(ABC):
     """The token that fills up a short caption, by text encoder."""
     pipeline_name: str
     """The diffusers pipeline that loads and draws this family."""
-    pipeline_words: dict[str, Any] = {}
-    """What that pipeline is told beside its parts."""
+    pipeline_kwargs: dict[str, Any] = {}
+    """Further arguments of that pipeline, besides its components."""
 
     @property
     def assets(self) -> Path:
@@ -82,19 +82,19 @@ class Family(ABC):
 
     def tokens(self, parts: ModelComponents, captions: list[str]) -> dict[str, torch.Tensor]:
         """Token ids by text encoder, each `[batch, 77]` int64; what is longer is cut."""
-        found = {}
+        token_ids = {}
         for part, tokenizer in parts.tokenizers.items():
             length = tokenizer.model_max_length
-            words = tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-            found[part] = words.input_ids.to(parts.device, non_blocking=True)
-        return found
+            encoding = tokenizer(captions, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+            token_ids[part] = encoding.input_ids.to(parts.device, non_blocking=True)
+        return token_ids
 
     @abstractmethod
     def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the UNet is told of the captions, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
+        """The captions as the UNet is conditioned on them, batch first. For SD 1.x: `hidden` `[batch, 77, width]`."""
 
-    def describe(self, parts: ModelComponents, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
-        """What the UNet is told of the pictures themselves, batch first; nothing for most families."""
+    def added_conditioning(self, parts: ModelComponents, views: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+        """What the UNet is conditioned on besides captions: tensors of the views, batch first; nothing for most families."""
         return {}
 
     @abstractmethod
@@ -103,23 +103,23 @@ class Family(ABC):
     ) -> torch.Tensor:
         """The UNet's output `[batch, channels, h, w]` for latents `noisy` at timesteps `t` `[batch]`.
 
-        `condition` holds what `encode` and `describe` returned.
+        `condition` holds what `encode` and `added_conditioning` returned.
         """
 
-    def prompts(self, told: dict[str, torch.Tensor], untold: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """What the pipeline is given in place of prompt (`told`) and negative prompt (`untold`), each as of `encode`."""
-        given = {"prompt_embeds": told["hidden"], "negative_prompt_embeds": untold["hidden"]}
-        if "pooled" in told:
-            given |= {"pooled_prompt_embeds": told["pooled"], "negative_pooled_prompt_embeds": untold["pooled"]}
-        return given
+    def prompts(self, cond: dict[str, torch.Tensor], uncond: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The pipeline's embedding arguments for prompt (`cond`) and negative prompt (`uncond`), each as of `encode`."""
+        kwargs = {"prompt_embeds": cond["hidden"], "negative_prompt_embeds": uncond["hidden"]}
+        if "pooled" in cond:
+            kwargs |= {"pooled_prompt_embeds": cond["pooled"], "negative_pooled_prompt_embeds": uncond["pooled"]}
+        return kwargs
 
     def pipeline(self, parts: ModelComponents) -> Any:
         """The diffusers pipeline that draws with these parts."""
         import diffusers
 
-        pieces = parts.text_encoders | {tokenizer_of(part): parts.tokenizers[part] for part in self.text_parts}
-        made = getattr(diffusers, self.pipeline_name)
-        pipe = made(vae=parts.vae, unet=parts.unet, scheduler=parts.scheduler, **pieces, **self.pipeline_words)
+        components = parts.text_encoders | {tokenizer_of(part): parts.tokenizers[part] for part in self.text_parts}
+        pipeline_class = getattr(diffusers, self.pipeline_name)
+        pipe = pipeline_class(vae=parts.vae, unet=parts.unet, scheduler=parts.scheduler, **components, **self.pipeline_kwargs)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

@@ -28,12 +28,12 @@ def load(
     family: Family, facts: BaseFacts, device: torch.device, dtype: torch.dtype, vae: Path | None = None
 ) -> ModelComponents:
     """Everything of a base, frozen, on `device`: UNet and text encoders in `dtype`, the VAE in float32; None for the VAE of
-    a base that has none where none is given."""
+    a base that has none where none is chosen."""
     import torch
 
     if facts.path is None:
         raise _incomplete(facts, "it is not on this disk")
-    given, vae = vae, vae or facts.vae
+    chosen_vae, vae = vae, vae or facts.vae
     try:
         own = None
         if not vae and facts.has_vae:
@@ -52,7 +52,7 @@ def load(
         model.requires_grad_(False).eval()
         model.to(device, torch.float32 if name == "vae" else dtype)
     tokenizers = {part: getattr(pipe, tokenizer_of(part)) for part in family.text_parts}
-    return ModelComponents(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype, given)
+    return ModelComponents(family, facts, pipe.unet, encoders, tokenizers, pipe.vae, pipe.scheduler, device, dtype, chosen_vae)
 
 
 def load_vae(family: Family, path: Path) -> Any:
@@ -60,16 +60,16 @@ def load_vae(family: Family, path: Path) -> Any:
 
     A folder says its own scaling factor; a single file has none and gets that of the family.
     """
-    wrong = {"field": "model.vae", "vae": path.name}
+    params = {"field": "model.vae", "vae": path.name}
     try:
-        made = _read_vae(family, path)
+        vae = _read_vae(family, path)
     except _broken() as error:
-        raise Problem("vae_broken", detail=_first_line(error), **wrong) from error
-    if lacking := _lacking(made):
-        raise Problem("vae_broken", detail=lacking, **wrong)
-    if made.config.latent_channels != 4:
-        raise Problem("vae_other", channels=made.config.latent_channels, **wrong)
-    return made
+        raise Problem("vae_broken", detail=_first_line(error), **params) from error
+    if lacking := _lacking(vae):
+        raise Problem("vae_broken", detail=lacking, **params)
+    if vae.config.latent_channels != 4:
+        raise Problem("vae_other", channels=vae.config.latent_channels, **params)
+    return vae
 
 
 def _read_vae(family: Family, path: Path) -> Any:
@@ -78,15 +78,15 @@ def _read_vae(family: Family, path: Path) -> Any:
     from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
     from safetensors import safe_open
 
-    told: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
+    kwargs: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True}
     if path.is_dir():
-        return AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **told)
+        return AutoencoderKL.from_pretrained(path, use_safetensors=True, variant=_variant([path]), **kwargs)
     read_header(path)
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         inside = [name for name in names if name.startswith("first_stage_model.")] or names
         weights: Any = {name: file.get_tensor(name) for name in inside}
-    return AutoencoderKL.from_single_file(weights, config=str(family.assets), subfolder="vae", **told)
+    return AutoencoderKL.from_single_file(weights, config=str(family.assets), subfolder="vae", **kwargs)
 
 
 def _lacking(model: torch.nn.Module) -> str | None:
@@ -94,10 +94,10 @@ def _lacking(model: torch.nn.Module) -> str | None:
     return next((key for key, weight in model.named_parameters() if weight.is_meta), None)
 
 
-def _folder(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, given: dict[str, Any]) -> Any:
+def _folder(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, components: dict[str, Any]) -> Any:
     variant = _variant(folder for folder in path.iterdir() if folder.is_dir())
     return _pipeline(family).from_pretrained(
-        path, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **family.pipeline_words, **given
+        path, dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **family.pipeline_kwargs, **components
     )
 
 
@@ -110,10 +110,14 @@ def _variant(folders: Iterable[Path]) -> str | None:
     return None
 
 
-def _single_file(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, given: dict[str, Any]) -> Any:
-    given = given | {"scheduler": _scheduler(family, facts), **_tokenizers(family), **_bare_text_encoder(family, path, dtype)}
-    words = {"config": str(family.assets), "dtype": dtype, "local_files_only": True}
-    return _pipeline(family).from_single_file(str(path), **words, **family.pipeline_words, **given)
+def _single_file(family: Family, facts: BaseFacts, path: Path, dtype: torch.dtype, components: dict[str, Any]) -> Any:
+    components = components | {
+        "scheduler": _scheduler(family, facts),
+        **_tokenizers(family),
+        **_bare_text_encoder(family, path, dtype),
+    }
+    kwargs = {"config": str(family.assets), "dtype": dtype, "local_files_only": True}
+    return _pipeline(family).from_single_file(str(path), **kwargs, **family.pipeline_kwargs, **components)
 
 
 def _bare_text_encoder(family: Family, path: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -129,11 +133,11 @@ def _bare_text_encoder(family: Family, path: Path, dtype: torch.dtype) -> dict[s
     model: Any = CLIPTextModel(CLIPTextConfig.from_pretrained(family.assets / "text_encoder"))
     model.to(dtype)
     with safe_open(path, framework="pt") as file:
-        held = {key: file.get_tensor(f"{start}{bare(key)}") for key in model.state_dict() if f"{start}{bare(key)}" in names}
-    lacking = [key for key, _ in model.named_parameters() if key not in held]
+        weights = {key: file.get_tensor(f"{start}{bare(key)}") for key in model.state_dict() if f"{start}{bare(key)}" in names}
+    lacking = [key for key, _ in model.named_parameters() if key not in weights]
     if lacking:
         raise KeyError(f"text_encoder: {lacking[0]}")
-    model.load_state_dict(held, strict=False)
+    model.load_state_dict(weights, strict=False)
     return {"text_encoder": model}
 
 
@@ -142,13 +146,13 @@ def _scheduler(family: Family, facts: BaseFacts) -> Any:
     timestep, which DDIM can (Lin et al. 2024)."""
     import diffusers
 
-    words = json.loads((family.assets / "scheduler" / "scheduler_config.json").read_text("utf-8"))
-    words["prediction_type"] = facts.prediction
-    name = words["_class_name"]
+    config = json.loads((family.assets / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    config["prediction_type"] = facts.prediction
+    name = config["_class_name"]
     if facts.zero_snr:
         name = "DDIMScheduler"
-        words |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "clip_sample": False}
-    return getattr(diffusers, name).from_config(words)
+        config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "clip_sample": False}
+    return getattr(diffusers, name).from_config(config)
 
 
 def _tokenizers(family: Family) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class StableDiffusion1(Family):
     text_parts = ("text_encoder",)
     pads = (END,)
     pipeline_name = "StableDiffusionPipeline"
-    pipeline_words: dict[str, Any] = {
+    pipeline_kwargs: dict[str, Any] = {
         "safety_checker": None, "feature_extractor": None, "requires_safety_checker": False,
     }  # fmt: skip
 

@@ -24,9 +24,9 @@ class NewFamily(Family):
     text_parts = ("text_encoder",)
     pads = (END,)
 
-    # The pipeline of diffusers that loads and draws the family, and what it is told beside its parts.
+    # The pipeline of diffusers that loads and draws the family, and its further arguments.
     pipeline_name = "StableDiffusionPipeline"
-    pipeline_words: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    pipeline_kwargs: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
 
     def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What depends on the captions alone. It is kept by caption where no text encoder learns, so nothing that
@@ -34,15 +34,15 @@ class NewFamily(Family):
         read = parts.text_encoders["text_encoder"](tokens["text_encoder"])
         return {"hidden": read.last_hidden_state}
 
-    def describe(self, parts: ModelComponents, looks: Sequence[SizedView]) -> dict[str, torch.Tensor]:
-        """What depends on the pictures: sizes, cuts, scores. Leave this method out where the model is told nothing."""
+    def added_conditioning(self, parts: ModelComponents, views: Sequence[SizedView]) -> dict[str, torch.Tensor]:
+        """What depends on the pictures: sizes, cuts, scores. Leave this method out where there are none."""
         import torch
 
-        shapes = [look.bucket for look in looks]
+        shapes = [view.bucket for view in views]
         return {"shape": torch.tensor(shapes, dtype=torch.float32).to(parts.device, non_blocking=True)}
 
     def predict(
         self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
     ) -> torch.Tensor:
-        """One call of the network with all that `encode` and `describe` returned, in `condition`."""
+        """One call of the network with all that `encode` and `added_conditioning` returned, in `condition`."""
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

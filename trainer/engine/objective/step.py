@@ -160,7 +160,7 @@ class TrainingObjective:
         """The model's answer `[batch, channels, h, w]` float32 to `batch` (on the device) under `captions`."""
         noisy = self.noise.noisy(batch.x0, batch.shown, batch.t)
         with self.autocast():
-            condition = batch.told or self.condition(captions) | self.parts.family.describe(self.parts, batch.looks)
+            condition = batch.told or self.condition(captions) | self.parts.family.added_conditioning(self.parts, batch.looks)
             return self.parts.family.predict(self.parts, noisy.to(self.parts.dtype), batch.t, condition).float()
 
     def autocast(self) -> Any:

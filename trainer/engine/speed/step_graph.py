@@ -113,7 +113,7 @@ class GraphStepper(EagerStepper):
         else:
             with self.maker.autocast():
                 given |= {f"told.{name}": x for name, x in self.maker.condition(batch.captions).items()}
-        return given | {f"told.{name}": x for name, x in family.describe(parts, batch.looks).items()}
+        return given | {f"told.{name}": x for name, x in family.added_conditioning(parts, batch.looks).items()}
 
     def _step(self, buffers: dict[str, torch.Tensor]) -> Result:
         """Loss, gradients and the optimiser's step from what lies in `buffers`; nothing in it waits for the host."""

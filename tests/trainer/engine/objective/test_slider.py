@@ -90,7 +90,9 @@ def _look(parts) -> torch.Tensor:
     sized = SimpleNamespace(bucket=(64, 64), micro_conditioning=(64, 64, 0, 0, 64, 64))
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        told = parts.family.encode(parts, parts.family.tokens(parts, ["a fox"])) | parts.family.describe(parts, [sized])
+        told = parts.family.encode(parts, parts.family.tokens(parts, ["a fox"])) | parts.family.added_conditioning(
+            parts, [sized]
+        )
         return parts.family.predict(parts, noisy, torch.tensor([300]), told)
 
 
