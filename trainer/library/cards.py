@@ -1,4 +1,4 @@
-"""One LoRA's card: what its header, its sidecar and its picture say together. Called by library.py."""
+"""One LoRA's card: its header, its sidecar and its picture read together. Called by library.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_SHOWN = 4096
 
 
 class Strength(NamedTuple):
-    """How strongly to use a LoRA."""
+    """How strongly to use a LoRA: factors of its weights, 1 as it was trained."""
 
     low: float
     best: float
@@ -67,7 +67,7 @@ class Card:
     pictures: int | None = None
     rank: int | None = None
     clip_skip: int | None = None
-    """Read the words at this layer from the end, where it is not the last."""
+    """The text encoder's layer from the end that prompts are read at, where it is not the last."""
     vae: str = ""
     """The separate VAE it was trained with and is drawn with."""
     slider: tuple[str, str, str] | None = None
@@ -110,7 +110,10 @@ def picture_beside(file: Path, names: set[str]) -> str | None:
 
 
 def card(file: Path, names: set[str], covers: Path) -> Card:
-    """The card of a file. `names` is its folder's listing; `covers` is where a picture from inside it is put."""
+    """The card of a file. `names` is its folder's listing; `covers` is where a picture from inside it is put.
+
+    A file that cannot be read is a card with `broken` set; FileNotFoundError where it is gone.
+    """
     beside = picture_beside(file, names)
     picture = file.with_name(beside) if beside else None
     stat = file.stat()
@@ -119,45 +122,45 @@ def card(file: Path, names: set[str], covers: Path) -> Card:
     except Problem as problem:
         facts = {"title": file.stem, "picture": picture, "date": stat.st_mtime, "size": stat.st_size}
         return Card(file.stem, file, broken=problem, **facts)
-    said = {key: value[:400_000] for key, value in header.metadata.items()}
-    side = files.read_json(file.with_suffix(".json"), {})
-    side = side if isinstance(side, dict) else {}
-    own = _dict(side.get("atelier"))
+    metadata = {key: value[:400_000] for key, value in header.metadata.items()}
+    sidecar = files.read_json(file.with_suffix(".json"), {})
+    sidecar = sidecar if isinstance(sidecar, dict) else {}
+    own = _dict(sidecar.get("atelier"))
     seen = file_format(header)
-    base, run, rights = _tree(said, "atelier.base"), _tree(said, "atelier.run"), _tree(said, "atelier.licences")
-    config = _tree(said, "atelier.config")
-    base_name = _text(base.get("id")) or said.get("ss_sd_model_name", "")
+    base, run, rights = _tree(metadata, "atelier.base"), _tree(metadata, "atelier.run"), _tree(metadata, "atelier.licences")
+    config = _tree(metadata, "atelier.config")
+    base_name = _text(base.get("id")) or metadata.get("ss_sd_model_name", "")
     broken = _no_adapter(seen.kind, file.name)
     return Card(
         name=file.stem,
         file=file,
-        title=_cut(said.get("modelspec.title") or said.get("ss_output_name") or file.stem),
-        picture=picture or _cover(said, covers / f"{file.stem}-{stat.st_mtime_ns}.png"),
-        purpose=_cut(_text(side.get("description")) or said.get("modelspec.description", "")),
+        title=_cut(metadata.get("modelspec.title") or metadata.get("ss_output_name") or file.stem),
+        picture=picture or _cover(metadata, covers / f"{file.stem}-{stat.st_mtime_ns}.png"),
+        purpose=_cut(_text(sidecar.get("description")) or metadata.get("modelspec.description", "")),
         kind=_cut(_text(_dict(config.get("run")).get("kind"))),
         adapter=seen.kind,
         family=seen.family,
-        trigger=_cut(_text(side.get("activation text")) or trigger(said)),
-        prompt=_cut(said.get("atelier.prompt", "")),
+        trigger=_cut(_text(sidecar.get("activation text")) or trigger(metadata)),
+        prompt=_cut(metadata.get("atelier.prompt", "")),
         base=_cut(base_name),
         base_licence=_cut(_text(rights.get("base")) or licences.of_base(base_name).title),
         rights=_cut(_text(rights.get("pictures"))),
-        licence=_cut(_text(rights.get("result")) or ("" if "base" in rights else said.get("modelspec.license", ""))),
-        date=_date(said) or stat.st_mtime,
-        steps=_whole(said.get("ss_steps")),
-        pictures=_whole(run.get("pictures")),
+        licence=_cut(_text(rights.get("result")) or ("" if "base" in rights else metadata.get("modelspec.license", ""))),
+        date=_date(metadata) or stat.st_mtime,
+        steps=_int(metadata.get("ss_steps")),
+        pictures=_int(run.get("pictures")),
         rank=rank(header),
-        clip_skip=skip if (skip := _whole(said.get("ss_clip_skip"))) and skip > 1 else None,
-        vae=_cut(said.get("ss_vae_name", "")),
-        slider=slider_of(said),
-        recommended=_recommended(own.get("recommended"), side.get("preferred weight"), stated_strength(said)),
+        clip_skip=skip if (skip := _int(metadata.get("ss_clip_skip"))) and skip > 1 else None,
+        vae=_cut(metadata.get("ss_vae_name", "")),
+        slider=slider_of(metadata),
+        recommended=_recommended(own.get("recommended"), sidecar.get("preferred weight"), stated_strength(metadata)),
         state="in_use" if own.get("state") == "in_use" else "trying",
-        notes=_cut(_text(side.get("notes"))),
-        negative=_cut(_text(side.get("negative text"))),
+        notes=_cut(_text(sidecar.get("notes"))),
+        negative=_cut(_text(sidecar.get("negative text"))),
         size=stat.st_size,
         run_id=_cut(_text(run.get("id"))),
-        ours="atelier.version" in said,
-        hash=said.get("sshs_model_hash", "")[:12],
+        ours="atelier.version" in metadata,
+        hash=metadata.get("sshs_model_hash", "")[:12],
         broken=broken,
     )
 
@@ -170,37 +173,37 @@ def _no_adapter(kind: str, name: str) -> Problem | None:
     return None
 
 
-def trigger(said: dict[str, str]) -> str:
+def trigger(metadata: dict[str, str]) -> str:
     """The word that calls it: as stated, else nothing (the commonest tag of a file from elsewhere is only a guess)."""
-    return said.get("modelspec.trigger_phrase") or said.get("trained_words") or ""
+    return metadata.get("modelspec.trigger_phrase") or metadata.get("trained_words") or ""
 
 
-def stated_strength(said: dict[str, str]) -> Strength | None:
+def stated_strength(metadata: dict[str, str]) -> Strength | None:
     """What a file of ours recommends."""
-    inside = _tree(said, "atelier.strength")
+    inside = _tree(metadata, "atelier.strength")
     return _three([inside.get(key) for key in Strength._fields])
 
 
-def _three(given: Any) -> Strength | None:
-    numbers = [float(item) for item in given if _number(item)] if isinstance(given, list) else []
+def _three(value: Any) -> Strength | None:
+    numbers = [float(item) for item in value if _number(item)] if isinstance(value, list) else []
     return Strength(*numbers) if len(numbers) == 3 else None
 
 
 def _recommended(own: Any, preferred: Any, inside: Strength | None) -> Strength:
-    known = _three(own) or inside
-    if known:
-        return known
+    strength = _three(own) or inside
+    if strength:
+        return strength
     if _number(preferred) and preferred > 0:  # A1111 writes 0 for "not set"
         return Strength(min(0.5, preferred), float(preferred), max(1.2, preferred))
     return USUAL
 
 
-def _cover(said: dict[str, str], into: Path) -> Path | None:
+def _cover(metadata: dict[str, str], into: Path) -> Path | None:
     """The picture inside a file, drawn anew as a small PNG; None where there is none or it is not a picture."""
     if into.exists():
         return into
     try:
-        raw = base64.b64decode(json.loads(said["ssmd_cover_images"])[0])
+        raw = base64.b64decode(json.loads(metadata["ssmd_cover_images"])[0])
     except (KeyError, ValueError, TypeError, IndexError, binascii.Error):
         return None
     try:
@@ -219,28 +222,28 @@ def _cover(said: dict[str, str], into: Path) -> Path | None:
     return into
 
 
-def _tree(said: dict[str, str], key: str) -> dict[str, Any]:
+def _tree(metadata: dict[str, str], key: str) -> dict[str, Any]:
     try:
-        return _dict(json.loads(said.get(key, "{}")))
+        return _dict(json.loads(metadata.get(key, "{}")))
     except (ValueError, RecursionError):
         return {}
 
 
-def _date(said: dict[str, str]) -> float | None:
+def _date(metadata: dict[str, str]) -> float | None:
     for key in ("ss_training_finished_at", "ss_training_started_at"):
         try:
-            found = float(said.get(key, ""))
+            timestamp = float(metadata.get(key, ""))
         except ValueError:
             continue
-        if 0 < found < 4e9:
-            return found
+        if 0 < timestamp < 4e9:
+            return timestamp
     try:
-        return datetime.fromisoformat(said.get("modelspec.date", "")).timestamp()
+        return datetime.fromisoformat(metadata.get("modelspec.date", "")).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 
 
-def _whole(value: Any) -> int | None:
+def _int(value: Any) -> int | None:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):

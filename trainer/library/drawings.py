@@ -39,7 +39,10 @@ class Drawing:
 
 
 def key(base: str, stamp: Any, request: dict[str, Any]) -> str:
-    """The name of the folder: a hash of everything that decides the pixels, LoRA files by name, size and time."""
+    """The name of the folder, 16 hex digits: a hash of everything that decides the pixels, LoRA files by name, size and time.
+
+    OSError where a LoRA file of `request` is gone.
+    """
     loras = []
     for use in request.get("loras", ()):
         state = Path(use["path"]).stat()
@@ -57,8 +60,8 @@ class Drawings:
 
     def begin(self, name: str, form: dict[str, Any]) -> Drawing:
         """The drawing `name`, made where it is new; its form and time become those of now."""
-        known = self.get(name)
-        return self._write(Drawing(self.folder / name, form, known.frames if known else {}, time.time()))
+        existing = self.get(name)
+        return self._write(Drawing(self.folder / name, form, existing.frames if existing else {}, time.time()))
 
     def add(self, drawing: Drawing, strength: float, picture: Path) -> Drawing:
         """The drawing with one picture more, written down."""
@@ -87,14 +90,14 @@ class Drawings:
             return []
         facts = [(self.folder / name / _FACTS, name) for name in names]
         newest = sorted(((path.stat().st_mtime, name) for path, name in facts if path.is_file()), reverse=True)
-        found = (self.get(name) for _, name in newest[: limit * 3])
-        return [drawing for drawing in found if drawing and drawing.frames][:limit]
+        drawings = (self.get(name) for _, name in newest[: limit * 3])
+        return [drawing for drawing in drawings if drawing and drawing.frames][:limit]
 
     def _write(self, drawing: Drawing) -> Drawing:
         """Write a drawing down, with the pictures another page or program drew for it meanwhile; returns it."""
         with lock(self.folder / ".lock"):
-            known = self.get(drawing.key)
-            frames = dict(sorted({**(known.frames if known else {}), **drawing.frames}.items()))
+            existing = self.get(drawing.key)
+            frames = dict(sorted({**(existing.frames if existing else {}), **drawing.frames}.items()))
             names = {f"{s:g}": path.name for s, path in frames.items()}
             files.write_json(drawing.folder / _FACTS, {"time": drawing.time, "form": drawing.form, "frames": names})
         return Drawing(drawing.folder, drawing.form, frames, drawing.time)

@@ -44,7 +44,7 @@ def register(file: Path, picture: Path | None = None) -> Path:
 
 
 def sidecar_of(file: Path) -> bytes:
-    """What `<name>.json` says of a LoRA nobody has said anything about yet."""
+    """`<name>.json`, as JSON bytes, of a LoRA nobody has edited a card of yet: A1111's fields and ours under `atelier`."""
     metadata = read_header(file).metadata
     strength = stated_strength(metadata)
     own = {"state": "trying"} | ({"recommended": list(strength)} if strength else {})
@@ -84,7 +84,7 @@ class Library:
             names = set(os.listdir(self.home.loras))
         except FileNotFoundError:
             return []
-        found, cache = [], {}
+        cards, cache = [], {}
         for name in sorted(names):
             if not name.lower().endswith(".safetensors") or name.startswith("."):
                 continue
@@ -94,23 +94,23 @@ class Library:
             except FileNotFoundError:  # gone since the folder was listed
                 continue
             cache[name] = entry
-            found.append(Card.load(entry["card"], path))
+            cards.append(Card.load(entry["card"], path))
         if cache != self._cache:
             self._cache = cache
             with contextlib.suppress(OSError):  # a cache that cannot be written is not kept
                 files.write_json(self._cache_file, cache)
-        return sorted(found, key=lambda one: (-(one.date or 0.0), one.name))
+        return sorted(cards, key=lambda one: (-(one.date or 0.0), one.name))
 
     def card(self, name: str) -> Card:
-        """One LoRA's card."""
+        """One LoRA's card. Problem where there is none of that name."""
         path = self._path(name)
         return Card.load(self._entry(path, set(os.listdir(path.parent)))["card"], path)
 
     def _entry(self, path: Path, names: set[str]) -> dict[str, Any]:
         stamp = [_stamp(path), _stamp(path.with_suffix(".json")), picture_beside(path, names), len(fields(Card))]
-        known = self._cache.get(path.name)
-        if isinstance(known, dict) and known.get("stamp") == stamp:
-            return known
+        cached = self._cache.get(path.name)
+        if isinstance(cached, dict) and cached.get("stamp") == stamp:
+            return cached
         return {"stamp": stamp, "card": card(path, names, self.home.cache / "covers").dump()}
 
     def add(self, file: Path, name: str) -> str:
@@ -144,21 +144,24 @@ class Library:
         return stem
 
     def set(self, name: str, **fields: Any) -> Card:
-        """Change what a card says: `notes purpose trigger negative state recommended` (best, or low, best, high)."""
+        """Change what a card says: `notes purpose trigger negative state recommended` (best, or low, best, high).
+
+        Problem for a name, a field or a value that does not exist.
+        """
         with self._journal.act() as act:
             sidecar = self._path(name).with_suffix(".json")
-            act.write(files.json_bytes(self._said(name, sidecar, fields)), sidecar)
+            act.write(files.json_bytes(self._changed_sidecar(name, sidecar, fields)), sidecar)
         return self.card(name)
 
-    def _said(self, name: str, sidecar: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    def _changed_sidecar(self, name: str, sidecar: Path, fields: dict[str, Any]) -> dict[str, Any]:
         """The sidecar's content with `fields` changed."""
-        said = files.read_json(sidecar, {})
-        said = dict(said) if isinstance(said, dict) else {}
-        own = dict(said.get("atelier") or {}) if isinstance(said.get("atelier"), dict) else {}
+        content = files.read_json(sidecar, {})
+        content = dict(content) if isinstance(content, dict) else {}
+        own = dict(content.get("atelier") or {}) if isinstance(content.get("atelier"), dict) else {}
         places = {"notes": "notes", "purpose": "description", "trigger": "activation text", "negative": "negative text"}
         for field, value in fields.items():
             if field in places:
-                said[places[field]] = str(value)[: _TEXTS[field]]
+                content[places[field]] = str(value)[: _TEXTS[field]]
             elif field == "state":
                 if value not in STATES:
                     raise Problem("lora_value", field="state", given=str(value))
@@ -166,10 +169,10 @@ class Library:
             elif field == "recommended":
                 strength = _strength(value, self.card(name).recommended)
                 own["recommended"] = list(strength)
-                said["preferred weight"] = min(2.0, max(0.0, strength.best))
+                content["preferred weight"] = min(2.0, max(0.0, strength.best))
             else:
                 raise Problem("lora_field", field_name=field)
-        return said | {"atelier": own}
+        return content | {"atelier": own}
 
     def trash(self, name: str) -> str:
         """Move a LoRA and what belongs to it out of sight; returns the token `undo` takes."""
@@ -223,7 +226,10 @@ class Library:
                     folder.rmdir()
 
     def again(self, name: str) -> dict[str, Any]:
-        """The tree of options to train it again the same way: from its run while that is here, else from the file."""
+        """The tree of options to train it again the same way: from its run while that is here, else from the file.
+
+        Problem where the file holds no options of ours.
+        """
         metadata = self._metadata(self._path(name))
         try:
             tree = json.loads(metadata["atelier.config"])
@@ -233,14 +239,14 @@ class Library:
         if run and run == Path(run).name and run not in (".", ".."):
             own = files.read_json(self.home.runs / run / "config.json")
             if isinstance(own, dict):
-                return _known(own)
-        tree = _known(tree if isinstance(tree, dict) else {})
+                return _current_options(own)
+        tree = _current_options(tree if isinstance(tree, dict) else {})
         tree.get("images", {})["folder"] = ""  # a file from elsewhere names no folder here and ticks nothing for you
         tree.get("rights", {})["pictures_ok"] = False
         return tree
 
     def verify(self, name: str) -> bool:
-        """Whether the tensors are still the ones the file was signed with."""
+        """Whether the tensors still have the hash (`sshs_model_hash`) that the file carries."""
         path = self._path(name)
         return self._metadata(path).get("sshs_model_hash") == file_model_hash(path)
 
@@ -280,7 +286,7 @@ def _strength(value: Any, old: Strength) -> Strength:
     return Strength(*numbers)
 
 
-def _known(tree: dict[str, Any]) -> dict[str, Any]:
+def _current_options(tree: dict[str, Any]) -> dict[str, Any]:
     """The sections of today's tree of options, under today's names; what another version wrote besides is left out."""
     return renamed.modernized_file(
         {name: dict(tree[name]) for name in TrainConfig.model_fields if isinstance(tree.get(name), dict)}

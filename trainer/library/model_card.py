@@ -26,29 +26,29 @@ _HUB_LICENCES = {
     "cc0": "cc0-1.0", "cc_by": "cc-by-4.0", "cc_by_sa": "cc-by-sa-4.0", "cc_by_nd": "cc-by-nd-4.0", "cc_by_nc": "cc-by-nc-4.0",
     "cc_by_nc_nd": "cc-by-nc-nd-4.0", "cc_by_nc_sa": "cc-by-nc-sa-4.0",
 }  # fmt: skip
-"""Our licences -> the words the Hugging Face hub knows; all others are `other` there."""
+"""Our licences -> the names the Hugging Face hub knows; all others are `other` there."""
 _COMMON = 10
 
 
 def write(card: Card, folder: Path, language: str | None = None) -> Path:
     """A folder ready to be sent to a hub: README.md, the file, its picture, and the vectors of its own words
-    as files for other programs. Nothing is overwritten. Returns README.md."""
+    as files for other programs. Returns README.md; Problem where a file is there already or the LoRA is broken."""
     if card.broken:
         raise card.broken
     readme = folder / "README.md"
-    wanted = [readme, folder / card.file.name]
+    targets = [readme, folder / card.file.name]
     picture = folder / f"{card.name}{card.picture.suffix}" if card.picture else None
-    words = {folder / "embeddings" / f"{files.safe_name(one.name, 'word')}.safetensors": one
+    embeddings = {folder / "embeddings" / f"{files.safe_name(one.name, 'word')}.safetensors": one
              for one in embedding.of_file(card.file)}  # fmt: skip
-    for path in (*wanted, picture, *words):
+    for path in (*targets, picture, *embeddings):
         if path is not None and path.exists():
             raise Problem("out_exists", field="out", file=path.name)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(wanted[1], card.file.read_bytes())
+    files.write_bytes(targets[1], card.file.read_bytes())
     if card.picture and picture:
         files.write_bytes(picture, card.picture.read_bytes())
-    for path, word in words.items():
-        embedding.write(path, word, {})
+    for path, token in embeddings.items():
+        embedding.write(path, token, {})
     files.write_text(readme, text(card, language, picture.name if picture else None))
     return readme
 
@@ -56,7 +56,7 @@ def write(card: Card, folder: Path, language: str | None = None) -> Path:
 def text(card: Card, language: str | None = None, picture: str | None = None) -> str:
     """README.md: YAML facts for the hub, then the same in words. `picture` stands beside it."""
 
-    def say(key: str, **params: object) -> str:
+    def label(key: str, **params: object) -> str:
         return t(f"model_card.{key}", language=language, **params)
 
     best = card.recommended
@@ -64,28 +64,28 @@ def text(card: Card, language: str | None = None, picture: str | None = None) ->
         ("trigger", f"`{_line(card.trigger)}`" if card.trigger else ""),
         ("slider", _line(slider_line(card.slider, language)) if card.slider else ""),
         ("embedding", ", ".join(f"`{_line(name)}`" for name in embedding.names(read_header(card.file)))),
-        ("strength", say("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
+        ("strength", label("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
         ("negative", _line(card.negative)), ("base", _line(card.base)), ("base_licence", _line(card.base_licence)),
         ("kind", f"{_line(card.adapter)}, {card.rank}" if card.rank else _line(card.adapter)),
         ("steps", f"{card.steps:,}" if card.steps else ""),
         ("date", datetime.fromtimestamp(card.date, UTC).strftime("%Y-%m-%d") if card.date else ""),
     ]  # fmt: skip
-    made = [
+    sources = [
         ("pictures", f"{card.pictures:,}" if card.pictures else ""), ("rights", _line(card.rights)),
-        ("words", _line(", ".join(common_words(card)))),
+        ("words", _line(", ".join(common_tags(card)))),
     ]  # fmt: skip
     lines = [*_facts(card, picture), "", f"# {_line(card.title or card.name)}", ""]
     lines += [_line(card.purpose), ""] if card.purpose else []
     lines += [f"![{_line(card.name)}](<{picture}>)", ""] if picture else []
-    for heading, wanted in (("use", rows), ("made", made)):
-        shown = [f"- {say(key)}: {value}" for key, value in wanted if value]
-        lines += [f"## {say(heading)}", "", *shown, ""] if shown else []
-    lines += [f"## {say('conditions')}", "", _line(card.licence) or say("conditions_unsaid"), ""]
+    for heading, entries in (("use", rows), ("made", sources)):
+        items = [f"- {label(key)}: {value}" for key, value in entries if value]
+        lines += [f"## {label(heading)}", "", *items, ""] if items else []
+    lines += [f"## {label('conditions')}", "", _line(card.licence) or label("conditions_unsaid"), ""]
     return "\n".join(lines)
 
 
-def common_words(card: Card) -> list[str]:
-    """The commonest parts of the captions, where the file shares them; the trigger is said elsewhere."""
+def common_tags(card: Card) -> list[str]:
+    """The commonest tags of the captions (`ss_tag_frequency`), where the file shares them, without the trigger."""
     try:
         tree = json.loads(read_header(card.file).metadata.get("ss_tag_frequency", "{}"))
     except (ValueError, RecursionError):
@@ -113,7 +113,7 @@ def _facts(card: Card, picture: str | None) -> list[str]:
     return [*lines, "---"]
 
 
-def _line(words: str) -> str:
+def _line(value: str) -> str:
     """A file's own words on one line, without what Markdown or a browser would obey."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in words[:MAX_SHOWN]).split())
+    plain = " ".join("".join(c if c.isprintable() else " " for c in value[:MAX_SHOWN]).split())
     return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", plain) if re.search(r"[`\[\]<>]", plain) else plain

@@ -20,8 +20,8 @@ from trainer.core.run_dir import RunDir
 from trainer.formats.header import read_header
 from trainer.library.library import register
 
-WORD_METADATA = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")
-"""What an embedding file says of itself, in the words of its LoRA."""
+EMBEDDING_METADATA = ("ss_base_model_version", "ss_sd_model_name", "ss_output_name", "modelspec.license", "atelier.run")
+"""The metadata an embedding file takes over from its LoRA."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Publication:
         return target
 
     def _elsewhere(self, step: int) -> Path | None:
-        found = (path for path in sorted(self.loras.glob("*.safetensors")) if _is_of(path, self.run.id, step))
-        return next(found, None)
+        matches = (path for path in sorted(self.loras.glob("*.safetensors")) if _is_of(path, self.run.id, step))
+        return next(matches, None)
 
     # --- what belongs to it -----------------------------------------------------------------------------------
 
@@ -82,26 +82,26 @@ class Publication:
         lora = self.loras / f"{entry.get('lora')}.safetensors"
         if entry.get("whole") or not _is_of(lora, self.run.id, step):
             return
-        self._publish_words(step, lora)
+        self._publish_embeddings(step, lora)
         register(lora, picture=self.run.newest_sample(step))
         self._note(step, whole=True)
 
-    def _publish_words(self, step: int, lora: Path) -> None:
+    def _publish_embeddings(self, step: int, lora: Path) -> None:
         """The trigger's own vectors in `outputs/loras/embeddings`, named as the word that calls them."""
         header, folder = read_header(lora), self.loras / "embeddings"
-        for word in embedding.noted(header):
-            metadata = {key: value for key, value in header.metadata.items() if key in WORD_METADATA}
+        for token in embedding.noted(header):
+            metadata = {key: value for key, value in header.metadata.items() if key in EMBEDDING_METADATA}
             folder.mkdir(parents=True, exist_ok=True)
             temporary = folder / f".{self.run.id}.tmp"
             while True:
-                words = dict(self._entries()[str(step)].get("words") or {})
-                target = folder / f"{words.get(word.name)}.safetensors"
-                if word.name in words and _is_of(target, self.run.id):
+                names = dict(self._entries()[str(step)].get("words") or {})
+                target = folder / f"{names.get(token.name)}.safetensors"
+                if token.name in names and _is_of(target, self.run.id):
                     break
-                if word.name not in words or target.exists():
-                    target = files.free_name(folder, files.safe_name(word.name, "word"), ".safetensors")
-                    self._note(step, words=words | {word.name: target.stem})
-                embedding.write(temporary, word, metadata)
+                if token.name not in names or target.exists():
+                    target = files.free_name(folder, files.safe_name(token.name, "word"), ".safetensors")
+                    self._note(step, words=names | {token.name: target.stem})
+                embedding.write(temporary, token, metadata)
                 if files.place_new(temporary, target):
                     break
             temporary.unlink(missing_ok=True)
