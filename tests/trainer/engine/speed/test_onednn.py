@@ -45,7 +45,7 @@ def looked(parts, adapter):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("words", [(), ("lora.targets=all", "lora.conv_rank=3")], ids=["attention", "convolutions too"])
 def test_predictions_and_gradients_are_torchs_own_up_to_rounding(bench, monkeypatch, large, checkpointing, words):
-    monkeypatch.setattr(onednn, "LARGE", large)
+    monkeypatch.setattr(onednn, "MIN_ONEDNN_MACS", large)
     results = []
     for quick in (False, True):
         parts, adapter = prepared(bench, quick, *words)
