@@ -88,7 +88,7 @@ class ImageScore(Section):
 
 
 class Scored(_Event):
-    """The pictures drawn at a step against the training set and their prompts (trainer/likeness), means over all."""
+    """The pictures drawn at a step against the training set and their prompts (trainer/scoring), means over all."""
 
     kind: Literal["scored"] = "scored"
     step: int

@@ -17,14 +17,15 @@ KNOWN = {"clip": "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642
 OFF, AUTO = "off", "auto"
 
 
-def find(home: Home, given: str, base: BaseFacts | None = None) -> Path | None:
-    """The folder of the CLIP meant by `given`: for `auto` the judge a base brings along, else the first in `models/clips`.
-    None where there is none, for `off`, and where a hub id has to be fetched first (`fetch`)."""
-    if given == OFF:
+def find(home: Home, model: str, base: BaseFacts | None = None) -> Path | None:
+    """The folder of the CLIP meant by `model`: for `auto` the judge a base brings along, else the first in `models/clips`.
+    None where there is none, for `off`, and where a hub id has to be fetched first (`fetch`). Problem for a
+    folder that is none."""
+    if model == OFF:
         return None
-    if given != AUTO:
-        return CLIPS.find(home, KNOWN.get(given, given))
-    judge = base.path / "judge" if base is not None and base.path is not None else None
-    if judge is not None and CLIPS.fits(judge):
-        return judge
+    if model != AUTO:
+        return CLIPS.find(home, KNOWN.get(model, model))
+    own = base.path / "judge" if base is not None and base.path is not None else None
+    if own is not None and CLIPS.fits(own):
+        return own
     return next(iter(CLIPS.installed(home)), None)

@@ -17,7 +17,7 @@ from PIL import Image
 from trainer.core import files
 from trainer.core.files import read_json
 from trainer.images.set.picture import Picture
-from trainer.scoring.scores import SMALL, Looks, small, unit
+from trainer.scoring.scores import SMALL, ImageEmbeddings, small, unit
 
 AT_ONCE = 8
 ROOM = 4 * 2**30
@@ -52,45 +52,47 @@ class Clip:
         weights = folder / "model.safetensors"
         self.key = hashlib.sha256(f"{folder.resolve()}:{weights.stat().st_size}:{weights.stat().st_mtime_ns}".encode())
 
-    def pictures(self, pictures: Sequence[Image.Image]) -> Looks:
-        """Pictures as float32 vectors."""
+    def encode_images(self, pictures: Sequence[Image.Image]) -> ImageEmbeddings:
+        """Pictures as unit vectors, `clip [n, d]` and `pixels [n, 3 * SMALL**2]`, float32."""
         import torch
 
-        found = []
+        vectors = []
         for start in range(0, len(pictures), AT_ONCE):
             pixels = np.stack([self._prepared(one) for one in pictures[start : start + AT_ONCE]])
-            put = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+            batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
             with torch.inference_mode():
-                seen = self.model.visual_projection(self.model.vision_model(pixel_values=put).pooler_output.flatten(1))
-            found.append(seen.float().cpu().numpy())
-        return Looks(unit(np.concatenate(found)), np.stack([small(one) for one in pictures]))
+                embeddings = self.model.visual_projection(self.model.vision_model(pixel_values=batch).pooler_output.flatten(1))
+            vectors.append(embeddings.float().cpu().numpy())
+        return ImageEmbeddings(unit(np.concatenate(vectors)), np.stack([small(one) for one in pictures]))
 
-    def sentences(self, sentences: Sequence[str]) -> np.ndarray:
+    def encode_texts(self, sentences: Sequence[str]) -> np.ndarray:
         """Unit vectors `[n, d]` float32; what is beyond the model's length is not read."""
         import torch
 
         most = self.model.config.text_config.max_position_embeddings
-        put = self.tokenizer(list(sentences), padding=True, truncation=True, max_length=most, return_tensors="pt")
+        tokens = self.tokenizer(list(sentences), padding=True, truncation=True, max_length=most, return_tensors="pt")
         with torch.inference_mode():
-            read = self.model.text_model(
-                input_ids=put.input_ids.to(self.device), attention_mask=put.attention_mask.to(self.device)
+            output = self.model.text_model(
+                input_ids=tokens.input_ids.to(self.device), attention_mask=tokens.attention_mask.to(self.device)
             )
-            return unit(self.model.text_projection(read.pooler_output).float().cpu().numpy())
+            return unit(self.model.text_projection(output.pooler_output).float().cpu().numpy())
 
-    def learnt(self, pictures: Sequence[Picture], cache: Path, tell: Callable[[int, int], None]) -> Looks:
-        """`pictures` of a training set, each kept below `cache` by content; `tell(done, of)` between two."""
+    def reference_embeddings(
+        self, pictures: Sequence[Picture], cache: Path, progress: Callable[[int, int], None]
+    ) -> ImageEmbeddings:
+        """`pictures` of a training set, each kept below `cache` by content; `progress(done, of)` between two."""
         rows = []
         for number, picture in enumerate(pictures):
             key = self.key.copy()
             key.update(picture.content.encode())
-            kept = cache / f"{key.hexdigest()[:40]}.f32"
-            if not kept.is_file():
-                tell(number, len(pictures))
-                seen = self.pictures([picture.load()])
-                files.write_bytes(kept, np.concatenate([seen.clip[0], seen.pixels[0]]).astype("<f4").tobytes())
-            rows.append(np.frombuffer(kept.read_bytes(), "<f4"))
+            file = cache / f"{key.hexdigest()[:40]}.f32"
+            if not file.is_file():
+                progress(number, len(pictures))
+                embedding = self.encode_images([picture.load()])
+                files.write_bytes(file, np.concatenate([embedding.clip[0], embedding.pixels[0]]).astype("<f4").tobytes())
+            rows.append(np.frombuffer(file.read_bytes(), "<f4"))
         both = np.stack(rows)
-        return Looks(both[:, : -3 * SMALL**2], both[:, -3 * SMALL**2 :])
+        return ImageEmbeddings(both[:, : -3 * SMALL**2], both[:, -3 * SMALL**2 :])
 
     def _prepared(self, picture: Image.Image) -> np.ndarray:
         """`[side, side, 3]`: the middle square, each channel made even."""

@@ -21,12 +21,13 @@ SAME = 0.99
 
 @dataclass(frozen=True)
 class Score:
-    """One picture. `prompt` is None where it has none to be held against; `nearest` indexes the set's pictures."""
+    """One picture: `likeness` is CLIP-I, `prompt` CLIP-T (None where it has none to be held against), `nearest` indexes the
+    set's pictures. All cosines, from -1 to 1."""
 
     likeness: float
     prompt: float | None
     nearest: int
-    closeness: float
+    nearest_similarity: float
     copied: bool
 
 
@@ -36,24 +37,25 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Looks:
+class ImageEmbeddings:
     """Pictures as unit vectors: a CLIP's `clip [n, d]`, and small pictures `pixels [n, 3 * SMALL**2]`."""
 
     clip: np.ndarray
     pixels: np.ndarray
 
 
-def scores(drawn: Looks, learnt: Looks, said: list[np.ndarray | None]) -> list[Score]:
-    """Pictures `drawn` against the set `learnt`, and each against its own sentence (a unit vector `[d]`)."""
-    cosines, pixels = drawn.clip @ learnt.clip.T, drawn.pixels @ learnt.pixels.T
-    limit, pixel_limit = copy_limit(learnt.clip, COPY), copy_limit(learnt.pixels, COPY_PIXELS)
-    found = []
-    for row, small, picture, words in zip(cosines, pixels, drawn.clip, said, strict=True):
+def scores(drawn: ImageEmbeddings, reference: ImageEmbeddings, text_embeddings: list[np.ndarray | None]) -> list[Score]:
+    """Pictures `drawn` against the set `reference`, and each against its own sentence (a unit vector `[d]`, or None), in
+    order."""
+    cosines, pixels = drawn.clip @ reference.clip.T, drawn.pixels @ reference.pixels.T
+    limit, pixel_limit = copy_threshold(reference.clip, COPY), copy_threshold(reference.pixels, COPY_PIXELS)
+    results = []
+    for row, small, picture, text_embedding in zip(cosines, pixels, drawn.clip, text_embeddings, strict=True):
         near = int(row.argmax())
         copied = bool(row[near] >= limit and small[near] >= pixel_limit)
-        fits = None if words is None else float(picture @ words)
-        found.append(Score(float(row.mean()), fits, near, float(row[near]), copied))
-    return found
+        fits = None if text_embedding is None else float(picture @ text_embedding)
+        results.append(Score(float(row.mean()), fits, near, float(row[near]), copied))
+    return results
 
 
 def small(picture: Image.Image) -> np.ndarray:
@@ -62,14 +64,14 @@ def small(picture: Image.Image) -> np.ndarray:
     return unit((pixels - pixels.mean((0, 1))).ravel())
 
 
-def among_themselves(learnt: np.ndarray) -> float | None:
+def self_similarity(reference: np.ndarray) -> float | None:
     """The mean cosine of the set's pictures to each other (`[m, d]`): what a drawing cannot well exceed. None for one."""
-    many = len(learnt)
-    return float((learnt @ learnt.T)[~np.eye(many, dtype=bool)].mean()) if many > 1 else None
+    many = len(reference)
+    return float((reference @ reference.T)[~np.eye(many, dtype=bool)].mean()) if many > 1 else None
 
 
-def copy_limit(learnt: np.ndarray, least: float) -> float:
+def copy_threshold(reference: np.ndarray, least: float) -> float:
     """The cosine from which a picture counts as a copy: `least`, or how near two different pictures of the set come."""
-    cosines = learnt @ learnt.T
-    others = cosines[~np.eye(len(learnt), dtype=bool) & (cosines < SAME)]
+    cosines = reference @ reference.T
+    others = cosines[~np.eye(len(reference), dtype=bool) & (cosines < SAME)]
     return float(others.max(initial=least))

@@ -22,8 +22,8 @@ from trainer.images.set.image_set import ImageSet
 from trainer.jobs.run_reader import RunReader
 from trainer.scoring.clip import Clip
 from trainer.scoring.measure import SampleImage, SimilarityScorer
-from trainer.scoring.of_run import RunLikeness
-from trainer.scoring.scores import Looks, among_themselves, copy_limit, scores, unit
+from trainer.scoring.of_run import RunScorer
+from trainer.scoring.scores import ImageEmbeddings, copy_threshold, scores, self_similarity, unit
 
 JUDGE = PROJECT / "models" / "mini" / "judge"
 MASCOT, STYLE = (PROJECT / "datasets" / name for name in ("example-character", "example-style"))
@@ -51,25 +51,25 @@ def test_the_scores_are_their_formulas() -> None:
     drawn[2] = drawn[3] = known[4]
     pixels, theirs = unit(rng.normal(size=(4, 9))), unit(rng.normal(size=(5, 9)))
     pixels[2] = theirs[4]
-    found = scores(Looks(drawn, pixels), Looks(known, theirs), [words[0], None, None, None])
+    found = scores(ImageEmbeddings(drawn, pixels), ImageEmbeddings(known, theirs), [words[0], None, None, None])
     for n in range(3):
         cosines = [sum(a * b for a, b in zip(drawn[n], row, strict=True)) for row in known]
         assert found[n].likeness == pytest.approx(sum(cosines) / 5)
-        assert (found[n].nearest, found[n].closeness) == (int(np.argmax(cosines)), pytest.approx(max(cosines)))
+        assert (found[n].nearest, found[n].nearest_similarity) == (int(np.argmax(cosines)), pytest.approx(max(cosines)))
     assert found[0].prompt == pytest.approx(float(np.dot(drawn[0], words[0]))) and found[1].prompt is None
     assert [one.copied for one in found] == [False, False, True, False] and found[2].nearest == 4
     pairs = [float(known[i] @ known[j]) for i in range(5) for j in range(5) if i != j]
-    assert among_themselves(known) == pytest.approx(sum(pairs) / 20) and among_themselves(known[:1]) is None
+    assert self_similarity(known) == pytest.approx(sum(pairs) / 20) and self_similarity(known[:1]) is None
 
 
 def test_what_counts_as_a_copy_follows_how_near_the_sets_own_pictures_come() -> None:
     def at(cosine: float) -> np.ndarray:
         return np.array([[1.0, 0.0], [cosine, np.sqrt(1 - cosine**2)]])
 
-    assert copy_limit(at(0.5), 0.95) == 0.95
-    assert copy_limit(at(0.98), 0.95) == pytest.approx(0.98)
-    assert copy_limit(at(0.999), 0.95) == 0.95  # one picture twice says nothing about different ones
-    assert copy_limit(at(1.0)[:1], 0.95) == 0.95
+    assert copy_threshold(at(0.5), 0.95) == 0.95
+    assert copy_threshold(at(0.98), 0.95) == pytest.approx(0.98)
+    assert copy_threshold(at(0.999), 0.95) == 0.95  # one picture twice says nothing about different ones
+    assert copy_threshold(at(1.0)[:1], 0.95) == 0.95
 
 
 def test_the_mascots_pictures_are_nearer_to_its_set_than_to_the_style_and_know_their_words(home: Home) -> None:
@@ -93,17 +93,17 @@ def test_copies_are_found_blurred_small_and_compressed_but_not_other_poses() -> 
     clip = Clip(JUDGE)
     for folder in (MASCOT, STYLE):
         pictures = [one.load() for one in learnt(folder)]
-        looks = clip.pictures(pictures)
+        looks = clip.encode_images(pictures)
         others = [np.arange(16) != n for n in range(16)]
 
-        def part(which, looks=looks) -> Looks:
-            return Looks(looks.clip[which], looks.pixels[which])
+        def part(which, looks=looks) -> ImageEmbeddings:
+            return ImageEmbeddings(looks.clip[which], looks.pixels[which])
 
         left_out = [scores(part(~rest), part(rest), [None])[0] for rest in others]
         assert not any(one.copied for one in left_out)
         worn = [picture.resize((64, 64), Image.Resampling.BOX).resize(picture.size) for picture in pictures[::4]]
         worn += [picture.filter(ImageFilter.GaussianBlur(4)) for picture in pictures[::4]]
-        found = scores(clip.pictures(worn), looks, [None] * 8)
+        found = scores(clip.encode_images(worn), looks, [None] * 8)
         assert [one.nearest for one in found] == [0, 4, 8, 12] * 2 and all(one.copied for one in found)
 
 
@@ -112,12 +112,12 @@ def test_a_set_is_looked_at_once(home: Home) -> None:
     first = SimilarityScorer(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
     assert heard == [(0, 3), (1, 3), (2, 3)]
     again = SimilarityScorer(JUDGE, learnt(MASCOT, 3), "", home.cache, lambda *told: heard.append(told))
-    assert len(heard) == 3 and np.array_equal(first.learnt.clip, again.learnt.clip)
+    assert len(heard) == 3 and np.array_equal(first.reference.clip, again.reference.clip)
 
 
 def test_prompts_are_compared_without_the_trigger_tags_and_weights(home: Home) -> None:
     measure = SimilarityScorer(JUDGE, learnt(MASCOT, 1), "robby", home.cache, weights=True)
-    assert measure._said("robby, (a red:1.3) hat <lora:x:0.8>") == "a red hat" and measure._said("robby") == ""
+    assert measure._clip_prompt("robby, (a red:1.3) hat <lora:x:0.8>") == "a red hat" and measure._clip_prompt("robby") == ""
 
 
 def test_which_model_scores_and_what_is_said_where_it_is_missing(home: Home, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_pat
     assert len(notes) == 1 and notes[0].params["why"] and scored(bench.events) == []
     told: list[events.Event] = []
     config = bench.config("validation.similarity_model=nobody/here@main")
-    missing = RunLikeness(bench.run("x"), config, bench.home, catalog.find(bench.home, str(bench.base)), [], told.append)
+    missing = RunScorer(bench.run("x"), config, bench.home, catalog.find(bench.home, str(bench.base)), [], told.append)
     missing.score(0, ("a",))
     missing.score(1, [("a", 1.0)])
     assert [event.code for event in told if isinstance(event, events.Note)] == ["likeness_off"]

@@ -28,7 +28,7 @@ from trainer.engine.output.disk_room import DiskRoom
 from trainer.images.captions.captions import trial_prompts
 from trainer.prompts import prompt_line
 from trainer.prompts.lora_tags import number
-from trainer.scoring.of_run import RunLikeness
+from trainer.scoring.of_run import RunScorer
 
 SLIDER_SHOTS = (1.0, 0.5, -0.5, -1.0)
 """The strengths a slider's test pictures are drawn at; 0 is the base's picture of step 0."""
@@ -46,7 +46,7 @@ class Samples:
         parts: ModelComponents,
         adapter: Adapter,
         shots: list[Shot],
-        likeness: RunLikeness,
+        likeness: RunScorer,
         tell: Callable[[events.Event], None],
         room: DiskRoom,
     ) -> None:

@@ -31,7 +31,7 @@ from trainer.images.captions.captions import with_trigger
 from trainer.images.provenance import Sources
 from trainer.images.set.examples import Example
 from trainer.library.publication import Publication
-from trainer.scoring.of_run import RunLikeness
+from trainer.scoring.of_run import RunScorer
 
 if TYPE_CHECKING:
     from trainer.engine.objective.validation import Validator
@@ -61,7 +61,7 @@ class RunOutputs:
         self.rolled_back = False
         self.judge: Validator | None = None
         learnt = list({item.picture.file: item.picture for item in items}.values())
-        self.likeness = RunLikeness(run, config, home, parts.facts, learnt, tell)
+        self.likeness = RunScorer(run, config, home, parts.facts, learnt, tell)
         self.room = disk_room.DiskRoom(run, tell, control)
         wanted = shots(config, parts.facts, [caption for caption, _, _ in self._seen()])
         self.samples = Samples(run, config, parts, adapter, wanted, self.likeness, tell, self.room)
