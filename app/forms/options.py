@@ -13,9 +13,8 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
-from app.ui.html import markup
+from app.ui.html import Field, markup
 from app.ui.services import Ui
 from trainer.config import load
 from trainer.config.drafts import with_defaults
@@ -35,9 +34,9 @@ def field_id(name: str) -> str:
     return f"field-{name.replace('.', '-').replace('_', '-')}"
 
 
-def folded(ui: Ui, skip: Sequence[str] = ELSEWHERE) -> dict[str, Component]:
+def folded(ui: Ui, skip: Sequence[str] = ELSEWHERE) -> dict[str, Field]:
     """Every option but `skip`, section by section, each with its help. Called inside a Blocks context."""
-    made: dict[str, Component] = {}
+    made: dict[str, Field] = {}
     tree = with_defaults({})
     for section in dict.fromkeys(o.section for o in options()):
         inside = [o for o in options() if o.section == section and o.name not in skip]
@@ -50,7 +49,7 @@ def folded(ui: Ui, skip: Sequence[str] = ELSEWHERE) -> dict[str, Component]:
     return made
 
 
-def field(ui: Ui, known: Option, value: Any = None) -> Component:
+def field(ui: Ui, known: Option, value: Any = None) -> Field:
     """One option's field: label, help, and the shape its kind asks for. Bounds are not enforced by the field."""
     shared: dict[str, Any] = {
         "label": label(known, ui.lang),

@@ -11,6 +11,8 @@ from gradio.context import Context
 
 from app.ui.services import Ui
 
+Field = gr.Checkbox | gr.Dropdown | gr.Number | gr.Radio | gr.Textbox
+"""What a person fills in."""
 EVENT_DEFAULTS: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """For every event: no address of its own in an API, no grey film over what is being answered."""
 TYPING_EVENTS: dict[str, Any] = {**EVENT_DEFAULTS, "trigger_mode": "always_last"}

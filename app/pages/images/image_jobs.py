@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import gradio as gr
-from gradio.components import Component
 
-from app.ui.html import markup
+from app.ui.html import Field, markup
 from app.ui.html import problem as problem_line
 from app.ui.services import Ui
 from app.views import captioning, masking
@@ -36,7 +35,7 @@ class ImageJob(Protocol):
     in_fold: bool
     """Whether its progress is seen in the fold alone; else it is below, seen while the fold is closed too."""
 
-    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Component]]:
+    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Field]]:
         """Draw what stands in the fold above the buttons: what is said about it, and the fields a start reads."""
         ...
 
@@ -75,7 +74,7 @@ class CaptionWriting:
 
     name, in_fold = "write", False  # one picture may be asked about while the fold is closed
 
-    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Component]]:
+    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Field]]:
         t, choices = ui.t, [(one.title(ui.lang), one.name) for one in captioners.CAPTIONERS]
         captioner = gr.Radio(
             choices,
@@ -122,7 +121,7 @@ class MaskMaking:
 
     name, in_fold = "mask", True
 
-    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Component]]:
+    def build(self, ui: Ui) -> tuple[gr.HTML, dict[str, Field]]:
         t = ui.t
         about = markup(f"<p class='a-note'>{t('page.images.mask.about')}</p>")
         with gr.Row(elem_classes="a-fields"):

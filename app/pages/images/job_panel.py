@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.components import Component
 
 from app.pages.images.image_jobs import ImageJob
-from app.ui.html import markup
+from app.ui.html import Field, markup
 from app.ui.services import Ui
 
 SECONDS = 1
@@ -26,7 +25,7 @@ class JobPanel:
     job: ImageJob
     fold: gr.Accordion
     about: gr.HTML
-    fields: dict[str, Component]
+    fields: dict[str, Field]
     """What a start reads, by name."""
     start: gr.Button
     starters: list[gr.Button]

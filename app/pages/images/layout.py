@@ -14,7 +14,7 @@ from app.pages.images import job_panel
 from app.pages.images.image_jobs import CaptionWriting, MaskMaking
 from app.pages.images.job_panel import JobPanel
 from app.ui.format import esc
-from app.ui.html import markup, remembered, signal
+from app.ui.html import Field, markup, remembered, signal
 from app.ui.services import Ui
 
 WAYS = ("add", "remove", "replace")
@@ -53,7 +53,7 @@ class BulkParts:
     apply: gr.Button
 
     @property
-    def fields(self) -> list[gr.Radio | gr.Textbox | gr.Checkbox]:
+    def fields(self) -> list[Field]:
         """What an edit reads."""
         return [self.way, self.text, self.replacement, self.in_front]
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import gradio as gr
 from gradio.blocks import Block
-from gradio.components import Component
 
 from app.forms import options
 from app.ui.format import esc
-from app.ui.html import markup, remembered, signal
+from app.ui.html import Field, markup, remembered, signal
 from app.ui.services import Ui
 from app.views import sets
 from trainer.config.options import help_text, label, option
@@ -28,7 +27,7 @@ class TrainParts:
     """The left side, by the names `views.train.about` gives: head, drop, message, sheet, findings."""
     lines: dict[str, gr.HTML]
     """What follows the form, by the names `views.train.lines` gives: licence, rate, save_as, cost, memory."""
-    fields: dict[str, Component]
+    fields: dict[str, Field]
     """The field of each option, by the option's name."""
     more: gr.Accordion
     """The fold around most of the fields."""
@@ -117,7 +116,7 @@ def build(ui: Ui, seconds: float) -> TrainParts:
         )
 
 
-def _questions(ui: Ui) -> dict[str, Component]:
+def _questions(ui: Ui) -> dict[str, Field]:
     """The fields that stand in the open above the licence, by option."""
     t, fields, kind = ui.t, {}, option("run.kind")
     fields["run.kind"] = gr.Radio(
