@@ -94,7 +94,7 @@ def about_base(ui: Ui, base: BaseFacts, prediction: str = "auto") -> str:
         if base.stated and prediction not in ("auto", base.stated):
             types = {"stated": ui.t(f"bases.{base.stated}"), "chosen": ui.t(f"bases.{prediction}")}
             warned = f"<p class='a-warned'>{esc(ui.t('page.train.prediction_by_hand', **types))}</p>"
-        base = base.predicting(prediction)
+        base = base.with_prediction(prediction)
         traits = [base.family_name, ui.t(f"bases.{base.prediction}"), *by_hand, *zero, f"{base.resolution} px", base.version]
         facts = f"<p class='a-quiet' id='train-base'>{esc(' · '.join(traits))}</p>{warned}"
     return f"{facts}<p class='a-quiet'>{esc(base.licence_summary(ui.lang))}</p>"

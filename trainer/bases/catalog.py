@@ -60,7 +60,7 @@ def find(home: Home, reference: str, revision: str | None = None) -> BaseFacts:
     revision = asked_revision or revision
     folder = hub.local(home, owner_name, revision)
     if folder is None:
-        return hub.promised(owner_name, revision)
+        return hub.unfetched(owner_name, revision)
     return _supported(_read(folder, owner_name))
 
 

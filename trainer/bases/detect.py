@@ -1,4 +1,4 @@
-"""Tells the family of a base from its configs or its header.
+"""Detects the family of a base from its configs or its header.
 
 Refuses what is no ordinary Stable Diffusion, and what lacks parts, with a sentence. Called by facts.py.
 """
@@ -17,8 +17,8 @@ from trainer.formats.header import Header
 PICKLE_SUFFIXES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 SUPPORTED = ("sd1", "sd2", "sdxl")
 _UNET = "model.diffusion_model."
-_READS = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
-_OTHERS = tuple((kind, re.compile(mark)) for kind, mark in (
+_CROSS_ATTENTION_KEY = re.compile(r"model\.diffusion_model\.input_blocks\.\d+\.1\.transformer_blocks\.0\.attn2\.to_k\.weight")
+_OTHER_ARCHITECTURES = tuple((kind, re.compile(mark)) for kind, mark in (
     ("Stable Diffusion 3", r"joint_blocks\.|transformer_blocks\.\d+\.(attn2|norm1_context)\.|pos_embed$"),
     ("Chroma", r"distilled_guidance_layer\."),
     ("Flux", r"double_blocks\.|single_transformer_blocks\."),
@@ -29,13 +29,13 @@ _OTHERS = tuple((kind, re.compile(mark)) for kind, mark in (
     ("Wan, Cosmos", r"(net\.)?blocks\.\d+\.(self_attn|cross_attn)\."),
 ))  # fmt: skip
 """Families with a transformer in the UNet's place, by how a key begins behind `model.diffusion_model.`."""
-_EDITING = (5, 7, 8, 9)
-"""How many channels UNets read that are shown depth, a small picture, a picture, or a picture and a mask beside the noise."""
+_EDITING_CHANNELS = (5, 7, 8, 9)
+"""Input channels of UNets that take depth, a low-resolution picture, a picture, or a picture and a mask besides the latents."""
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 _PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 _LIBRARIES = (None, "diffusers", "transformers")
 """Where the classes of a folder's parts come from; any other word is a Python file the folder brings along."""
-_READERS = {
+_TEXT_ENCODER_PREFIXES = {
     "sd1": ("cond_stage_model.",), "sd2": ("cond_stage_model.",),
     "sdxl": ("conditioner.embedders.0.", "conditioner.embedders.1."),
 }  # fmt: skip
@@ -53,7 +53,7 @@ def version(family: str, prediction: str) -> str:
 
 
 def folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> str:
-    """The family by what the UNet reads; Problem for inpainting, upscaling, refiner and foreign models, and own code."""
+    """The family by the UNet's cross-attention; Problem for inpainting, upscaling, refiner and foreign models, and own code."""
     named = [index.get(part) or [None] for part in _PARTS]
     if isinstance(index.get("_class_name"), list) or any(next(iter(one)) not in _LIBRARIES for one in named):
         raise Problem("base_own_code", field="model.base", base=path.name)
@@ -64,8 +64,8 @@ def folder_family(path: Path, index: dict[str, Any], unet: dict[str, Any]) -> st
         raise Problem("base_inpainting", field="model.base", base=path.name)
     if unet.get("class_embed_type"):
         raise Problem("base_other_kind", field="model.base", base=path.name, kind=kind)
-    two_readers = (index.get("text_encoder_2") or [None])[0] is not None
-    if unet.get("addition_embed_type") == "text_time" or two_readers:
+    has_second_encoder = (index.get("text_encoder_2") or [None])[0] is not None
+    if unet.get("addition_embed_type") == "text_time" or has_second_encoder:
         if (index.get("text_encoder") or [""])[0] is None or unet.get("cross_attention_dim") == 1280:
             raise Problem("base_refiner", field="model.base", base=path.name)
         return "sdxl"
@@ -104,23 +104,25 @@ def file_family(header: Header, name: str) -> str:
         if file_format(header).kind not in ("none", "checkpoint"):
             raise Problem("base_is_lora", field="model.base", base=name)
         bare = [key.removeprefix(_UNET) for key in keys]
-        kind = next((kind for kind, mark in _OTHERS if any(mark.match(key) for key in bare)), None)
+        kind = next((kind for kind, mark in _OTHER_ARCHITECTURES if any(mark.match(key) for key in bare)), None)
         if kind or any(key.startswith((_UNET, "transformer.")) for key in keys):
             raise Problem("base_other_kind", field="model.base", base=name, kind=kind or "?")
         raise Problem("base_not_a_model", field="model.base", base=name)
     inputs = first.shape[1] if len(first.shape) == 4 else 0
-    if inputs not in (4, *_EDITING):
+    if inputs not in (4, *_EDITING_CHANNELS):
         raise Problem("base_other_kind", field="model.base", base=name, kind=f"{inputs} latent channels")
     if inputs != 4:
         raise Problem("base_inpainting", field="model.base", base=name)
-    width = next((tensor.shape[-1] for key, tensor in keys.items() if _READS.match(key) and len(tensor.shape) == 2), 0)
+    width = next(
+        (tensor.shape[-1] for key, tensor in keys.items() if _CROSS_ATTENTION_KEY.match(key) and len(tensor.shape) == 2), 0
+    )
     if width == 1280:
         raise Problem("base_refiner", field="model.base", base=name)
     family = _BY_WIDTH.get(width)
     unclip = family != "sdxl" and any(key.startswith(f"{_UNET}label_emb.") for key in keys)
     if family is None or unclip:
         raise Problem("base_other_kind", field="model.base", base=name, kind="?")
-    missing = [part for part in _READERS[family] if not any(key.startswith(part) for key in keys)]
+    missing = [part for part in _TEXT_ENCODER_PREFIXES[family] if not any(key.startswith(part) for key in keys)]
     if missing:
         raise _incomplete(name, ", ".join(missing))
     return family

@@ -69,8 +69,8 @@ class BaseFacts:
         """The title in the language set."""
         return self.title_in(t("bases.language"))
 
-    def predicting(self, prediction: str) -> BaseFacts:
-        """The same base where a person says what it predicts; itself for `auto`."""
+    def with_prediction(self, prediction: str) -> BaseFacts:
+        """The same base with `epsilon` or `v_prediction` as a person set it; itself for `auto`."""
         if prediction == "auto" or (prediction == self.prediction and not self.doubt):
             return self
         return replace(self, prediction=prediction, version=detect.version(self.family, prediction), stated="", doubt="")

@@ -74,7 +74,7 @@ def local(home: Home, name: str, revision: str | None) -> Path | None:
     return None
 
 
-def promised(name: str, revision: str | None) -> BaseFacts:
+def unfetched(name: str, revision: str | None) -> BaseFacts:
     """What is known of a hub base before it is fetched: its name, the family that suggests, and a well-known one's licence."""
     licence = licences.of_base(name)
     family, side = next(((family, side) for family, side, pattern in _EXPECTED if pattern.search(name)), ("", 512))
@@ -95,7 +95,7 @@ def download(facts: BaseFacts, home: Home, *, token: str | None = None, progress
     if folder is not None:
         return folder
     check = partial(_is_base, name=name)
-    return _bring(name, revision, home.models, _choose, token, progress, "model.base", check)
+    return _fetch_into(name, revision, home.models, _base_files, token, progress, "model.base", check)
 
 
 def fetch(name: str, commit: str, pattern: re.Pattern[str], into: Path, *, progress: Progress | None = None) -> Path:
@@ -105,10 +105,10 @@ def fetch(name: str, commit: str, pattern: re.Pattern[str], into: Path, *, progr
         return target
 
     def choose(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
-        sha, listed = _listed(name, revision, token)
+        sha, listed = _list_files(name, revision, token)
         return sha, {file: facts for file, facts in listed.items() if pattern.fullmatch(file)}
 
-    return _bring(name, commit, into, choose, None, progress, None, lambda folder: None)
+    return _fetch_into(name, commit, into, choose, None, progress, None, lambda folder: None)
 
 
 def fetched(name: str, commit: str, into: Path) -> Path | None:
@@ -128,7 +128,7 @@ def _is_base(folder: Path, name: str) -> None:
     read_folder(folder, name)
 
 
-def _bring(
+def _fetch_into(
     name: str,
     revision: str | None,
     into: Path,
@@ -143,19 +143,19 @@ def _bring(
     with _hub_problems(name, revision, token, field):
         commit, sizes = choose(name, revision, token)
         total = sum(size for size, _ in sizes.values())
-    with _alone(half.with_name(f"{half.name}.lock")):  # one program at a time fetches it
+    with _exclusive(half.with_name(f"{half.name}.lock")):  # one program at a time fetches it
         target = into / _folder_name(name, revision)
-        if _is_there(target, name, commit, sizes):  # another one did while this one waited
+        if _is_complete(target, name, commit, sizes):  # another one did while this one waited
             return target
         with _hub_problems(name, revision, token, field):
-            _room(into, total, name, field)
+            _check_disk_space(into, total, name, field)
             _fetch(name, commit, sizes, half, token, progress, total)
-            wrong = _wrong(half, sizes)
+            wrong = _mismatched(half, sizes)
             if wrong:  # a broken download: once more, from nothing
                 for file in wrong:
                     (half / file).unlink(missing_ok=True)
                 _fetch(name, commit, sizes, half, token, progress, total)
-                if _wrong(half, sizes):
+                if _mismatched(half, sizes):
                     raise Problem("hub_hash", field=field, base=name, file=wrong[0])
         check(half)
         shutil.rmtree(half / ".cache", ignore_errors=True)
@@ -166,7 +166,7 @@ def _bring(
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[None]:
     """Hold the lock on `path`; the file goes at the end, so that the folder of bases stays tidy."""
     with lock(path):
         try:
@@ -176,13 +176,13 @@ def _alone(path: Path) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
-def _is_there(folder: Path, name: str, commit: str, sizes: Sizes) -> bool:
+def _is_complete(folder: Path, name: str, commit: str, sizes: Sizes) -> bool:
     """Whether `folder` holds that commit of `name`, whole."""
     record = stamp(folder)
-    return record.get("id") == name and record.get("revision") == commit and not _wrong(folder, sizes)
+    return record.get("id") == name and record.get("revision") == commit and not _mismatched(folder, sizes)
 
 
-def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
+def _list_files(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
     """The commit, and everything it holds."""
     from huggingface_hub import HfApi
 
@@ -191,9 +191,9 @@ def _listed(name: str, revision: str | None, token: str | None) -> tuple[str, Si
     return str(info.sha), sizes
 
 
-def _choose(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
+def _base_files(name: str, revision: str | None, token: str | None) -> tuple[str, Sizes]:
     """The commit, and what a base needs of it. Never a pickle, never code."""
-    commit, listed = _listed(name, revision, token)
+    commit, listed = _list_files(name, revision, token)
     if "model_index.json" not in listed:
         raise Problem("hub_no_folder", field="model.base", base=name)
     chosen = [file for file in listed if _SMALL.match(file)]
@@ -220,11 +220,11 @@ def _fetch(
 
     snapshot_download(
         name, revision=commit, local_dir=into, allow_patterns=list(names), token=token, endpoint=endpoint(),
-        max_workers=2, tqdm_class=_bar(progress, total),
+        max_workers=2, tqdm_class=_progress_bar(progress, total),
     )  # fmt: skip
 
 
-def _wrong(folder: Path, sizes: Sizes) -> list[str]:
+def _mismatched(folder: Path, sizes: Sizes) -> list[str]:
     """The files that are missing, or not what the hub said they are."""
     wrong = []
     for file, (size, digest) in sizes.items():
@@ -235,7 +235,7 @@ def _wrong(folder: Path, sizes: Sizes) -> list[str]:
     return wrong
 
 
-def _bar(progress: Progress | None, total: int) -> Any:
+def _progress_bar(progress: Progress | None, total: int) -> Any:
     """A progress bar class that draws nothing and calls `progress(done, total)` with the bytes on disk."""
     from tqdm.std import tqdm  # the hub's own class falls silent where another library switched its bars off
 
@@ -257,7 +257,7 @@ def _bar(progress: Progress | None, total: int) -> Any:
     return Bar
 
 
-def _room(folder: Path, needed: int, name: str, field: str | None) -> None:
+def _check_disk_space(folder: Path, needed: int, name: str, field: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < needed + 500 * 2**20:
         raise Problem("hub_room", field=field, base=name, needed=f"{needed / 2**30:.1f}")

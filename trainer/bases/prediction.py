@@ -20,13 +20,13 @@ _VALUES = {
     **dict.fromkeys(("v", "v_prediction", "vpred", "v_pred", "velocity"), "v_prediction"),
 }
 """How files write what is predicted; spelt with a hyphen or a blank they mean the same."""
-_NOTHING = {"", "none", "null", "unknown", "auto", "n/a"}
+_EMPTY_VALUES = {"", "none", "null", "unknown", "auto", "n/a"}
 _FLOW = re.compile(r"flow|rectif|^rf$")
 _FLOW_NAME = re.compile(r"rectified[-_ ]?flow|flow[-_ ]?match")
 _FLOW_KEY = re.compile(r"(?<!work)flow|rectif")
 _ZERO_YAML = re.compile(r"(zsnr|rescale_betas_zero_snr|zero_terminal_snr):\s*true")
 _ZERO_NAME = re.compile(r"z(ero)?[-_ ]?t?(erminal)?[-_ ]?snr")
-_SAYS = ("prediction_type", "noise_process")
+_STATING_KEYS = ("prediction_type", "noise_process")
 """How the metadata keys end that say what is predicted or how noise is mixed in."""
 
 
@@ -69,12 +69,12 @@ def of_file(path: Path, header: Header, family: str) -> Prediction:
         raise _other(path.name, "EDM")
     if marker := next((key for key in header.tensors if "." not in key and _FLOW.search(key.lower())), None):
         raise _flow(path.name, marker)
-    yaml, name = _beside(path), path.stem.lower()
+    yaml, name = _yaml_beside(path), path.stem.lower()
     statements = list(_statements(path, header, yaml))
     if not statements and (_FLOW_NAME.search(name) or _FLOW_NAME.search(yaml.lower())):
         raise _flow(path.name, path.name)
     stated = statements[0][1] if statements else ""
-    kind = stated or _suggested(path, header, family)
+    kind = stated or _guess(path, header, family)
     marked = "ztsnr" in header.tensors or bool(_ZERO_YAML.search(yaml.lower()))
     zero = marked or (kind == "v_prediction" and bool(_ZERO_NAME.search(name)))
     other = next((statement for statement, value in statements if value != stated), "")
@@ -87,11 +87,11 @@ def _statements(path: Path, header: Header, yaml: str) -> list[tuple[str, str]]:
     statements = [("v_pred", "v_prediction")] if "v_pred" in header.tensors else []
     for key, text in header.metadata.items():
         value = text.strip().lower()
-        if key.rpartition(".")[2].endswith(_SAYS) and _FLOW.search(value):
+        if key.rpartition(".")[2].endswith(_STATING_KEYS) and _FLOW.search(value):
             raise _flow(path.name, f"{key}: {text[:40]}")
         if _FLOW_KEY.search(key) and value in ("true", "yes", "1"):
             raise _flow(path.name, key)
-        if key.rpartition(".")[2].endswith("prediction_type") and value not in _NOTHING:
+        if key.rpartition(".")[2].endswith("prediction_type") and value not in _EMPTY_VALUES:
             statements.append((f"{key}: {text[:40]}", _value(value, path.name)))
     if header.metadata.get("modelspec.architecture", "").endswith("-v"):
         statements.append((f"modelspec.architecture: {header.metadata['modelspec.architecture'][:60]}", "v_prediction"))
@@ -100,7 +100,7 @@ def _statements(path: Path, header: Header, yaml: str) -> list[tuple[str, str]]:
     return statements
 
 
-def _suggested(path: Path, header: Header, family: str) -> str:
+def _guess(path: Path, header: Header, family: str) -> str:
     if family == "sd2" and _SD2_BIAS in header.tensors:
         return "v_prediction" if _numbers(path, header, _SD2_BIAS).std() > 0.09 else "epsilon"
     return "v_prediction" if re.search(r"v[-_ ]?pred|\bv-?param", path.stem.lower()) else "epsilon"
@@ -121,7 +121,7 @@ def _other(base: str, statement: str) -> Problem:
     return Problem("base_prediction", field="model.base", base=base, prediction=statement)
 
 
-def _beside(path: Path) -> str:
+def _yaml_beside(path: Path) -> str:
     """The .yaml of the same name, which other programs read too."""
     try:
         return path.with_suffix(".yaml").read_text("utf-8", "replace")[:100_000]

@@ -26,7 +26,7 @@ def load_base(config: TrainConfig, home: Home, tell: Emit = lambda event: None) 
     facts.check(chosen, config.model.vae)
     if facts.stated and chosen not in ("auto", facts.stated):
         tell(events.Note(code="prediction_by_hand", params={"stated": facts.stated, "chosen": chosen}))
-    facts = facts.predicting(chosen)
+    facts = facts.with_prediction(chosen)
     where = device.choose_device(config.run.device)
     vae = catalog.find_vae(home, config.model.vae) if config.model.vae else None
     dtype = device.choose_dtype(config.memory.base_dtype, where)

@@ -415,7 +415,7 @@ def test_a_file_that_contradicts_itself_is_not_trained_until_somebody_decides(
     assert (told.value.code, told.value.field) == ("base_doubt", "model.prediction_type") and said in told.value.sentence("ja")
     for chosen in ("epsilon", "v_prediction"):
         facts.check(chosen, "")
-        assert (facts.predicting(chosen).prediction, facts.predicting(chosen).doubt) == (chosen, "")
+        assert (facts.with_prediction(chosen).prediction, facts.with_prediction(chosen).doubt) == (chosen, "")
 
 
 def test_what_a_base_states_counts_before_its_name_and_a_folder_may_contradict_itself_too(home: Home) -> None:

@@ -53,8 +53,8 @@ class ModelComponents:
     """Where a VAE other than the base's own was read from."""
     clip_skip: int = 1
     """The layer from the end the text encoders are cut to."""
-    words: Any = None
-    """Words with token vectors of their own that are read beside the vocabulary (engine/text/embeddings.py); usually none."""
+    token_embeddings: Any = None
+    """Textual-inversion tokens read besides the vocabulary (`engine/text/embeddings.py`, TokenEmbeddings); usually none."""
 
     def module(self, part: str) -> Any:
         """The torch module called `unet`, `text_encoder`, … in LoRA names."""

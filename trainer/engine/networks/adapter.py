@@ -53,7 +53,7 @@ class Adapter:
             self.word = embeddings.begin(
                 parts, config.captions.trigger, config.lora.embedding_tokens, config.lora.embedding_init
             )
-            parts.words = embeddings.TokenEmbeddings([self.word])
+            parts.token_embeddings = embeddings.TokenEmbeddings([self.word])
         there = layers_of(parts)
         seats = choose(there, config.lora)
         self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)

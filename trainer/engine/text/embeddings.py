@@ -79,11 +79,11 @@ def of_files(parts: ModelComponents, paths: Sequence[Path]) -> list[TokenEmbeddi
 @contextmanager
 def lent(parts: ModelComponents, words: list[TokenEmbedding]) -> Iterator[None]:
     """Read `words` and no others inside the block."""
-    before, parts.words = parts.words, TokenEmbeddings(words)
+    before, parts.token_embeddings = parts.token_embeddings, TokenEmbeddings(words)
     try:
         yield
     finally:
-        parts.words = before
+        parts.token_embeddings = before
 
 
 @contextmanager
@@ -131,10 +131,10 @@ def placed(parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> Iterator[
 
 def active(parts: ModelComponents) -> list[TokenEmbedding]:
     """The words read now, as many as there are placeholders for."""
-    if parts.words is None or not parts.words.on:
+    if parts.token_embeddings is None or not parts.token_embeddings.on:
         return []
     kept, room = [], POOL
-    for word in parts.words.words:
+    for word in parts.token_embeddings.words:
         room -= word.count
         if room >= 0:
             kept.append(word)

@@ -77,7 +77,7 @@ def test_pivotal_tuning_learns_saves_resumes_and_draws(bench, base: Path) -> Non
     (plain,) = pixels(studio)
     zero, full = pixels(studio, LoraStrength(straight), strengths=(0.0, 1.0))
     assert np.array_equal(zero, plain) and np.abs(full - plain).mean() > 0.01
-    assert np.array_equal(pixels(studio)[0], plain) and base_hash(parts) == before and parts.words is None
+    assert np.array_equal(pixels(studio)[0], plain) and base_hash(parts) == before and parts.token_embeddings is None
 
 
 def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
