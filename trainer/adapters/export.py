@@ -29,7 +29,7 @@ from trainer.formats.names import to_diffusers
 LAYOUTS = ("kohya", "diffusers")
 ALPHAS = "atelier.alphas"
 Places = dict[tuple[str, str], Layer]
-_WORDS = {"F16": "fp16", "BF16": "bf16"}
+_DTYPE_NAMES = {"F16": "fp16", "BF16": "bf16"}
 
 
 def export(path: Path, layout: str, out: Path, *, partial: bool = False, note: Note = silent) -> Path:
@@ -42,16 +42,16 @@ def export(path: Path, layout: str, out: Path, *, partial: bool = False, note: N
         raise Problem("export_layout", field="to", given=layout, layouts=", ".join(LAYOUTS))
     weights = normalise(path, partial=partial)
     layers, types = unfolded(weights), number_formats(read_header(path))
-    told = {k: v for k, v in weights.metadata.items() if k not in (ALPHAS, "lora_adapter_metadata", "format")}
-    told = network(filed(told, weights.family), layers)
+    metadata = {k: v for k, v in weights.metadata.items() if k not in (ALPHAS, "lora_adapter_metadata", "format")}
+    metadata = network(filed(metadata, weights.family), layers)
     refuse_existing(out)
     note(*weights.reading.note())
     if layout == "kohya":
         tensors = lora_file.kohya_tensors(layers, weights.family)
         formats = {key: types.get(locate(key) or ("", ""), "fp32") for key in tensors}
-        if told.get("ss_network_module") == "networks.oft":  # whose alpha means another bound than the one written here
-            told["ss_network_module"] = "lycoris.kohya"
-        return lora_file.write_tensors(out, tensors, fitting(told, len(tensors), note), formats)
+        if metadata.get("ss_network_module") == "networks.oft":  # whose alpha means another bound than the one written here
+            metadata["ss_network_module"] = "lycoris.kohya"
+        return lora_file.write_tensors(out, tensors, fitting(metadata, len(tensors), note), formats)
     for layer in layers.values():
         if not layer.tensors.keys() <= {"down", "up", "dora"}:
             kind = layer.kind if layer.bias is None else f"{layer.kind} + diff_b"
@@ -59,31 +59,31 @@ def export(path: Path, layout: str, out: Path, *, partial: bool = False, note: N
         if layer.kind == "dora" and not _by_row(layer):
             raise Problem("export_dora", file=path.name)
     tensors, formats, folded = _diffusers(layers, types)
-    own = _metadata(layers, folded)
-    told = fitting(told, len(tensors) + sum(map(len, own.values())) // ENTRY + 1, note)
-    return lora_file.write_tensors(out, tensors, told | own, formats)
+    layout_metadata = _metadata(layers, folded)
+    metadata = fitting(metadata, len(tensors) + sum(map(len, layout_metadata.values())) // ENTRY + 1, note)
+    return lora_file.write_tensors(out, tensors, metadata | layout_metadata, formats)
 
 
 def unfolded(weights: LoraWeights) -> Places:
     """The layers with the alphas they had before an export to diffusers' layout, where the file keeps them."""
     alphas = _read_alphas(weights.metadata)
-    found: Places = {}
+    layers: Places = {}
     for (part, module), layer in weights.modules.items():
         alpha = alphas.get(f"{part}.{module}", alphas.get(part)) if layer.kind == "lora" else None
         if alpha and weights.layout == "diffusers":
             layer = Layer.lora(layer.down, _unfold(layer.up, alpha / (layer.rank or 1)), alpha)
-        found[part, module] = layer
-    return found
+        layers[part, module] = layer
+    return layers
 
 
 def number_formats(header: Header) -> dict[tuple[str, str], str]:
     """(part, module) -> fp16, bf16 or fp32: the narrowest its tensors are kept in (a folded B may be wider than it was)."""
-    found: dict[tuple[str, str], str] = {}
+    dtypes: dict[tuple[str, str], str] = {}
     for key, tensor in header.tensors.items():
-        place, word = locate(key), _WORDS.get(tensor.dtype, "fp32")
-        if place and len(tensor.shape) > 1 and (word != "fp32" or place not in found):
-            found[place] = word
-    return found
+        place, dtype = locate(key), _DTYPE_NAMES.get(tensor.dtype, "fp32")
+        if place and len(tensor.shape) > 1 and (dtype != "fp32" or place not in dtypes):
+            dtypes[place] = dtype
+    return dtypes
 
 
 def refuse_existing(out: Path) -> None:
@@ -102,18 +102,18 @@ def _diffusers(
     formats: dict[str, str] = {}
     folded: set[tuple[str, str]] = set()
     for place, layer in layers.items():
-        name, word, up = to_diffusers(*place), types.get(place, "fp32"), layer.up
+        name, dtype, up = to_diffusers(*place), types.get(place, "fp32"), layer.up
         product = up * np.float32(layer.scale)
-        if np.array_equal(lora_file.rounded(_unfold(product, layer.scale), word), up):
+        if np.array_equal(lora_file.rounded(_unfold(product, layer.scale), dtype), up):
             up = product
             folded.add(place)
         if "dora" in layer.tensors:
             shape = (-1,) if layer.down.ndim == 2 else (1, -1, 1, 1)
             tensors[f"{name}.lora_magnitude_vector"] = layer.tensors["dora"].reshape(shape)
-            formats[f"{name}.lora_magnitude_vector"] = word
+            formats[f"{name}.lora_magnitude_vector"] = dtype
         tensors[f"{name}.lora_A.weight"], tensors[f"{name}.lora_B.weight"] = layer.down, up
-        formats[f"{name}.lora_A.weight"] = word
-        formats[f"{name}.lora_B.weight"] = word if np.array_equal(lora_file.rounded(up, word), up) else "fp32"
+        formats[f"{name}.lora_A.weight"] = dtype
+        formats[f"{name}.lora_B.weight"] = dtype if np.array_equal(lora_file.rounded(up, dtype), up) else "fp32"
     return tensors, formats, folded
 
 
@@ -131,18 +131,18 @@ def _metadata(layers: Places, folded: set[tuple[str, str]]) -> dict[str, str]:
     config: dict[str, Any] = {}
     alphas: dict[str, float] = {}
     for part in dict.fromkeys(part for part, _ in layers):
-        mine = {module: layer for (p, module), layer in layers.items() if p == part}
-        means = {m: float(layer.rank or 1) if (part, m) in folded else layer.alpha for m, layer in mine.items()}
-        was = {module: layer.alpha if (part, module) in folded else 0.0 for module, layer in mine.items()}
-        ranks = {module: layer.rank for module, layer in mine.items()}
-        rank, alpha, alphas[part] = (_commonest(values) for values in (ranks, means, was))
-        words = {
-            "r": rank, "lora_alpha": alpha, "rank_pattern": _others(ranks, rank), "alpha_pattern": _others(means, alpha),
-            "target_modules": sorted(mine), "use_dora": any("dora" in layer.tensors for layer in mine.values()),
+        of_part = {module: layer for (p, module), layer in layers.items() if p == part}
+        alphas_read = {m: float(layer.rank or 1) if (part, m) in folded else layer.alpha for m, layer in of_part.items()}
+        alphas_before = {module: layer.alpha if (part, module) in folded else 0.0 for module, layer in of_part.items()}
+        ranks = {module: layer.rank for module, layer in of_part.items()}
+        rank, alpha, alphas[part] = (_commonest(values) for values in (ranks, alphas_read, alphas_before))
+        peft_config = {
+            "r": rank, "lora_alpha": alpha, "rank_pattern": _others(ranks, rank), "alpha_pattern": _others(alphas_read, alpha),
+            "target_modules": sorted(of_part), "use_dora": any("dora" in layer.tensors for layer in of_part.values()),
             "use_rslora": False, "bias": "none",
         }  # fmt: skip
-        config |= {f"{part}.{key}": value for key, value in words.items()}
-        alphas |= {f"{part}.{module}": value for module, value in _others(was, alphas[part]).items()}
+        config |= {f"{part}.{key}": value for key, value in peft_config.items()}
+        alphas |= {f"{part}.{module}": value for module, value in _others(alphas_before, alphas[part]).items()}
     return {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True), ALPHAS: json.dumps(alphas)}
 
 

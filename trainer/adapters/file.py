@@ -27,13 +27,13 @@ __all__ = [
 DTYPES = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Given = Mapping[tuple[str, str], Layer] | Mapping[tuple[str, str], tuple[Array, Array, float]]
+Adapters = Mapping[tuple[str, str], Layer] | Mapping[tuple[str, str], tuple[Array, Array, float]]
 """{(part, module): its adapter}; a plain one may be given as (down, up, alpha)."""
 
 
 def write(
     path: Path,
-    weights: Given,
+    weights: Adapters,
     metadata: Mapping[str, str],
     dtype: str = "fp16",
     family: str = "sd1",
@@ -46,11 +46,11 @@ def write(
     return write_tensors(path, kohya_tensors(weights, family), metadata, dtype)
 
 
-def kohya_tensors(weights: Given, family: str = "sd1") -> dict[str, Array]:
+def kohya_tensors(weights: Adapters, family: str = "sd1") -> dict[str, Array]:
     """The tensors of a kohya file by key, float32."""
     tensors: dict[str, Array] = {}
-    for (part, module), given in weights.items():
-        layer = given if isinstance(given, Layer) else Layer.lora(*given)
+    for (part, module), adapter in weights.items():
+        layer = adapter if isinstance(adapter, Layer) else Layer.lora(*adapter)
         name = to_kohya(part, module, family)
         if not layer.is_complete:
             shapes = ", ".join(f"{what} {tensor.shape}" for what, tensor in layer.tensors.items())
@@ -95,9 +95,9 @@ def write_tensors(
     return Path(path)
 
 
-def _encoded_header(facts: dict[str, str], entries: dict[str, Tensor], name: str) -> bytes:
+def _encoded_header(metadata: dict[str, str], entries: dict[str, Tensor], name: str) -> bytes:
     """The header's bytes; a Problem where it is too large to be read again."""
-    head = encode_header(facts, entries)
+    head = encode_header(metadata, entries)
     if len(head) - 8 > MAX_HEADER:
         raise Problem("lora_header_large", file=name)
     return head
@@ -140,14 +140,14 @@ def _as(array: Array, kind: str) -> bytes:
 def rewritten(path: Path, changes: Mapping[str, str]) -> bytes:
     """A file's bytes with some of its metadata changed (empty drops a key): same tensors, hashes kept right."""
     header = read_header(path)
-    facts = {key: value for key, value in {**header.metadata, **changes}.items() if value != ""}
+    metadata = {key: value for key, value in {**header.metadata, **changes}.items() if value != ""}
     with open(path, "rb") as file:
         file.seek(header.offset)
         region = file.read()
-    if "sshs_legacy_hash" in facts:
-        training = {key: value for key, value in facts.items() if key.startswith("ss_")}
-        facts["sshs_legacy_hash"] = legacy_hash(encode_header(training, header.tensors) + region)
-    return _encoded_header(facts, header.tensors, path.name) + region
+    if "sshs_legacy_hash" in metadata:
+        training = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+        metadata["sshs_legacy_hash"] = legacy_hash(encode_header(training, header.tensors) + region)
+    return _encoded_header(metadata, header.tensors, path.name) + region
 
 
 def rewrite(path: Path, target: Path, changes: Mapping[str, str]) -> Path:

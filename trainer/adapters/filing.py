@@ -26,59 +26,61 @@ ENTRY = 400
 """Bytes to leave in a header for a tensor's name, shape and place."""
 
 
-def filed(said: Mapping[str, str], family: str, prediction: str = "") -> dict[str, str]:
-    """`said` with every word by which programs tell the family. What it states already stays where it is of this family.
+def filed(metadata: Mapping[str, str], family: str, prediction: str = "") -> dict[str, str]:
+    """`metadata` with every word by which programs tell the family. What it states already stays where it is of this family.
 
-    `prediction` (epsilon or v_prediction) is what the base is known to predict; without it, what `said` states.
+    `prediction` (epsilon or v_prediction) is what the base is known to predict; without it, what `metadata` states.
     """
-    told = {key: value for key, value in said.items() if key not in _LAYOUT}
-    prediction = prediction or _prediction(said)
-    if not told.get("ss_base_model_version", "").startswith(_VERSIONS[family]):
-        told["ss_base_model_version"] = version(family, prediction)
-    told["ss_v2"] = str(family == "sd2")
-    architecture = told.get("modelspec.architecture", "")
+    labelled = {key: value for key, value in metadata.items() if key not in _LAYOUT}
+    prediction = prediction or _prediction(metadata)
+    if not labelled.get("ss_base_model_version", "").startswith(_VERSIONS[family]):
+        labelled["ss_base_model_version"] = version(family, prediction)
+    labelled["ss_v2"] = str(family == "sd2")
+    architecture = labelled.get("modelspec.architecture", "")
     if not (architecture.startswith(_STARTS[family]) and architecture.endswith("/lora")):
-        told["modelspec.architecture"] = f"{ARCHITECTURES[family, prediction or 'epsilon']}/lora"
-        told["modelspec.implementation"] = IMPLEMENTATIONS.get(family, "diffusers")
-    told.setdefault("modelspec.sai_model_spec", "1.0.1")
-    told.setdefault("modelspec.implementation", IMPLEMENTATIONS.get(family, "diffusers"))
-    return told
+        labelled["modelspec.architecture"] = f"{ARCHITECTURES[family, prediction or 'epsilon']}/lora"
+        labelled["modelspec.implementation"] = IMPLEMENTATIONS.get(family, "diffusers")
+    labelled.setdefault("modelspec.sai_model_spec", "1.0.1")
+    labelled.setdefault("modelspec.implementation", IMPLEMENTATIONS.get(family, "diffusers"))
+    return labelled
 
 
-def _prediction(said: Mapping[str, str]) -> str:
+def _prediction(metadata: Mapping[str, str]) -> str:
     """What a file's metadata says its base predicts; empty where it says nothing."""
-    stated = said.get("modelspec.prediction_type", "").lower()
+    stated = metadata.get("modelspec.prediction_type", "").lower()
     if stated in ("v", "v_prediction", "epsilon"):
         return "epsilon" if stated == "epsilon" else "v_prediction"
-    v = said.get("ss_base_model_version", "").endswith("_v") or said.get("modelspec.architecture", "").endswith("-v/lora")
+    v = metadata.get("ss_base_model_version", "").endswith("_v") or metadata.get("modelspec.architecture", "").endswith(
+        "-v/lora"
+    )
     return "v_prediction" if v else ""
 
 
-def network(said: Mapping[str, str], layers: Mapping[Any, Layer]) -> dict[str, str]:
-    """`said` with the kind of network, its rank and alpha, as sd-scripts states them, where it does not say."""
+def network(metadata: Mapping[str, str], layers: Mapping[Any, Layer]) -> dict[str, str]:
+    """`metadata` with the kind of network, its rank and alpha, as sd-scripts states them, where it does not say."""
     ranks = Counter(layer.rank for layer in layers.values() if layer.rank)
     alphas = Counter(layer.alpha for layer in layers.values() if layer.rank)
     plain = all(layer.kind == "lora" and layer.bias is None for layer in layers.values())
-    told = {"ss_network_module": "networks.lora" if plain else "lycoris.kohya"}
-    if ranks and not said.get("ss_network_dim"):
-        told["ss_network_dim"] = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-        told["ss_network_alpha"] = f"{next(iter(alphas)):g}" if len(alphas) == 1 else "Dynamic"
-    if not said.get("ss_network_module"):
-        told["ss_network_args"] = "{}"
-    return told | {key: value for key, value in said.items() if value != ""}
+    stated = {"ss_network_module": "networks.lora" if plain else "lycoris.kohya"}
+    if ranks and not metadata.get("ss_network_dim"):
+        stated["ss_network_dim"] = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
+        stated["ss_network_alpha"] = f"{next(iter(alphas)):g}" if len(alphas) == 1 else "Dynamic"
+    if not metadata.get("ss_network_module"):
+        stated["ss_network_args"] = "{}"
+    return stated | {key: value for key, value in metadata.items() if value != ""}
 
 
-def fitting(said: Mapping[str, str], tensors: int, note: Note = silent) -> dict[str, str]:
+def fitting(metadata: Mapping[str, str], tensors: int, note: Note = silent) -> dict[str, str]:
     """What fits into the header of a file of so many tensors. The longest texts are left out first, and `note` is told."""
-    kept, left = dict(said), []
+    kept, dropped = dict(metadata), []
     room = MAX_HEADER - ENTRY * tensors
     while kept and _size(kept) > room:
-        left.append(max(kept, key=lambda key: len(kept[key])))
-        del kept[left[-1]]
-    if left:
-        note("metadata_cut", {"keys": listed(left)})
+        dropped.append(max(kept, key=lambda key: len(kept[key])))
+        del kept[dropped[-1]]
+    if dropped:
+        note("metadata_cut", {"keys": listed(dropped)})
     return kept
 
 
-def _size(said: Mapping[str, str]) -> int:
-    return len(json.dumps(dict(said), ensure_ascii=False).encode("utf-8", "replace"))
+def _size(metadata: Mapping[str, str]) -> int:
+    return len(json.dumps(dict(metadata), ensure_ascii=False).encode("utf-8", "replace"))

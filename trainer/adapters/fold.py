@@ -109,12 +109,12 @@ class LoraFuser:
         """The file's factors, kept until the file changes. Problem where it belongs to another family."""
         key = (path, path.stat().st_mtime_ns) if path.exists() else (path, 0)
         if key not in self._read:
-            found = normalise(path, words=True, partial=True)
-            if found.family != self.parts.family.name:
-                theirs = FAMILY_NAMES[found.family]
+            weights = normalise(path, embeddings=True, partial=True)
+            if weights.family != self.parts.family.name:
+                theirs = FAMILY_NAMES[weights.family]
                 raise Problem("lora_other_family", name=path.stem, theirs=theirs, ours=self.parts.facts.title)
             self._read = {k: v for k, v in self._read.items() if k[0] != path}
-            self._read[key] = found
+            self._read[key] = weights
         return self._read[key]
 
     def _layer(self, part: str, module: str) -> Any:

@@ -44,53 +44,53 @@ class InferenceSettings:
 
 
 def of_file(path: Path, base: BaseFacts) -> InferenceSettings:
-    """The manner of one LoRA when it is drawn on `base`. What a file says wrongly or not at all changes nothing."""
-    said = read_header(path).metadata
-    config, run = renamed.modernized_file(_tree(said, "atelier.config")), _tree(said, "atelier.run")
+    """What one LoRA asks for when it is drawn on `base`. What a file says wrongly or not at all changes nothing."""
+    metadata = read_header(path).metadata
+    config, run = renamed.modernized_file(_tree(metadata, "atelier.config")), _tree(metadata, "atelier.run")
     model, captions = config.get("model"), config.get("captions")
     stated = model.get("prediction_type") if isinstance(model, dict) else None
-    by_hand = stated in ("epsilon", "v_prediction") and said.get("ss_sd_model_name") == base_name(base)
+    by_hand = stated in ("epsilon", "v_prediction") and metadata.get("ss_sd_model_name") == base_name(base)
     prediction = str(stated) if by_hand and stated != base.prediction else ""
-    zero = said.get("ss_zero_terminal_snr") == "True" and (prediction or base.prediction) == "v_prediction"
-    skip = said.get("ss_clip_skip", "")
+    zero = metadata.get("ss_zero_terminal_snr") == "True" and (prediction or base.prediction) == "v_prediction"
+    skip = metadata.get("ss_clip_skip", "")
     return InferenceSettings(
         clip_skip=int(skip) if skip.isascii() and skip.isdigit() and 1 <= int(skip) <= DEEPEST and base.family != "sdxl" else 1,
         prediction=prediction,
         zero_terminal=zero and not base.zero_snr,
         weights=isinstance(captions, dict) and captions.get("weighted") is True,
-        vae=_bare(said.get("ss_vae_name", "")),
-        vae_hash=said.get("ss_new_vae_hash", ""),
+        vae=_bare(metadata.get("ss_vae_name", "")),
+        vae_hash=metadata.get("ss_new_vae_hash", ""),
         run_id=_bare(str(run.get("id") or "")),
     )
 
 
 def of_files(paths: Iterable[Path], base: BaseFacts) -> tuple[InferenceSettings, bool]:
-    """The manner several LoRAs are drawn in together, and whether they disagree: the first that says something counts.
+    """What several LoRAs drawn together ask for, and whether they disagree: the first that says something counts.
     Weights are read where one of them read them, for a prompt without brackets is the same either way."""
-    known = [found for path in paths if (found := of_file(path, base)) != InferenceSettings(run_id=found.run_id)]
-    if not known:
+    stated = [settings for path in paths if (settings := of_file(path, base)) != InferenceSettings(run_id=settings.run_id)]
+    if not stated:
         return InferenceSettings(), False
-    weights = any(found.weights for found in known)
-    more = [found for found in known if replace(found, weights=False, run_id="") != InferenceSettings()]
-    known = [replace(found, weights=weights) for found in more or known]
-    return known[0], any(replace(found, run_id="") != replace(known[0], run_id="") for found in known)
+    weights = any(settings.weights for settings in stated)
+    changing = [settings for settings in stated if replace(settings, weights=False, run_id="") != InferenceSettings()]
+    stated = [replace(settings, weights=weights) for settings in changing or stated]
+    return stated[0], any(replace(settings, run_id="") != replace(stated[0], run_id="") for settings in stated)
 
 
-def find_vae(manner: InferenceSettings, home: Home) -> Path | None:
+def find_vae(settings: InferenceSettings, home: Home) -> Path | None:
     """Where the separate VAE lies on this machine: where its run took it from, else by its name in the models folder.
 
     None where it is not here, or where what is here has other contents.
     """
-    tree = read_json(RunDir(home.runs / manner.run_id).config) if manner.run_id else None
+    tree = read_json(RunDir(home.runs / settings.run_id).config) if settings.run_id else None
     model = tree.get("model") if isinstance(tree, dict) else None
-    given = model.get("vae") if isinstance(model, dict) else None
-    for place in (str(given or ""), str(home.models / manner.vae)):
-        if place and _bare(place) == manner.vae:
+    vae = model.get("vae") if isinstance(model, dict) else None
+    for place in (str(vae or ""), str(home.models / settings.vae)):
+        if place and _bare(place) == settings.vae:
             try:
                 path = catalog.find_vae(home, place)
             except Problem:
                 continue
-            if not manner.vae_hash or not path.is_file() or hashes_of(path)[1] == manner.vae_hash:
+            if not settings.vae_hash or not path.is_file() or hashes_of(path)[1] == settings.vae_hash:
                 return path
     return None
 
@@ -101,9 +101,9 @@ def _bare(name: str) -> str:
     return "" if last in (".", "..") else last
 
 
-def _tree(said: dict[str, str], key: str) -> dict[str, Any]:
+def _tree(metadata: dict[str, str], key: str) -> dict[str, Any]:
     try:
-        found = json.loads(said.get(key, "{}"))
+        tree = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return tree if isinstance(tree, dict) else {}

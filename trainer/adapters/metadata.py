@@ -63,40 +63,40 @@ def build(
 ) -> dict[str, str]:
     """Everything but the hashes. `cover` is a small JPEG of what the LoRA does, `vae` where a separate VAE was read from."""
     share = config.save.share_captions
-    looks = sum(repeats for _, _, repeats in items)
+    views = sum(repeats for _, _, repeats in items)
     folder = files.safe_name(name, "lora") if share else "images"
-    told = _training(config, facts, steps, total_steps, looks, started, finished)
-    told |= {
+    metadata = _training(config, facts, steps, total_steps, views, started, finished)
+    metadata |= {
         "ss_output_name": files.safe_name(name, "lora"),
         "ss_bucket_info": _buckets(items),
         "ss_dataset_dirs": _json({folder: {"n_repeats": 1, "img_count": len(items)}}),
         "ss_training_comment": config.rights.purpose[:MAX_TEXT],
     }
     if share:
-        told["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
+        metadata["ss_tag_frequency"] = _json({folder: tag_frequency(items, config.captions.trigger)})
     elif config.captions.trigger:
-        told["ss_tag_frequency"] = _json({folder: {config.captions.trigger: looks}})
-    asked, captions = (config.samples.prompts, [caption for caption, _, _ in items]) if share else ((), [])
-    prompts = asked or trial_prompts(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
-    told["atelier.prompt"] = next(iter(prompts), "")[:MAX_TEXT]
+        metadata["ss_tag_frequency"] = _json({folder: {config.captions.trigger: views}})
+    sample_prompts, captions = (config.samples.prompts, [caption for caption, _, _ in items]) if share else ((), [])
+    prompts = sample_prompts or trial_prompts(config.run.kind, config.captions.trigger, facts.sample_prompts, captions)
+    metadata["atelier.prompt"] = next(iter(prompts), "")[:MAX_TEXT]
     if vae is not None and vae.is_file():
-        told["ss_vae_hash"], told["ss_new_vae_hash"] = hashes_of(vae)
-    told |= _modelspec(config, facts, finished, name)
+        metadata["ss_vae_hash"], metadata["ss_new_vae_hash"] = hashes_of(vae)
+    metadata |= _modelspec(config, facts, finished, name)
     if cover and len(cover) <= MAX_COVER and cover[:2] == b"\xff\xd8":
         picture = base64.b64encode(cover).decode()
-        told["ssmd_cover_images"] = _json([picture])
-        told["modelspec.thumbnail"] = f"data:image/jpeg;base64,{picture}"
+        metadata["ssmd_cover_images"] = _json([picture])
+        metadata["modelspec.thumbnail"] = f"data:image/jpeg;base64,{picture}"
     if is_slider(config):
-        told["atelier.slider"] = _json(_slider(config))
-    told["atelier.images"] = _json(summary(items))
-    told |= _own(config, facts, steps, total_steps, len(items), loss, started, finished, run_id)
-    return {key: value for key, value in told.items() if value != ""}
+        metadata["atelier.slider"] = _json(_slider(config))
+    metadata["atelier.images"] = _json(summary(items))
+    metadata |= _own(config, facts, steps, total_steps, len(items), loss, started, finished, run_id)
+    return {key: value for key, value in metadata.items() if value != ""}
 
 
-def slider_of(said: Mapping[str, str]) -> tuple[str, str, str] | None:
+def slider_of(metadata: Mapping[str, str]) -> tuple[str, str, str] | None:
     """(target, positive, negative) of a slider by its file's metadata, words empty where they are private; None for others."""
     try:
-        tree = json.loads(said.get("atelier.slider", ""))
+        tree = json.loads(metadata.get("atelier.slider", ""))
     except (ValueError, RecursionError):
         return None
     if not isinstance(tree, dict):
@@ -106,16 +106,16 @@ def slider_of(said: Mapping[str, str]) -> tuple[str, str, str] | None:
 
 
 def _slider(config: TrainConfig) -> dict[str, Any]:
-    words = config.slider.model_dump(mode="json", include={"target", "positive", "negative", "preserve"})
-    return words if config.save.share_captions else {}
+    prompts = config.slider.model_dump(mode="json", include={"target", "positive", "negative", "preserve"})
+    return prompts if config.save.share_captions else {}
 
 
 def _usage(config: TrainConfig) -> str:
     low, best, high = STRENGTHS[config.run.kind]
     if not is_slider(config):
         return f"Strength {low:g} to {high:g}, start with {best:g}."
-    words = config.slider if config.save.share_captions else Slider()
-    ends = f' 1 leads to "{words.positive}", -1 to "{words.negative}".' if words.positive else ""
+    slider = config.slider if config.save.share_captions else Slider()
+    ends = f' 1 leads to "{slider.positive}", -1 to "{slider.negative}".' if slider.positive else ""
     return f"A slider: strength {low:g} to {high:g}, 0 is the base.{ends}"[:MAX_TEXT]
 
 
@@ -126,9 +126,9 @@ def tag_frequency(items: Sequence[Item], trigger: str) -> dict[str, int]:
         for tag in {part.strip() for part in caption.split(",")}:
             if tag:
                 count[tag[:MAX_TAG]] += repeats
-    found = {trigger: count.pop(trigger, 0) or sum(repeats for _, _, repeats in items)} if trigger else {}
+    frequencies = {trigger: count.pop(trigger, 0) or sum(repeats for _, _, repeats in items)} if trigger else {}
     ordered = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
-    return found | dict(ordered[: MAX_TAGS - len(found)])
+    return frequencies | dict(ordered[: MAX_TAGS - len(frequencies)])
 
 
 def base_name(facts: BaseFacts) -> str:
@@ -163,28 +163,28 @@ def public_config(config: TrainConfig, facts: BaseFacts) -> dict[str, Any]:
 
 
 def _training(
-    config: TrainConfig, facts: BaseFacts, steps: int, total: int, looks: int, started: float, finished: float
+    config: TrainConfig, facts: BaseFacts, steps: int, total: int, views: int, started: float, finished: float
 ) -> dict[str, str]:
-    run, lora, optimizer, rule = config.run, config.lora, config.optimizer, config.schedule
+    run, lora, optimizer, schedule = config.run, config.lora, config.optimizer, config.schedule
     batch = run.batch_size * run.gradient_accumulation
-    per_epoch = max(1, math.ceil(looks / batch))
+    per_epoch = max(1, math.ceil(views / batch))
     side = config.images.resolution or facts.resolution
-    unet = optimizer.lr if lora.train_unet else None
-    text = _text_rates(config, facts)
+    unet_lr = optimizer.lr if lora.train_unet else None
+    text_encoder_lr = _text_encoder_lrs(config, facts)
     v2 = facts.family == "sd2"
     loss, noise = config.loss, config.noise
     clip_skip = config.captions.clip_skip if config.captions.clip_skip > 1 else None
     gamma = loss.min_snr_gamma if loss.weighting == "min_snr" else None
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "ss_v2": v2, "ss_base_model_version": facts.version, **network(lora),
         "ss_sd_model_name": base_name(facts), "ss_resolution": f"({side}, {side})", "ss_clip_skip": clip_skip,
-        "ss_num_train_images": looks, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
+        "ss_num_train_images": views, "ss_num_reg_images": 0, "ss_num_batches_per_epoch": per_epoch,
         "ss_num_epochs": math.ceil(total / per_epoch), "ss_epoch": math.ceil(steps / per_epoch), "ss_steps": steps,
         "ss_max_train_steps": total, "ss_batch_size_per_device": run.batch_size, "ss_total_batch_size": batch,
         "ss_gradient_accumulation_steps": run.gradient_accumulation,
         "ss_gradient_checkpointing": config.memory.gradient_checkpointing, "ss_learning_rate": optimizer.lr,
-        "ss_unet_lr": unet, "ss_text_encoder_lr": text, "ss_optimizer": _optimizer(optimizer),
-        "ss_lr_scheduler": rule.name, "ss_lr_warmup_steps": round(rule.warmup * total), "ss_seed": run.seed,
+        "ss_unet_lr": unet_lr, "ss_text_encoder_lr": text_encoder_lr, "ss_optimizer": _optimizer(optimizer),
+        "ss_lr_scheduler": schedule.name, "ss_lr_warmup_steps": round(schedule.warmup * total), "ss_seed": run.seed,
         "ss_min_snr_gamma": gamma, "ss_noise_offset": noise.offset or None,
         "ss_debiased_estimation": loss.weighting == "debiased", "ss_loss_type": LOSSES[loss.type],
         "ss_huber_c": None if loss.type == "mse" else loss.huber_c, "ss_masked_loss": loss.masked,
@@ -207,10 +207,10 @@ def _training(
     }  # fmt: skip
     hashes = file_hashes(facts)
     if hashes:
-        told["ss_sd_model_hash"], told["ss_new_sd_model_hash"] = hashes
+        metadata["ss_sd_model_hash"], metadata["ss_new_sd_model_hash"] = hashes
     if config.model.vae:
-        told["ss_vae_name"] = _file_name(config.model.vae)
-    return {key: str(value) for key, value in told.items()}
+        metadata["ss_vae_name"] = _file_name(config.model.vae)
+    return {key: str(value) for key, value in metadata.items()}
 
 
 def network(lora: Lora) -> dict[str, Any]:
@@ -220,11 +220,11 @@ def network(lora: Lora) -> dict[str, Any]:
     """
     double = 1 if lora.init == "default" else 2
     alpha = lora.alpha * (math.sqrt(lora.rank) if lora.type == "rslora" else 1) * double
-    words: dict[str, Any] = {}
+    network_args: dict[str, Any] = {}
     if lora.targets == "all":
         conv = lora.conv_rank or lora.rank
-        words = {"conv_dim": conv * double, "conv_alpha": lora.conv_alpha or lora.alpha / lora.rank * conv * double}
-    words |= {
+        network_args = {"conv_dim": conv * double, "conv_alpha": lora.conv_alpha or lora.alpha / lora.rank * conv * double}
+    network_args |= {
         key: value
         for key, value in (
             ("rank_dropout", lora.rank_dropout),
@@ -235,12 +235,12 @@ def network(lora: Lora) -> dict[str, Any]:
     }
     plain = lora.type in ("lora", "rslora")
     if not plain:
-        words |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.type, lora.type)}
-        words |= {"dora_wd": True, "wd_on_output": False} if lora.type == "dora" else {}
-        words |= {"factor": lora.lokr_factor or -1} if lora.type == "lokr" else {}
+        network_args |= {"algo": {"dora": "lora", "oft": "diag-oft"}.get(lora.type, lora.type)}
+        network_args |= {"dora_wd": True, "wd_on_output": False} if lora.type == "dora" else {}
+        network_args |= {"factor": lora.lokr_factor or -1} if lora.type == "lokr" else {}
     return {
         "ss_network_module": "networks.lora" if plain else "lycoris.kohya", "ss_network_dim": lora.rank * double,
-        "ss_network_alpha": alpha, "ss_network_args": _json({key: str(value) for key, value in words.items()}),
+        "ss_network_alpha": alpha, "ss_network_args": _json({key: str(value) for key, value in network_args.items()}),
         "ss_network_dropout": lora.dropout or None, "ss_scale_weight_norms": lora.scale_weight_norms,
     }  # fmt: skip
 
@@ -250,15 +250,15 @@ def summary(items: Sequence[Item]) -> dict[str, Any]:
     formats: Counter[str] = Counter()
     for _, (width, height), repeats in items:
         formats[f"{width}x{height}"] += repeats
-    words = [len(caption.split()) for caption, _, _ in items]
+    word_counts = [len(caption.split()) for caption, _, _ in items]
     return {
         "pictures": len(items), "looks": sum(formats.values()), "formats": dict(sorted(formats.items())),
-        "captioned": sum(count > 0 for count in words), "words": round(sum(words) / max(1, len(words)), 1),
+        "captioned": sum(count > 0 for count in word_counts), "words": round(sum(word_counts) / max(1, len(word_counts)), 1),
     }  # fmt: skip
 
 
-def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
-    """The rate of the text encoder, both rates in a list where SDXL's two differ (0 for one that does not learn), or None."""
+def _text_encoder_lrs(config: TrainConfig, facts: BaseFacts) -> Any:
+    """The learning rate of the text encoder, both in a list where SDXL's two differ (0: not trained), or None."""
     lora, optimizer = config.lora, config.optimizer
     if not lora.train_text_encoder:
         return None
@@ -270,8 +270,8 @@ def _text_rates(config: TrainConfig, facts: BaseFacts) -> Any:
 
 
 def _optimizer(optimizer: Any) -> str:
-    words = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
-    inner = ",".join(f"{key}={value}" for key, value in words.items() if value != [])
+    options = optimizer.model_dump(mode="json", exclude={"name", "lr", "text_encoder_lr", "text_encoder_2_lr"})
+    inner = ",".join(f"{key}={value}" for key, value in options.items() if value != [])
     return f"{type(optimizer).__name__}({inner})"
 
 
@@ -279,14 +279,14 @@ def _buckets(items: Sequence[Item]) -> str:
     count: Counter[tuple[int, int]] = Counter()
     for _, size, repeats in items:
         count[size] += repeats
-    found = {str(index): {"resolution": list(size), "count": count[size]} for index, size in enumerate(sorted(count))}
-    return _json({"buckets": found, "mean_img_ar_error": 0.0})
+    buckets = {str(index): {"resolution": list(size), "count": count[size]} for index, size in enumerate(sorted(count))}
+    return _json({"buckets": buckets, "mean_img_ar_error": 0.0})
 
 
 def _modelspec(config: TrainConfig, facts: BaseFacts, finished: float, name: str) -> dict[str, str]:
     side = config.images.resolution or facts.resolution
     architecture = ARCHITECTURES.get((facts.family, facts.prediction), facts.family)
-    told = {
+    fields = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{architecture}/lora",
         "implementation": IMPLEMENTATIONS.get(facts.family, "diffusers"),
@@ -300,7 +300,7 @@ def _modelspec(config: TrainConfig, facts: BaseFacts, finished: float, name: str
         "resolution": f"{side}x{side}",
         "prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
     }
-    return {f"modelspec.{key}": value for key, value in told.items()}
+    return {f"modelspec.{key}": value for key, value in fields.items()}
 
 
 def _own(

@@ -63,17 +63,17 @@ class Keys:
 
 def sort_keys(keys: Iterable[str]) -> Keys:
     """Which layers a file's keys make. Of two names for the same layer the first counts; the other's keys are unknown."""
-    found, spelt = Keys(), {}
+    sorted_keys, module_names = Keys(), {}
     for key in keys:
         if key.startswith("bundle_emb."):
             continue
         split, place = split_key(key), locate(key)
-        known = split and (split.what in _KNOWN or split.what.startswith(("hada_", "lokr_")))
-        if not (split and known and place) or spelt.setdefault(place, split.module) != split.module:
-            found.unknown.append(key)
+        is_read = split and (split.what in _KNOWN or split.what.startswith(("hada_", "lokr_")))
+        if not (split and is_read and place) or module_names.setdefault(place, split.module) != split.module:
+            sorted_keys.unknown.append(key)
         else:
-            found.layers.setdefault(place, {})[split.what] = key
-    return found
+            sorted_keys.layers.setdefault(place, {})[split.what] = key
+    return sorted_keys
 
 
 def silent(code: str, params: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which layers learn, and at which rank: from the options and a model's layers to one seat a layer. Called by the engine.
+"""Which layers are trained, and at which rank: from the options and a model's layers to a `LayerRank` each. For the engine.
 
 A layer's name is its part and its path: `unet.down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_q`,
 `text_encoder.encoder.layers.3.mlp.fc1`. The same names stand in LoRA files and in `inspect`.
@@ -33,29 +33,29 @@ class LayerRank(NamedTuple):
 
 
 def choose(layers: Modules, lora: Lora) -> dict[tuple[str, str], LayerRank]:
-    """{(part, module): Seat} of the layers that learn, in the model's order. May be empty."""
-    groups, only, skip = GROUPS[lora.targets], *map(re.compile, (lora.include, lora.exclude))
+    """{(part, module): LayerRank} of the layers that learn, in the model's order. May be empty."""
+    groups, include, exclude = GROUPS[lora.targets], *map(re.compile, (lora.include, lora.exclude))
     blocks = dict(read_block(line) for line in lora.block_ranks)
-    learning = _parts(layers, lora)
+    trained = _parts(layers, lora)
     chosen: dict[tuple[str, str], LayerRank] = {}
     for (part, module), layer in layers.items():
         name = f"{part}.{module}"
-        if layer.group not in groups or part not in learning:
+        if layer.group not in groups or part not in trained:
             continue
-        if not only.search(name) or (lora.exclude and skip.search(name)):
+        if not include.search(name) or (lora.exclude and exclude.search(name)):
             continue
-        seat = _seat(name, layer, lora, blocks)
-        if seat.rank:
-            chosen[part, module] = seat
+        layer_rank = _layer_rank(name, layer, lora, blocks)
+        if layer_rank.rank:
+            chosen[part, module] = layer_rank
     return chosen
 
 
 def _parts(layers: Modules, lora: Lora) -> set[str]:
     """The parts that learn. Where there are two text encoders, `lora.text_encoders` says which."""
-    readers = {part for part, _ in layers} - {"unet"}
-    if len(readers) > 1 and lora.text_encoders != "both":
-        readers = {"text_encoder" if lora.text_encoders == "first" else "text_encoder_2"}
-    return ({"unet"} if lora.train_unet else set()) | (readers if lora.train_text_encoder else set())
+    encoders = {part for part, _ in layers} - {"unet"}
+    if len(encoders) > 1 and lora.text_encoders != "both":
+        encoders = {"text_encoder" if lora.text_encoders == "first" else "text_encoder_2"}
+    return ({"unet"} if lora.train_unet else set()) | (encoders if lora.train_text_encoder else set())
 
 
 def fitting(name: str, blocks: Iterable[str]) -> str | None:
@@ -66,7 +66,7 @@ def fitting(name: str, blocks: Iterable[str]) -> str | None:
     return max(fit, key=lambda block: ("*" in block, len(block.removeprefix("unet."))), default=None)
 
 
-def _seat(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> LayerRank:
+def _layer_rank(name: str, layer: Module, lora: Lora, blocks: dict[str, int]) -> LayerRank:
     """The rank of the block it is in, else the convolutions' own, else the common one; of OFT the side of its blocks.
 
     alpha / rank is the same in every block, so that all learn equally fast.

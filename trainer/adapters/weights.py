@@ -24,8 +24,8 @@ from trainer.formats.layers import Layer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MAX_RANK = 4096
-KINDS = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "boft", "ia3", "glora", "full")
-"""The kinds that are read, by the words of kinds.look."""
+READABLE_TYPES = ("lora", "locon", "tucker", "dora", "loha", "lokr", "oft", "boft", "ia3", "glora", "full")
+"""The kinds that are read, as `detect.file_format` names them."""
 _CARRIERS = (
     ("down", "up"), ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), ("diff",), ("diff_b",),
     ("oft_blocks",), ("ia3", "ia3_in"), tuple(f"glora_{name}" for name in ("a1", "a2", "b1", "b2")),
@@ -61,12 +61,12 @@ def read_tensors(path: Path | str, header: Header | None = None, *, check: bool 
     """Every tensor as float32 (half precision widened exactly). With `check`, NaN or infinity refuses the file."""
     path = Path(path)
     header = header or read_header(path)
-    found: dict[str, Array] = {}
+    tensors: dict[str, Array] = {}
     with open(path, "rb") as file:
         for key, tensor in header.tensors.items():
             file.seek(header.offset + tensor.start)
-            found[key] = _tensor(key, tensor, file.read(tensor.end - tensor.start), path.name, check)
-    return found
+            tensors[key] = _tensor(key, tensor, file.read(tensor.end - tensor.start), path.name, check)
+    return tensors
 
 
 def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Array:
@@ -80,36 +80,36 @@ def _tensor(key: str, tensor: Tensor, data: bytes, name: str, check: bool) -> Ar
     return array
 
 
-def normalise(path: Path | str, *, words: bool = False, partial: bool = False, field: str | None = None) -> LoraWeights:
-    """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in. With `words`, a file that
+def normalise(path: Path | str, *, embeddings: bool = False, partial: bool = False, field: str | None = None) -> LoraWeights:
+    """The adapter of every layer of a Stable Diffusion LoRA, whichever layout it is written in. With `embeddings`, a file that
     brings nothing but a word's own vectors (embedding.py) has no layers and is none the worse.
 
     A Problem (of `field`) where less than half of the file's layers are known, unless `partial` allows it.
     """
     path = Path(path)
     header = read_header(path)
-    seen = _usable(header, path.name)
+    detected = _readable_format(header, path.name)
     keys = sort_keys(header.tensors)
-    if not keys.layers and not (words and seen.kind == "words"):
+    if not keys.layers and not (embeddings and detected.kind == "words"):
         raise Problem("lora_no_adapter", file=path.name)
     reading = keys.reading(path.stem)
     reading.check(partial, field)
     tensors = read_tensors(path, header)
     alphas = _diffusers_alphas(header.metadata)
     modules: dict[tuple[str, str], Layer] = {}
-    for (part, module), named in keys.layers.items():
-        found = {what: tensors[key] for what, key in named.items()}
-        alpha = found.pop("alpha", None)
-        layer = _evened(_layer(found, path.name, f"{part}.{module}"), (part, module), seen.family)
+    for (part, module), layer_keys in keys.layers.items():
+        layer_tensors = {what: tensors[key] for what, key in layer_keys.items()}
+        alpha = layer_tensors.pop("alpha", None)
+        layer = _with_kernel(_layer(layer_tensors, path.name, f"{part}.{module}"), (part, module), detected.family)
         if layer.kind == "oft":
             stated = _constraint(alpha, layer, tensors)
         else:
             stated = _alpha(alpha, alphas, part, module, layer.rank or 1)
         modules[part, module] = Layer(layer.tensors, stated)
-    return LoraWeights(modules, seen.family, seen.layout, header.metadata, tuple(keys.unknown), reading)
+    return LoraWeights(modules, detected.family, detected.layout, header.metadata, tuple(keys.unknown), reading)
 
 
-def _evened(layer: Layer, place: tuple[str, str], family: str) -> Layer:
+def _with_kernel(layer: Layer, place: tuple[str, str], family: str) -> Layer:
     """A convolution's factors with a convolution's axes, and a linear layer's flat, where a file has one of them flat (DyLoRA)
     or both though the kernel is wide (ComfyUI's trainer)."""
     if "down" not in layer.tensors or "mid" in layer.tensors or not layer.size:
@@ -131,36 +131,36 @@ def check_made_for(
     where less than half of it is understood, unless `partial` allows that."""
     try:
         header = read_header(path)
-        seen = _usable(header, path.name)
+        detected = _readable_format(header, path.name)
         sort_keys(header.tensors).reading(path.stem).check(partial)
     except Problem as problem:
         raise Problem(problem.code, field=field, **problem.params) from problem
-    if family not in (None, seen.family):
-        raise Problem("lora_other_family", field=field, name=path.stem, theirs=seen.family_name, ours=base)
+    if family not in (None, detected.family):
+        raise Problem("lora_other_family", field=field, name=path.stem, theirs=detected.family_name, ours=base)
 
 
-def _usable(header: Header, name: str) -> FileFormat:
+def _readable_format(header: Header, name: str) -> FileFormat:
     """What the file is; a Problem where nothing here can use it."""
-    seen = file_format(header)
-    refuse_others(seen.kind, name)
-    if seen.kind not in KINDS and seen.kind != "words":
-        raise Problem("lora_kind", file=name, kind=seen.kind)
-    if seen.family not in ARCHITECTURES:
-        raise Problem("lora_family", file=name, family=seen.family_name)
-    return seen
+    detected = file_format(header)
+    refuse_others(detected.kind, name)
+    if detected.kind not in READABLE_TYPES and detected.kind != "words":
+        raise Problem("lora_kind", file=name, kind=detected.kind)
+    if detected.family not in ARCHITECTURES:
+        raise Problem("lora_family", file=name, family=detected.family_name)
+    return detected
 
 
-def _layer(found: dict[str, Array], name: str, place: str) -> Layer:
+def _layer(tensors: dict[str, Array], name: str, place: str) -> Layer:
     """The tensors of one layer, whole and of shapes that go together; alpha still to come."""
-    if not any(set(carriers) <= found.keys() for carriers in _CARRIERS):
+    if not any(set(carriers) <= tensors.keys() for carriers in _CARRIERS):
         raise Problem("lora_half", file=name, layer=place)
-    if "magnitude" in found:  # PEFT's: one number an output row
-        found["dora"] = found.pop("magnitude").reshape(-1, 1)
-    if multiplied.kind(found) and "dora" in found:
-        raise Problem("lora_kind", file=name, kind=f"{multiplied.kind(found)} + dora")
-    layer = Layer(found, 1.0)
+    if "magnitude" in tensors:  # PEFT's: one number an output row
+        tensors["dora"] = tensors.pop("magnitude").reshape(-1, 1)
+    if multiplied.kind(tensors) and "dora" in tensors:
+        raise Problem("lora_kind", file=name, kind=f"{multiplied.kind(tensors)} + dora")
+    layer = Layer(tensors, 1.0)
     if layer.kind == "glora" and layer.is_complete:
-        layer = Layer(multiplied.in_new_order(found), 1.0)
+        layer = Layer(multiplied.in_new_order(tensors), 1.0)
     if not layer.is_complete or (layer.rank or 1) > MAX_RANK:
         raise Problem("lora_shape", file=name, layer=place)
     return layer
@@ -212,14 +212,14 @@ def _diffusers_alphas(metadata: dict[str, str]) -> dict[str, float]:
         tree = json.loads(metadata.get("lora_adapter_metadata", "{}"))
     except (ValueError, RecursionError):
         return {}
-    found: dict[str, float] = {}
+    alphas: dict[str, float] = {}
     for key, value in tree.items() if isinstance(tree, dict) else ():
         part, _, what = key.partition(".")
         if what == "lora_alpha" and isinstance(value, int | float) and value > 0:
-            found[part] = float(value)
+            alphas[part] = float(value)
         elif what == "alpha_pattern" and isinstance(value, dict):
             numbers = {layer: float(a) for layer, a in value.items() if isinstance(a, int | float) and a > 0}
-            found.update({f"{part}:{layer}": number for layer, number in numbers.items()})
+            alphas.update({f"{part}:{layer}": number for layer, number in numbers.items()})
         elif what == "use_rslora" and value is True:
-            found[f"{part}!rslora"] = 1.0
-    return found
+            alphas[f"{part}!rslora"] = 1.0
+    return alphas

@@ -59,7 +59,7 @@ def test_every_tool_says_the_family_whatever_its_source_said(tmp_path: Path, fam
         assert states["modelspec.architecture"] == FORGE[family] and states["ss_base_model_version"] == VERSIONS[family]
         assert states["modelspec.sai_model_spec"] and states["modelspec.implementation"] and "ot_branch" not in states
         assert states["ss_network_module"] == "networks.lora" and states["ss_network_dim"]
-        assert inspect(file).seen.family == family
+        assert inspect(file).format.family == family
     kept = read_header(new[0]).metadata
     for key in ("ss_output_name", "modelspec.title"):
         assert kept.get(key) == (said or {}).get(key)
@@ -123,5 +123,5 @@ def test_a_hostile_pattern_of_brackets_in_metadata_is_no_crash(tmp_path: Path) -
     said = {"lora_adapter_metadata": deep, "atelier.alphas": deep, "ss_tag_frequency": deep, "atelier.config": deep}
     path = lora(tmp_path / "a.safetensors", "sd1", said)
     assert np.isfinite([layer.alpha for layer in lora_file.normalise(path).modules.values()]).all()
-    assert inspect(path).seen.family == "sd1"
+    assert inspect(path).format.family == "sd1"
     assert export(path, "kohya", tmp_path / "k.safetensors").is_file()

@@ -78,7 +78,7 @@ def test_a_kind_that_multiplies_the_weight_does_what_its_rule_says(tmp_path: Pat
         layer.delta()
     again = lora_file.write(tmp_path / "b.safetensors", {("unet", module): layer}, {}, "fp32")
     assert np.array_equal(lora_file.normalise(again).modules["unet", module].delta(weight), layer.delta(weight))
-    assert inspect(path).seen.kind == kind.split()[0] == layer.kind
+    assert inspect(path).format.kind == kind.split()[0] == layer.kind
 
 
 @pytest.mark.parametrize("program", ["networks.oft", "lycoris.kohya", ""])
@@ -103,7 +103,7 @@ def test_boft_is_read_and_judged_for_each_program(tmp_path: Path) -> None:
         with pytest.raises(Problem, match="fit"):
             lora_file.normalise(wrong)
     found = inspect(path)
-    assert found.seen.kind == "boft"
+    assert found.format.kind == "boft"
     assert {name for name, verdict in found.programs.items() if verdict.reason == "kind"} == {"forge", "invokeai", "diffusers"}
 
 

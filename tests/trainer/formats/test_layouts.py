@@ -60,7 +60,7 @@ def test_each_layout_is_read_whole_and_does_the_same(tmp_path: Path, layout: str
         assert np.allclose(of_layer(layer), effect(down, up, alpha), rtol=0.02, atol=0.02), place
     if layout.endswith("ComfyUI"):
         shown = inspect(path)
-        assert shown.unknown == 0 and shown.seen.family == family and sum(shown.modules.values()) == len(expected)
+        assert shown.unknown == 0 and shown.format.family == family and sum(shown.modules.values()) == len(expected)
         assert shown.programs["comfyui"].matched == len(expected)
 
 
@@ -214,4 +214,4 @@ def test_other_models_are_still_named_and_refused(tmp_path: Path) -> None:
                         ("lycoris_single_transformer_blocks_0_attn_to_q", "flux")):  # fmt: skip
         tensors = {f"{key}.lora_A.weight": np.zeros((2, 8), "f4"), f"{key}.lora_B.weight": np.ones((8, 2), "f4")}
         path = raw(tmp_path / "a.safetensors", tensors)
-        assert inspect(path).seen.family == family
+        assert inspect(path).format.family == family

@@ -32,7 +32,7 @@ class Inspection:
     """Everything told from a file's header and its alphas."""
 
     file: Path
-    seen: FileFormat
+    format: FileFormat
     rank: int | None
     alpha: float | None
     modules: dict[str, int]
@@ -45,12 +45,12 @@ class Inspection:
     notes: tuple[str, ...] = ()
     """What else to know, as texts under `library_texts`."""
 
-    def _said(self, *keys: str) -> str:
+    def _first(self, *keys: str) -> str:
         return next((self.metadata[key][:SHOWN] for key in keys if self.metadata.get(key)), "")
 
     @property
     def trigger(self) -> str:
-        return self._said("modelspec.trigger_phrase", "trained_words")
+        return self._first("modelspec.trigger_phrase", "trained_words")
 
     @property
     def words(self) -> list[str]:
@@ -64,16 +64,16 @@ class Inspection:
 
     @property
     def base(self) -> str:
-        return self._said("ss_sd_model_name", "ss_base_model_version")
+        return self._first("ss_sd_model_name", "ss_base_model_version")
 
     @property
     def licence(self) -> str:
-        return self._said("modelspec.license")
+        return self._first("modelspec.license")
 
     def as_json(self) -> dict[str, Any]:
         """The `inspect` command's JSON."""
         return {
-            "family": self.seen.family, "kind": self.seen.kind, "layout": self.seen.layout, "rank": self.rank,
+            "family": self.format.family, "kind": self.format.kind, "layout": self.format.layout, "rank": self.rank,
             "alpha": self.alpha, "modules": self.modules, "unknown_keys": self.unknown, "trigger": self.trigger,
             "embeddings": self.words,
             "slider": dict(zip(("target", "positive", "negative"), self.slider, strict=True)) if self.slider else None,
@@ -88,29 +88,29 @@ def inspect(path: Path | str) -> Inspection:
     """Read a LoRA file's header and alphas. Problem where it is no LoRA or damaged."""
     path = Path(path)
     header = read_header(path)
-    seen = file_format(header)
-    refuse_others(seen.kind, path.name)
+    detected = file_format(header)
+    refuse_others(detected.kind, path.name)
     common = rank(header)
     counts, unknown = _count(header)
     alpha = _alpha(path, header)
     if alpha is None:
         alpha = alpha_stated(header.metadata, common)
-    refused = lycoris_refuses(layers_of(header).values())
-    notes = (refused,) if refused else ()
-    return Inspection(path, seen, common, alpha, counts, unknown, header.metadata, programs(header, alpha), header, notes)
+    lycoris_problem = lycoris_refuses(layers_of(header).values())
+    notes = (lycoris_problem,) if lycoris_problem else ()
+    return Inspection(path, detected, common, alpha, counts, unknown, header.metadata, programs(header, alpha), header, notes)
 
 
 def _alpha(path: Path, header: Header) -> float | None:
     """The alpha most layers have; None where the file states none."""
-    found: Counter[float] = Counter()
+    alphas: Counter[float] = Counter()
     with open(path, "rb") as file:
         for key, tensor in header.tensors.items():
             if key.endswith(".alpha") and tensor.end - tensor.start <= 8:
                 file.seek(header.offset + tensor.start)
                 value = to_float32(file.read(tensor.end - tensor.start), tensor.dtype)
                 if value.size == 1 and np.isfinite(value).all():
-                    found[float(value[0])] += 1
-    return found.most_common(1)[0][0] if found else None
+                    alphas[float(value[0])] += 1
+    return alphas.most_common(1)[0][0] if alphas else None
 
 
 def _count(header: Header) -> tuple[dict[str, int], int]:
@@ -129,49 +129,49 @@ def _count(header: Header) -> tuple[dict[str, int], int]:
 
 def main(argv: list[str]) -> int:
     """`python -m trainer inspect FILE [--json]`."""
-    words = [word for word in argv if word != "--json"]
-    if len(words) != 1 or words[0].startswith("-"):
+    args = [word for word in argv if word != "--json"]
+    if len(args) != 1 or args[0].startswith("-"):
         raise Problem("inspect_usage")
-    found = inspect(words[0])
+    inspection = inspect(args[0])
     if "--json" in argv:
-        json.dump(found.as_json(), sys.stdout, ensure_ascii=False, indent=2)
+        json.dump(inspection.as_json(), sys.stdout, ensure_ascii=False, indent=2)
         print()
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(_lines(inspection)))
     return 0
 
 
-def _lines(found: Inspection) -> list[str]:
+def _lines(inspection: Inspection) -> list[str]:
     none = t("library_texts.not_said")
-    text = found.modules["text_encoder"] + found.modules["text_encoder_2"]
+    text = inspection.modules["text_encoder"] + inspection.modules["text_encoder_2"]
     rows = [
-        ("file", found.file.name),
-        ("family", found.seen.family_name),
-        ("kind", f"{found.seen.kind} ({found.seen.layout})"),
-        ("rank", f"{found.rank or none} / {found.alpha if found.alpha is not None else none}"),
-        ("modules", t("library_texts.layers_line", unet=found.modules["unet"], text=text)),
-        ("trigger", found.trigger or none),
-        *([("embedding", ", ".join(found.words))] if found.words else []),
-        *([("slider", slider_line(found.slider))] if found.slider else []),
-        ("base", found.base or none),
-        ("licence", found.licence or none),
-        ("hash", found.metadata.get("sshs_model_hash", "")[:12] or none),
+        ("file", inspection.file.name),
+        ("family", inspection.format.family_name),
+        ("kind", f"{inspection.format.kind} ({inspection.format.layout})"),
+        ("rank", f"{inspection.rank or none} / {inspection.alpha if inspection.alpha is not None else none}"),
+        ("modules", t("library_texts.layers_line", unet=inspection.modules["unet"], text=text)),
+        ("trigger", inspection.trigger or none),
+        *([("embedding", ", ".join(inspection.words))] if inspection.words else []),
+        *([("slider", slider_line(inspection.slider))] if inspection.slider else []),
+        ("base", inspection.base or none),
+        ("licence", inspection.licence or none),
+        ("hash", inspection.metadata.get("sshs_model_hash", "")[:12] or none),
     ]
     lines = [f"{t(f'library_texts.{key}')}: {_plain(value)}" for key, value in rows]
-    if found.unknown:
-        lines.append(t("library_texts.unknown_keys", count=found.unknown))
+    if inspection.unknown:
+        lines.append(t("library_texts.unknown_keys", count=inspection.unknown))
     lines += ["", t("library_texts.programs")]
     for program in PROGRAMS:
-        verdict = found.programs[program]
+        verdict = inspection.programs[program]
         mark = t(f"library_texts.{verdict.answer if verdict.answer in ('yes', 'no') else 'nearly'}")
         lines.append(f"  {mark} {TITLES[program]} ({verdict.matched}/{verdict.total}): {_plain(verdict.why)}")
-    lines += [t(f"library_texts.{note}") for note in found.notes]
+    lines += [t(f"library_texts.{note}") for note in inspection.notes]
     return lines
 
 
-def slider_line(words: tuple[str, str, str], language: str | None = None) -> str:
+def slider_line(prompts: tuple[str, str, str], language: str | None = None) -> str:
     """What a slider moves, and where its ends lie."""
-    target, positive, negative = words
+    target, positive, negative = prompts
     if not positive:
         return t("library_texts.slider_private", language=language)
     return t("library_texts.slider_line", language=language, target=target, positive=positive, negative=negative)

@@ -30,15 +30,15 @@ _CARRIERS = {"up": "lora", "down": "lora", "hada_w1_a": "loha", "lokr_w1": "lokr
 def kind(shapes: Shapes) -> str:
     """lora, tucker, loha, lokr, full, bias (alone), oft, boft, ia3 or glora; "" where no adapter is known by the names. A DoRA
     has the kind of what it decomposes."""
-    found = multiplied.kind(shapes)
-    if found == "oft" and len(shapes["oft_blocks"]) == 4:
+    adapter = multiplied.kind(shapes)
+    if adapter == "oft" and len(shapes["oft_blocks"]) == 4:
         return "boft"
-    if found:
-        return found
+    if adapter:
+        return adapter
     if set(shapes) - {"alpha"} == {"diff_b"}:
         return "bias"
-    found = next((kind for name, kind in _CARRIERS.items() if name in shapes), "")
-    return "tucker" if found == "lora" and "mid" in shapes else found
+    adapter = next((kind for name, kind in _CARRIERS.items() if name in shapes), "")
+    return "tucker" if adapter == "lora" and "mid" in shapes else adapter
 
 
 def reads(program: str, shapes: Shapes) -> bool:
@@ -51,25 +51,25 @@ def reads(program: str, shapes: Shapes) -> bool:
 
 def fits(program: str, shapes: Shapes, weight: tuple[int, ...]) -> bool:
     """Whether a program can compute a change of a weight [out, in, …] from a layer's tensors."""
-    found, size = kind(shapes), (weight[0], math.prod(weight[1:]))
+    adapter, size = kind(shapes), (weight[0], math.prod(weight[1:]))
     if not reads(program, shapes):
         return False
-    if found == "bias":
+    if adapter == "bias":
         return math.prod(shapes["diff_b"]) == size[0]
-    if found == "glora":
+    if adapter == "glora":
         old = multiplied.old_order(shapes)
         if program == "a1111" and (not old or len(weight) > 2 or "alpha" not in shapes):
             return False  # it multiplies as the older files have it, as matrices
         shapes = multiplied.in_new_order(shapes)
     if multiplied.kind(shapes):
-        if found == "ia3" and len(weight) == 4:  # multiplied along the wrong axes by the programs that know it
+        if adapter == "ia3" and len(weight) == 4:  # multiplied along the wrong axes by the programs that know it
             return False
         return multiplied.is_complete(shapes) and multiplied.fits(shapes, weight)
-    own = {name: shape for name, shape in shapes.items() if name != "alpha"}
-    return layers.size(own) == size
+    tensors = {name: shape for name, shape in shapes.items() if name != "alpha"}
+    return layers.size(tensors) == size
 
 
-def decomposes(program: str, found: Iterable[Shapes], layout: str) -> tuple[str, str]:
+def decomposes(program: str, layer_shapes: Iterable[Shapes], layout: str) -> tuple[str, str]:
     """(why a program draws a DoRA wrongly or "", how it falls short where it loads or "").
 
     diffusers drops `dora_scale` and reads PEFT's magnitude; the others know `dora_scale` alone. By input column ([1, in])
@@ -78,26 +78,26 @@ def decomposes(program: str, found: Iterable[Shapes], layout: str) -> tuple[str,
     """
     if (program == "diffusers") != (layout == "diffusers"):
         return "magnitude_lost", ""
-    rows = any(shapes["dora"][:1] != (1,) for shapes in found if "dora" in shapes)
+    rows = any(shapes["dora"][:1] != (1,) for shapes in layer_shapes if "dora" in shapes)
     if not rows or program == "diffusers":
         return "", ""
     return ("", "a_little_off") if program in ("comfyui", "forge") else ("magnitude_rows", "")
 
 
-def turns(program: str, found: Iterable[Shapes], constraint: float) -> tuple[str, str]:
+def turns(program: str, layer_shapes: Iterable[Shapes], constraint: float) -> tuple[str, str]:
     """The same for OFT and BOFT, which ComfyUI multiplies by the strength twice. It takes a constraint for the bound itself,
     many times too tight, and leaves out OFT's rescaling."""
-    turning = [shapes for shapes in found if "oft_blocks" in shapes]
-    if program != "comfyui" or not turning:
+    rotated = [shapes for shapes in layer_shapes if "oft_blocks" in shapes]
+    if program != "comfyui" or not rotated:
         return "", ""
-    if any("rescale" in shapes and kind(shapes) == "oft" for shapes in turning):
+    if any("rescale" in shapes and kind(shapes) == "oft" for shapes in rotated):
         return "rescale_lost", ""
     return ("bound_tight", "") if constraint > 0 else ("", "not_linear")
 
 
-def lycoris_refuses(found: Iterable[Shapes]) -> str:
+def lycoris_refuses(layer_shapes: Iterable[Shapes]) -> str:
     """Why LyCORIS's own loader cannot read a file, as a text under `library_texts`; "" where nothing speaks against it."""
-    for shapes in found:
+    for shapes in layer_shapes:
         blocks = shapes.get("oft_blocks", ())
         if shapes.get("dora", ())[:1] == (1,):
             return "lycoris_dora"

@@ -25,8 +25,8 @@ from trainer.formats.names import bare, norm_names, split_key, to_diffusers, to_
 
 PROGRAMS = ("a1111", "forge", "comfyui", "invokeai", "diffusers")
 TITLES = dict(zip(PROGRAMS, ("AUTOMATIC1111", "Forge", "ComfyUI", "InvokeAI", "diffusers"), strict=True))
-KINDS = {"lora", "locon", "tucker", "dora", "loha", "lokr", "full", "oft", "boft", "ia3", "glora"}
-"""The kinds of files (kinds.look) that some program has code for."""
+SUPPORTED_TYPES = {"lora", "locon", "tucker", "dora", "loha", "lokr", "full", "oft", "boft", "ia3", "glora"}
+"""The kinds of files (`detect.file_format`) that some program has code for."""
 ORIGINAL = ("lora_unet_input_blocks_", "lora_unet_middle_block_", "lora_unet_output_blocks_")
 NEW = ("lora_unet_down_blocks_", "lora_unet_mid_block_", "lora_unet_up_blocks_")
 FORGE_LIMIT = 12
@@ -56,51 +56,52 @@ class Verdict:
         """The reason in sentences."""
         return self.sentence(t)
 
-    def sentence(self, say: Callable[..., str]) -> str:
-        """The reason in the language of `say`."""
-        limit = " " + say(f"programs.{self.limit}") if self.loads and self.limit else ""
-        return say(f"programs.{self.reason}", **self.params) + limit
+    def sentence(self, translate: Callable[..., str]) -> str:
+        """The reason in the language of `translate`."""
+        limit = " " + translate(f"programs.{self.limit}") if self.loads and self.limit else ""
+        return translate(f"programs.{self.reason}", **self.params) + limit
 
     def as_json(self) -> dict[str, Any]:
+        """One program's entry under `programs` of `inspect --json`."""
         return {"loads": self.loads, "matched": self.matched, "total": self.total, "why": self.why, "answer": self.answer}
 
 
 def programs(header: Header, alpha: float | None = None) -> dict[str, Verdict]:
     """What each program makes of a file, from its header and `alpha`, the one most of its layers have, if any is known."""
-    seen = file_format(header)
-    if seen.family not in ARCHITECTURES or seen.kind not in KINDS:
+    detected = file_format(header)
+    if detected.family not in ARCHITECTURES or detected.kind not in SUPPORTED_TYPES:
         total = len(layers_of(header))
-        reason, params = "family", {"family": FAMILY_NAMES.get(seen.family, seen.family)}
-        if seen.family in ARCHITECTURES or seen.family == "unknown":
+        reason, params = "family", {"family": FAMILY_NAMES.get(detected.family, detected.family)}
+        if detected.family in ARCHITECTURES or detected.family == "unknown":
             reason, params = "none", {}
         return {program: Verdict(False, 0, total, reason, params) for program in PROGRAMS}
-    return {program: _judge(program, header, seen, alpha) for program in PROGRAMS}
+    return {program: _verdict(program, header, detected, alpha) for program in PROGRAMS}
 
 
-def _judge(program: str, header: Header, seen: FileFormat, alpha: float | None) -> Verdict:
+def _verdict(program: str, header: Header, detected: FileFormat, alpha: float | None) -> Verdict:
     layers = layers_of(header)
-    known = _key_map(program, seen.family)
-    sizes = family_modules(seen.family)
-    named = {name: known[name] for name, tensors in layers.items() if name in known and kind(tensors)}
+    places = _key_map(program, detected.family)
+    sizes = family_modules(detected.family)
+    named = {name: places[name] for name, tensors in layers.items() if name in places and kind(tensors)}
     fitting = {name for name, place in named.items() if place in sizes and fits(program, layers[name], sizes[place].shape)}
-    unread = [name for name, tensors in layers.items() if name in known and not reads(program, tensors)]
+    unread = [name for name, tensors in layers.items() if name in places and not reads(program, tensors)]
     if program != "diffusers":
         norms = {name for name, tensors in layers.items() if name in norm_names() and _norm(program, tensors)}
         named, fitting = named | {name: norm_names()[name] for name in norms}, fitting | norms
     total, matched = len(layers), len(fitting)
-    trouble, limit = turns(program, layers.values(), alpha or 0.0)
-    if seen.kind == "dora":
-        trouble, limit = decomposes(program, layers.values(), seen.layout)
-    if trouble:
-        return Verdict(False, 0, total, trouble)
+    reason, limit = turns(program, layers.values(), alpha or 0.0)
+    if detected.kind == "dora":
+        reason, limit = decomposes(program, layers.values(), detected.layout)
+    if reason:
+        return Verdict(False, 0, total, reason)
     if layers and not any(reads(program, tensors) for tensors in layers.values()):
-        return Verdict(False, 0, total, "kind", {"kind": _kind_name(seen, layers)})
+        return Verdict(False, 0, total, "kind", {"kind": _kind_name(detected, layers)})
     if program in ("diffusers", "invokeai") and _mixed(header):
         return Verdict(False, 0, total, "mixed_names")
     if program == "diffusers":
-        return _diffusers(header, seen, layers, named, matched)
+        return _diffusers(header, detected, layers, named, matched)
     if program == "invokeai":
-        refusal = _invoke_refuses(header, seen, total)
+        refusal = _invoke_refuses(header, detected, total)
         if refusal:
             return refusal
     if unread and program in REFUSES_WHOLE:
@@ -109,28 +110,28 @@ def _judge(program: str, header: Header, seen: FileFormat, alpha: float | None) 
         return Verdict(False, 0, total, "none" if not named else "too_many", {"limit": FORGE_LIMIT})
     if not named:
         return Verdict(False, 0, total, "none")
-    if program == "a1111" and seen.kind == "glora":
-        found = _old_glora(layers, matched, total, alpha)
-        if found:
-            return found
+    if program == "a1111" and detected.kind == "glora":
+        refusal = _old_glora(layers, matched, total, alpha)
+        if refusal:
+            return refusal
     if not fitting:
         return Verdict(False, 0, total, "small", {})
     if len(fitting) < len(named):
-        wrong = {"count": len(named) - len(fitting), "family": seen.family_name}
-        return Verdict(False, matched, total, "shapes", wrong)
+        mismatch = {"count": len(named) - len(fitting), "family": detected.family_name}
+        return Verdict(False, matched, total, "shapes", mismatch)
     if matched < total:
         reason = "silent" if program in ("comfyui", "invokeai") else "partial"
         return Verdict(True, matched, total, reason, {"matched": matched, "total": total}, limit)
-    factor = _alpha_factor(header) if seen.layout == "diffusers" else 1.0
+    factor = _alpha_factor(header) if detected.layout == "diffusers" else 1.0
     if not math.isclose(factor, 1.0):
         return Verdict(False, matched, total, "alpha_lost", {"factor": f"{factor:g}"})
-    return Verdict(True, matched, total, *_version(program, header.metadata, seen.family), limit)
+    return Verdict(True, matched, total, *_version(program, header.metadata, detected.family), limit)
 
 
-def _kind_name(seen: FileFormat, layers: dict[str, Any]) -> str:
+def _kind_name(detected: FileFormat, layers: dict[str, Any]) -> str:
     """The file's kind, with what a DoRA decomposes where it is no LoRA."""
     inside = next((kind(shapes) for shapes in layers.values() if "dora" in shapes), "")
-    return f"dora + {inside}" if seen.kind == "dora" and inside not in ("", "lora") else seen.kind
+    return f"dora + {inside}" if detected.kind == "dora" and inside not in ("", "lora") else detected.kind
 
 
 def _old_glora(layers: dict[str, Any], matched: int, total: int, alpha: float | None) -> Verdict | None:
@@ -150,7 +151,7 @@ def _old_glora(layers: dict[str, Any], matched: int, total: int, alpha: float | 
 @cache
 def _key_map(program: str, family: str) -> dict[str, tuple[str, str]]:
     """The module names (keys without `.lora_down.weight` and the like) a program knows, at the family's real size."""
-    found: dict[str, tuple[str, str]] = {}
+    places: dict[str, tuple[str, str]] = {}
     for part, module in family_modules(family):
         place = (part, module)
         kohya = to_kohya(part, module, family)
@@ -167,8 +168,8 @@ def _key_map(program: str, family: str) -> dict[str, tuple[str, str]]:
             names += _diffusers_names(part, module)
         if program == "diffusers" and family != "sdxl":
             names = [name for name in names if "lora_unet_" not in name or name == kohya]
-        found.update(dict.fromkeys(names, place))
-    return found
+        places.update(dict.fromkeys(names, place))
+    return places
 
 
 def _comfy(part: str, module: str) -> list[str]:
@@ -191,15 +192,15 @@ def _diffusers_names(part: str, module: str) -> list[str]:
 
 def layers_of(header: Header) -> dict[str, dict[str, tuple[int, ...]]]:
     """The file's layers by their own names: {what the tensor is: shape}. Old attention keys are marked `@processor`."""
-    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, tensor in header.tensors.items():
         split = split_key(key)
         if split is None:
-            found.setdefault(key, {})
+            shapes.setdefault(key, {})
             continue
         name = f"{split.module}@processor" if ".processor." in key and ".to_" in split.module else split.module
-        found.setdefault(name, {})[split.what] = tensor.shape
-    return found
+        shapes.setdefault(name, {})[split.what] = tensor.shape
+    return shapes
 
 
 def _keys_of(header: Header, named: Iterable[str]) -> int:
@@ -220,18 +221,18 @@ def _norm(program: str, tensors: dict[str, tuple[int, ...]]) -> bool:
 # --- rules of single programs -----------------------------------------------------------------------------------------
 
 
-def _version(program: str, said: dict[str, str], family: str) -> tuple[str, dict[str, Any]]:
+def _version(program: str, metadata: dict[str, str], family: str) -> tuple[str, dict[str, Any]]:
     """How A1111 and Forge file it; a wrong class is hidden from their lists."""
     if program not in ("a1111", "forge"):
         return "ok", {}
-    architecture = said.get("modelspec.architecture", "")
+    architecture = metadata.get("modelspec.architecture", "")
     xl = program == "forge" and architecture == "stable-diffusion-xl-v1-base/lora"
-    if xl or said.get("ss_base_model_version", "").startswith("sdxl_"):
+    if xl or metadata.get("ss_base_model_version", "").startswith("sdxl_"):
         filed = "sdxl"
-    elif said.get("ss_v2") == "True":
+    elif metadata.get("ss_v2") == "True":
         filed = "sd2"
     elif program == "a1111":
-        filed = "sd1" if said else "unknown"
+        filed = "sd1" if metadata else "unknown"
     else:
         filed = "sd1" if architecture == "stable-diffusion-v1/lora" else "unknown"
     if filed == "unknown":
@@ -245,21 +246,21 @@ def _mixed(header: Header) -> bool:
     return any(key.startswith(ORIGINAL) for key in keys) and any(key.startswith(NEW) for key in keys)
 
 
-def _invoke_refuses(header: Header, seen: FileFormat, total: int) -> Verdict | None:
+def _invoke_refuses(header: Header, detected: FileFormat, total: int) -> Verdict | None:
     """InvokeAI refuses widths it does not know, and keys beside those of its own table."""
     if not any(key.startswith((*_KOHYA, "lora_transformer_")) for key in header.tensors):
         return Verdict(False, 0, total, "none")
     base, width = base_of(header)
     if base is None:
         return Verdict(False, 0, total, "width", {"width": width if width is not None else "–"})
-    if base != seen.family:
+    if base != detected.family:
         return Verdict(False, 0, total, "mistaken", {"version": FAMILY_NAMES[base]})
-    known = ("lora_unet_", "lora_te1_", "lora_te2_") if base == "sdxl" else ("",)
-    strange = next((k for k in header.tensors if split_key(k) is None or "." not in k or not k.startswith(known)), None)
+    prefixes = ("lora_unet_", "lora_te1_", "lora_te2_") if base == "sdxl" else ("",)
+    strange = next((k for k in header.tensors if split_key(k) is None or "." not in k or not k.startswith(prefixes)), None)
     return Verdict(False, 0, total, "strange_keys", {"layer": strange[:60]}) if strange else None
 
 
-def _diffusers(header: Header, seen: FileFormat, layers: dict[str, Any], named: dict[str, Any], matched: int) -> Verdict:
+def _diffusers(header: Header, detected: FileFormat, layers: dict[str, Any], named: dict[str, Any], matched: int) -> Verdict:
     """diffusers takes a base of any size; in kohya's layout one strange key defeats the whole file."""
     total = len(layers)
     strange = next((key for key in header.tensors if not key.startswith(_KOHYA)), None)
@@ -275,7 +276,7 @@ def _diffusers(header: Header, seen: FileFormat, layers: dict[str, Any], named: 
     if placed == total and matched == 0:
         return Verdict(True, placed, total, "own_base")
     if len(named) == total:
-        return Verdict(False, matched, total, "shapes", {"count": total - matched, "family": seen.family_name})
+        return Verdict(False, matched, total, "shapes", {"count": total - matched, "family": detected.family_name})
     return Verdict(matched > 0, matched, total, "partial", {"matched": matched, "total": total})
 
 

@@ -69,7 +69,7 @@ def test_a_file_from_elsewhere(tmp_path: Path) -> None:
     }
     said = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 4, "unet.r": 8})}
     found = inspect(raw(tmp_path / "a.safetensors", tensors, said))
-    assert (found.seen.layout, found.rank, found.alpha, found.unknown) == ("diffusers", 8, 4.0, 1)
+    assert (found.format.layout, found.rank, found.alpha, found.unknown) == ("diffusers", 8, 4.0, 1)
     assert found.modules == {"unet": 1, "text_encoder": 0, "text_encoder_2": 0} and found.trigger == ""
 
 

@@ -96,7 +96,7 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
     assert bench.losses() == losses[1:] and np.isfinite(losses).all()
     found = [inspect(file) for file in (straight, resumed)]
     assert found[0].metadata["sshs_model_hash"] == found[1].metadata["sshs_model_hash"]
-    assert found[0].seen.kind == kind and found[0].unknown == 0
+    assert found[0].format.kind == kind and found[0].unknown == 0
     words = found[0].metadata["ss_network_args"]
     assert ("diag-oft" if kind == "oft" else kind) in words and found[0].metadata["ss_network_module"] == "lycoris.kohya"
 
