@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from trainer.engine.setup import TrainingData
 
 STEPS = 3
+"""Steps that are timed, after those that warm up."""
 
 
 def measure(config_file: Path, home: Home) -> dict[str, float | int]:
-    """Load the base, encode one picture, make three steps on the largest format; nothing is written. What has to be encoded
-    before the start counts mirrored pictures, cuts, forms and class pictures, each where it is not kept already, and a
-    slider's own pictures are drawn first."""
+    """Set up the run as it would start, with one image encoded, and time steps on its largest bucket; nothing is written. What
+    has to be encoded before the start counts flipped, cropped and augmented views and regularization images, each where it
+    is not cached already; a slider generates its images first."""
     from trainer.engine.base import load_base
     from trainer.engine.setup import TrainingRun
     from trainer.engine.speed import device
@@ -45,12 +46,12 @@ def measure(config_file: Path, home: Home) -> dict[str, float | int]:
     largest = max(run.data.examples, key=lambda example: example.bucket[0] * example.bucket[1])
     views = [[View(largest, False)] * config.run.batch_size] * config.run.gradient_accumulation
     times = []
-    for step in range(STEPS + 1):
+    for step in range(run.stepper.warm_up + STEPS):
         begun = time.monotonic()
         loss, _ = run.step(step, views)
         loss.item()
         times.append(time.monotonic() - begun)
-    each, total, encode_seconds = median(times[1:]), run.total, costs.encode_seconds
+    each, total, encode_seconds = median(times[-STEPS:]), run.total, costs.encode_seconds
     numbers = sum(p.numel() for p in run.adapter.parameters())
     return {
         "seconds_per_step": each,

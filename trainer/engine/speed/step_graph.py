@@ -32,6 +32,11 @@ WARM = 3
 class EagerStepper:
     """Kernel by kernel; works everywhere and for everything."""
 
+    @property
+    def warm_up(self) -> int:
+        """The first steps of a shape, which take longer than all others."""
+        return 1
+
     def __init__(self, maker: TrainingObjective, guard: OptimizerStepper) -> None:
         self.maker, self.guard = maker, guard
 
@@ -55,6 +60,11 @@ class GraphStepper(EagerStepper):
         self.made: dict[Any, tuple[dict[str, torch.Tensor], Work]] = {}
         self.tensors_of = guard.tensors_of
         guard.read_rates_from_tensors()
+
+    @property
+    def warm_up(self) -> int:
+        """Those before the capture, and the one that captures."""
+        return WARM + 1
 
     def take(self, step: int, micro: list[list[View]], factor: float) -> Result:
         """As `EagerStepper.take`, for one micro batch."""

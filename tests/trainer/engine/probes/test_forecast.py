@@ -10,12 +10,15 @@ import torch
 from PIL import Image
 
 from trainer.config import load
-from trainer.core import files
+from trainer.core import events, files
+from trainer.engine import setup
 from trainer.engine.base import load_base
 from trainer.engine.data import batches as data
 from trainer.engine.data.latents import HEADER, LatentCache
 from trainer.engine.objective.step import TrainingObjective
 from trainer.engine.probes import forecast
+from trainer.engine.speed import device
+from trainer.engine.speed.step_graph import EagerStepper
 from trainer.images.set.examples import augmentations_of
 
 MANY = (
@@ -85,3 +88,33 @@ def test_a_trial_of_a_slider_needs_no_pictures_and_counts_the_drawing_of_all(ben
     drawn = sorted((bench.home.root / "pictures").glob("*.png"))
     assert told["steps"] == 1 and len(drawn) == 1  # of the 500
     assert told["encode_seconds"] > 20 * told["seconds_per_step"]
+
+
+def test_what_a_trial_times_is_set_up_as_the_run_is(bench, capsys, monkeypatch):
+    """The facts of both, as the run's `started` event says them, and the steps timed are the stepper's, after its warm-up."""
+    overrides = ("run.steps=2", "memory.base_dtype=bf16", "memory.quantize_base=int8", "memory.gradient_checkpointing=true",
+                 "validation.split=0.2", "run.gradient_accumulation=2")  # fmt: skip
+    trials, steps = [], []
+
+    class Trial(setup.TrainingRun):
+        def choose_stepper(self, steps, lost):
+            super().choose_stepper(steps, lost)
+            trials.append(self)
+
+    def take(self, step, micro, factor, take=EagerStepper.take):
+        steps.append((step, len(micro)))
+        return take(self, step, micro, factor)
+
+    monkeypatch.setattr(device, "_plain_speed", lambda dtype: 2.0)  # measured, it may come out this way once and that way then
+    with monkeypatch.context() as only:
+        only.setattr(setup, "TrainingRun", Trial)
+        only.setattr(EagerStepper, "take", take)
+        only.setattr(EagerStepper, "warm_up", 2)
+        tried(bench, capsys, *overrides)
+    assert steps == [(step, 2) for step in range(2 + forecast.STEPS)]
+    (trial,) = trials
+    bench.train(bench.config("run.device=cpu", *overrides))
+    (started,) = (event for event in bench.events if isinstance(event, events.Started))
+    assert trial.facts() == started.facts and started.facts["attention"] == "plain"
+    processors = {type(processor).__name__ for processor in trial.components.unet.attn_processors.values()}
+    assert processors == {"AttnProcessor"} and trial.components.unet.is_gradient_checkpointing
