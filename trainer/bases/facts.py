@@ -85,14 +85,17 @@ class BaseFacts:
             raise Problem("base_no_vae", field="model.vae", base=self.title, file=name)
 
     def title_in(self, language: str) -> str:
+        """The title in `language`, else in English, else the id."""
         return self.titles.get(language) or self.titles.get("en") or self.id
 
     @property
     def family_name(self) -> str:
+        """The family as a person reads it: "Stable Diffusion XL" for `sdxl`."""
         return FAMILY_NAMES.get(self.family, self.family)
 
     @property
     def licence_facts(self) -> Licence:
+        """The licence in the table of licences.py; `unknown` where it is not there."""
         return licences.find(self.licence)
 
     def licence_summary(self, language: str | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.core.home import Home
 from trainer.core.texts import set_language, t
-from trainer.hardware.facts import look
+from trainer.hardware.facts import collect
 
 ENOUGH_DISK, ENOUGH_MEMORY = 5e9, 8e9  # bytes: below this a real base model or its training does not fit well
 MARKS = {True: "✓", False: "✗", None: "–"}
@@ -32,14 +32,14 @@ class Check:
 
 
 def diagnose(
-    home: Home, language: str | None = None, environment: str = "ready", seen: dict[str, Any] | None = None
+    home: Home, language: str | None = None, environment: str = "ready", facts: dict[str, Any] | None = None
 ) -> list[Check]:
     """All checks, with their words in `language`. Takes some seconds: torch is loaded in a child.
 
-    `environment` is `missing`, `half` or `old` where launch.py found `.venv` not ready; `seen` are the facts, where
-    `look` was called before (the page shows one diagnosis in two languages).
+    `environment` is `missing`, `half` or `old` where launch.py found `.venv` not ready; `facts` are those of
+    `collect`, where it was called before (the page shows one diagnosis in two languages).
     """
-    facts = seen if seen is not None else look(home, environment)
+    facts = collect(home, environment) if facts is None else facts
     return [check for rule in RULES for check in rule(facts, language)]
 
 
@@ -150,16 +150,16 @@ def _memory_plans(facts: dict[str, Any], lang: str | None) -> list[Check]:
     from trainer.hardware import memory
 
     lines = []
-    for family, known in memory.counted().items():
+    for family, counts in memory.counted().items():
         lora = Lora(train_text_encoder=family != "sdxl")
-        plan, fits = memory.suggest(family, known["side"], free, lora)
+        plan, fits = memory.suggest(family, counts["side"], free, lora)
         plan_line = plan_text(plan, lang) if fits else t("memory.none", language=lang)
         lines.append(
             t(
                 "memory.line",
                 language=lang,
                 family=t(f"memory.{family}", language=lang),
-                side=known["side"],
+                side=counts["side"],
                 rung=plan_line,
                 size=f"{plan.bytes / 1e9:.1f}",
             )

@@ -25,7 +25,7 @@ HUB = "https://huggingface.co"
 PROBE_LIMIT = 90.0  # seconds: torch and xformers from a cold, slow disk
 
 
-def look(home: Home, environment: str = "ready") -> dict[str, Any]:
+def collect(home: Home, environment: str = "ready") -> dict[str, Any]:
     """The facts, as plain JSON: everything slow happens here, every judgement in the rules below."""
     place = next(folder for folder in (home.root, *home.root.parents) if folder.exists())
     return {
@@ -86,11 +86,11 @@ def nvidia_smi() -> str | None:
 def nvidia_cards(limit: float = 10.0) -> list[dict[str, Any]]:
     """NVIDIA cards (name, driver, capability, total and free bytes; 0 where they are not told) as the driver's tool names them;
     none where it fails or hangs. Where CUDA_VISIBLE_DEVICES shows some of them to CUDA, those alone."""
-    tool, shown = nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if tool is None or shown in ("", "-1"):
+    tool, visible = nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if tool is None or visible in ("", "-1"):
         return []
     asked = "name,driver_version,compute_cap,memory.total,memory.free"
-    command = [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits", *([f"--id={shown}"] if shown else [])]
+    command = [tool, f"--query-gpu={asked}", "--format=csv,noheader,nounits", *([f"--id={visible}"] if visible else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -64,20 +64,20 @@ def needed(family: str, side: int, plan: MemoryPlan, trainable: int) -> int:
     A step grows with the batch and with the area of the pictures (attention keeps no N x N matrix). Of the blocks that wait
     in main memory at most two are there at once, the one that computes and the next.
     """
-    known = counted()[family]
-    area = (side / known["side"]) ** 2
-    step = known["step"]["checkpointed" if plan.checkpointing else "plain"]
-    most = step["always"] + step["each"] * plan.batch * area + known["made_whole"].get(plan.precision, 0)
-    weights = known["weights"][plan.precision]
+    counts = counted()[family]
+    area = (side / counts["side"]) ** 2
+    step = counts["step"]["checkpointed" if plan.checkpointing else "plain"]
+    most = step["always"] + step["each"] * plan.batch * area + counts["made_whole"].get(plan.precision, 0)
+    weights = counts["weights"][plan.precision]
     resident, text = weights["unet"], weights["text"]
     if plan.offload:
         most += 2 * weights["largest"]
         resident -= plan.offload * weights["blocks"]
     if plan.text_encoder:
-        most += known["text_step"] * plan.batch
+        most += counts["text_step"] * plan.batch
     if plan.text_encoder or (plan.endless and not plan.offload):
         resident, text = resident + text, 0
-    most = max(most, known["vae"] + known["picture"] * (min(side, TILE) / known["side"]) ** 2, text)
+    most = max(most, counts["vae"] + counts["picture"] * (min(side, TILE) / counts["side"]) ** 2, text)
     return round((resident + STATE * trainable + most) * SHARE) + ASIDE
 
 
@@ -140,7 +140,7 @@ def of_config(config: TrainConfig, family: str, side: int) -> MemoryPlan:
 
 
 def trainable_parameters(family: str, lora: Lora) -> int:
-    """How many numbers learn: of OFT out / r blocks of r x r, of (IA)³ one a row, else plain LoRA factors r x (in + out)."""
+    """The trained parameters: of OFT out / r blocks of r x r, of (IA)³ one a row, else plain LoRA factors r x (in + out)."""
     layers = family_modules(family)
 
     def learns(shape: tuple[int, ...], rank: int) -> int:

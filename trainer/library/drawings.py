@@ -31,6 +31,7 @@ class Drawing:
 
     @property
     def key(self) -> str:
+        """The name of its folder, as of the function `key`."""
         return self.folder.name
 
     def best(self) -> Path | None:

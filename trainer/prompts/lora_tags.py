@@ -55,14 +55,14 @@ def parse(prompt: str, names: Iterable[str] = ()) -> Parsed:
     say which. A LoRA named twice gets the sum of its strengths. Of the library's `names` those that hold a colon are
     known by it: with a LoRA `ink:2`, `<lora:ink:2:0.8>` is that one at 0.8, or broken where `ink` is one too.
     """
-    known = {_loose(name) for name in names}
-    with_colon = {name for name in known if ":" in name}
+    existing = {_loose(name) for name in names}
+    with_colon = {name for name in existing if ":" in name}
     tags: dict[str, Tag] = {}
     broken: list[str] = []
     rest, end = "", 0
     for match in _TAG.finditer(prompt):
         rest, end = _join(rest, prompt[end : match.start()], first=end == 0), match.end()
-        tag = _tag(match[1], with_colon, known - with_colon)
+        tag = _tag(match[1], with_colon, existing - with_colon)
         if tag is None:
             broken.append(match[0])
         elif tag.name in tags:
@@ -78,14 +78,14 @@ def parse(prompt: str, names: Iterable[str] = ()) -> Parsed:
 
 def resolve(tags: Iterable[Tag], names: Iterable[str]) -> Resolved:
     """Find each tag among the library's `names`: exactly, then without regard to case and without `.safetensors`."""
-    known = list(names)
-    loose = {_loose(name): name for name in reversed(known)}
+    existing = list(names)
+    loose = {_loose(name): name for name in reversed(existing)}
     resolved: dict[str, Tag] = {}
     unknown: list[tuple[str, str | None]] = []
     for tag in tags:
-        name = tag.name if tag.name in known else loose.get(_loose(tag.name))
+        name = tag.name if tag.name in existing else loose.get(_loose(tag.name))
         if name is None:
-            unknown.append((tag.name, next(iter(nearest(tag.name, known, 1)), None)))
+            unknown.append((tag.name, next(iter(nearest(tag.name, existing, 1)), None)))
         elif name in resolved:
             before = resolved[name]
             resolved[name] = Tag(name, before.unet + tag.unet, before.text_encoder + tag.text_encoder)
@@ -96,8 +96,8 @@ def resolve(tags: Iterable[Tag], names: Iterable[str]) -> Resolved:
 
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """Up to `count` of `names` that look like `name`, the likest first."""
-    loose = {_loose(known): known for known in names}
-    return [loose[near] for near in get_close_matches(_loose(name), loose, count, 0.5)]
+    loose = {_loose(each): each for each in names}
+    return [loose[match] for match in get_close_matches(_loose(name), loose, count, 0.5)]
 
 
 def number(value: float) -> str:

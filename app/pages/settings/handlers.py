@@ -106,9 +106,9 @@ class Doctor:
         """The diagnosis in the page's language; None while it is on."""
         from trainer.hardware.doctor import diagnose
 
-        return None if self.facts is None else diagnose(self.home, lang, seen=self.facts)
+        return None if self.facts is None else diagnose(self.home, lang, facts=self.facts)
 
     def _look(self) -> None:
-        from trainer.hardware.facts import look
+        from trainer.hardware.facts import collect
 
-        self.facts = look(self.home, "ready")
+        self.facts = collect(self.home, "ready")

@@ -34,8 +34,8 @@ def test_a_webhook_is_checked_kept_and_shown_again(events: Events) -> None:
 
 def test_the_diagnosis_is_asked_for_once_and_anew_when_pressed(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     handlers, parts, looks = events.handlers, events.parts, []
-    monkeypatch.setattr(facts, "look", lambda home, environment: looks.append(home) or {})
-    monkeypatch.setattr("trainer.hardware.doctor.diagnose", lambda home, lang, seen: [])
+    monkeypatch.setattr(facts, "collect", lambda home, environment: looks.append(home) or {})
+    monkeypatch.setattr("trainer.hardware.doctor.diagnose", lambda home, lang, facts: [])
     assert events.ask(handlers.look)[parts.timer].active is False
     for count, handler in enumerate((handlers.opened, handlers.checked), 1):
         events.ask(handler)

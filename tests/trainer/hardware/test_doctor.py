@@ -41,7 +41,7 @@ GOOD: dict[str, Any] = {
 
 def checks(language: str = "en", **changed: Any) -> dict[str, Check]:
     facts = deepcopy(GOOD) | changed
-    return {check.name: check for check in diagnose(Home(Path("/nowhere")), language, seen=facts)}
+    return {check.name: check for check in diagnose(Home(Path("/nowhere")), language, facts=facts)}
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

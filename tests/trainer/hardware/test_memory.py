@@ -135,6 +135,6 @@ def test_the_counted_bytes_are_counted_again_and_hold_at_other_sizes():
 def test_asking_needs_no_torch():
     code = (
         "import sys; from trainer.hardware import memory; from trainer.config.train import Lora; "
-        "memory.propose('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
+        "memory.suggest('sd1', 512, 10**10, Lora()); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True, timeout=60)

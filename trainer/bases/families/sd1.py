@@ -22,9 +22,11 @@ class StableDiffusion1(Family):
     }  # fmt: skip
 
     def encode(self, parts: ModelComponents, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`hidden` `[batch, 77, width]`: the last layer's states under the final norm."""
         return {"hidden": parts.text_encoders["text_encoder"](tokens["text_encoder"]).last_hidden_state}
 
     def predict(
         self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
     ) -> torch.Tensor:
+        """The UNet's output `[batch, 4, h, w]`: ε or v, as the base predicts."""
         return parts.unet(noisy, t, encoder_hidden_states=condition["hidden"], return_dict=False)[0]

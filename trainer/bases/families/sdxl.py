@@ -44,6 +44,7 @@ class StableDiffusionXL(Family):
     def predict(
         self, parts: ModelComponents, noisy: torch.Tensor, t: torch.Tensor, condition: dict[str, torch.Tensor]
     ) -> torch.Tensor:
+        """The UNet's output `[batch, 4, h, w]`: ε or v, as the base predicts."""
         added_cond = {"text_embeds": condition["pooled"], "time_ids": condition["sizes"]}
         hidden = condition["hidden"]
         return parts.unet(noisy, t, encoder_hidden_states=hidden, added_cond_kwargs=added_cond, return_dict=False)[0]
