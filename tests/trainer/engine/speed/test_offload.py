@@ -227,7 +227,7 @@ def test_a_processor_has_nothing_to_move_and_graphs_are_refused(bench):
     assert offload.rest(parts, config, text_learns=False) == ""
     maker.parts = replace(parts, device=torch.device("cuda"))
     taker, said = cuda_graphs.choose(config, maker, OptimizerStepper(config, adapter, CPU), print)
-    assert said.startswith("eager: blocks that wait") and type(taker).__name__ == "Eager"
+    assert said.startswith("eager: blocks that wait") and type(taker).__name__ == "EagerStepper"
 
 
 @pytest.mark.gpu
