@@ -60,7 +60,7 @@ class LoraFuser:
             fits, unfit = 0, []
             for (part, module), adapter in weights.modules.items():
                 layer = self._layer(part, module)
-                if layer is None or not adapter.fits(layer.held.shape if hasattr(layer, "held") else tuple(layer.weight.shape)):
+                if layer is None or not adapter.fits(_shape(layer)):
                     unfit.append(f"{part}.{module}")
                     continue
                 fits += 1
@@ -75,11 +75,11 @@ class LoraFuser:
             matched.append((use.path, fits, total))
         for (part, module), pieces in changes.items():
             layer = self._layer(part, module)
-            few = hasattr(layer, "held")
-            where = self.parts.device if few else layer.weight.device
-            on = [(_there(adapter, where), strength) for adapter, strength in pieces]
+            quantized = _is_quantized(layer)
+            where = self.parts.device if quantized else layer.weight.device
+            on = [(_on_device(adapter, where), strength) for adapter, strength in pieces]
             weights_on = [(adapter, strength) for adapter, strength in on if not adapter.bias_alone]
-            if weights_on and few:  # in few bits a sum would be rounded away: made at each use
+            if weights_on and quantized:  # in few bits a sum would be rounded away: made at each use
                 self._pristine[part, module, "added"] = (layer, None)
                 layer.added = functools.partial(_folded, pieces=weights_on)
             elif weights_on:
@@ -131,6 +131,16 @@ class LoraFuser:
         return None
 
 
+def _is_quantized(layer: Any) -> bool:
+    """Whether the weight is kept in 8 or 4 bits (engine/speed/quantize.py) and unpacked anew at each use."""
+    return getattr(layer, "is_quantized", False)
+
+
+def _shape(layer: Any) -> tuple[int, ...]:
+    """The weight's shape, of a quantized one without unpacking it."""
+    return layer.packed.shape if _is_quantized(layer) else tuple(layer.weight.shape)
+
+
 def _folded(weight: Any, pieces: list[tuple[Layer, float]]) -> Any:
     """W + Σ strength · ΔW, summed in float32, in the weight's own format."""
     whole = weight.float()
@@ -138,7 +148,7 @@ def _folded(weight: Any, pieces: list[tuple[Layer, float]]) -> Any:
     return (whole + sum(deltas[1:], deltas[0])).to(weight.dtype)
 
 
-def _there(adapter: Layer, device: Any) -> Layer:
+def _on_device(adapter: Layer, device: Any) -> Layer:
     """The adapter's tensors in float32 on `device`."""
     import torch
 

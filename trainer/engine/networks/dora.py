@@ -71,7 +71,7 @@ class ColumnDora(nn.Module):
 
 def without_bias(base_layer: Any, x: torch.Tensor) -> torch.Tensor:
     """The base layer without its bias."""
-    if hasattr(base_layer, "held"):  # in few bits (quantize.py): its own function keeps no whole weight
+    if getattr(base_layer, "is_quantized", False):  # in few bits (quantize.py): its own function keeps no whole weight
         return base_layer(x, bias=False)
     return passed(base_layer, x, base_layer.weight)
 

@@ -20,7 +20,7 @@ from trainer.bases.families import ModelComponents
 from trainer.engine.networks.adapter import ADAPTER_NAMES
 from trainer.engine.speed import offload
 
-WHOLE = ("conv_in", "conv_out", "time_embedding", "add_embedding", "text_projection")
+KEEP_FULL_PRECISION = ("conv_in", "conv_out", "time_embedding", "add_embedding", "text_projection")
 """Layers left as they are: the first and the last, and what tells of time and size. Small, and all others build on them."""
 BLOCK = 64
 """Weights that share one scale in 4 bits."""
@@ -52,7 +52,7 @@ class QuantizedWeight(NamedTuple):
     shape: tuple[int, ...]
     dtype: torch.dtype
     """The base's number format, which the layer computes in."""
-    words: dict[str, Any]
+    conv_kwargs: dict[str, Any]
     """A convolution's stride, padding, dilation and groups; nothing for a linear layer."""
 
 
@@ -74,13 +74,13 @@ def pack(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     return high * 16 + low, scale
 
 
-def unpack(codes: torch.Tensor, scale: torch.Tensor, held: QuantizedWeight) -> torch.Tensor:
+def unpack(codes: torch.Tensor, scale: torch.Tensor, packed: QuantizedWeight) -> torch.Tensor:
     """The weight in its shape and number format."""
-    if held.bits == 8:
-        whole = torch.empty(codes.shape, dtype=held.dtype, device=codes.device)
-        return torch.mul(codes, scale, out=whole).view(held.shape)
-    pairs = functional.embedding(codes.int(), _pairs(codes.device, held.dtype))
-    return pairs.view(-1, BLOCK).mul_(scale.to(held.dtype)).view(held.shape)
+    if packed.bits == 8:
+        weight = torch.empty(codes.shape, dtype=packed.dtype, device=codes.device)
+        return torch.mul(codes, scale, out=weight).view(packed.shape)
+    pairs = functional.embedding(codes.int(), _pairs(codes.device, packed.dtype))
+    return pairs.view(-1, BLOCK).mul_(scale.to(packed.dtype)).view(packed.shape)
 
 
 @cache
@@ -95,25 +95,27 @@ class _Frozen(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, held: QuantizedWeight
+        ctx: Any, x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, packed: QuantizedWeight
     ) -> torch.Tensor:
         ctx.save_for_backward(codes, scale)
-        ctx.held, ctx.shape, ctx.dtype = held, x.shape, x.dtype
-        return _work(x.to(held.dtype), unpack(codes, scale, held), bias, held)
+        ctx.packed, ctx.shape, ctx.dtype = packed, x.shape, x.dtype
+        return _work(x.to(packed.dtype), unpack(codes, scale, packed), bias, packed)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         codes, scale = ctx.saved_tensors
-        weight = unpack(codes, scale, ctx.held)
-        if ctx.held.words:
-            dx = conv2d_input(ctx.shape, weight, grads[0], **ctx.held.words)
+        weight = unpack(codes, scale, ctx.packed)
+        if ctx.packed.conv_kwargs:
+            dx = conv2d_input(ctx.shape, weight, grads[0], **ctx.packed.conv_kwargs)
         else:
             dx = grads[0] @ weight
         return dx.to(ctx.dtype), None, None, None, None
 
 
-def _work(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, held: QuantizedWeight) -> torch.Tensor:
-    return functional.conv2d(x, weight, bias, **held.words) if held.words else functional.linear(x, weight, bias)
+def _work(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, packed: QuantizedWeight) -> torch.Tensor:
+    if packed.conv_kwargs:
+        return functional.conv2d(x, weight, bias, **packed.conv_kwargs)
+    return functional.linear(x, weight, bias)
 
 
 class Quantised(nn.Module):
@@ -122,28 +124,31 @@ class Quantised(nn.Module):
     codes: torch.Tensor
     scale: torch.Tensor
     bias: Any
-    held: QuantizedWeight
+    is_quantized = True
+    """By which a layer with a packed weight is known to those who cannot import this module."""
+    packed: QuantizedWeight
     added: Callable[[torch.Tensor], torch.Tensor] | None
     """What a LoRA folded in makes of the weight while pictures are drawn (adapters/fold.py)."""
 
-    def hold(self, layer: Any, bits: int, device: torch.device, words: dict[str, Any]) -> None:
+    def pack(self, layer: Any, bits: int, device: torch.device, conv_kwargs: dict[str, Any]) -> None:
+        """Take over the weight of `layer` in `bits` bits on `device`, and its bias as it is."""
         codes, scale = pack(layer.weight.to(device), bits)
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.bias = layer.bias
-        self.held, self.added = QuantizedWeight(bits, tuple(layer.weight.shape), layer.weight.dtype, words), None
+        self.packed, self.added = QuantizedWeight(bits, tuple(layer.weight.shape), layer.weight.dtype, conv_kwargs), None
 
     @property
     def weight(self) -> torch.Tensor:
-        whole = unpack(self.codes, self.scale, self.held)
-        return whole if self.added is None else self.added(whole)
+        weight = unpack(self.codes, self.scale, self.packed)
+        return weight if self.added is None else self.added(weight)
 
     def forward(self, x: torch.Tensor, bias: bool = True) -> torch.Tensor:
         """The layer's own operation, without its bias on request."""
-        there = self.bias if bias else None
+        own_bias = self.bias if bias else None
         if self.added is not None:
-            return _work(x, self.weight, there, self.held)
-        return cast(torch.Tensor, _Frozen.apply(x, self.codes, self.scale, there, self.held))
+            return _work(x, self.weight, own_bias, self.packed)
+        return cast(torch.Tensor, _Frozen.apply(x, self.codes, self.scale, own_bias, self.packed))
 
 
 class QuantisedLinear(Quantised, nn.Linear):
@@ -152,7 +157,7 @@ class QuantisedLinear(Quantised, nn.Linear):
     def __init__(self, layer: nn.Linear, bits: int, device: torch.device) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.hold(layer, bits, device, {})
+        self.pack(layer, bits, device, {})
 
 
 class QuantisedConv2d(Quantised, nn.Conv2d):
@@ -163,7 +168,7 @@ class QuantisedConv2d(Quantised, nn.Conv2d):
         names = ("stride", "padding", "dilation", "groups")
         for name in (*names, "in_channels", "out_channels", "kernel_size", "padding_mode"):
             setattr(self, name, getattr(layer, name))
-        self.hold(layer, bits, device, {name: getattr(layer, name) for name in names})
+        self.pack(layer, bits, device, {name: getattr(layer, name) for name in names})
 
 
 BITS = {"int8": 8, "int4": 4}
@@ -183,24 +188,24 @@ def settle(parts: ModelComponents, precision: str, away: Collection[nn.Module] =
 
 
 def _exchange(model: nn.Module, bits: int, device: torch.device, away: Collection[nn.Module]) -> int:
-    made: dict[nn.Module, nn.Module] = {}
-    left = {module for block in away for module in block.modules()}
+    quantised: dict[nn.Module, nn.Module] = {}
+    offloaded = {module for block in away for module in block.modules()}
     for name, parent in list(model.named_modules()):
         for last, layer in list(parent.named_children()):
-            if layer in made or _fits(f"{name}.{last}", layer):
-                if layer not in made:
+            if layer in quantised or _fits(f"{name}.{last}", layer):
+                if layer not in quantised:
                     kind: Any = QuantisedLinear if isinstance(layer, nn.Linear) else QuantisedConv2d
-                    made[layer] = kind(layer, bits, device)
-                    if parent in left and device.type == "cuda":
-                        made[layer].to(offload.MAIN)
-                setattr(parent, last, made[layer])
-    return len(made)
+                    quantised[layer] = kind(layer, bits, device)
+                    if parent in offloaded and device.type == "cuda":
+                        quantised[layer].to(offload.MAIN)
+                setattr(parent, last, quantised[layer])
+    return len(quantised)
 
 
 def _fits(name: str, layer: Any) -> bool:
     """Whether this is a frozen layer of the base that can be held in few bits."""
     if type(layer) not in (nn.Linear, nn.Conv2d) or layer.weight.requires_grad or layer.weight.numel() % BLOCK:
         return False
-    if any(mark in name for mark in ADAPTER_NAMES) or any(part in WHOLE for part in name.split(".")):
+    if any(mark in name for mark in ADAPTER_NAMES) or any(part in KEEP_FULL_PRECISION for part in name.split(".")):
         return False
     return isinstance(layer, nn.Linear) or (layer.padding_mode == "zeros" and isinstance(layer.padding, tuple))
