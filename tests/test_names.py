@@ -15,8 +15,8 @@ from trainer.core.home import PROJECT
 PACKAGES = ("trainer", "app")
 WORDS = ("tell", "told", "said", "heard", "found", "here", "words")
 COUNTS = {
-    "trainer": {"tell": 96, "told": 124, "said": 85, "heard": 0, "found": 235, "here": 9, "words": 128},
-    "app": {"tell": 20, "told": 12, "said": 38, "heard": 0, "found": 96, "here": 4, "words": 11},
+    "trainer": {"tell": 85, "told": 76, "said": 32, "heard": 0, "found": 114, "here": 9, "words": 86},
+    "app": {"tell": 20, "told": 9, "said": 38, "heard": 0, "found": 43, "here": 4, "words": 11},
 }  # fmt: skip
 """How often each word occurs as a name now, by package; it may be lowered, never raised."""
 

@@ -39,13 +39,13 @@ def below(services: Services, tree: Tree) -> Tree:
     return load.preset(load.get(tree, "run.kind") or "style", base_of(services, tree))
 
 
-def opened(services: Services, found: ImageSet | None) -> Tree:
+def opened(services: Services, image_set: ImageSet | None) -> Tree:
     """The whole tree the form shows for a set: preset, what the set says, and the draft a person left."""
-    name = found.folder.name if found else None
+    name = image_set.folder.name if image_set else None
     draft = services.drafts.load(name)
     said: Tree = {}
-    if found:
-        meta = found.meta
+    if image_set:
+        meta = image_set.meta
         load.put(said, "run.kind", meta.kind)
         for option, value in (("captions.trigger", meta.trigger), ("rights.pictures_licence", meta.licence)):
             if value:
@@ -76,14 +76,14 @@ def own_values(services: Services, tree: Tree) -> Tree:
     return difference_from(with_defaults(tree), with_defaults(below(services, tree)))
 
 
-def seen_now(services: Services, found: ImageSet | None, tree: Tree, tab: str) -> Seen:
+def seen_now(services: Services, image_set: ImageSet | None, tree: Tree, tab: str) -> Seen:
     """What a tab that is filled with `tree` has seen."""
-    version, _ = services.drafts.version(found.folder.name if found else None)
+    version, _ = services.drafts.version(image_set.folder.name if image_set else None)
     return Seen(tab, version, own_values(services, tree))
 
 
 def keep(
-    services: Services, found: ImageSet | None, tree: Tree, seen: Seen | None = None, *, whole: bool = False
+    services: Services, image_set: ImageSet | None, tree: Tree, seen: Seen | None = None, *, whole: bool = False
 ) -> tuple[Tree, Seen, list[str]]:
     """Write the draft: what differs from the preset; and tell the set what it now is.
 
@@ -91,7 +91,7 @@ def keep(
     tree is one a person chose as a whole. Returns the tree as it is now, what the tab has seen with it, and the options it
     takes over from the other tab.
     """
-    drafts, name, seen = services.drafts, found.folder.name if found else None, seen or Seen()
+    drafts, name, seen = services.drafts, image_set.folder.name if image_set else None, seen or Seen()
     with drafts.lock:
         mine, taken = own_values(services, tree), []
         version, writer = drafts.version(name)
@@ -99,50 +99,50 @@ def keep(
             mine, taken = merge(seen.tree, mine, drafts.load(name), last_was_mine=writer == seen.tab)
             tree = complete(services, mine) if taken else tree
         version = drafts.save(name, mine, seen.tab)
-    if found and not is_slider(tree) and not services.is_example(found):
-        meta = found.meta
+    if image_set and not is_slider(tree) and not services.is_example(image_set):
+        meta = image_set.meta
         kind, trigger = load.get(tree, "run.kind") or meta.kind, load.get(tree, "captions.trigger") or ""
         if (kind, trigger) != (meta.kind, meta.trigger):
-            found.update(kind=kind, trigger=trigger)
+            image_set.update(kind=kind, trigger=trigger)
     return tree, Seen(seen.tab, version, mine), taken
 
 
-def newer(services: Services, found: ImageSet | None, seen: Seen) -> tuple[Tree, Seen, list[str]] | None:
+def newer(services: Services, image_set: ImageSet | None, seen: Seen) -> tuple[Tree, Seen, list[str]] | None:
     """The tree, what is seen with it and the options that changed, where another tab has written since; else None."""
-    version, writer = services.drafts.version(found.folder.name if found else None)
+    version, writer = services.drafts.version(image_set.folder.name if image_set else None)
     if not seen.tab or not version or version == seen.version or writer == seen.tab:
         return None
-    tree = opened(services, found)
-    now = seen_now(services, found, tree, seen.tab)
+    tree = opened(services, image_set)
+    now = seen_now(services, image_set, tree, seen.tab)
     return tree, now, differing(flat(seen.tree), flat(now.tree))
 
 
-def config_of(services: Services, found: ImageSet | None, tree: Tree) -> TrainConfig:
+def config_of(services: Services, image_set: ImageSet | None, tree: Tree) -> TrainConfig:
     """The valid config of a tree for a set, or ConfigProblems."""
-    folder: Tree = {"images": {"folder": str(found.folder)}} if found and not draws(tree) else {}
+    folder: Tree = {"images": {"folder": str(image_set.folder)}} if image_set and not draws(tree) else {}
     if is_slider(tree):  # a set's trigger stays with the set
         load.put(folder, "captions.trigger", "")
     return load.build(below(services, tree), tree, folder)
 
 
-def problems(services: Services, found: ImageSet | None, tree: Tree) -> list[Problem]:
+def problems(services: Services, image_set: ImageSet | None, tree: Tree) -> list[Problem]:
     """What is wrong with the values themselves, a field each; nothing about what is merely not filled in yet."""
     try:
-        config = config_of(services, found, tree)
+        config = config_of(services, image_set, tree)
     except ConfigProblems as error:
         return error.problems
     return services.jobs.problems(config)
 
 
-def missing(found: ImageSet | None, tree: Tree) -> list[Problem]:
+def missing(image_set: ImageSet | None, tree: Tree) -> list[Problem]:
     """What a start still needs, field by field."""
-    return lacks(tree, len(found.pictures()) if found else 0)
+    return lacks(tree, len(image_set.pictures()) if image_set else 0)
 
 
-def start(services: Services, found: ImageSet | None, tree: Tree, key: str, seen: Seen | None = None) -> str:
+def start(services: Services, image_set: ImageSet | None, tree: Tree, key: str, seen: Seen | None = None) -> str:
     """Hand the training over to the ledger; the same key twice is one run. Returns the run's id."""
-    config = config_of(services, found, tree)
-    keep(services, found, tree, seen)
+    config = config_of(services, image_set, tree)
+    keep(services, image_set, tree, seen)
     return services.jobs.submit(config, key)
 
 
@@ -167,59 +167,59 @@ def formats(tree: Tree) -> tuple[float, bool]:
     return float(ratio) if fits else 2.0, bool(dense)
 
 
-def report(services: Services, found: ImageSet) -> Report:
+def report(services: Services, image_set: ImageSet) -> Report:
     """What in a set will hurt a training with the settings of its draft."""
     from trainer.images.report.report import report as look
     from trainer.images.set.image_set import ImageSet
 
-    tree = opened(services, found)
+    tree = opened(services, image_set)
     encoding = encodings.requested(str(load.get(tree, "images.encoding") or ""))
-    found = ImageSet(found.folder, encoding=encoding) if encoding else found
-    further = [ImageSet(place, encoding=encoding) for place in _further(found, tree)]
+    image_set = ImageSet(image_set.folder, encoding=encoding) if encoding else image_set
+    further = [ImageSet(place, encoding=encoding) for place in _further(image_set, tree)]
     kind, trigger = load.get(tree, "run.kind"), load.get(tree, "captions.trigger")
     ratio, dense = formats(tree)
-    return look(found, side(services, tree), kind, trigger, further=further, ratio=ratio, dense=dense)
+    return look(image_set, side(services, tree), kind, trigger, further=further, ratio=ratio, dense=dense)
 
 
-def _further(found: ImageSet, tree: Tree) -> Iterator[Path]:
+def _further(image_set: ImageSet, tree: Tree) -> Iterator[Path]:
     """The further folders of a draft that are there; what is wrong with a line is said beside its field."""
     for line in load.get(tree, "images.subsets") or ():
         try:
-            yield subsets.find(str(found.folder), read_subset(str(line)).folder)
+            yield subsets.find(str(image_set.folder), read_subset(str(line)).folder)
         except (Problem, ValueError):
             continue
 
 
-def mend(ui: Ui, found: ImageSet, said: dict[str, Any]) -> str:
+def mend(ui: Ui, image_set: ImageSet, said: dict[str, Any]) -> str:
     """Carry out what the button of a finding asks for; returns what was done as a sentence."""
     targets, action = [str(one) for one in said.get("targets", [])], said.get("action")
-    if ui.services.is_example(found):
+    if ui.services.is_example(image_set):
         return ui.t("page.images.example")
     try:
         if action == "remove":
-            ui.services.refuse_if_used(found.folder)
-            found.delete(targets)
+            ui.services.refuse_if_used(image_set.folder)
+            image_set.delete(targets)
             return ui.t("page.train.removed", count=len(targets))
         if action == "add_trigger" and said.get("word"):
-            found.edit(captions.adding(str(said["word"]), front=True), targets)
+            image_set.edit(captions.adding(str(said["word"]), front=True), targets)
             return ui.t("page.train.edited", count=len(targets))
         if action == "read_as":
-            return _read_as(ui, found, str(said.get("was", "")), str(said.get("encoding", "")))
+            return _read_as(ui, image_set, str(said.get("was", "")), str(said.get("encoding", "")))
         if action == "reading_right":
-            return ui.t("page.images.reading.settled", count=rereading.confirm(found, str(said.get("was", ""))))
+            return ui.t("page.images.reading.settled", count=rereading.confirm(image_set, str(said.get("was", ""))))
         if action == "undo":
-            act = found.undo()
+            act = image_set.undo()
             return ui.t("page.train.undone", count=act.count) if act else ""
     except Problem as problem:
         return problem.sentence(ui.lang)
     return ""
 
 
-def _read_as(ui: Ui, found: ImageSet, was: str, encoding: str) -> str:
+def _read_as(ui: Ui, image_set: ImageSet, was: str, encoding: str) -> str:
     """Read the captions that were read in `was` in another encoding."""
     name = encodings.requested(encoding)
-    ids = next((one.ids for one in rereading.readings(found) if one.encoding == was), ())
-    if not ids or name is None or rereading.read_as(found, name, ids) is None:
+    ids = next((one.ids for one in rereading.readings(image_set) if one.encoding == was), ())
+    if not ids or name is None or rereading.read_as(image_set, name, ids) is None:
         return ui.t("page.images.reading.changed")
     return ui.t("page.images.reading.done", count=len(ids), encoding=encodings.label(name, ui.lang))
 
@@ -228,5 +228,5 @@ def again(services: Services, name: str) -> tuple[ImageSet | None, Tree]:
     """The set and the tree of a LoRA in the library, to train it once more."""
     tree: Tree = services.library.again(name)
     folder: Any = load.get(tree, "images.folder")
-    found = services.set(str(folder).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]) if folder else None
-    return found, tree
+    image_set = services.set(str(folder).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]) if folder else None
+    return image_set, tree

@@ -179,7 +179,7 @@ def span(ui: Ui, low: float, high: float) -> str:
     return a if a == b else ui.t("ago.range", a=a, b=b)
 
 
-def told(ui: Ui, upload: dict[str, Any]) -> str:
+def upload_result(ui: Ui, upload: dict[str, Any]) -> str:
     """What became of a drop, in sentences."""
     first = ui.t("page.train.arrived", count=int(upload.get("accepted", 0)))
     return " ".join([first, *(str(sentence) for sentence in upload.get("sentences", []))])

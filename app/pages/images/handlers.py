@@ -49,7 +49,7 @@ class ImagesHandlers:
     def dropped(self, set_name: str, signal: str) -> Answer:
         """Pictures have arrived."""
         upload = signal_data(signal)
-        return self.show(upload.get("set") or set_name, message=train_view.told(self.ui, upload))
+        return self.show(upload.get("set") or set_name, message=train_view.upload_result(self.ui, upload))
 
     def page_turned(self, set_name: str, signal: str) -> Answer:
         """An earlier or a later page of the pictures."""

@@ -73,7 +73,7 @@ class TrainHandlers:
                 load.put(tree, "captions.trigger", image_set.meta.trigger)
             training.keep(services, image_set, tree)
             services.drafts.drop(None)
-        return self.show(upload["set"], view.told(self.ui, upload), tab=tab)
+        return self.show(upload["set"], view.upload_result(self.ui, upload), tab=tab)
 
     def set_chosen(self, signal: str, seen: str) -> Answer:
         """Another set, or none."""
