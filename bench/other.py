@@ -74,7 +74,7 @@ def preview(case: Case) -> dict[str, Any]:
 @torch.no_grad()
 def _step_ratio(parts: ModelComponents, path: Path, case: Case) -> float:
     """Seconds of one UNet call with the bare base to those with the LoRA folded in, in turns; the folding itself left out."""
-    folder, side = LoraFuser(parts), case.resolution // 8
+    fuser, side = LoraFuser(parts), case.resolution // 8
     condition = parts.family.encode(parts, parts.family.tokens(parts, ["", "a fox"]))
     noisy = torch.randn(2, parts.unet.config.in_channels, side, side, device=parts.device, dtype=parts.dtype)
     t = torch.tensor([500, 500], device=parts.device)
@@ -82,7 +82,7 @@ def _step_ratio(parts: ModelComponents, path: Path, case: Case) -> float:
     for number in range(2 * case.rounds):
         seconds = {}
         for uses in ([], [LoraStrength(path)]) if number % 2 else ([LoraStrength(path)], []):
-            folder.apply(uses)
+            fuser.fuse(uses)
             parts.family.predict(parts, noisy, t, condition)
             wait(case.device)
             begun = time.perf_counter()
@@ -90,7 +90,7 @@ def _step_ratio(parts: ModelComponents, path: Path, case: Case) -> float:
                 parts.family.predict(parts, noisy, t, condition)
             wait(case.device)
             seconds[bool(uses)] = time.perf_counter() - begun
-        folder.clear()
+        fuser.unfuse()
         ratios.append(seconds[False] / seconds[True])
     return median(ratios)
 

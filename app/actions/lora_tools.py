@@ -23,8 +23,8 @@ from trainer.core.problem import Problem
 from trainer.library.cards import Card
 from trainer.library.library import Library
 
-Tell = Callable[[int, int], None]
-"""`tell(done, of)` while a tool goes through a base's layers."""
+Progress = Callable[[int, int], None]
+"""`progress(done, of)` while a tool goes through a base's layers."""
 
 
 def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str, note: Note = silent) -> str:
@@ -47,7 +47,7 @@ def make(home: Home, names: Sequence[str], strengths: str, rank: str, name: str,
 
 
 def extract(
-    home: Home, base: str, tuned: str, rank: str, name: str, tell: Tell = lambda done, of: None, note: Note = silent
+    home: Home, base: str, tuned: str, rank: str, name: str, progress: Progress = lambda done, of: None, note: Note = silent
 ) -> str:
     """A LoRA of the difference between two bases, into the library; returns the name it got. Problem for every mistake."""
     _check_name(name)
@@ -55,12 +55,12 @@ def extract(
     old, new = _local_base(home, base), _local_base(home, tuned)
     with workplace.temporary(home.cache / "making") as folder:
         target = _target(home, folder, name)
-        tools.extract(old, new, target, rank=size, tell=tell, note=note)
+        tools.extract(old, new, target, rank=size, progress=progress, note=note)
         return Library(home).add(target, target.stem)
 
 
 def bake(
-    home: Home, base: str, names: Sequence[str], strengths: str, name: str, tell: Tell = lambda done, of: None,
+    home: Home, base: str, names: Sequence[str], strengths: str, name: str, progress: Progress = lambda done, of: None,
     note: Note = silent,
 ) -> str:  # fmt: skip
     """A new base in the models folder with LoRAs of the library inside; returns the name it got. The old base is only read.
@@ -76,7 +76,7 @@ def bake(
     ending = ".safetensors" if old.layout == "file" else ""
     with lock(home.cache / "locks" / "bake.lock"):  # two at once would choose the same free name
         target = files.free_name(home.models, files.safe_name(name, "base"), ending)
-        baking.bake(old, uses, target, tell, note=note)
+        baking.bake(old, uses, target, progress, note=note)
     return target.stem if ending else target.name
 
 

@@ -95,7 +95,7 @@ def extract(argv: list[str]) -> int:
             energy=args.energy,
             targets=args.targets,
             dtype=args.dtype,
-            tell=_progress,
+            progress=_progress,
             partial=args.partial,
             note=_note,
         )

@@ -39,7 +39,7 @@ def write(card: Card, folder: Path, language: str | None = None) -> Path:
     targets = [readme, folder / card.file.name]
     picture = folder / f"{card.name}{card.picture.suffix}" if card.picture else None
     embeddings = {folder / "embeddings" / f"{files.safe_name(one.name, 'word')}.safetensors": one
-             for one in embedding.of_file(card.file)}  # fmt: skip
+             for one in embedding.read_embeddings(card.file)}  # fmt: skip
     for path in (*targets, picture, *embeddings):
         if path is not None and path.exists():
             raise Problem("out_exists", field="out", file=path.name)
@@ -63,7 +63,7 @@ def text(card: Card, language: str | None = None, picture: str | None = None) ->
     rows = [
         ("trigger", f"`{_line(card.trigger)}`" if card.trigger else ""),
         ("slider", _line(slider_line(card.slider, language)) if card.slider else ""),
-        ("embedding", ", ".join(f"`{_line(name)}`" for name in embedding.names(read_header(card.file)))),
+        ("embedding", ", ".join(f"`{_line(name)}`" for name in embedding.words_of(read_header(card.file)))),
         ("strength", label("strength_range", best=f"{best.best:g}", low=f"{best.low:g}", high=f"{best.high:g}")),
         ("negative", _line(card.negative)), ("base", _line(card.base)), ("base_licence", _line(card.base_licence)),
         ("kind", f"{_line(card.adapter)}, {card.rank}" if card.rank else _line(card.adapter)),

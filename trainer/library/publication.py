@@ -89,7 +89,7 @@ class Publication:
     def _publish_embeddings(self, step: int, lora: Path) -> None:
         """The trigger's own vectors in `outputs/loras/embeddings`, named as the word that calls them."""
         header, folder = read_header(lora), self.loras / "embeddings"
-        for token in embedding.noted(header):
+        for token in embedding.from_metadata(header):
             metadata = {key: value for key, value in header.metadata.items() if key in EMBEDDING_METADATA}
             folder.mkdir(parents=True, exist_ok=True)
             temporary = folder / f".{self.run.id}.tmp"

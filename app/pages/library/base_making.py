@@ -73,7 +73,7 @@ class BaseHandlers:
         line = note(" ".join([t(f"page.library.bases.{way}_done", name=name), *notes]))
         yield {**shown, parts.line: line, parts.go: ready}
 
-    def _make(self, values: Values, progress: lora_tools.Tell, on_note: Any) -> str:
+    def _make(self, values: Values, progress: lora_tools.Progress, on_note: Any) -> str:
         """The name of what was made."""
         parts, home = self.parts, self.ui.services.home
         base, name = values[parts.base] or "", values[parts.name] or ""

@@ -29,12 +29,12 @@ def word(name: str, seed: int = 0) -> Embedding:
 
 def file(path: Path, own: Embedding | None = None, bundled: bool = False) -> Path:
     tensors = lora_file.kohya_tensors(factors(SMALL, 4, 2.0, ("attention",)))
-    tensors |= embedding.bundle(own) if own and bundled else {}
-    return lora_file.write_tensors(path, tensors, embedding.note(own) if own else {}, "fp32")
+    tensors |= embedding.to_tensors(own) if own and bundled else {}
+    return lora_file.write_tensors(path, tensors, embedding.to_metadata(own) if own else {}, "fp32")
 
 
 def words(path: Path) -> dict[str, np.ndarray]:
-    return {one.name: one.vectors["text_encoder"] for one in embedding.of_file(path)}
+    return {one.name: one.vectors["text_encoder"] for one in embedding.read_embeddings(path)}
 
 
 @pytest.mark.parametrize("bundled", [False, True])
@@ -43,7 +43,7 @@ def test_a_resized_file_keeps_its_word_as_it_was_carried(tmp_path: Path, bundled
     out = resize(file(tmp_path / "a.safetensors", own, bundled), tmp_path / "small.safetensors", rank=2)
     assert np.array_equal(words(out)["zibbo"], own.vectors["text_encoder"]) and len(words(out)) == 1
     held = [key for key in read_header(out).tensors if key.startswith(embedding.BUNDLE)]
-    assert bool(held) == bundled and embedding.noted(read_header(out))[0].name == "zibbo"
+    assert bool(held) == bundled and embedding.from_metadata(read_header(out))[0].name == "zibbo"
     assert len(lora_file.normalise(out).modules) == len(factors(SMALL, 4, 2.0, ("attention",)))
 
 
@@ -69,7 +69,7 @@ def test_a_merged_file_brings_every_word_along_and_refuses_one_with_two_meanings
 def test_a_hub_gets_the_vectors_as_a_file_and_the_card_names_them(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     path, own = studio.lora(home), word("inkfox")
-    lora_file.rewrite(path, path, embedding.note(own))
+    lora_file.rewrite(path, path, embedding.to_metadata(own))
     card = Library(home).cards()[0]
     readme = model_card.write(card, tmp_path / "hub")
     there = embedding.read_header(tmp_path / "hub" / "embeddings" / "inkfox.safetensors")

@@ -172,11 +172,11 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
     adapter.load(last.adapter)
     learnt = _look(parts)
     with adapter.switched_off():
-        folder = LoraFuser(parts)
-        ((_, matched, total),) = folder.apply([LoraStrength(straight)])
+        fuser = LoraFuser(parts)
+        ((_, matched, total),) = fuser.fuse([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)
         drawn = _look(parts)
-        folder.clear()
+        fuser.unfuse()
     assert (learnt - plain).abs().max() > 2e-5 and base_hash(parts) == before
     if optimizer != "schedule_free":  # whose checkpoint holds what it steps, and whose file holds the average
         assert (drawn - learnt).abs().max() <= 1e-5

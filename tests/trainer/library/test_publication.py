@@ -53,7 +53,7 @@ def writer(run, step, word=None):
             "ss_output_name": stem,
         }
         if word:
-            metadata |= embedding.note(embedding.Embedding(word, {"text_encoder": np.ones((2, 4), np.float32)}))
+            metadata |= embedding.to_metadata(embedding.Embedding(word, {"text_encoder": np.ones((2, 4), np.float32)}))
         lora_file.write_tensors(path, tensors, metadata)
 
     return write

@@ -53,9 +53,9 @@ class Inspection:
         return self._first("modelspec.trigger_phrase", "trained_words")
 
     @property
-    def words(self) -> list[str]:
+    def embedding_names(self) -> list[str]:
         """Words the file brings token vectors of their own for."""
-        return embedding.names(self.header)
+        return embedding.words_of(self.header)
 
     @property
     def slider(self) -> tuple[str, str, str] | None:
@@ -75,7 +75,7 @@ class Inspection:
         return {
             "family": self.format.family, "kind": self.format.kind, "layout": self.format.layout, "rank": self.rank,
             "alpha": self.alpha, "modules": self.modules, "unknown_keys": self.unknown, "trigger": self.trigger,
-            "embeddings": self.words,
+            "embeddings": self.embedding_names,
             "slider": dict(zip(("target", "positive", "negative"), self.slider, strict=True)) if self.slider else None,
             "base": self.base, "licence": self.licence,
             "hash": self.metadata.get("sshs_model_hash", "")[:64],
@@ -151,7 +151,7 @@ def _lines(inspection: Inspection) -> list[str]:
         ("rank", f"{inspection.rank or none} / {inspection.alpha if inspection.alpha is not None else none}"),
         ("modules", t("library_texts.layers_line", unet=inspection.modules["unet"], text=text)),
         ("trigger", inspection.trigger or none),
-        *([("embedding", ", ".join(inspection.words))] if inspection.words else []),
+        *([("embedding", ", ".join(inspection.embedding_names))] if inspection.embedding_names else []),
         *([("slider", slider_line(inspection.slider))] if inspection.slider else []),
         ("base", inspection.base or none),
         ("licence", inspection.licence or none),

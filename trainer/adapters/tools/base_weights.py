@@ -87,12 +87,12 @@ class BaseWeights:
             return [(f"model.diffusion_model.{to_sgm(module, self.facts.family)}.{what}", None)]
         names: list[tuple[str, int | None]] = []
         own, start = _OPENCLIP.get(self.facts.family, ("", ""))
-        found = re.match(r"encoder\.layers\.(\d+)\.(.+)", module)
-        if part == own and found:
-            block = f"{start}.{found[1]}"
-            if found[2] in _FUSED:
-                names.append((f"{block}.attn.in_proj_{what}", _FUSED.index(found[2])))
-            names += [(f"{block}.{inner}.{what}", None) for inner in (_INNER.get(found[2]),) if inner]
+        match = re.match(r"encoder\.layers\.(\d+)\.(.+)", module)
+        if part == own and match:
+            block = f"{start}.{match[1]}"
+            if match[2] in _FUSED:
+                names.append((f"{block}.attn.in_proj_{what}", _FUSED.index(match[2])))
+            names += [(f"{block}.{inner}.{what}", None) for inner in (_INNER.get(match[2]),) if inner]
         elif part == own:
             model = start.removesuffix(".transformer.resblocks")
             names += [(f"{model}.ln_final.{what}", None)] if module == "final_layer_norm" else []
@@ -107,14 +107,14 @@ def _files(facts: BaseFacts) -> list[Path]:
     assert facts.path is not None
     if facts.layout == "file":
         return [facts.path]
-    found = []
+    weight_files = []
     for part, stems in (("unet", ("diffusion_pytorch_model",)), ("text_encoder", ("model",)), ("text_encoder_2", ("model",))):
         names = [f"{stem}{variant}.safetensors" for stem in stems for variant in ("", ".fp16")]
         file = next((facts.path / part / name for name in names if (facts.path / part / name).is_file()), None)
         if file is None and (facts.path / part / "config.json").exists():
             raise Problem("base_parts", field="base", base=facts.title, detail=f"{part}: no single .safetensors file")
-        found += [file] if file else []
-    return found
+        weight_files += [file] if file else []
+    return weight_files
 
 
 __all__ = ["BaseWeights", "Header", "Spot"]

@@ -18,43 +18,46 @@ from trainer.bases.facts import BaseFacts
 from trainer.core.problem import Problem
 from trainer.formats.layers import Layer
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
+"""`progress(done, of)`, in layers."""
 
 
 def extract(
     base: BaseFacts, tuned: BaseFacts, out: Path, *, rank: int | None = None, energy: float | None = None,
-    targets: str = "attention", dtype: str = "fp16", tell: Tell = lambda done, of: None, partial: bool = False,
+    targets: str = "attention", dtype: str = "fp16", progress: Progress = lambda done, of: None, partial: bool = False,
     note: Note = silent,
 ) -> Path:  # fmt: skip
     """A plain LoRA that turns `base` into `tuned` as nearly as `rank` (or the share `energy`) allows; returns `out`.
 
-    Layers that are the same in both are left out. `tell(done, of)` is called a layer; `note` is told how many layers of the
-    base were compared. Problem where it is less than half, unless `partial` allows it.
+    Layers that are the same in both are left out. `progress(done, of)` is called after each layer; `note` says how many
+    layers of the base were compared. Problem where it is less than half, unless `partial` allows it.
     """
     if rank is None and energy is None:
         raise Problem("resize_how", field="rank")
     check_size(rank, energy)
     refuse_existing(out)
-    old, new = BaseWeights(base), BaseWeights(tuned)
-    if base.family != tuned.family or old.spots.keys() != new.spots.keys():
+    base_weights, tuned_weights = BaseWeights(base), BaseWeights(tuned)
+    if base.family != tuned.family or base_weights.spots.keys() != tuned_weights.spots.keys():
         raise Problem("extract_family", field="tuned", base=base.title, tuned=tuned.title)
-    wanted = [place for place, module in old.modules.items() if module.group in GROUPS[targets]]
-    places = [place for place in wanted if place in old.spots]
-    compared = Reading(tuned.title, len(places), tuple(".".join(place) for place in wanted if place not in old.spots))
+    targeted = [place for place, module in base_weights.modules.items() if module.group in GROUPS[targets]]
+    places = [place for place in targeted if place in base_weights.spots]
+    compared = Reading(
+        tuned.title, len(places), tuple(".".join(place) for place in targeted if place not in base_weights.spots)
+    )
     compared.check(partial, "base")
-    found: dict[tuple[str, str], Layer] = {}
+    adapters: dict[tuple[str, str], Layer] = {}
     for index, place in enumerate(places):
-        one, two = old.read(place), new.read(place)
-        if one.shape != two.shape:
+        before, after = base_weights.read(place), tuned_weights.read(place)
+        if before.shape != after.shape:
             raise Problem("extract_family", field="tuned", base=base.title, tuned=tuned.title)
-        change = two - one
+        change = after - before
         if np.abs(change).max() > 0:
-            found[place] = reduced(Layer({"diff": change}, 1.0), place, base.family, rank, energy)
-        tell(index + 1, len(places))
-    if not found:
+            adapters[place] = reduced(Layer({"diff": change}, 1.0), place, base.family, rank, energy)
+        progress(index + 1, len(places))
+    if not adapters:
         raise Problem("extract_same", field="tuned", base=base.title, tuned=tuned.title)
-    assert new.facts.path is not None
+    assert tuned_weights.facts.path is not None
     note(*compared.note())
-    note("layers_differ", {"count": len(found), "total": len(places)})
-    told = made_of_bases(old.facts, new.facts.path, found, out.stem)
-    return lora_file.write(out, found, told, dtype, base.family)
+    note("layers_differ", {"count": len(adapters), "total": len(places)})
+    metadata = made_of_bases(base_weights.facts, tuned_weights.facts.path, adapters, out.stem)
+    return lora_file.write(out, adapters, metadata, dtype, base.family)

@@ -15,7 +15,7 @@ from trainer.adapters.filing import fitting
 from trainer.adapters.fold import LoraStrength
 from trainer.adapters.reading import Note, silent
 from trainer.adapters.tools.base_weights import BaseWeights
-from trainer.adapters.tools.provenance import told_by
+from trainer.adapters.tools.provenance import metadata_of
 from trainer.adapters.tools.reduce import check_size, reduced
 from trainer.adapters.weights import LoraWeights, check_made_for, normalise
 from trainer.bases.facts import BaseFacts
@@ -63,15 +63,15 @@ def merge(
         raise Problem("merge_nothing", field="loras")
     merged = {}
     for place, layers in gathered.items():
-        together = _side_by_side(place, layers)
+        combined = _side_by_side(place, layers)
         if rank or energy:
-            merged[place] = reduced(together, place, family, rank, energy)
-        elif together.kind != "lora":
+            merged[place] = reduced(combined, place, family, rank, energy)
+        elif combined.kind != "lora":
             raise Problem("merge_needs_rank", field="rank", name=uses[0].path.stem)
         else:
-            merged[place] = together
-    told = told_by("merge", [(use, weights.metadata) for use, weights in read], merged, out.stem, family)
-    return _write(out, merged, told, dtype, family, [use.path for use in uses], note)
+            merged[place] = combined
+    metadata = metadata_of("merge", [(use, weights.metadata) for use, weights in read], merged, out.stem, family)
+    return _write(out, merged, metadata, dtype, family, [use.path for use in uses], note)
 
 
 def resize(
@@ -98,18 +98,24 @@ def resize(
     weights = _plain(path, base, partial, keep_dora=True)
     note(*weights.reading.note())
     small = {place: reduced(layer, place, weights.family, rank, energy) for place, layer in weights.modules.items()}
-    told = told_by("resize", [(LoraStrength(path), weights.metadata)], small, out.stem, weights.family)
-    return _write(out, small, told, dtype, weights.family, [path], note)
+    metadata = metadata_of("resize", [(LoraStrength(path), weights.metadata)], small, out.stem, weights.family)
+    return _write(out, small, metadata, dtype, weights.family, [path], note)
 
 
 def _write(
-    out: Path, layers: dict[Place, Layer], told: dict[str, str], dtype: str, family: str, sources: Sequence[Path], note: Note
+    out: Path,
+    layers: dict[Place, Layer],
+    metadata: dict[str, str],
+    dtype: str,
+    family: str,
+    sources: Sequence[Path],
+    note: Note,
 ) -> Path:
     """The new file, with the words of their own that its sources bring along (textual inversion)."""
-    noted, bundled = embedding.together(sources)
-    told = {key: value for key, value in told.items() if key != embedding.KEY} | noted
-    tensors = lora_file.kohya_tensors(layers, family) | bundled
-    return lora_file.write_tensors(out, tensors, fitting(told, len(tensors), note), dtype)
+    embedding_metadata, embedding_tensors = embedding.merged(sources)
+    metadata = {key: value for key, value in metadata.items() if key != embedding.KEY} | embedding_metadata
+    tensors = lora_file.kohya_tensors(layers, family) | embedding_tensors
+    return lora_file.write_tensors(out, tensors, fitting(metadata, len(tensors), note), dtype)
 
 
 def _plain(path: Path, base: BaseFacts | None, partial: bool, keep_dora: bool = False) -> LoraWeights:
@@ -117,21 +123,21 @@ def _plain(path: Path, base: BaseFacts | None, partial: bool, keep_dora: bool = 
     weights = normalise(path, partial=partial)
     layers = unfolded(weights)
     if base is None:
-        strange = next((one for one in layers.values() if one.needs_weight and not (keep_dora and one.kind == "dora")), None)
-        if strange:
-            raise Problem("tool_needs_base", field="base", name=Path(path).stem, kind=strange.kind)
+        dependent = next((one for one in layers.values() if one.needs_weight and not (keep_dora and one.kind == "dora")), None)
+        if dependent:
+            raise Problem("tool_needs_base", field="base", name=Path(path).stem, kind=dependent.kind)
     elif any(layer.needs_weight for layer in layers.values()):
         check_made_for(path, base.family, base.title, field="base", partial=partial)
-        held = BaseWeights(base)
-        layers = {place: _on(held, place, layer, path) for place, layer in layers.items()}
+        base_weights = BaseWeights(base)
+        layers = {place: _as_full_difference(base_weights, place, layer, path) for place, layer in layers.items()}
     return replace(weights, modules=layers)
 
 
-def _on(held: BaseWeights, place: Place, layer: Layer, path: Path) -> Layer:
+def _as_full_difference(base_weights: BaseWeights, place: Place, layer: Layer, path: Path) -> Layer:
     """A layer as a full difference, where what it does depends on the base's weight."""
     if not layer.needs_weight:
         return layer
-    weight = held.read(place) if place in held.spots else None
+    weight = base_weights.read(place) if place in base_weights.spots else None
     if weight is None or not layer.fits(weight.shape):
         raise Problem("lora_no_match", field="base", name=Path(path).stem)
     bias = {"diff_b": layer.bias} if layer.bias is not None else {}

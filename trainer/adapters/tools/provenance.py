@@ -23,50 +23,50 @@ _BASE = (
     "modelspec.resolution", "atelier.base",
 )  # fmt: skip
 _OWN_RECIPE = ("sshs_", "atelier.alphas", "lora_adapter_metadata", "format")
-Given = Sequence[tuple[LoraStrength, Mapping[str, str]]]
+Sources = Sequence[tuple[LoraStrength, Mapping[str, str]]]
 
 
-def told_by(
-    tool: str, given: Given, layers: Mapping[Any, Layer], name: str, family: str, prediction: str = ""
+def metadata_of(
+    tool: str, sources: Sources, layers: Mapping[Any, Layer], name: str, family: str, prediction: str = ""
 ) -> dict[str, str]:
     """The metadata of a new file. One made of a single LoRA keeps what that one says; of several, what they share. What
     programs file it under is always there.
     """
-    first = dict(given[0][1])
+    first = dict(sources[0][1])
     if tool == "resize":
-        told = {key: value for key, value in first.items() if not key.startswith(_OWN_RECIPE)}
+        metadata = {key: value for key, value in first.items() if not key.startswith(_OWN_RECIPE)}
     else:
-        told = {key: value for key in _BASE if (value := _shared(given, key))}
+        metadata = {key: value for key in _BASE if (value := _shared(sources, key))}
     ranks = Counter(layer.rank for layer in layers.values())
     dim = str(next(iter(ranks))) if len(ranks) == 1 else "Dynamic"
-    sources = _sources(given)
-    told |= {
+    entries = _entries(sources)
+    metadata |= {
         "ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": dim, "ss_network_args": "{}",
         "ss_output_name": files.safe_name(name, "lora"), "modelspec.title": name,
-        "modelspec.merged_from": ", ".join(source["name"] for source in sources),
+        "modelspec.merged_from": ", ".join(source["name"] for source in entries),
         "modelspec.date": _now(),
-        "atelier.tool": json.dumps({"tool": tool, "from": sources}, ensure_ascii=False),
+        "atelier.tool": json.dumps({"tool": tool, "from": entries}, ensure_ascii=False),
     }  # fmt: skip
     if any(layer.kind == "dora" for layer in layers.values()):
-        told |= {key: first[key] for key in ("ss_network_module", "ss_network_args") if first.get(key)}
+        metadata |= {key: first[key] for key in ("ss_network_module", "ss_network_args") if first.get(key)}
     if tool == "merge":
-        told |= {
-            "modelspec.trigger_phrase": _joined(given, "modelspec.trigger_phrase", ", "),
-            "modelspec.license": _joined(given, "modelspec.license", "; "),
+        metadata |= {
+            "modelspec.trigger_phrase": _joined(sources, "modelspec.trigger_phrase", ", "),
+            "modelspec.license": _joined(sources, "modelspec.license", "; "),
         }
-    return filed({key: value for key, value in told.items() if value != ""}, family, prediction)
+    return filed({key: value for key, value in metadata.items() if value != ""}, family, prediction)
 
 
-def _shared(given: Given, key: str) -> str:
+def _shared(sources: Sources, key: str) -> str:
     """What all that say something say alike; empty where they differ."""
-    values = {said[key] for _, said in given if said.get(key)}
+    values = {metadata[key] for _, metadata in sources if metadata.get(key)}
     return values.pop() if len(values) == 1 else ""
 
 
-def _sources(given: Given) -> list[dict[str, Any]]:
+def _entries(sources: Sources) -> list[dict[str, Any]]:
     return [
-        {"name": use.path.stem, "hash": said.get("sshs_model_hash", ""), "unet": use.unet, "text_encoder": use.text_encoder}
-        for use, said in given
+        {"name": use.path.stem, "hash": metadata.get("sshs_model_hash", ""), "unet": use.unet, "text_encoder": use.text_encoder}
+        for use, metadata in sources
     ]  # fmt: skip
 
 
@@ -74,34 +74,34 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _joined(given: Given, key: str, sign: str) -> str:
-    return sign.join(dict.fromkeys(said[key] for _, said in given if said.get(key)))
+def _joined(sources: Sources, key: str, separator: str) -> str:
+    return separator.join(dict.fromkeys(metadata[key] for _, metadata in sources if metadata.get(key)))
 
 
 def made_of_bases(base: BaseFacts, tuned: Path, layers: Mapping[Any, Layer], name: str) -> dict[str, str]:
     """The metadata of a LoRA extracted from two checkpoints."""
-    said = {"ss_sd_model_name": base.path.name} if base.path else {}
-    return told_by("extract", [(LoraStrength(tuned), said)], layers, name, base.family, base.prediction)
+    metadata = {"ss_sd_model_name": base.path.name} if base.path else {}
+    return metadata_of("extract", [(LoraStrength(tuned), metadata)], layers, name, base.family, base.prediction)
 
 
-def baked(base: BaseFacts, given: Given, name: str) -> dict[str, Any]:
+def baked(base: BaseFacts, sources: Sources, name: str) -> dict[str, Any]:
     """The `atelier.json` of a base folder with LoRAs inside: the old base's facts and licence under its own name, and what
     went into it, each with its licence."""
-    told = [
-        source | {"licence": said.get("modelspec.license", ""), "trigger": said.get("modelspec.trigger_phrase", "")}
-        for source, (_, said) in zip(_sources(given), given, strict=True)
+    loras = [
+        source | {"licence": metadata.get("modelspec.license", ""), "trigger": metadata.get("modelspec.trigger_phrase", "")}
+        for source, (_, metadata) in zip(_entries(sources), sources, strict=True)
     ]
     return {
         "id": name, "title": {"en": name, "ja": name}, "family": base.family, "licence": base.licence,
         "licence_url": base.licence_url, "native_resolution": base.resolution, "guidance": base.guidance, "steps": base.steps,
         "sample_prompts": list(base.sample_prompts), "date": _now(),
-        "made_from": {"base": base.id, "revision": base.revision, "loras": told},
+        "made_from": {"base": base.id, "revision": base.revision, "loras": loras},
     }  # fmt: skip
 
 
-def baked_file(base: BaseFacts, old: Mapping[str, str], given: Given, name: str) -> dict[str, str]:
+def baked_file(base: BaseFacts, base_metadata: Mapping[str, str], sources: Sources, name: str) -> dict[str, str]:
     """The metadata of a single-file base with LoRAs inside: the old one's, without its hashes, under its own name."""
-    kept, facts = without_hashes(old), baked(base, given, name)
+    kept, facts = without_hashes(base_metadata), baked(base, sources, name)
     if base.licence_facts is not UNKNOWN:  # a file's name may be all that told its licence, and the name is new
         kept["modelspec.license"] = base.licence
     if not kept.get("modelspec.architecture"):
@@ -109,7 +109,7 @@ def baked_file(base: BaseFacts, old: Mapping[str, str], given: Given, name: str)
         kept.setdefault("modelspec.implementation", IMPLEMENTATIONS["sdxl"])
     return kept | {
         "modelspec.title": name, "modelspec.date": facts["date"],
-        "modelspec.merged_from": ", ".join([base.id, *(use.path.stem for use, _ in given)]),
+        "modelspec.merged_from": ", ".join([base.id, *(use.path.stem for use, _ in sources)]),
         "atelier.tool": json.dumps({"tool": "bake"} | facts["made_from"], ensure_ascii=False),
     }  # fmt: skip
 

@@ -29,8 +29,8 @@ def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None,
     """
     if layer.no_matrix:
         return layer
-    beside = {name: layer.tensors[name] for name in ("dora", "diff_b") if name in layer.tensors}
-    layer = Layer({name: tensor for name, tensor in layer.tensors.items() if name not in beside}, layer.alpha)
+    unchanged = {name: layer.tensors[name] for name in ("dora", "diff_b") if name in layer.tensors}
+    layer = Layer({name: tensor for name, tensor in layer.tensors.items() if name not in unchanged}, layer.alpha)
     if layer.kind == "lora":  # the SVD of the small middle of Q1·(R1·R2ᵀ)·Q2ᵀ is exact and quick
         r = layer.down.shape[0]
         q1, r1 = np.linalg.qr(layer.up.reshape(-1, r).astype(np.float64))
@@ -47,7 +47,7 @@ def reduced(layer: Layer, place: tuple[str, str], family: str, rank: int | None,
     wide = len(inside) > 1
     up = up.reshape(-1, keep, *([1, 1] if wide else []))
     factors = {"down": down.reshape(keep, *inside).astype(np.float32), "up": up.astype(np.float32)}
-    return Layer(factors | beside, float(keep))
+    return Layer(factors | unchanged, float(keep))
 
 
 def kept(sigma: Array, rank: int | None, energy: float | None) -> int:

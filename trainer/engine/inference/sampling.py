@@ -182,7 +182,7 @@ class ImageSampler:
     def __init__(self, parts: ModelComponents, home: Home | None = None) -> None:
         self.parts, self.home = parts, home
         self._vae: tuple[Path | None, Any] = (None, None)
-        self.folder = LoraFuser(parts)
+        self.fuser = LoraFuser(parts)
         self.notes: list[tuple[str, dict[str, Any]]] = []
         self.fits: list[tuple[Path, int, int]] = []
         """(file, layers used, layers in it) of each LoRA of the last request."""
@@ -229,13 +229,18 @@ class ImageSampler:
         facts |= {"clip_skip": skip} if skip > 1 else {}
         try:
             for index, strength in enumerate(strengths):
-                fits = self.folder.apply(request.loras, 1.0 if strength is None else strength, request.partial)
+                fits = self.fuser.fuse(request.loras, 1.0 if strength is None else strength, request.partial)
                 if index == 0:
                     self.fits = fits
                     self.notes += [
                         (
                             "lora_partial",
-                            {"name": path.stem, "matched": matched, "total": total, "layers": listed(self.folder.left[path])},
+                            {
+                                "name": path.stem,
+                                "matched": matched,
+                                "total": total,
+                                "layers": listed(self.fuser.unmatched[path]),
+                            },
                         )
                         for path, matched, total in fits
                         if matched < total
@@ -254,7 +259,7 @@ class ImageSampler:
                 )
                 yield GeneratedImage(image, strength, request, facts)
         finally:
-            self.folder.clear()
+            self.fuser.unfuse()
             self.pipe.scheduler = self.parts.scheduler
 
     def _manner(self, request: GenerateRequest) -> tuple[InferenceSettings, Any]:

@@ -212,8 +212,8 @@ class RunOutputs:
             tensors = lora_file.kohya_tensors(self.adapter.factors(), self.parts.family.name)
             word = self.adapter.embedding()
         if word is not None:
-            told |= embedding.note(word)
-            tensors |= embedding.bundle(word) if self.config.save.bundle_embedding or not tensors else {}
+            told |= embedding.to_metadata(word)
+            tensors |= embedding.to_tensors(word) if self.config.save.bundle_embedding or not tensors else {}
         return lora_file.write_tensors(path, tensors, told, self.config.save.dtype)
 
     def _seen(self) -> list[tuple[str, tuple[int, int], int]]:

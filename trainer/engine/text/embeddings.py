@@ -65,7 +65,7 @@ def of_files(parts: ModelComponents, paths: Sequence[Path]) -> list[TokenEmbeddi
     """The words LoRA files bring along that fit this base; the first of a name counts."""
     found: dict[str, TokenEmbedding] = {}
     for path in paths:
-        for one in embedding.of_file(path):
+        for one in embedding.read_embeddings(path):
             fits = all(
                 part in one.vectors and one.vectors[part].shape[1] == _table(parts, part).embedding_dim
                 for part in parts.tokenizers

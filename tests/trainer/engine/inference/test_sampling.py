@@ -97,18 +97,18 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     layer = studio.parts.module(part).get_submodule(module)
     pristine = layer.weight
     old = pristine.detach().clone().numpy()
-    folder = LoraFuser(studio.parts)
-    folder.apply([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
+    fuser = LoraFuser(studio.parts)
+    fuser.fuse([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
     wanted = old + 2.0 * 0.5 * factors.alpha / factors.rank * (factors.up @ factors.down)
     assert np.allclose(layer.weight.detach().numpy(), wanted, atol=1e-6)
     text = next(k for k in weights.modules if k[0] == "text_encoder")
     encoder = studio.parts.text_encoders["text_encoder"].get_submodule(bare(text[1]))
     f = weights.modules[text]
-    folder.clear()
+    fuser.unfuse()
     before = encoder.weight.detach().clone().numpy()
-    folder.apply([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
+    fuser.fuse([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
     assert np.allclose(encoder.weight.detach().numpy() - before, 2.0 * 0.25 * f.alpha / f.rank * (f.up @ f.down), atol=1e-6)
-    folder.clear()
+    fuser.unfuse()
     assert layer.weight is pristine
 
 
@@ -127,12 +127,12 @@ def test_biases_and_norms_of_a_file_are_folded_and_come_off_again(studio, tmp_pa
     }
     path = lora_file.write(tmp_path / "full.safetensors", layers, {}, "fp32")
     old = [tensor.clone() for tensor in pristine]
-    folder = LoraFuser(studio.parts)
-    assert folder.apply([LoraStrength(path, 0.5)]) == [(path, 3, 3)]
+    fuser = LoraFuser(studio.parts)
+    assert fuser.fuse([LoraStrength(path, 0.5)]) == [(path, 3, 3)]
     now = [norm.weight, norm.bias, out.weight, out.bias]
     for was, new, added in zip(old, now, (0.25, 1.0, 0.0, 2.0), strict=True):
         assert torch.allclose(new, was + added)
-    folder.clear()
+    fuser.unfuse()
     assert all(a is b for a, b in zip(pristine, [norm.weight, norm.bias, out.weight, out.bias], strict=True))
 
 

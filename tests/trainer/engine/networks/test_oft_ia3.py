@@ -110,11 +110,11 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
     adapter.load(last.adapter)
     learnt = _look(parts)
     with adapter.switched_off():
-        folder = LoraFuser(parts)
-        ((_, matched, total),) = folder.apply([LoraStrength(straight)])
+        fuser = LoraFuser(parts)
+        ((_, matched, total),) = fuser.fuse([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)
         assert torch.allclose(_look(parts), learnt, atol=1e-5)
-        folder.clear()
+        fuser.unfuse()
     assert base_hash(parts) == before
 
 
@@ -130,10 +130,10 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
     learnt = _look(parts)
     file = lora_file.write(bench.home.root / "a.safetensors", adapter.factors(), {}, "fp32")
     with adapter.switched_off():
-        folder = LoraFuser(parts)
-        folder.apply([LoraStrength(file)])
+        fuser = LoraFuser(parts)
+        fuser.fuse([LoraStrength(file)])
         assert torch.allclose(_look(parts), learnt, atol=1e-4)
-        folder.clear()
+        fuser.unfuse()
         assert not torch.allclose(_look(parts), learnt, atol=1e-3)
 
 

@@ -138,10 +138,10 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
     with adapter.at(-1):
         learnt = _look(parts)
     with adapter.switched_off():
-        folder = LoraFuser(parts)
-        folder.apply([LoraStrength(straight, -1, -1)])
+        fuser = LoraFuser(parts)
+        fuser.fuse([LoraStrength(straight, -1, -1)])
         assert torch.allclose(_look(parts), learnt, atol=1e-5) and not torch.allclose(learnt, plain, atol=1e-4)
-        folder.clear()
+        fuser.unfuse()
     assert base_hash(parts) == before
 
 
@@ -159,11 +159,11 @@ def test_at_minus_one_every_kind_takes_off_what_it_adds_as_its_file_does(bench, 
     spelt = {(part, bare(name) if part != "unet" else name): layer for (part, name), layer in adapter.factors().items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     with adapter.switched_off():
-        folder = LoraFuser(parts)
+        fuser = LoraFuser(parts)
         for sign, there in ((-1.0, learnt), (1.0, more)):
-            folder.apply([LoraStrength(file, sign, sign)])
+            fuser.fuse([LoraStrength(file, sign, sign)])
             assert torch.allclose(_look(parts), there, atol=2e-5)
-        folder.clear()
+        fuser.unfuse()
         assert not torch.allclose(learnt, plain, atol=1e-3) and not torch.allclose(learnt, more, atol=1e-3)
 
 

@@ -145,11 +145,11 @@ def test_every_kind_of_adapter_sits_on_it_and_its_file_is_folded_into_it(loaded,
     told = {"ss_base_model_version": "sd_v1", "ss_network_module": "networks.lora"}
     file = lora_file.write(tmp_path / "one.safetensors", adapter.factors(), told, "fp32", "sd1")
     with adapter.switched_off():
-        folder = LoraFuser(parts)
-        ((_, matched, total),) = folder.apply([LoraStrength(file)])
+        fuser = LoraFuser(parts)
+        ((_, matched, total),) = fuser.fuse([LoraStrength(file)])
         assert matched == total == len(adapter.layers)
         drawn = _look(parts)
-        folder.clear()
+        fuser.unfuse()
         assert torch.equal(_look(parts), bare)
     assert (learnt - bare).abs().max() > 1e-4 and (drawn - learnt).abs().max() <= 2e-5
     assert base_hash(parts) == held and base_hash(loaded) == before

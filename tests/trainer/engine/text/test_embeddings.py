@@ -60,7 +60,7 @@ def test_pivotal_tuning_learns_saves_resumes_and_draws(bench, base: Path) -> Non
     first = bench.losses()
     resumed = bench.train(config, "broken")
     assert first + bench.losses() == losses
-    ((word,), (again,)) = (embedding.of_file(file) for file in (straight, resumed))
+    ((word,), (again,)) = (embedding.read_embeddings(file) for file in (straight, resumed))
     assert all(np.array_equal(word.vectors[part], again.vectors[part]) for part in word.vectors)
     assert read_header(straight).metadata["sshs_model_hash"] == read_header(resumed).metadata["sshs_model_hash"]
 
@@ -69,7 +69,7 @@ def test_pivotal_tuning_learns_saves_resumes_and_draws(bench, base: Path) -> Non
     start = embeddings.begin(parts, "blobby", 3, "red fox")
     assert (word.name, word.count) == ("blobby", 3) and set(word.vectors) == set(parts.tokenizers)
     assert all(np.abs(rows - start.vectors[part].detach().numpy()).mean() > 1e-3 for part, rows in word.vectors.items())
-    assert inspect(straight).words == ["blobby"] and inspect(straight).programs["diffusers"].loads
+    assert inspect(straight).embedding_names == ["blobby"] and inspect(straight).programs["diffusers"].loads
 
     beside = load_file(straight.parent / "embeddings" / "blobby.safetensors")
     assert set(beside) == ({"clip_l", "clip_g"} if "text_encoder_2" in word.vectors else {"emb_params"})
@@ -96,7 +96,7 @@ def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
         at_first = encode.encode(parts, said, limit)
         assert torch.equal(at_first["hidden"][1, :77], bare["hidden"][1])
     for part, rows in adapter.word.vectors.items():
-        rows.data.copy_(torch.from_numpy(embedding.of_file(file)[0].vectors[part]))
+        rows.data.copy_(torch.from_numpy(embedding.read_embeddings(file)[0].vectors[part]))
     learnt = encode.encode(parts, said)
     with adapter.switched_off():
         off = encode.encode(parts, said)
@@ -130,7 +130,7 @@ def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(ben
     file = bench.train(bench.config("lora.embedding_tokens=2", "run.steps=1", "save.bundle_embedding=true", "save.dtype=fp32"))
     with safe_open(file, "np") as tensors:
         assert tensors.get_tensor("bundle_emb.blobby.string_to_param.*").shape == (2, 32)
-    (bundled,), (noted,) = embedding.of_file(file), embedding.noted(read_header(file))
+    (bundled,), (noted,) = embedding.read_embeddings(file), embedding.from_metadata(read_header(file))
     assert bundled.name == noted.name and np.array_equal(bundled.vectors["text_encoder"], noted.vectors["text_encoder"])
     seen = inspect(file)
     assert seen.words == ["blobby"] and seen.programs["diffusers"].reason == "strange_keys"
@@ -139,7 +139,7 @@ def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(ben
 
 def test_going_on_from_a_lora_its_trigger_goes_on_too(bench) -> None:
     first = bench.train(bench.config(*PIVOTAL, "save.dtype=fp32"))
-    (learnt,) = embedding.of_file(first)
+    (learnt,) = embedding.read_embeddings(first)
     parts = load_base(bench.config(), bench.home)
     more = bench.config("lora.embedding_tokens=4", "lora.embedding_init=owl")
     word, fresh = Adapter(parts, more, first).word, embeddings.begin(parts, "blobby", 4, "owl")
@@ -155,7 +155,7 @@ def test_without_a_trigger_the_layers_learn_alone_and_the_run_says_so(bench) -> 
     file = bench.train(bench.config("lora.embedding_tokens=2", "preservation.base_prior=1", "captions.trigger=", "run.steps=1"))
     said = [note.code for note in bench.events if isinstance(note, events.Note)]
     assert said.count("no_trigger_no_vectors") == said.count("no_trigger_no_prior") == 1
-    assert embedding.of_file(file) == [] and not list((bench.home.loras / "embeddings").glob("*"))
+    assert embedding.read_embeddings(file) == [] and not list((bench.home.loras / "embeddings").glob("*"))
 
 
 def test_without_a_trigger_or_with_a_broken_note_one_sentence_or_nothing(bench) -> None:
@@ -169,11 +169,11 @@ def test_without_a_trigger_or_with_a_broken_note_one_sentence_or_nothing(bench) 
         )
     assert told.value.code == "embedding_no_trigger" and told.value.field == "captions.trigger"
     for nonsense in ("", "[]", '{"name": "x", "vectors": {"text_encoder": [2, "AAAA"]}}', '{"name": "", "vectors": {}}', "{"):
-        assert embedding.noted(Header({embedding.KEY: nonsense}, {}, 0, 0)) == []
+        assert embedding.from_metadata(Header({embedding.KEY: nonsense}, {}, 0, 0)) == []
     alien = embedding.Embedding("x", {"text_encoder": np.ones((1, 7), np.float32)})
     path = bench.home.loras / "alien.safetensors"
-    write_tensors(path, {"a": np.zeros(1, np.float32)}, embedding.note(alien))
-    assert [one.name for one in embedding.of_file(path)] == ["x"]
+    write_tensors(path, {"a": np.zeros(1, np.float32)}, embedding.to_metadata(alien))
+    assert [one.name for one in embedding.read_embeddings(path)] == ["x"]
     assert embeddings.of_files(parts, [path]) == []
 
 
