@@ -70,7 +70,8 @@ def test_every_text_the_pages_ask_for_is_there() -> None:
                 assert key.value in known, f"{path.name}: {key.value}"
             elif isinstance(key, ast.JoinedStr):
                 parts = [
-                    re.escape(part.value) if isinstance(part, ast.Constant) else "[^.]+(?:[.][^.]+)*" for part in key.values
+                    re.escape(str(part.value)) if isinstance(part, ast.Constant) else "[^.]+(?:[.][^.]+)*"
+                    for part in key.values
                 ]
                 pattern = re.compile("".join(parts))
                 assert any(pattern.fullmatch(one) for one in known), f"{path.name}: {ast.unparse(key)}"
@@ -98,4 +99,4 @@ def _constants(node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, ast.JoinedStr):
-        yield "".join(part.value if isinstance(part, ast.Constant) else "" for part in node.values)
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "" for part in node.values)

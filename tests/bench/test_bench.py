@@ -127,7 +127,9 @@ def test_what_was_measured_is_kept_although_a_later_case_fails(monkeypatch, tmp_
     heights = {}
     for name in ("growth", "steady"):
         drawn = ElementTree.parse(tmp_path / "kept" / f"{name}.svg").getroot()
-        heights[name] = [float(point.split(",")[1]) for point in drawn.find("{*}polyline").attrib["points"].split()]
+        line = drawn.find("{*}polyline")
+        assert line is not None
+        heights[name] = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
         assert len(drawn.findall("{*}text")) == 1 + 2 * len(heights[name])
     (slow, quick), floor = heights["growth"], 240 - 44
     assert (floor - slow) == pytest.approx(2 * (floor - quick), abs=0.2)  # from nought

@@ -157,7 +157,7 @@ def _place(folder: Path, small: bool) -> Iterator[tuple[Path, bool]]:
 
 def main(argv: list[str]) -> int:
     """Run a campaign and print its table."""
-    words = argparse.ArgumentParser(prog="launch.py test --chaos", description=__doc__.splitlines()[0])
+    words = argparse.ArgumentParser(prog="launch.py test --chaos", description=(__doc__ or "").splitlines()[0])
     words.add_argument("--kills", type=int, default=200, help="how often something is killed with SIGKILL")
     words.add_argument("--seed", type=int, default=1)
     words.add_argument("--minutes", type=float, help="end after about so long, however many it were")

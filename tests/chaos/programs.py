@@ -36,7 +36,7 @@ def load() -> None:
         *(("app.server.main", "uvicorn") if "CHAOS_WEB" in os.environ else ()),
     ):
         importlib.import_module(name)
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextModel, CLIPTokenizer
 
     assert all((AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel, CLIPTextModel, CLIPTokenizer))

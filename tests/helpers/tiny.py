@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,10 +15,10 @@ SD2_WIDTH, XL_WIDTHS = 48, (32, 48)
 """Widths of the text encoders; what the UNet reads is their sum."""
 
 
-def make(folder: Path, family: str, prediction: str = "epsilon", zero_snr: bool = False, words: int = 49408) -> Path:
+def make(folder: Path, family: str, prediction: Any = "epsilon", zero_snr: bool = False, words: int = 49408) -> Path:
     """Write a diffusers folder of `family` (`sd2` or `sdxl`) to `folder`: with the real vocabulary, or with the 4,096 words
     of the embedded base, which load faster."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     torch.manual_seed(0)
     scheduler = DDIMScheduler(
@@ -31,17 +32,18 @@ def make(folder: Path, family: str, prediction: str = "epsilon", zero_snr: bool 
         rescale_betas_zero_snr=zero_snr,
     )
 
-    def read(width: int, layers: int, act: str, projected: bool = False):
+    def read(width: int, layers: int, act: str, projected: bool = False) -> Any:
         return text_encoder(width, layers, act, words, projected)
 
+    absent: Any = None  # diffusers takes None for these, its annotations do not
     other = "!" if words == 49408 else END
     shared = {"vae": vae(), "unet": unet(family), "scheduler": scheduler}
     if family == "sd2":
         pipe = StableDiffusionPipeline(
             text_encoder=read(SD2_WIDTH, 3, "gelu"),
             tokenizer=tokenizer(other, words),
-            safety_checker=None,
-            feature_extractor=None,
+            safety_checker=absent,
+            feature_extractor=absent,
             requires_safety_checker=False,
             **shared,
         )
@@ -62,9 +64,9 @@ def make(folder: Path, family: str, prediction: str = "epsilon", zero_snr: bool 
 
 def unet(family: str):
     """Two levels: attention on the outer one as in SD 2.x, or on the inner one, two blocks deep, as in SDXL."""
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
-    shared = {
+    shared: dict[str, Any] = {
         "sample_size": 8,
         "layers_per_block": 1,
         "block_out_channels": (32, 64),
@@ -83,7 +85,7 @@ def unet(family: str):
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=sum(XL_WIDTHS),
-        transformer_layers_per_block=[1, 2],
+        transformer_layers_per_block=[1, 2],  # pyright: ignore[reportArgumentType]
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=XL_WIDTHS[1] + 6 * 8,
@@ -93,12 +95,15 @@ def unet(family: str):
 
 def vae(scaling: float = 0.13025):
     """A VAE that shrinks by eight, as the real ones do."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
+    levels: dict[str, Any] = {  # diffusers annotates these as tuples of one
+        "block_out_channels": (8, 8, 8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        **levels,
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=4,

@@ -17,9 +17,9 @@ from trainer.engine.output.control import Control
 from trainer.engine.train import train
 
 
-def make_tiny(folder: Path, prediction: str = "epsilon") -> Path:
+def make_tiny(folder: Path, prediction: Any = "epsilon") -> Path:
     """Write a tiny real-class pipeline to `folder`."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -35,10 +35,13 @@ def make_tiny(folder: Path, prediction: str = "epsilon") -> Path:
         cross_attention_dim=32,
         attention_head_dim=4,
     )
+    levels: dict[str, Any] = {  # diffusers annotates these as tuples of one
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
     vae = AutoencoderKL(
-        block_out_channels=(8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        **levels,
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=4,
@@ -58,7 +61,7 @@ def make_tiny(folder: Path, prediction: str = "epsilon") -> Path:
         )
     )
     tokenizer = CLIPTokenizer.from_pretrained(PROJECT / "models" / "mini" / "tokenizer")
-    scheduler = DDIMScheduler(
+    scheduler: Any = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -68,14 +71,15 @@ def make_tiny(folder: Path, prediction: str = "epsilon") -> Path:
         timestep_spacing="trailing",
         rescale_betas_zero_snr=prediction != "epsilon",
     )
+    absent: Any = None  # diffusers takes None for these, its annotations do not
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
         tokenizer=tokenizer,
         unet=unet,
         scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
+        safety_checker=absent,
+        feature_extractor=absent,
         requires_safety_checker=False,
     ).save_pretrained(folder)
     (folder / "atelier.json").write_text(json.dumps({"native_resolution": 64, "licence": "CC0-1.0", "steps": 4}))

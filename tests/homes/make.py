@@ -34,7 +34,7 @@ PROMPT = "a blob"
 def base(folder: Path) -> None:
     """A Stable Diffusion 1.x folder of the real classes with 150,000 random numbers."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -48,10 +48,13 @@ def base(folder: Path) -> None:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         attention_head_dim=4,
     )
+    levels: dict[str, Any] = {  # diffusers annotates these as tuples of one
+        "block_out_channels": (8, 8, 8, 8),
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        **levels,
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=4,
@@ -70,7 +73,7 @@ def base(folder: Path) -> None:
             pad_token_id=4095,
         )
     )
-    scheduler = DDIMScheduler(
+    scheduler: Any = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -78,14 +81,15 @@ def base(folder: Path) -> None:
         set_alpha_to_one=False,
         timestep_spacing="trailing",
     )
+    absent: Any = None  # diffusers takes None for these, its annotations do not
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=text,
         tokenizer=CLIPTokenizer.from_pretrained(PROJECT / "models" / "mini" / "tokenizer"),
         unet=unet,
         scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
+        safety_checker=absent,
+        feature_extractor=absent,
         requires_safety_checker=False,
     ).to(dtype=torch.float16).save_pretrained(folder)
     said = {"native_resolution": 64, "licence": "CC0-1.0", "steps": 4, "title": {"en": "Tiny", "ja": "タイニー"}}

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -75,7 +75,7 @@ def start(studio: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts processes and leaves none behind."""
     running: list[subprocess.Popen[str]] = []
 
-    def begin(*words: str, **more: str) -> subprocess.Popen[str]:
+    def begin(*words: str, **more: Any) -> subprocess.Popen[str]:
         running.append(studio.start(*words, **more))
         return running[-1]
 

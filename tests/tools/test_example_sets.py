@@ -65,7 +65,7 @@ def test_the_mascot_is_drawn_on_the_background_asked_for() -> None:
         picture = rasterise(mascot.svg(mascot.Pose(background=name, scale=0.6)), 128).convert("RGB")
         assert nearest_background(picture) == name
         body = picture.getpixel((48, 62))
-        assert abs(body[0] - 0x16) < 8 and abs(body[1] - 0xB8) < 8  # the body's turquoise
+        assert isinstance(body, tuple) and abs(body[0] - 0x16) < 8 and abs(body[1] - 0xB8) < 8  # the body's turquoise
 
 
 def test_a_transparent_icon_lies_on_the_named_colour() -> None:

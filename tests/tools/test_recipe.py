@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,12 +138,12 @@ def test_the_vocabulary_reads_like_clip(work: Path) -> None:
 
 
 def test_training_and_drawing_speak_of_the_same_noise() -> None:
-    from diffusers import DDPMScheduler
+    from diffusers import DDPMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     from tools.mini_base.ldm import _kept_signal, diffusion_loss
     from tools.mini_base.shapes import make_scheduler
 
-    scheduler = DDPMScheduler.from_config(make_scheduler().config)
+    scheduler: Any = DDPMScheduler.from_config(make_scheduler().config)
     clean, noise = (torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
     moment = torch.tensor([0, 500, 999])
     wanted = scheduler.get_velocity(clean, noise, moment)
@@ -172,7 +173,7 @@ def test_training_and_drawing_speak_of_the_same_noise() -> None:
 
 @pytest.mark.slow
 def test_every_stage_trains_resumes_and_ends_in_a_model_diffusers_loads(work: Path, pack: Pack, tmp_path: Path) -> None:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     from tools.mini_base import judge, ldm, vae
     from tools.mini_base.evaluate import evaluate

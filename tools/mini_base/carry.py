@@ -76,7 +76,7 @@ def take_up(model: Path, work: Path) -> None:
     Stages that are there already stay. FileNotFoundError without the model's facts; ValueError where they do not tell
     how it was trained.
     """
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import AutoModel, CLIPTextModel
 
     training = json.loads((model / "atelier.json").read_text(encoding="utf-8")).get("training")

@@ -69,7 +69,7 @@ def evaluate(
     device: str | None = None,
 ) -> dict[str, Any]:
     """Draw, judge, measure; write `evaluation.json`, `evaluation.md` and a grid into `out`, and return the figures."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     from .progress import device_for
 

@@ -40,10 +40,10 @@ def export(work: Path, pack: Pack, target: Path, *, machine: str, figures: dict[
         raise FileNotFoundError(f"{work / 'ldm' / 'model'} is not there: run `vae`, `judge` and `ldm` first")
     half_written = target.with_name(target.name + ".part")
     shutil.rmtree(half_written, ignore_errors=True)
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
     tokenizer = load_tokenizer(work / "tokenizer")
-    unet = UNet2DConditionModel.from_pretrained(work / "ldm" / "model", subfolder="unet", dtype=torch.float32)
+    unet: Any = UNet2DConditionModel.from_pretrained(work / "ldm" / "model", subfolder="unet", dtype=torch.float32)
     text_encoder = CLIPTextModel.from_pretrained(work / "ldm" / "model", subfolder="text_encoder", dtype=torch.float32)
     vae = vae_stage.load(work, torch.device("cpu"))
     pipe = ldm.assemble(vae, text_encoder, tokenizer, unet)

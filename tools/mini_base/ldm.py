@@ -228,9 +228,10 @@ def _learn(
 
 def _kept_signal() -> torch.Tensor:
     """alpha-bar by timestep, (1000,), exactly as the scheduler draws with it; the last entry is 0."""
-    from diffusers import DDPMScheduler
+    from diffusers import DDPMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
-    return DDPMScheduler.from_config(make_scheduler().config).alphas_cumprod
+    scheduler: Any = DDPMScheduler.from_config(make_scheduler().config)
+    return scheduler.alphas_cumprod
 
 
 def diffusion_loss(
@@ -270,10 +271,11 @@ def things_taught(work: Path) -> int | None:
 
 def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
     """The parts as diffusers' own pipeline."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
+    absent: Any = None  # diffusers takes None for the checker and its extractor, its annotations do not
     pipe = StableDiffusionPipeline(
-        vae, text_encoder, tokenizer, unet, make_scheduler(), None, None, requires_safety_checker=False
+        vae, text_encoder, tokenizer, unet, make_scheduler(), absent, absent, requires_safety_checker=False
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -52,7 +52,7 @@ def sticker(picture: Image.Image) -> Image.Image:
     side = picture.width
     border, paper = side / 48, _smaller(picture, 0.885)
     wide = paper.getchannel("A").filter(ImageFilter.GaussianBlur(border))
-    cut = wide.point(lambda v: 255 if v > 12 else 0).filter(ImageFilter.GaussianBlur(side / 240))
+    cut = wide.point(_above(12)).filter(ImageFilter.GaussianBlur(side / 240))
     shadow = cut.filter(ImageFilter.GaussianBlur(side / 38)).point(lambda v: int(v * 0.55))
     result = Image.new("RGBA", picture.size)
     result.alpha_composite(_inked(shadow, (30, 30, 40)))
@@ -71,7 +71,7 @@ def outlined(picture: Image.Image) -> Image.Image:
     gaps = ImageChops.subtract(flat.filter(ImageFilter.MaxFilter(3)), flat.filter(ImageFilter.MinFilter(3)))
     meeting = Image.fromarray(np.where(np.asarray(gaps).max(-1) > 84, 255, 0).astype(np.uint8))
     shape = small.getchannel("A")
-    wide = shape.filter(ImageFilter.GaussianBlur(side / 64)).point(lambda v: 255 if v > 16 else 0)
+    wide = shape.filter(ImageFilter.GaussianBlur(side / 64)).point(_above(16))
     line = ImageChops.lighter(ImageChops.subtract(wide, shape), ImageChops.multiply(meeting, wide))
     small.alpha_composite(_inked(line.filter(ImageFilter.GaussianBlur(side / 240)), (40, 28, 60)))
     return small
@@ -82,7 +82,7 @@ def raised(picture: Image.Image) -> Image.Image:
     side = picture.width
     far = round(side * 0.055)
     small = _smaller(picture, 0.9)
-    shape = small.getchannel("A").point(lambda v: 255 if v > 100 else 0)
+    shape = small.getchannel("A").point(_above(100))
     shadow = shape
     for step in range(1, far + 1):
         shadow = ImageChops.lighter(shadow, ImageChops.offset(shape, step, step))
@@ -91,13 +91,18 @@ def raised(picture: Image.Image) -> Image.Image:
     return ImageChops.offset(result, -far // 2, -far // 2)
 
 
+def _above(level: int) -> list[int]:
+    """The table for `Image.point` that makes values above `level` white and all others black."""
+    return [255 if value > level else 0 for value in range(256)]
+
+
 def _smaller(picture: Image.Image, share: float) -> Image.Image:
     """The drawing at `share` of its size in the middle of the same square, so that what is added fits."""
     side = picture.width
     inner = round(side * share)
     paper = Image.new("RGBA", picture.size)
     small = picture.convert("RGBA").resize((inner, inner), Image.Resampling.LANCZOS)
-    paper.paste(small, ((side - inner) // 2,) * 2)
+    paper.paste(small, ((side - inner) // 2, (side - inner) // 2))
     return paper
 
 

@@ -101,7 +101,7 @@ class Loop:
         torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimiser.step()
         keep = min(self.averaging, (self.steps + 1) / (self.steps + 12))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.weights], 1 - keep)
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.weights], 1 - keep)  # pyright: ignore[reportPrivateImportUsage]
         self._waiting.append({k: v.detach().float() for k, v in {"loss": loss, **shown}.items()})
 
     @contextmanager

@@ -49,15 +49,18 @@ NAMED = {"full": FULL, "small": SMALL, "tiny": TINY}
 
 def make_vae(s: Shapes) -> Any:
     """AutoencoderKL, f8."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
     depth = len(s.vae_widths)
+    levels: dict[str, Any] = {  # diffusers annotates these as tuples of one
+        "down_block_types": ("DownEncoderBlock2D",) * depth,
+        "up_block_types": ("UpDecoderBlock2D",) * depth,
+        "block_out_channels": s.vae_widths,
+    }
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * depth,
-        up_block_types=("UpDecoderBlock2D",) * depth,
-        block_out_channels=s.vae_widths,
+        **levels,
         layers_per_block=1,
         latent_channels=s.latent_channels,
         norm_num_groups=s.vae_groups,
@@ -71,7 +74,7 @@ def make_unet(s: Shapes) -> Any:
     The innermost level is where words become a layout: at 4 x 4 every cell sees the border. (`attention_head_dim` is the
     number of heads there.)
     """
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
     depth = len(s.unet_widths) - 1
     return UNet2DConditionModel(
@@ -88,7 +91,7 @@ def make_unet(s: Shapes) -> Any:
     )
 
 
-def _special(tokenizer: Any) -> dict[str, int]:
+def _special(tokenizer: Any) -> dict[str, Any]:
     return {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -130,13 +133,13 @@ def make_judge(s: Shapes, tokenizer: Any) -> Any:
         **_special(tokenizer),
     )
     widths = list(s.judge_vision)
+    size: dict[str, Any] = {"image_size": s.pixels, "hidden_size": widths[-1]}  # kept in the config beside its own fields
     vision = ResNetConfig(
         embedding_size=widths[0],
         hidden_sizes=widths,
         depths=[1] * len(widths),
         layer_type="basic",
-        image_size=s.pixels,
-        hidden_size=widths[-1],
+        **size,
     )
     both = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text, projection_dim=s.judge_space)
     return VisionTextDualEncoderModel(both)
@@ -144,7 +147,7 @@ def make_judge(s: Shapes, tokenizer: Any) -> Any:
 
 def make_scheduler() -> Any:
     """Drawing: DDIM with v-prediction and zero terminal SNR (Lin et al. 2023), so that black is reachable."""
-    from diffusers import DDIMScheduler
+    from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     return DDIMScheduler(
         num_train_timesteps=1000,

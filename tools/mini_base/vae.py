@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ def train(
         return _finish(vae, loop, Views(pack, where, shapes.pixels), pack)
 
 
-def _start_awake(vae: torch.nn.Module, channels: int) -> None:
+def _start_awake(vae: Any, channels: int) -> None:
     """Begin with almost no sampling noise; from the usual start the posterior collapses and PSNR stays at 9.5 dB."""
     with torch.no_grad():
         vae.encoder.conv_out.weight.mul_(2)
@@ -108,13 +109,13 @@ def _gradient_loss(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode_means(vae: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+def encode_means(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
     """The posterior's mean, unscaled."""
     return vae.encode(pictures.contiguous(memory_format=layout(pictures.device))).latent_dist.mean
 
 
 @torch.no_grad()
-def reconstruction_psnr(vae: torch.nn.Module, views: Views, places: list[int]) -> tuple[float, torch.Tensor, torch.Tensor]:
+def reconstruction_psnr(vae: Any, views: Views, places: list[int]) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Mean PSNR in dB over drawings seen straight on, half of them on white; with the pictures and their copies."""
     chance = torch.Generator(views.device).manual_seed(1)
     ground = views.colours[views.backgrounds(len(places), chance, white=0.5)]
@@ -124,7 +125,7 @@ def reconstruction_psnr(vae: torch.nn.Module, views: Views, places: list[int]) -
     return each.mean().item(), pictures, copies
 
 
-def _centre(vae: torch.nn.Module, latents: torch.Tensor) -> None:
+def _centre(vae: Any, latents: torch.Tensor) -> None:
     """Give every latent channel mean 0 by moving the offset into the two 1 x 1 maps; decoded pictures stay the same."""
     offset = latents.mean((0, 2, 3))
     with torch.no_grad():
@@ -132,7 +133,7 @@ def _centre(vae: torch.nn.Module, latents: torch.Tensor) -> None:
         vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ offset
 
 
-def _finish(vae: torch.nn.Module, loop: Loop, views: Views, pack: Pack) -> float:
+def _finish(vae: Any, loop: Loop, views: Views, pack: Pack) -> float:
     """Centre and scale the latents, save the model, measure it, and draw a grid. The loop's weights stay."""
     before = {k: v.clone() for k, v in vae.state_dict().items()}
     taught = pack.where(taught=True)
@@ -155,9 +156,9 @@ def _finish(vae: torch.nn.Module, loop: Loop, views: Views, pack: Pack) -> float
     return psnr if math.isfinite(psnr) else 0.0
 
 
-def load(work: Path, device: torch.device) -> torch.nn.Module:
+def load(work: Path, device: torch.device) -> Any:
     """The finished autoencoder, frozen."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
-    vae = AutoencoderKL.from_pretrained(work / "vae" / "model", dtype=torch.float32)
+    vae: Any = AutoencoderKL.from_pretrained(work / "vae" / "model", dtype=torch.float32)
     return vae.to(device, memory_format=layout(device)).eval().requires_grad_(False)

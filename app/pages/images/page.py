@@ -5,6 +5,8 @@ Wiring: one line an event.
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from app.pages.images import layout
@@ -41,7 +43,8 @@ def build(ui: Ui) -> ImagesHandlers:
     parts.train.click(handlers.train_pressed, [name], [parts.leaving], **EVENT_DEFAULTS)
     _wire_jobs(parts, handlers.captions)
     _wire_jobs(parts, handlers.masks)
-    captioner, asking = parts.captions.fields["captioner"], {*place, *parts.captions.fields.values()}
+    captioner: Any = parts.captions.fields["captioner"]
+    asking = {*place, *parts.captions.fields.values()}
     captioner.change(handlers.captions.captioner_chosen, [captioner], [parts.captions.about], **EVENT_DEFAULTS)
     picture.suggest.click(handlers.captions.one_started, asking, parts.captions.running, **EVENT_DEFAULTS)
     return handlers

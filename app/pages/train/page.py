@@ -31,8 +31,9 @@ def build(ui: Ui) -> TrainHandlers:
     handlers = TrainHandlers(ui, parts)
     name, seen, fields, message = parts.set_name, parts.seen, parts.fields, parts.about["message"]
     form, filled = {name, seen, *fields.values()}, [*fields.values(), *parts.lines.values(), parts.problems, seen]
-    typed = [fields[option].input for option in fields if option not in CHOICES]
-    chosen = [fields[option].input for option in CHOICES]
+    inputs: dict[str, Any] = fields  # Gradio gives a component its events at run time
+    typed = [inputs[option].input for option in inputs if option not in CHOICES]
+    chosen = [inputs[option].input for option in CHOICES]
     starts = [parts.problems, parts.more, parts.request_key, parts.leaving, seen, message, *fields.values()]
     for event in (
         on_load(handlers.opened, [name], [parts.request_key, *parts.shown]),

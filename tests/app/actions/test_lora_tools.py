@@ -81,6 +81,7 @@ def test_a_base_takes_a_lora_in_and_gives_it_back(home: Home) -> None:
     assert (facts.id, facts.title) == ("Inked", "Inked"), "another base, by its own name"
     for kept in ("family", "licence", "licence_url", "resolution", "guidance", "steps", "sample_prompts"):
         assert getattr(facts, kept) == getattr(old_facts, kept)
+    assert facts.path is not None
     made = json.loads((facts.path / "atelier.json").read_text())["made_from"]
     assert made["base"] == "mini" and [(one["name"], one["unet"]) for one in made["loras"]] == [("Ink", 0.5)]
     assert bake(home, "mini", [lora], "0.5", "Inked") == "Inked_v2", "nothing is overwritten"

@@ -168,7 +168,8 @@ def test_drawings_are_found_again_with_form_and_pictures(home: Home) -> None:
     assert found.best() == found.frames[1.0]
     found.frames[0.5].unlink()
     again = store.begin("0123456789abcdef", form(prompt="猫"))
-    assert list(again.frames) == [0.0, 1.0] and store.get("0123456789abcdef").form["prompt"] == "猫"
+    kept = store.get("0123456789abcdef")
+    assert kept is not None and list(again.frames) == [0.0, 1.0] and kept.form["prompt"] == "猫"
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", None, "0123456789ABCDEF", "0" * 17])
@@ -185,7 +186,9 @@ def test_the_strip_holds_every_frame_with_its_address(home: Home) -> None:
     drawing = store.begin("0123456789abcdef", form())
     drawing = store.add(drawing, 0.5, studio.picture(drawing.folder / "a.png", 10))
     said = view.strip(drawing, lambda path: f"/files/{path.name}", en, wanted=(0.0, 0.5), size=(128, 64))
-    state = json.loads(html.unescape(re.search(r'data-state="([^"]*)"', said)[1]))
+    found = re.search(r'data-state="([^"]*)"', said)
+    assert found is not None
+    state = json.loads(html.unescape(found[1]))
     assert state["frames"] == [{"s": 0.5, "url": "/files/a.png"}] and state["wanted"] == [0.0, 0.5]
     assert (state["width"], state["height"], state["id"]) == (128, 64, "0123456789abcdef")
     assert 'href="/files/a.png?download"' in view.downloads(drawing, lambda path: f"/files/{path.name}", en)

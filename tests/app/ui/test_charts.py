@@ -42,7 +42,9 @@ def test_one_jump_does_not_flatten_the_rest():
     losses = [(i, 0.1 + 0.001 * i, 0.1 + 0.001 * i) for i in range(200)]
     losses[100] = (100, 50.0, 0.2)
     svg = charts.loss_chart(losses, 200, label="x")
-    top = float(re.search(r'text-anchor="end">([\d.]+)<', svg)[1])
+    label = re.search(r'text-anchor="end">([\d.]+)<', svg)
+    assert label is not None
+    top = float(label[1])
     assert 0.29 < top < 1
     assert min(y for _, y in _points(svg, "ch-faint")) == 14
 

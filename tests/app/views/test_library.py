@@ -65,7 +65,7 @@ def test_a_broken_file_is_a_card_with_a_sentence(home: Home) -> None:
     (card,) = Library(home).cards()
     for lang, words in (("en", en), ("ja", ja)):
         said = view.card(card, file, words, lang, preview="", again="")
-        assert card.broken.sentence(lang) in said and "download" not in said
+        assert card.broken is not None and card.broken.sentence(lang) in said and "download" not in said
     assert "cannot be read" in view.grid([card], None, None, file, en, lambda page, **_: page)
 
 

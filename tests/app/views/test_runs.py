@@ -14,7 +14,7 @@ from trainer.core import events
 from trainer.core.home import Home
 from trainer.core.texts import LANGUAGES, t
 from trainer.jobs.jobs import Jobs
-from trainer.jobs.ledger.states import LEGAL, STATES
+from trainer.jobs.ledger.states import LEGAL, STATES, State
 
 en, ja = partial(t, language="en"), partial(t, language="ja")
 
@@ -29,7 +29,7 @@ def href(page: str, **params: str) -> str:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_has_words_a_colour_and_only_buttons_that_can_work(state: str) -> None:
+def test_every_state_has_words_a_colour_and_only_buttons_that_can_work(state: State) -> None:
     for lang in LANGUAGES:
         assert not t(f"page.runs.state.{state}", language=lang).startswith("page.")
     assert runs.TONES[state] in ("quiet", "wait", "work", "good", "bad")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -89,6 +90,7 @@ def test_a_dora_by_output_row_goes_to_diffusers_and_back_and_one_by_column_is_re
     back = export(there, "kohya", tmp_path / "c.safetensors")
     before, after = (lora_file.normalise(path).modules for path in (first, back))
     for (_, module), layer in before.items():
+        assert layer.up is not None and layer.down is not None and layer.size is not None
         weight = np.ones((layer.size[0], layer.size[1]), "f4").reshape(layer.up.shape[0], *layer.down.shape[1:])
         other = after[_, module]
         assert other.kind == "dora" and np.allclose(layer.delta(weight), other.delta(weight), atol=1e-6)
@@ -113,12 +115,12 @@ def test_a_bias_that_diffusers_layout_cannot_hold_is_not_dropped_silently(tmp_pa
 
 def test_diffusers_pipelines_themselves_refuse_lokr_and_loha() -> None:
     """Why `export` does: PEFT could hold both, but the pipelines' loader wants `lora` in every key."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     for end in ("lokr_w1", "hada_w1_a"):
-        state = {f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.{end}": np.ones((2, 2))}
+        state: Any = {f"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.{end}": np.ones((2, 2))}
         with pytest.raises(ValueError, match="'lora'"):
-            StableDiffusionPipeline.load_lora_weights(_Named(), state)
+            StableDiffusionPipeline.load_lora_weights(cast(Any, _Named()), state)
 
 
 class _Named:
@@ -135,7 +137,7 @@ class _Named:
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path, kind: str) -> None:
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -153,14 +155,14 @@ def test_diffusers_itself_applies_the_exported_file_as_we_do(tmp_path: Path, kin
             return unet(x, torch.tensor([9]), encoder_hidden_states=text).sample
 
     bare = look()
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-    state, _, metadata = StableDiffusionPipeline.lora_state_dict(there, return_lora_metadata=True)
+    state, _, metadata = cast(Any, StableDiffusionPipeline).lora_state_dict(there, return_lora_metadata=True)
     StableDiffusionPipeline.load_lora_into_unet(state, None, unet, adapter_name="fox", metadata=metadata)
     theirs = look()
     unet.delete_adapters("fox")
     for (_, module), layer in lora_file.normalise(path).modules.items():
-        place = unet.get_submodule(module)
+        place: Any = unet.get_submodule(module)
         weight = getattr(place, "base_layer", place).weight
         weight.data += torch.from_numpy(layer.delta(weight.detach().numpy()))
     assert (theirs - bare).abs().max() > 1e-3 and (theirs - look()).abs().max() <= 1e-5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +32,11 @@ LONG = "red, " * 60 + "a blob"
 @pytest.fixture
 def trained(bench, tmp_path):
     """A LoRA of a run that changed all there is about reading and drawing, and the run's own last picture."""
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
     torch.manual_seed(5)
-    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(bench.base / "vae"), scaling_factor=0.4)
+    config: Any = AutoencoderKL.load_config(bench.base / "vae")
+    vae: Any = AutoencoderKL.from_config(config, scaling_factor=0.4)
     vae.save_pretrained(tmp_path / "far" / "other-vae")
     config = bench.config(
         "run.steps=3",
@@ -231,6 +233,7 @@ def test_what_a_file_says_wrongly_changes_nothing(bench, tmp_path):
     assert told(ss_vae_name="../../etc/passwd").vae == "passwd" and told(ss_vae_name="..").vae == ""
     other = json.dumps({"model": {"prediction_type": "v_prediction"}})
     assert told(**{"atelier.config": other, "ss_sd_model_name": "another"}).prediction == ""
+    assert base.path is not None
     assert told(**{"atelier.config": other, "ss_sd_model_name": base.path.name}).prediction == "v_prediction"
     for captions in ([], {"weighted": "yes"}, {"weighted": 1}):
         assert not told(**{"atelier.config": json.dumps({"captions": captions})}).weights

@@ -25,8 +25,12 @@ def _some(*shape: int) -> np.ndarray:
     return np.random.default_rng(sum(shape) + len(shape)).standard_normal(shape).astype(np.float32)
 
 
+def _alpha(value: float) -> np.ndarray:
+    return np.asarray(value, np.float32)
+
+
 def _blocks(bound: float, rescale: bool = False) -> Tensors:
-    blocks = {"oft_blocks": _some(4, 3, 3), "alpha": np.float32(bound)}
+    blocks = {"oft_blocks": _some(4, 3, 3), "alpha": _alpha(bound)}
     return blocks | ({"rescale": 1 + 0.1 * _some(OUT, 1)} if rescale else {})
 
 
@@ -35,11 +39,11 @@ KINDS: dict[str, tuple[str, Tensors]] = {
     "ia3 out": (LINEAR, {"weight": _some(OUT, 1), "on_input": np.array(0)}),
     "ia3 in": (CONV, {"weight": _some(1, IN, 1, 1), "on_input": np.array(True)}),
     "glora": (LINEAR, {"a1.weight": _some(IN, R), "a2.weight": _some(R, IN), "b1.weight": _some(OUT, R),
-                       "b2.weight": _some(R, IN), "alpha": np.float32(2)}),
+                       "b2.weight": _some(R, IN), "alpha": _alpha(2)}),
     "glora conv": (CONV, {"a1.weight": _some(IN, R, 1, 1), "a2.weight": _some(R, IN, 1, 1),
-                          "b1.weight": _some(OUT, R, 1, 1), "b2.weight": _some(R, IN, 3, 3), "alpha": np.float32(2)}),
+                          "b1.weight": _some(OUT, R, 1, 1), "b2.weight": _some(R, IN, 3, 3), "alpha": _alpha(2)}),
     "glora old": (LINEAR, {"a2.weight": _some(IN, R), "a1.weight": _some(R, IN), "b2.weight": _some(OUT, R),
-                           "b1.weight": _some(R, IN), "alpha": np.float32(2)}),
+                           "b1.weight": _some(R, IN), "alpha": _alpha(2)}),
 }  # fmt: skip
 
 

@@ -236,6 +236,7 @@ def _folder(path: Path, seed: int, change: dict | None = None) -> Path:
 
 def test_extract_finds_the_lora_again_that_bake_put_in(tmp_path: Path) -> None:
     base = facts(path=_folder(tmp_path / "base", 0), layout="folder")
+    assert base.path is not None
     before = {file: file.read_bytes() for file in base.path.rglob("*.safetensors")}
     lora = _file(tmp_path / "a.safetensors", 3, 3.0)
     told: list[tuple[int, int]] = []

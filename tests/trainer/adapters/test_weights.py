@@ -93,7 +93,7 @@ def test_a_missing_alpha_means_no_scaling(tmp_path: Path, stated: float | None, 
         if stated is None:
             del tensors[key]
         else:
-            tensors[key] = np.float32(stated)
+            tensors[key] = np.asarray(stated, np.float32)
     found = lora_file.normalise(raw(tmp_path / "a.safetensors", {k: np.asarray(v) for k, v in tensors.items()}))
     assert {factor.alpha for factor in found.modules.values()} == {meant}
 

@@ -77,7 +77,7 @@ def _folder(
     return path
 
 
-def _single(path: Path, cross: int = 768, inputs: int = 4, said: dict | None = None, **more: tuple) -> Path:
+def _single(path: Path, cross: int = 768, inputs: int = 4, said: dict | None = None, **more: Any) -> Path:
     shapes = {
         "model.diffusion_model.input_blocks.0.0.weight": (320, inputs, 3, 3),
         "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, cross),
@@ -225,7 +225,8 @@ def test_single_files_say_family_prediction_and_schedule(home: Home, name: str, 
 
 
 def test_a_spread_bias_or_the_yaml_beside_it_tells_v_prediction(home: Home) -> None:
-    path = _single(home.models / "v2.safetensors", cross=1024, **{V_BIAS: (320,)})
+    bias: dict[str, Any] = {V_BIAS: (320,)}
+    path = _single(home.models / "v2.safetensors", cross=1024, **bias)
     header = read_header(path)
     data = bytearray(path.read_bytes())
     place = header.tensors[V_BIAS]
@@ -339,7 +340,8 @@ FLOW_SAYS = [{"modelspec.prediction_type": said} for said in FLOWS]
 def test_a_rectified_flow_file_is_refused_by_name(home: Home, said: dict) -> None:
     _single(home.models / "x.safetensors", said=said, **XL_FILE)
     assert _code(home, "x.safetensors") == "base_flow"
-    for mark in ({"rectified_flow": (1,)}, {"said": {"ss_flow_model": "True"}}):
+    marks: list[dict[str, Any]] = [{"rectified_flow": (1,)}, {"said": {"ss_flow_model": "True"}}]
+    for mark in marks:
         assert _code(home, str(_single(home.root / "marked.safetensors", **XL_FILE, **mark))) == "base_flow"
     saved = {"workflow": "true", "prompt": '{"1": "flow"}'}
     assert catalog.find(home, str(_single(home.root / "saved.safetensors", said=saved, **XL_FILE))).prediction == "epsilon"
@@ -435,7 +437,8 @@ def test_what_a_base_states_counts_before_its_name_and_a_folder_may_contradict_i
 @pytest.mark.parametrize("layout", ["file", "folder"])
 def test_a_base_without_a_vae_says_so_and_how_to_choose_one(home: Home, layout: str) -> None:
     if layout == "file":
-        path = _single(home.models / "bare.safetensors", **{"first_stage_model.decoder.conv_in.weight": ()})
+        no_vae: dict[str, Any] = {"first_stage_model.decoder.conv_in.weight": ()}
+        path = _single(home.models / "bare.safetensors", **no_vae)
     else:
         path = _folder(home.models / "bare")
         shutil.rmtree(path / "vae")

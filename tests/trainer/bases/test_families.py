@@ -7,6 +7,7 @@ import shutil
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,9 +195,9 @@ def pixels(studio: ImageSampler, asked: GenerateRequest) -> list[np.ndarray]:
 
 def theirs(base: Path, lora: Path, asked: dict) -> np.ndarray:
     """The picture diffusers draws by itself from our file."""
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-    pipe = DiffusionPipeline.from_pretrained(base)
+    pipe: Any = DiffusionPipeline.from_pretrained(base)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(lora))
     image = pipe(
@@ -217,7 +218,7 @@ def single(bases_of, tmp_path, monkeypatch):
     monkeypatch.setitem(detect._BY_WIDTH, sum(tiny.XL_WIDTHS), "sdxl")
 
     def made(kind: str, **more: torch.Tensor) -> Path:
-        from diffusers import DiffusionPipeline
+        from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
         monkeypatch.setattr(Family, "assets", bases_of[kind])
         pipe = DiffusionPipeline.from_pretrained(bases_of[kind])
@@ -254,11 +255,11 @@ def test_a_single_file_is_the_same_model_as_its_folder(bases_of, single, tmp_pat
     assert told.keys() == wanted.keys() and all(torch.equal(told[key], wanted[key]) for key in told)
     noise = NoiseSchedule.of(file.scheduler, CPU)
     assert noise.prediction == prediction and noise.zero_terminal == bool(marks)
-    drawn = [
+    one, other = (
         pixels(ImageSampler(parts), GenerateRequest("a red blob", steps=2, guidance=2.0, width=64, height=64))[0]
         for parts in (file, folder)
-    ]
-    assert np.array_equal(*drawn) != bool(marks)
+    )
+    assert np.array_equal(one, other) != bool(marks)
 
 
 @pytest.mark.parametrize("kind", ["sd1", "xl"])
@@ -267,7 +268,7 @@ def test_a_file_of_2022_without_text_model_in_its_names_is_the_same_model(
 ):
     """What NovelAI's leak and its descendants call `cond_stage_model.transformer.encoder…`: the names map one to one."""
     if kind == "sd1":
-        from diffusers import DiffusionPipeline
+        from diffusers import DiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
         monkeypatch.setattr(Family, "assets", tiny_base)
         monkeypatch.setitem(detect._BY_WIDTH, 32, "sd1")
@@ -311,7 +312,8 @@ def test_a_base_without_a_vae_trains_and_draws_with_the_one_chosen(bases_of, sin
     assert (told.value.code, told.value.field) == ("base_no_vae", "model.vae")
     whole = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(bases_of["xl"])), CPU, torch.float32)
     given = loading.load(family("sdxl"), facts, CPU, torch.float32, bases_of["xl"] / "vae")
-    assert np.array_equal(*(pixels(ImageSampler(parts), asked)[0] for parts in (whole, given)))
+    one, other = (pixels(ImageSampler(parts), asked)[0] for parts in (whole, given))
+    assert np.array_equal(one, other)
 
 
 def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
@@ -328,7 +330,7 @@ def test_a_single_file_without_one_of_its_tensors_is_refused(single, tmp_path):
 
 
 def test_half_precision_variants_and_shards_load(bases_of, tmp_path):
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
 
     folder = shutil.copytree(bases_of["xl-v"], tmp_path / "xl")
     whole = loading.load(family("sdxl"), catalog.find(Home(tmp_path), str(folder)), CPU, torch.float32)
@@ -366,7 +368,7 @@ def test_another_vae_is_used_with_its_own_scale(bench_of, tmp_path, monkeypatch,
 
 
 def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
 
     AutoencoderKL(latent_channels=16, block_out_channels=(8,), norm_num_groups=4).save_pretrained(tmp_path / "wide")
     facts = catalog.find(Home(tmp_path), str(bases_of["xl"]))
@@ -381,7 +383,7 @@ def test_a_vae_of_another_kind_of_model_is_refused(bases_of, tmp_path):
 
 
 def look(width, height, bucket, focus=None, flipped=False):
-    picture = SimpleNamespace(width=width, height=height, focus=focus, file=Path("0001.png"))
+    picture: Any = SimpleNamespace(width=width, height=height, focus=focus, file=Path("0001.png"))
     return View(Example(picture, bucket), flipped)
 
 
@@ -427,13 +429,13 @@ REAL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(REAL))
 def test_the_shipped_configs_make_the_models_at_their_real_size(name):
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     known = family(name)
     configs = {part: json.loads((known.assets / part / "config.json").read_text()) for part in ("unet", *known.text_parts)}
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(configs["unet"])
+        unet: Any = UNet2DConditionModel.from_config(configs["unet"])
         encoders = {
             part: (CLIPTextModelWithProjection if part == "text_encoder_2" else CLIPTextModel)(
                 CLIPTextConfig.from_pretrained(known.assets / part)
@@ -445,7 +447,8 @@ def test_the_shipped_configs_make_the_models_at_their_real_size(name):
     facts = FACTS[name]
     assert UNet.from_config(configs["unet"]) == facts.unet
     assert {part: TextEncoder.from_config(configs[part]) for part in known.text_parts} == facts.text_encoders
-    parts = ModelComponents(known, None, unet, encoders, {}, None, None, torch.device("meta"), torch.float32)
+    no_facts: Any = None  # an adapter asks for none
+    parts = ModelComponents(known, no_facts, unet, encoders, {}, None, None, torch.device("meta"), torch.float32)
     adapter = Adapter(parts, TrainConfig())
     places = [(part, bare(module)) for part, module in adapter.layers]
     assert tuple(sum(part == p for p, _ in places) for part in ("unet", *known.text_parts)) == layers
@@ -456,5 +459,6 @@ def test_the_template_is_a_whole_family_that_nothing_calls():
     from trainer.bases.families.template import NewFamily
 
     assert NewFamily().name not in {known.name for known in FAMILIES}
-    made = NewFamily().added_conditioning(SimpleNamespace(device=CPU), [look(64, 64, (64, 48))])
+    parts: Any = SimpleNamespace(device=CPU)
+    made = NewFamily().added_conditioning(parts, [look(64, 64, (64, 48))])
     assert made["shape"].tolist() == [[64, 48]]

@@ -152,7 +152,7 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
     losses = bench.losses()
     assert len(losses) == 10 and np.isfinite(losses).all()
     run = bench.run(name)
-    last = checkpoint.newest(run, config, pytest.fail)
+    last = checkpoint.newest(run, config, lambda step: pytest.fail(f"checkpoint {step} is damaged"))
     shutil.rmtree(run.checkpoint(10))  # as if it had been ended half-way, before its LoRA went into the library
     straight = published.rename(bench.home.cache / f"{name}.safetensors")
     run.published.unlink()
@@ -169,6 +169,7 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
     zero, some = _pixels(parts, (LoraStrength(straight),))
     assert np.array_equal(zero, bare) and not np.array_equal(some, bare) and base_hash(parts) == before
     adapter = Adapter(parts, config)
+    assert last is not None
     adapter.load(last.adapter)
     learnt = _look(parts)
     with adapter.switched_off():

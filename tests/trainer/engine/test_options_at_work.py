@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.trainer.engine.optim.test_optimizer import CPU, OPTIMIZERS, Layers, everything, steps
+from tests.trainer.engine.optim.test_optimizer import OPTIMIZERS, Layers, everything, stepper, steps
 from trainer.config import load
 from trainer.config.options import options
 from trainer.core.problem import Problem
@@ -18,7 +18,6 @@ from trainer.engine.data.batches import load_examples
 from trainer.engine.data.latents import LatentCache
 from trainer.engine.networks.adapter import Adapter
 from trainer.engine.objective.step import TrainingObjective
-from trainer.engine.optim.optimizer import OptimizerStepper
 from trainer.engine.output import checkpoint
 from trainer.images.set.examples import View
 
@@ -40,7 +39,7 @@ def learnt(name: str, *words: str) -> torch.Tensor:
     """Lion sees signs alone: only a rate that overshoots shows what it remembers."""
     layers, rate = Layers(), {"lion": ["optimizer.lr=0.05"], "dadapt_lion": ["optimizer.lr=10"]}.get(name, [])
     config = load.build({}, overrides=[f"optimizer.name={name}", *rate, *words])
-    steps(OptimizerStepper(config, layers, CPU), layers, 0, 12)
+    steps(stepper(config, layers), layers, 0, 12)
     return everything(layers)
 
 
@@ -53,7 +52,7 @@ def test_every_field_of_an_optimiser_changes_what_is_learnt(name: str, field: st
 def test_weight_decay_pulls_to_nothing() -> None:
     """With no gradient to follow, AdamW's step is w - lr · decay · w."""
     layers = Layers()
-    guard = OptimizerStepper(load.build({}, overrides=["optimizer.lr=0.1", "optimizer.weight_decay=0.5"]), layers, CPU)
+    guard = stepper(load.build({}, overrides=["optimizer.lr=0.1", "optimizer.weight_decay=0.5"]), layers)
     before = layers.weights[0].detach().clone()
     for weight in layers.weights:
         weight.grad = torch.zeros_like(weight)
@@ -65,7 +64,7 @@ def test_weight_decay_pulls_to_nothing() -> None:
 def test_the_cap_on_a_step_is_a_cap_on_the_norm_of_all_gradients_together(cap: float, share: float | None) -> None:
     """Seen where AdamW keeps its first gradient: its average is (1 - beta1) · g."""
     layers = Layers()
-    guard = OptimizerStepper(load.build({}, overrides=[f"run.max_grad_norm={cap}"]), layers, CPU)
+    guard = stepper(load.build({}, overrides=[f"run.max_grad_norm={cap}"]), layers)
     loss = layers.loss()
     loss.backward()
     norm = torch.cat([w.grad.flatten() for w in layers.weights]).norm()  # type: ignore[union-attr]

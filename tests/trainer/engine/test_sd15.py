@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ from trainer.engine.networks.adapter import Adapter
 ASSETS = family("sd1").assets
 
 
-def real_size(where: str):
+def real_size(where: str) -> tuple[Any, Any, Any]:
     """UNet, VAE and text encoder by the project's own configs."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device(where):
@@ -40,8 +41,9 @@ def real_size(where: str):
 def test_attention_has_128_unet_and_48_text_encoder_modules():
     unet, vae, text = real_size("meta")
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    no_facts: Any = None  # an adapter asks for none
     parts = ModelComponents(
-        family("sd1"), None, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32
+        family("sd1"), no_facts, unet, {"text_encoder": text}, {}, vae, None, torch.device("meta"), torch.float32
     )
     adapter = Adapter(parts, TrainConfig())
     assert sum(p == "unet" for p, _ in adapter.layers) == 128
@@ -72,7 +74,8 @@ def test_a_single_file_trains_saves_and_draws(single_file, picture_folder, tmp_p
     assert (facts.family, facts.layout, facts.prediction, facts.resolution) == ("sd1", "file", "epsilon", 512)
     config = bench.config("run.steps=2", "images.resolution=128", "run.batch_size=1", "samples.prompts=", "samples.steps=1")
     file = bench.train(config)
-    assert all(np.isfinite(e.loss) for e in bench.events if isinstance(e, events.Step))
+    assert file is not None
+    assert all(e.loss is not None and np.isfinite(e.loss) for e in bench.events if isinstance(e, events.Step))
     with safe_open(file, "np") as lora:
         modules = {key.rsplit(".", 1)[0].removesuffix(".lora_down").removesuffix(".lora_up") for key in set(lora.keys())}
         assert lora.metadata()["ss_base_model_version"] == "sd_v1"

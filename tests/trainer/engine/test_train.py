@@ -84,7 +84,7 @@ def test_a_training_leaves_a_lora_checkpoints_and_samples(bench):
     assert json.loads(run.report.read_text())["pictures"] == 6
     kinds = [e.kind for e in bench.events]
     assert kinds.count("step") == 6 and kinds[-1] == "finished"
-    assert all(e.loss > 0 for e in bench.events if isinstance(e, events.Step))
+    assert all(e.loss is not None and e.loss > 0 for e in bench.events if isinstance(e, events.Step))
 
 
 def test_the_same_name_twice_overwrites_nothing(bench):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,13 +161,13 @@ def test_names_of_the_original_code() -> None:
 @pytest.mark.parametrize("family", list(ARCHITECTURES))
 def test_the_real_classes_have_exactly_these_layers(family: str) -> None:
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     net = ARCHITECTURES[family].unet
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in net.depths]
     up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in net.depths[::-1]]
-    extra = (
+    extra: dict[str, Any] = (
         {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": 256,
@@ -176,14 +177,14 @@ def test_the_real_classes_have_exactly_these_layers(family: str) -> None:
         else {}
     )
     with torch.device("meta"):
-        models = {
+        models: dict[str, Any] = {
             "unet": UNet2DConditionModel(
                 block_out_channels=net.block_out_channels,
                 cross_attention_dim=net.cross_attention_dim,
-                down_block_types=down,
-                up_block_types=up,
+                down_block_types=tuple(down),
+                up_block_types=tuple(up),
                 use_linear_projection=net.use_linear_projection,
-                transformer_layers_per_block=[max(1, depth) for depth in net.depths],
+                transformer_layers_per_block=[max(1, depth) for depth in net.depths],  # pyright: ignore[reportArgumentType]
                 **extra,
             )
         }

@@ -229,7 +229,12 @@ def test_a_run_at_the_command_line_shows_lines_and_ends_with_zero(home, config, 
     plan(steps=20)
     out, shown = io.StringIO(), []
     lines = foreground.ProgressPrinter(out, every=0.0)
-    status = foreground.run(config, home, lambda event: (shown.append(event), lines(event)), timeouts=QUICK, command=command)
+
+    def show(event):
+        shown.append(event)
+        lines(event)
+
+    status = foreground.run(config, home, show, timeouts=QUICK, command=command)
     assert status == 0
     assert out.getvalue().splitlines()[-1] == f"Finished: {home.loras / 'red.safetensors'}"
     assert "Step 20 of 20" in out.getvalue()

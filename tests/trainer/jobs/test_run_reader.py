@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trainer.core import events
@@ -17,7 +19,11 @@ def run(tmp_path):
     return run_
 
 
-def step(number, loss=1.0, total=100, seconds=0.1):
+NO_ROW: Any = None
+"""What is read from a run folder needs no row."""
+
+
+def step(number, loss: float | None = 1.0, total=100, seconds=0.1):
     return events.Step(step=number, total=total, loss=loss, seconds=seconds)
 
 
@@ -25,16 +31,16 @@ def test_half_a_line_is_left_for_the_next_look(run):
     line = step(1).model_dump_json().encode() + b"\n"
     reader = RunReader(run)
     run.events.write_bytes(line + line[:20])
-    assert len(reader.read(None).losses) == 1
-    assert len(reader.read(None).losses) == 1
+    assert len(reader.read(NO_ROW).losses) == 1
+    assert len(reader.read(NO_ROW).losses) == 1
     with open(run.events, "ab") as file:
         file.write(line.replace(b'"step":1', b'"step":2')[20:])
-    assert [p[0] for p in reader.read(None).losses] == [1, 2]
+    assert [p[0] for p in reader.read(NO_ROW).losses] == [1, 2]
 
 
 def test_a_broken_line_costs_only_itself(run):
     run.events.write_bytes(b"\xff\xfe{not json\n" + step(4).model_dump_json().encode() + b"\n{}\n")
-    assert [p[0] for p in RunReader(run).read(None).losses] == [4]
+    assert [p[0] for p in RunReader(run).read(NO_ROW).losses] == [4]
 
 
 def test_steps_made_again_after_a_resume_count_once(run):
@@ -44,11 +50,11 @@ def test_steps_made_again_after_a_resume_count_once(run):
     log.write(events.Started(step=10, total=100, attempt=2, pid=1, facts={"device": "cpu"}))
     for number in range(11, 21):
         log.write(step(number, 2.0))
-    view = RunReader(run).read(None)
+    view = RunReader(run).read(NO_ROW)
     assert [p[0] for p in view.losses] == list(range(1, 21))
     assert [p[1] for p in view.losses] == [1.0] * 10 + [2.0] * 10 and view.facts == {"device": "cpu"}
     log.write(step(16, 3.0))  # back to a checkpoint within one attempt
-    assert [p[0] for p in RunReader(run).read(None).losses] == list(range(1, 17))
+    assert [p[0] for p in RunReader(run).read(NO_ROW).losses] == list(range(1, 17))
 
 
 def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
@@ -60,7 +66,7 @@ def test_skipped_steps_have_no_point_and_samples_and_notes_are_kept_once(run):
         log.write(events.Note(code="step_skipped", params={"count": 1}))
     log.write(events.Saved(step=2, file="checkpoints/000002/lora.safetensors"))
     log.write(events.Stage(name="saving"))
-    view = RunReader(run).read(None)
+    view = RunReader(run).read(NO_ROW)
     assert [p[0] for p in view.losses] == [2] and len(view.samples) == 1 and len(view.saved) == 1
     assert view.note_texts("en") == ["1 steps were skipped because of NaN or infinite values."]
     assert view.stage and view.stage.name == "saving"
@@ -74,7 +80,7 @@ def test_judgements_are_kept_and_those_made_again_count_once(run):
     log.write(events.Started(step=2, total=100, attempt=2, pid=1))
     log.write(step(3))
     log.write(events.Validated(step=3, loss=0.4, base=1.0, ratio=0.4, best=3))
-    assert [(event.step, event.ratio) for event in RunReader(run).read(None).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
+    assert [(event.step, event.ratio) for event in RunReader(run).read(NO_ROW).judged] == [(1, 0.5), (2, 0.5), (3, 0.4)]
 
 
 def test_ten_thousand_losses_become_four_hundred_points_that_keep_the_mean():

@@ -186,7 +186,7 @@ def test_scores_cost_a_run_neither_its_end_nor_its_weights(bench: Bench, tmp_pat
     told: list[events.Event] = []
     config = bench.config("validation.similarity_model=nobody/here@main")
     missing = RunScorer(bench.run("x"), config, bench.home, catalog.find(bench.home, str(bench.base)), [], told.append)
-    missing.score(0, ("a",))
+    missing.score(0, [("a", 1.0)])
     missing.score(1, [("a", 1.0)])
     assert [event.code for event in told if isinstance(event, events.Note)] == ["likeness_off"]
     assert "names no commit" in told[0].params["why"] and missing.hint(1) is None  # type: ignore[union-attr]

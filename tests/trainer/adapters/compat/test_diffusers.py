@@ -30,11 +30,12 @@ def test_diffusers_itself_knows_every_name_we_say_it_knows(tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore")
 def test_diffusers_loads_our_file_and_applies_exactly_our_delta(tmp_path: Path) -> None:
     import torch
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     facts_ = catalog.find(Home.find(tmp_path), "mini")
     weights = factors(catalog.layers(facts_), rank=4, alpha=3.0)
     path = lora_file.write(tmp_path / "fox.safetensors", weights, {}, "fp32")
+    assert facts_.path is not None
     pipe = StableDiffusionPipeline.from_pretrained(
         facts_.path, torch_dtype=torch.float32, local_files_only=True, safety_checker=None, use_safetensors=True
     )

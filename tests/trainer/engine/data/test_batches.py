@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,11 @@ from trainer.images.set.examples import Example, View, augmentation_of, augmenta
 
 def items(*shapes: tuple[tuple[int, int], int, int]) -> list[Example]:
     """(format, how many, repeats)."""
-    return [
-        Example(SimpleNamespace(id=f"{size}{i}", repeats=repeats), size) for size, many, repeats in shapes for i in range(many)
-    ]
+
+    def picture(**known: object) -> Any:
+        return SimpleNamespace(**known)
+
+    return [Example(picture(id=f"{size}{i}", repeats=repeats), size) for size, many, repeats in shapes for i in range(many)]
 
 
 def test_batches_are_full_and_of_one_format():
@@ -121,7 +124,9 @@ def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypa
     items = load_examples(config, 64)
     wide, square = items[-1], items[0]  # 96 x 64 and 64 x 64, both cut to 64 x 64
     places = [View(wide, False, cut).focus for cut in range(4)]
-    assert places[0] is None and all(1 / 3 <= x <= 2 / 3 and y == 0.5 for x, y in places[1:]) and len(set(places)) == 4
+    others = [place for place in places[1:] if place is not None]
+    assert places[0] is None and len(others) == 3 and len(set(places)) == 4
+    assert all(1 / 3 <= x <= 2 / 3 and y == 0.5 for x, y in others)
     assert {View(square, False, cut).focus for cut in range(4)} == {None}
     plan = BucketBatchSampler(items, 2, 0, True, 4)
     looks = [look for batch in islice(plan.batches(), 40) for look in batch]
@@ -134,7 +139,7 @@ def test_cuts_lie_along_what_hangs_over_and_follow_from_the_seed(bench, monkeypa
     monkeypatch.setattr(cache, "_pixels", lambda look: (cut.append(look), made(look))[1])
     assert latents.prepare(items, True, lambda done, of: None, 4) == items
     assert len(cut) == 2 * (4 * 1 + 2 * 4)  # four square pictures have one cut, two wide ones four; all of them mirrored
-    ours = np.asarray(wide.picture.load().crop(box := _box(places[2])), np.float32) / 127.5 - 1
+    ours = np.asarray(wide.picture.load().crop(box := _box(others[1])), np.float32) / 127.5 - 1
     assert box[2] - box[0] == 64 and np.abs(made(View(wide, False, 2)).permute(1, 2, 0).numpy() - ours).mean() < 0.1
 
 
@@ -147,11 +152,11 @@ def test_forms_are_changed_the_same_wherever_a_run_goes_on_kept_encoded_and_foll
     assert [look for batch in islice(plan.batches(20), 40) for look in batch] == looks[40:]
     mine = {look.form for look in looks if look.item == items[0]}
     assert len(mine) == 3 and None in mine and augmentation_of(items[0], 0, forms) is None
-    for form in mine - {None}:
+    for form in filter(None, mine):
         assert all(0.7 <= factor <= 1.3 for factor in form[:3]) and abs(form.hue) <= 0.03 and abs(form.rotation) <= 10
     assert augmentations_of(bench.config("images.augment_variants=9").images).count == 1
     assert {
-        form.rotation
+        form and form.rotation
         for form in (augmentation_of(i, 1, augmentations_of(bench.config("images.color_jitter=0.1").images)) for i in items)
     } == {0}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from trainer.adapters import file as lora_file
 from trainer.adapters.fold import LoraFuser, LoraStrength
@@ -79,13 +81,13 @@ def test_the_same_request_gives_the_same_bytes(studio, lora, tmp_path):
 
 
 def test_diffusers_own_loader_draws_the_same_picture_from_our_file(studio, lora, tiny_base):
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     ours = pixels(studio, request(LoraStrength(lora)))[0]
     pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(lora))
-    theirs = pipe(
+    theirs = cast(Any, pipe)(
         "a red blob", num_inference_steps=4, guidance_scale=3.0, width=64, height=64, generator=torch.Generator().manual_seed(3)
     ).images[0]
     assert np.abs(ours - np.asarray(theirs, np.int16)).max() <= 1
@@ -99,6 +101,7 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     old = pristine.detach().clone().numpy()
     fuser = LoraFuser(studio.parts)
     fuser.fuse([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
+    assert factors.rank is not None
     wanted = old + 2.0 * 0.5 * factors.alpha / factors.rank * (factors.up @ factors.down)
     assert np.allclose(layer.weight.detach().numpy(), wanted, atol=1e-6)
     text = next(k for k in weights.modules if k[0] == "text_encoder")
@@ -107,6 +110,7 @@ def test_folded_weights_equal_w_plus_alpha_over_r_up_down(studio, lora):
     fuser.unfuse()
     before = encoder.weight.detach().clone().numpy()
     fuser.fuse([LoraStrength(lora, 0.5, 0.25)], scale=2.0)
+    assert f.rank is not None
     assert np.allclose(encoder.weight.detach().numpy() - before, 2.0 * 0.25 * f.alpha / f.rank * (f.up @ f.down), atol=1e-6)
     fuser.unfuse()
     assert layer.weight is pristine
@@ -157,6 +161,7 @@ def test_the_effect_grows_with_strength(studio, lora):
 def test_the_settings_travel_in_the_png(studio, lora, tmp_path):
     (drawn,) = studio.draw(request(LoraStrength(lora, 0.8, 0.5), strengths=(0.5,), negative="ugly"))
     with Image.open(drawn.save(tmp_path / "a.png")) as image:
+        assert isinstance(image, PngImageFile)
         text, ours = image.text["parameters"], json.loads(image.text["atelier"])
     assert "a red blob <lora:blob:0.4>" in text and "Negative prompt: ugly" in text and "Seed: 3" in text
     assert ours["loras"] == [{"name": "blob", "unet": 0.4, "text_encoder": 0.25}] and ours["sampler"] == "DDIM"
@@ -217,7 +222,7 @@ def test_every_sampler_draws_the_same_bytes_again_and_says_its_name(prediction, 
 def test_a_sampler_finds_the_picture_a_perfect_model_knows(name, prediction, zero):
     """A model that always points at x0 is told apart only by its scheduler's own schedule and prediction type: a wrong one
     would end elsewhere."""
-    from diffusers import DDIMScheduler
+    from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     own = DDIMScheduler(
         beta_start=0.00085,

@@ -206,7 +206,11 @@ def test_going_on_says_how_much_of_the_file_is_used_and_refuses_one_mostly_unkno
     path = lora_file.write(tmp_path / "a.safetensors", first.factors(), {}, "fp32")
     total = len(first.layers)
     same = make(path)
-    assert same.going_on.note() == ("layers_read", {"name": "a", "read": total, "total": total}) and not same.left
+    assert (
+        same.going_on is not None
+        and same.going_on.note() == ("layers_read", {"name": "a", "read": total, "total": total})
+        and not same.left
+    )
     text = sum(part != "unet" for part, _ in first.layers)
     less = make(path, "lora.train_text_encoder=false")
     assert len(less.left) == less.taken.left == text and "text_encoder.encoder.layers.0.self_attn.q_proj" in less.left
@@ -217,7 +221,9 @@ def test_going_on_says_how_much_of_the_file_is_used_and_refuses_one_mostly_unkno
     assert (told.value.code, told.value.field) == ("lora_half_read", "lora.continue_from") and "unet.elsewhere." in str(
         told.value
     )
-    code, params = make(half, "lora.partial=true").going_on.note()
+    going_on = make(half, "lora.partial=true").going_on
+    assert going_on is not None
+    code, params = going_on.note()
     assert (code, params["read"], params["total"]) == ("layers_unread", text, total) and "elsewhere" in params["layers"]
 
 

@@ -88,7 +88,7 @@ def test_the_border_of_huber_follows_the_noise_as_the_formulas_say():
 
 
 def test_schedule_is_read_from_the_base():
-    from diffusers import DDIMScheduler, PNDMScheduler
+    from diffusers import DDIMScheduler, PNDMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     common = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     plain = NoiseSchedule.of(PNDMScheduler(**common, skip_prk_steps=True), torch.device("cpu"))
@@ -157,7 +157,7 @@ def test_timesteps_keep_to_their_range_and_lean_where_asked():
 
 
 def test_a_v_base_can_be_stretched_to_zero_and_an_epsilon_base_says_why_not():
-    from diffusers import DDIMScheduler
+    from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
 
     scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
     plain, zero = (NoiseSchedule.of(s, torch.device("cpu")) for s in (scheduler, stretched_to_zero(scheduler)))

@@ -119,11 +119,12 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
     assert [file.read_text() for file in sorted(run.pictures.glob("*.txt"))] == ["a fox, red", "a fox, blue"]
     drawn = [e.prompt for e in bench.events if isinstance(e, events.Sample) and e.step == 2]
     assert drawn == ["a fox", "a fox · 0.5", "a fox · -0.5", "a fox · -1"]
-    last = checkpoint.newest(run, config, pytest.fail)
+    last = checkpoint.newest(run, config, lambda step: pytest.fail(f"checkpoint {step} is damaged"))
     shutil.rmtree(run.checkpoint(2))
     (run.pictures / "0001.png").unlink()  # drawn again, the same
     resumed = bench.train(config, "straight")
-    assert bench.losses() == losses[1:] and np.isfinite(losses).all()
+    assert bench.losses() == losses[1:] and np.isfinite(np.array(losses, float)).all()
+    assert straight is not None and resumed is not None
     found = [inspect(file) for file in (straight, resumed)]
     assert found[0].metadata["sshs_model_hash"] == found[1].metadata["sshs_model_hash"]
     assert found[0].slider == ("a fox", "a huge fox", "a tiny fox") == tuple(found[0].as_json()["slider"].values())
@@ -134,6 +135,7 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
     parts = load_base(config, bench.home)
     before, plain = base_hash(parts), _look(parts)
     adapter = Adapter(parts, config)
+    assert last is not None
     adapter.load(last.adapter)
     with adapter.at(-1):
         learnt = _look(parts)
@@ -206,11 +208,12 @@ def test_on_the_embedded_base_the_background_goes_from_yellow_over_the_bases_own
         overrides=[*quick, *(f"{name}={said}" for name, said in words.items())],
     )  # fmt: skip
     file = Bench(home, PROJECT, PROJECT).train(config)
+    assert file is not None
     studio = ImageSampler.load(catalog.find(home, "mini"), torch.device("cpu"), torch.float32, home)
     asked = GenerateRequest("a fox", steps=10, guidance=3.0, width=128, height=128, seed=3)
     (bare,) = studio.draw(asked)
     drawn = list(studio.draw(replace(asked, loras=(LoraStrength(file),), strengths=(-1.0, -0.5, 0.0, 0.5, 1.0))))
-    assert np.array_equal(drawn[2].image, bare.image)
+    assert np.array_equal(np.asarray(drawn[2].image), np.asarray(bare.image))
     colour = []
     for one in drawn:
         pixels = np.asarray(one.image, np.float32)

@@ -44,10 +44,17 @@ def judge(*ratios: float, patience: int = 0) -> Validator:
 def test_the_best_checkpoint_is_suggested_with_its_reason():
     kept = [10, 20, 30, 40]
     note = judge(0.9, 0.8, 0.85, 0.88).suggest(kept)
-    assert note.code == "judged_earlier" and note.params == {"step": 20, "percent": "20.0", "last": 40, "last_percent": "12.0"}
-    assert judge(0.9, 0.8, 0.85, 0.88).suggest([10, 30, 40]).params["step"] == 30
-    assert judge(0.9, 0.7, 0.701).suggest(kept).code == "judged_last"
-    assert judge(1.1, 1.2).suggest(kept).code == "judged_none"
+    assert (
+        note is not None
+        and note.code == "judged_earlier"
+        and note.params == {"step": 20, "percent": "20.0", "last": 40, "last_percent": "12.0"}
+    )
+    note = judge(0.9, 0.8, 0.85, 0.88).suggest([10, 30, 40])
+    assert note is not None and note.params["step"] == 30
+    note = judge(0.9, 0.7, 0.701).suggest(kept)
+    assert note is not None and note.code == "judged_last"
+    note = judge(1.1, 1.2).suggest(kept)
+    assert note is not None and note.code == "judged_none"
     assert judge().suggest(kept) is None
 
 

@@ -81,9 +81,9 @@ def test_the_folder_datasets_is_not_taken_for_the_library_of_that_name():
     from accelerate.utils import is_datasets_available as accelerates
 
     if spec is not None and spec.origin is None:
-        assert not transformers.utils.is_datasets_available()
+        assert not transformers.utils.is_datasets_available()  # pyright: ignore[reportPrivateImportUsage]
         assert not accelerates()
-    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # pyright: ignore[reportPrivateImportUsage]
     from peft import LoraConfig, inject_adapter_in_model
     from transformers import CLIPTextModel, CLIPTokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,8 @@ def trained(bench, maker, *words, steps=4):
         checkpoint_gradients(parts)
     notes = []
     if maker:
-        parts.family = cuda_graphs.GraphedFamily(parts, adapter, notes.append, maker)
+        graphed: Any = cuda_graphs.GraphedFamily(parts, adapter, notes.append, maker)
+        parts.family = graphed
     guard = OptimizerStepper(config, adapter, parts.device)
     steps_of = TrainingObjective(config, parts, adapter, LatentCache(parts, bench.home.cache / "latents"))
     batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -61,7 +62,8 @@ def test_a_layer_in_few_bits_stays_near_the_whole_one_and_passes_the_gradient_of
     torch.testing.assert_close(got, whole(x))
     grad = torch.randn_like(got)
     torch.testing.assert_close(torch.autograd.grad(got, x, grad), torch.autograd.grad(whole(x), x, grad))
-    few = type(few)(whole.bfloat16(), bits, x.device).requires_grad_(False)
+    made: Any = type(few)
+    few = made(whole.bfloat16(), bits, x.device).requires_grad_(False)
     with torch.autocast("cpu", torch.bfloat16):
         assert few(x).dtype == torch.bfloat16
         assert torch.autograd.grad(few(x).float().sum(), x)[0].dtype == torch.float32

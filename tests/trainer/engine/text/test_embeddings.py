@@ -143,11 +143,13 @@ def test_going_on_from_a_lora_its_trigger_goes_on_too(bench) -> None:
     parts = load_base(bench.config(), bench.home)
     more = bench.config("lora.embedding_tokens=4", "lora.embedding_init=owl")
     word, fresh = Adapter(parts, more, first).word, embeddings.begin(parts, "blobby", 4, "owl")
+    assert word is not None
     for part, rows in learnt.vectors.items():
         assert np.array_equal(word.vectors[part][:3].detach(), rows)
         assert torch.equal(word.vectors[part][3], fresh.vectors[part][3]) and word.vectors[part].requires_grad
     parts = load_base(bench.config(), bench.home)
     other = Adapter(parts, bench.config("lora.embedding_tokens=3", "captions.trigger=owlet"), first).word
+    assert other is not None
     assert not np.array_equal(other.vectors["text_encoder"][:3].detach(), learnt.vectors["text_encoder"])
 
 

@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ BOMB = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"A" * 80_000_000, 9))
 JPEG = saved(scene(), "JPEG", quality=90)
 
 
-def open_(data: bytes, **options: object) -> tuple[Image.Image, list[str]]:
+def open_(data: bytes, **options: Any) -> tuple[Image.Image, list[str]]:
     return decode.decode(io.BytesIO(data), **options)
 
 
@@ -154,7 +155,9 @@ def test_sixteen_bits_are_scaled_not_clipped(value: int, expected: int) -> None:
 
 def test_cmyk_becomes_srgb() -> None:
     cyan = Image.new("CMYK", (64, 64), (255, 0, 0, 0))
-    red, green, blue = open_(saved(cyan, "JPEG", quality=95))[0].getpixel((9, 9))
+    pixel = open_(saved(cyan, "JPEG", quality=95))[0].getpixel((9, 9))
+    assert isinstance(pixel, tuple)
+    red, green, blue = pixel
     assert red < 12 and green > 243 and blue > 243
 
 
@@ -293,7 +296,9 @@ def test_a_wide_colour_profile_is_converted() -> None:
     image, notices = open_(saved(plain, "PNG", icc_profile=swapped))
     assert notices == ["profile_broken"] and image.getpixel((0, 0)) == (180, 90, 40)
     image, notices = open_(saved(plain, "PNG", icc_profile=wide()))
-    red, green, _ = image.getpixel((0, 0))
+    pixel = image.getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    red, green, _ = pixel
     assert notices == [] and red > 185 and green < 90  # the same colour takes larger numbers in sRGB
     image, notices = open_(saved(plain, "PNG", icc_profile=srgb()))
     assert notices == [] and image.getpixel((0, 0)) == (180, 90, 40)

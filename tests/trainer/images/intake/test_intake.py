@@ -312,7 +312,11 @@ def test_a_new_set_appears_whole_or_not_at_all(home: Home, drop: Path) -> None:
 
 def test_a_file_someone_puts_in_place_meanwhile_is_not_overwritten(empty: ImageSet, drop: Path) -> None:
     write(drop, {"a.png": A})
-    take_in([drop], empty, lambda *_: (empty.folder / "0001.png").write_bytes(B) and None)
+
+    def someone(*_: object) -> None:
+        (empty.folder / "0001.png").write_bytes(B)
+
+    take_in([drop], empty, someone)
     assert (empty.folder / "0001.png").read_bytes() == B
     assert {p.id: p.original for p in empty.pictures()} == {"0001": "0001.png", "0001_v2": "drop/a.png"}
 

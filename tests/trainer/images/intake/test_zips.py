@@ -7,6 +7,7 @@ import stat
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,7 @@ from trainer.images.set.limits import Limits
 A, B = (saved(scene(seed)) for seed in (1, 2))
 
 
-def refused(path: Path, into: ImageSet, **options: object) -> dict[str, str]:
+def refused(path: Path, into: ImageSet, **options: Any) -> dict[str, str]:
     return {line.name: line.code for line in take_in([path], into, **options).refused}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from trainer.images.set.image_set import ImageSet
 SHIPPED = Path(__file__).resolve().parents[4] / "datasets"
 
 
-def of(folder: Path, pictures: dict[str, Image.Image | bytes], text: str = "ohwx, seen {n}", **options) -> Report:
+def of(folder: Path, pictures: Mapping[str, Image.Image | bytes], text: str = "ohwx, seen {n}", **options) -> Report:
     """The report on these pictures, each captioned."""
     for n, (name, image) in enumerate(pictures.items()):
         write(folder, {name: image if isinstance(image, bytes) else saved(image)})

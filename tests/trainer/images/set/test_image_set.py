@@ -87,7 +87,10 @@ def test_deleting_keeps_other_captions_and_undo_brings_back_everything(three: Im
     assert "0002" not in json.loads((three.folder / "set.json").read_text("utf-8"))["pictures"]
     assert three.next_number() == 4
     again = ImageSet(three.folder)
-    assert again.undoable().token == token and again.undo().count == 1
+    entry = again.undoable()
+    assert entry is not None and entry.token == token
+    undone = again.undo()
+    assert undone is not None and undone.count == 1
     assert code_of(three) == FULL and (three.folder / "0002.png").read_bytes() == before
     picture = three.find("0002")
     assert picture.repeats == 5 and picture.focus == (0.2, 1.0)

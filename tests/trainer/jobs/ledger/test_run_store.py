@@ -21,7 +21,7 @@ from trainer.core.problem import Problem
 from trainer.jobs.jobs import Jobs
 from trainer.jobs.ledger import sqlite_file
 from trainer.jobs.ledger.run_store import Store
-from trainer.jobs.ledger.states import ACTIVE, ENDED, LEGAL, STATES
+from trainer.jobs.ledger.states import ACTIVE, ENDED, LEGAL, STATES, State
 from trainer.jobs.recovery import adopt
 
 CONFIG = TrainConfig.model_validate({"save": {"name": "red"}})
@@ -37,11 +37,11 @@ class Moves(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.store = Store(Path(self.folder.name) / "outputs" / "atelier.db")
         self.ids = [self.store.create(CONFIG, key, "draft") for key in "abc"]
-        self.model = dict.fromkeys(self.ids, "draft")
+        self.model: dict[str, State] = dict.fromkeys(self.ids, "draft")
         self.attempts = dict.fromkeys(self.ids, 0)
 
     @rule(which=st.integers(0, 2), to=st.sampled_from(STATES))
-    def move(self, which: int, to: str) -> None:
+    def move(self, which: int, to: State) -> None:
         id_ = self.ids[which]
         if to == "starting":
             return
