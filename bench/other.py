@@ -53,7 +53,7 @@ def preview(case: Case) -> dict[str, Any]:
             run_id="bench",
             cover=None,
         )
-        path = lora_file.write(Path(folder) / "bench.safetensors", adapter.factors(), told, "fp16", parts.family.name)
+        path = lora_file.write(Path(folder) / "bench.safetensors", adapter.export_layers(), told, "fp16", parts.family.name)
         studio = ImageSampler(setting.load_parts(case))
         asked = GenerateRequest("a fox", steps=3, guidance=3.0, width=case.resolution, height=case.resolution)
         folded = GenerateRequest(**{**asked.__dict__, "loras": (LoraStrength(path),)})

@@ -34,7 +34,7 @@ class Ours:
         begun = time.perf_counter()
         loss, finite = self.run.step(self.number, [next(self.batches)])
         self.number += 1
-        self.outcome.add(self.number, loss, finite, self.run.optimizer.rates(), time.perf_counter() - begun)
+        self.outcome.add(self.number, loss, finite, self.run.optimizer.learning_rates(), time.perf_counter() - begun)
         return float(loss) if loss.device.type == "cpu" else float("nan")
 
     @torch.no_grad()

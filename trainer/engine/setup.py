@@ -79,7 +79,7 @@ class TrainingRun:
     def step(self, step: int, views: list[list[View]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Optimizer step number `step`, from one list of views a micro-batch: the mean loss and whether all was finite, both
         scalars on the device."""
-        self.adapter.begin(step, self.total, self.config.run.seed)
+        self.adapter.before_step(step, self.total, self.config.run.seed)
         return self.stepper.take(step, views, self.config.schedule.factor(step, self.total))
 
     def sampler(self) -> BucketBatchSampler:

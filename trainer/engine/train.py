@@ -52,8 +52,8 @@ def train(folder: RunDir, config: TrainConfig, home: Home, emit: Emit, control: 
         folder, run.config, home, components, run.adapter, run.data.examples, run.total, emit, control, sources
     )
     validator = validation.Validator(run.config.validation, run.data.held_out, run.objective, run.total, emit)
-    if run.optimizer.instead:
-        params = {"name": run.config.optimizer.name, "why": run.optimizer.instead}
+    if run.optimizer.fallback_reason:
+        params = {"name": run.config.optimizer.name, "why": run.optimizer.fallback_reason}
         emit(events.Note(code="optimizer_instead", params=params))
     step = outputs.resume(run.optimizer, validator)
     run.choose_stepper(run.total - step, lambda why: emit(events.Note(code="graphs_off", params={"why": why})))
@@ -78,7 +78,7 @@ def train(folder: RunDir, config: TrainConfig, home: Home, emit: Emit, control: 
             batches = _micro_batches(run, step)
             continue
         step += 1
-        if metrics.add(step, loss, finite, run.optimizer.rates(), time.perf_counter() - begun) >= BAD_STEPS:
+        if metrics.add(step, loss, finite, run.optimizer.learning_rates(), time.perf_counter() - begun) >= BAD_STEPS:
             step = outputs.roll_back(step, run.optimizer)
             batches = _micro_batches(run, step)
             metrics.restart()
@@ -89,7 +89,7 @@ def train(folder: RunDir, config: TrainConfig, home: Home, emit: Emit, control: 
             emit(events.Stage(name="training"))
         elif validator.due(step, saved=False):
             metrics.flush()
-            with run.optimizer.finished():
+            with run.optimizer.final_weights():
                 validator.judge(step)
     metrics.flush()
     if step < run.total:
@@ -103,11 +103,11 @@ def _data_of(folder: RunDir, config: TrainConfig, home: Home, emit: Emit, source
     """The run's own pictures, encoded; for a slider that generates its images, those first, drawn by the bare base."""
 
     def data(components: ModelComponents, adapter: Adapter) -> TrainingData:
-        if config.lora.embedding_tokens and adapter.word is None:
+        if config.lora.embedding_tokens and adapter.token_embedding is None:
             emit(events.Note(code="no_trigger_no_vectors"))
         if config.preservation.base_prior and not config.captions.trigger.strip():
             emit(events.Note(code="no_trigger_no_prior"))
-        with adapter.switched_off():
+        with adapter.disabled():
             own = slider.own_pictures(folder, config, components, emit)
         examples, latents = prepare_examples(folder, own, components, home, emit)
         sources.note()
@@ -131,13 +131,13 @@ def _notes(run: TrainingRun, step: int) -> Iterator[events.Note]:
     adapter, config = run.adapter, run.config
     if step:
         return
-    for code, count in zip(("start_left", "start_shaped"), adapter.taken, strict=True):
+    for code, count in zip(("start_left", "start_shaped"), adapter.continued, strict=True):
         if count:
             yield events.Note(code=code, params={"count": count})
-    if adapter.left:
-        yield events.Note(code="start_left_layers", params={"layers": listed(adapter.left)})
-    if adapter.going_on is not None:
-        code, params = adapter.going_on.note()
+    if adapter.untrained_layers:
+        yield events.Note(code="start_left_layers", params={"layers": listed(adapter.untrained_layers)})
+    if adapter.reading is not None:
+        code, params = adapter.reading.note()
         yield events.Note(code=code, params=params)
     if config.lora.type == "full":
         yield events.Note(code="full_size", params=_megabytes(adapter, config))

@@ -152,12 +152,12 @@ def _here(case: Case, key: str, name: str, layer: Any, folder: Path) -> Found:
     lora = Lora.model_validate({"rank": 4, **case.words["ours"]})
     model = nn.ModuleDict({"layer": layer})
     kind = ADAPTER_TYPES[lora.type]
-    (learning,) = kind.put(model, {"layer": LayerRank(lora.rank, 3.0)}, lora).values()
+    (learning,) = kind.inject(model, {"layer": LayerRank(lora.rank, 3.0)}, lora).values()
     with torch.no_grad():
-        for what, tensor in kind.learns(learning).items():
+        for what, tensor in kind.trainable(learning).items():
             noise = torch.randn(tensor.shape)
             tensor.mul_(1 + 0.1 * noise) if what == "dora" else tensor.copy_(0.2 * noise)
-    given = kind.file(learning).moved(lambda tensor: tensor.detach().numpy().copy())
+    given = kind.export(learning).moved(lambda tensor: tensor.detach().numpy().copy())
     ours = lora_file.write(folder / "ours.safetensors", {("unet", name): given}, {}, "fp32")
     with torch.no_grad():
         loaded, refused = _put(case, ours, key, layer)

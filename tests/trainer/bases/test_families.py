@@ -170,15 +170,15 @@ def test_each_of_the_two_text_encoders_has_its_switch_rate_and_stop(bench_of):
     config = bench.config("lora.train_text_encoder=true", "optimizer.text_encoder_lr=0.002", *words)
     guard = OptimizerStepper(config, adapter, CPU)
     guard.update(torch.tensor(1.0), 1.0)
-    assert guard.rates() == pytest.approx({"unet": 0.01, "text_encoder": 0.002, "text_encoder_2": 0.001})
+    assert guard.learning_rates() == pytest.approx({"unet": 0.01, "text_encoder": 0.002, "text_encoder_2": 0.001})
     seen = []
     for step in range(4):
-        adapter.begin(step, 4, 0)
+        adapter.before_step(step, 4, 0)
         seen.append(
             {
                 part
                 for (part, _), layer in adapter.layers.items()
-                if all(p.requires_grad for p in adapter.kind.learns(layer).values())
+                if all(p.requires_grad for p in adapter.adapter_type.trainable(layer).values())
             }
         )
     both = {"text_encoder", "text_encoder_2"}

@@ -172,7 +172,7 @@ def test_every_strategy_and_preset_works_on_every_family(benches, monkeypatch, c
     assert last is not None
     adapter.load(last.adapter)
     learnt = _look(parts)
-    with adapter.switched_off():
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         ((_, matched, total),) = fuser.fuse([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)

@@ -344,7 +344,7 @@ def test_optimiser_rates_follow_part_and_schedule(bench):
     for parameter in guard.adapter.parameters():
         parameter.grad = torch.ones_like(parameter)
     guard.update(torch.tensor(1.0), 0.5)
-    assert guard.rates() == pytest.approx({"unet": 0.005, "text_encoder": 0.0005})
+    assert guard.learning_rates() == pytest.approx({"unet": 0.005, "text_encoder": 0.0005})
 
 
 def test_manifest_says_what_it_holds(bench):

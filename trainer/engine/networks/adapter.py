@@ -34,72 +34,74 @@ ADAPTER_NAMES = (".lora_", ".hada_", ".lokr_", ".oft_", ".ia3_", ".glora_", ".fu
 class Adapter:
     """The trainable layers of a run, by part and module name of the base."""
 
-    def __init__(self, parts: ModelComponents, config: TrainConfig, start_from: Path | None = None) -> None:
+    def __init__(self, parts: ModelComponents, config: TrainConfig, continue_from: Path | None = None) -> None:
         """Wrap the chosen layers, doing nothing yet, or what the file `start_from` does. Problem where none is left."""
-        self.parts, self.config, self.kind = parts, config.lora, ADAPTER_TYPES[config.lora.type]
+        self.parts, self.config, self.adapter_type = parts, config.lora, ADAPTER_TYPES[config.lora.type]
         self.layers: dict[tuple[str, str], Any] = {}
-        self.dropping = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
-        self.taken = ContinuedLayers(0, 0)
+        self.has_dropout = bool(config.lora.dropout or config.lora.rank_dropout or config.lora.module_dropout)
+        self.continued = ContinuedLayers(0, 0)
         """What became of `start_from`."""
-        self.going_on: Reading | None = None
+        self.reading: Reading | None = None
         """How much of `start_from` is understood."""
-        self.left: tuple[str, ...] = ()
+        self.untrained_layers: tuple[str, ...] = ()
         """The layers of `start_from` that are not trained here, or whose bias is not."""
-        self.word = None
+        self.token_embedding = None
         """The trigger's own token vectors, where they are learnt too; none without a trigger, unless nothing else learns."""
         if config.lora.embedding_tokens and (
             config.captions.trigger.strip() or not (config.lora.train_unet or config.lora.train_text_encoder)
         ):
-            self.word = embeddings.begin(
+            self.token_embedding = embeddings.begin(
                 parts, config.captions.trigger, config.lora.embedding_tokens, config.lora.embedding_init
             )
-            parts.token_embeddings = embeddings.TokenEmbeddings([self.word])
-        there = layers_of(parts)
-        seats = choose(there, config.lora)
-        self.speeds = _speeds([f"{part}.{module}" for part, module in there], config.optimizer.block_lrs)
-        if not seats and self.word is None:
+            parts.token_embeddings = embeddings.TokenEmbeddings([self.token_embedding])
+        layers = layers_of(parts)
+        ranks = choose(layers, config.lora)
+        self.lr_scales = _lr_scales([f"{part}.{module}" for part, module in layers], config.optimizer.block_lrs)
+        if not ranks and self.token_embedding is None:
             raise Problem("no_layers", field="lora.include", only=config.lora.include or "–", skip=config.lora.exclude or "–")
         if config.lora.loraplus_ratio != 1 and config.optimizer.single_lr:
             raise Problem("ratio_with_prodigy", field="lora.loraplus_ratio")
-        for part in dict.fromkeys(part for part, _ in seats):
+        for part in dict.fromkeys(part for part, _ in ranks):
             model = parts.module(part)
             torch.manual_seed(derive_seed(config.run.seed, "init", part) % 2**63)
-            spelt = {name if part == "unet" else bare(name): name for name, _ in model.named_modules()}
-            inside = {spelt[module]: seat for (p, module), seat in seats.items() if p == part}
-            self.layers |= {(part, name): layer for name, layer in self.kind.put(model, inside, config.lora).items()}
+            names = {name if part == "unet" else bare(name): name for name, _ in model.named_modules()}
+            ranks_of_part = {names[module]: rank for (p, module), rank in ranks.items() if p == part}
+            self.layers |= {
+                (part, name): layer for name, layer in self.adapter_type.inject(model, ranks_of_part, config.lora).items()
+            }
         for parameter in self.parameters():
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
-        if start_from is not None:
-            self._go_on_from(start_from)
+        if continue_from is not None:
+            self._continue_from(continue_from)
 
     # --- learning ---------------------------------------------------------------------------------------------
 
-    def begin(self, step: int, total: int, seed: int) -> None:
+    def before_step(self, step: int, total: int, seed: int) -> None:
         """Before each step: whether the text encoders still learn, and this step's chance for dropout."""
         first, second = self.config.text_encoder_stop_at, self.config.text_encoder_2_stop_at
-        until = {"text_encoder": first, "text_encoder_2": first if second is None else second}
+        stop_at = {"text_encoder": first, "text_encoder_2": first if second is None else second}
         for (part, _), layer in self.layers.items():
-            if until.get(part, 1) < 1:
-                for parameter in self.kind.learns(layer).values():
-                    parameter.requires_grad_(step < round(until[part] * total))
-        if self.dropping:
+            if stop_at.get(part, 1) < 1:
+                for parameter in self.adapter_type.trainable(layer).values():
+                    parameter.requires_grad_(step < round(stop_at[part] * total))
+        if self.has_dropout:
             torch.manual_seed(derive_seed(seed, "dropout", step) % 2**63)
             for layer in self.layers.values():
                 layer.train()
 
     @torch.no_grad()
-    def end(self) -> None:
+    def after_step(self) -> None:
         """After each step: no more dropout, so that what is drawn and judged is steady; and every layer whose ‖s·ΔW‖ is
         over `lora.scale_weight_norms` shrunk to it, evenly over its factors. No host sync."""
-        most = self.config.scale_weight_norms
-        for layer in self.layers.values() if self.dropping else ():
+        max_norm = self.config.scale_weight_norms
+        for layer in self.layers.values() if self.has_dropout else ():
             layer.eval()
-        for layer in self.layers.values() if most else ():
-            factors = [p for name, p in self.kind.learns(layer).items() if name != "dora"]
-            now = self.kind.file(layer)
-            change = Layer({k: v for k, v in now.tensors.items() if k != "dora"}, now.alpha).delta()
-            shrink = (most / change.norm().clamp(min=1e-12)).clamp(max=1.0) ** (1 / len(factors))
+        for layer in self.layers.values() if max_norm else ():
+            factors = [p for name, p in self.adapter_type.trainable(layer).items() if name != "dora"]
+            exported = self.adapter_type.export(layer)
+            change = Layer({k: v for k, v in exported.tensors.items() if k != "dora"}, exported.alpha).delta()
+            shrink = (max_norm / change.norm().clamp(min=1e-12)).clamp(max=1.0) ** (1 / len(factors))
             for factor in factors:
                 factor.mul_(shrink)
 
@@ -108,44 +110,46 @@ class Adapter:
         the block's own factor and with LoRA+ (Hayou et al. 2024), for up factors, another. What learns at the rate of the
         part comes last.
         """
-        found = []
+        groups = []
         for part in dict.fromkeys(part for part, _ in self.layers):
             by_ratio: dict[float, list[torch.nn.Parameter]] = {}
             for (p, name), layer in self.layers.items():
                 if p == part:
-                    speed = self._speed(part, name)
-                    for what, tensor in self.kind.learns(layer).items():
-                        by_ratio.setdefault(speed * (self.config.loraplus_ratio if what == "up" else 1.0), []).append(tensor)
+                    lr_scale = self._lr_scale(part, name)
+                    for name_in_file, tensor in self.adapter_type.trainable(layer).items():
+                        by_ratio.setdefault(
+                            lr_scale * (self.config.loraplus_ratio if name_in_file == "up" else 1.0), []
+                        ).append(tensor)
             in_order = sorted(by_ratio, key=lambda ratio: ratio == 1.0)
-            found += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
-        if self.word is not None:
-            found.append({"name": "embedding", "params": list(self.word.vectors.values()), "ratio": 1.0})
-        return found
+            groups += [{"name": part, "params": by_ratio[ratio], "ratio": ratio} for ratio in in_order]
+        if self.token_embedding is not None:
+            groups.append({"name": "embedding", "params": list(self.token_embedding.vectors.values()), "ratio": 1.0})
+        return groups
 
-    def _speed(self, part: str, name: str) -> float:
+    def _lr_scale(self, part: str, name: str) -> float:
         """The factor of `optimizer.block_lrs` for a layer by the name it has in the model."""
-        return self.speeds.get(f"{part}.{name if part == 'unet' else bare(name)}", 1.0)
+        return self.lr_scales.get(f"{part}.{name if part == 'unet' else bare(name)}", 1.0)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """All trainable tensors."""
-        vectors: list[Any] = list(self.word.vectors.values()) if self.word is not None else []
-        return [weight for layer in self.layers.values() for weight in self.kind.learns(layer).values()] + vectors
+        vectors: list[Any] = list(self.token_embedding.vectors.values()) if self.token_embedding is not None else []
+        return [weight for layer in self.layers.values() for weight in self.adapter_type.trainable(layer).values()] + vectors
 
     def trains(self, part: str) -> bool:
         """Whether `part` has trainable layers, or reads a word that learns."""
-        return any(p == part for p, _ in self.layers) or (self.word is not None and part != "unet")
+        return any(p == part for p, _ in self.layers) or (self.token_embedding is not None and part != "unet")
 
     # --- files ------------------------------------------------------------------------------------------------
 
-    def factors(self) -> dict[tuple[str, str], Layer]:
+    def export_layers(self) -> dict[tuple[str, str], Layer]:
         """{(part, module): Layer} in float32 on the CPU, as `adapters.file.write` takes it."""
-        return {key: self.kind.file(layer).moved(_numpy) for key, layer in self.layers.items()}
+        return {key: self.adapter_type.export(layer).moved(_numpy) for key, layer in self.layers.items()}
 
-    def embedding(self) -> Embedding | None:
+    def export_embedding(self) -> Embedding | None:
         """The trigger's own vectors as they are saved."""
-        if self.word is None:
+        if self.token_embedding is None:
             return None
-        return Embedding(self.word.name, {part: _numpy(rows) for part, rows in self.word.vectors.items()})
+        return Embedding(self.token_embedding.name, {part: _numpy(rows) for part, rows in self.token_embedding.vectors.items()})
 
     def state(self) -> dict[str, torch.Tensor]:
         """The exact tensors by name, for checkpoints: what learns and what does not."""
@@ -162,65 +166,65 @@ class Adapter:
             weight.data.copy_(state[name])
 
     @contextmanager
-    def at(self, sign: float) -> Iterator[None]:
+    def at_strength(self, sign: float) -> Iterator[None]:
         """As at strength `sign`, 1 or -1, inside the block: base + sign · what was learnt, as drawing from the file has it."""
-        turned = list(self.layers.values()) if sign < 0 else []
-        for layer in turned:
-            self.kind.turn(layer)
+        negated = list(self.layers.values()) if sign < 0 else []
+        for layer in negated:
+            self.adapter_type.negate(layer)
         try:
             yield
         finally:
-            for layer in turned:
-                self.kind.turn(layer)
+            for layer in negated:
+                self.adapter_type.negate(layer)
 
     @contextmanager
-    def switched_off(self) -> Iterator[None]:
+    def disabled(self) -> Iterator[None]:
         """The bare base inside the block, whatever was learnt; afterwards the same tensors learn as before."""
-        learning = [parameter.requires_grad for parameter in self.parameters()]
+        requires_grad = [parameter.requires_grad for parameter in self.parameters()]
         for layer in self.layers.values():
-            self.kind.enable(layer, False)
+            self.adapter_type.set_enabled(layer, False)
         try:
             with embeddings.switched_off(self.parts):
                 yield
         finally:
             for layer in self.layers.values():
-                self.kind.enable(layer, True)
-            for parameter, learns in zip(self.parameters(), learning, strict=True):
-                parameter.requires_grad_(learns)
+                self.adapter_type.set_enabled(layer, True)
+            for parameter, required in zip(self.parameters(), requires_grad, strict=True):
+                parameter.requires_grad_(required)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        vectors = self.word.vectors if self.word is not None else {}
+        vectors = self.token_embedding.vectors if self.token_embedding is not None else {}
         return {
             f"{part}|{name}|{side}": weight
             for (part, name), layer in self.layers.items()
-            for side, weight in (self.kind.learns(layer) | self.kind.keeps(layer)).items()
+            for side, weight in (self.adapter_type.trainable(layer) | self.adapter_type.buffers(layer)).items()
         } | {f"embedding|{part}": rows for part, rows in vectors.items()}
 
     @torch.no_grad()
-    def _go_on_from(self, path: Path) -> None:
+    def _continue_from(self, path: Path) -> None:
         """Begin where a file ends. What it lacks begins at nothing (further vectors of the trigger as new ones do);
         what is not trained here is left behind, counted in `taken` and named in `left`. Problem where less than half of
         the file is known, unless `lora.partial` allows it."""
-        theirs = normalise(path, partial=self.config.partial, field="lora.continue_from")
-        if theirs.family != self.parts.family.name:
+        source = normalise(path, partial=self.config.partial, field="lora.continue_from")
+        if source.family != self.parts.family.name:
             raise Problem(
                 "lora_other_family",
                 field="lora.continue_from",
                 name=path.stem,
-                theirs=FAMILY_NAMES[theirs.family],
+                theirs=FAMILY_NAMES[source.family],
                 ours=self.parts.facts.title,
             )
-        self.taken = Continuation(path, self.kind, self.config).take(self.layers, theirs)
-        learning = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
-        self.going_on = theirs.reading
-        self.left = tuple(
-            ".".join(place) for place, layer in theirs.modules.items() if place not in learning or layer.bias is not None
+        self.continued = Continuation(path, self.adapter_type, self.config).fill(self.layers, source)
+        trained = {(part, name if part == "unet" else bare(name)) for part, name in self.layers}
+        self.reading = source.reading
+        self.untrained_layers = tuple(
+            ".".join(place) for place, layer in source.modules.items() if place not in trained or layer.bias is not None
         )
-        own = self.word
-        for given_word in embeddings.of_files(self.parts, [path]):
-            if own is not None and given_word.name == own.name:  # a trigger learnt there goes on, too
+        own = self.token_embedding
+        for embedding in embeddings.of_files(self.parts, [path]):
+            if own is not None and embedding.name == own.name:  # a trigger learnt there goes on, too
                 for name, vectors in own.vectors.items():
-                    rows = given_word.vectors[name][: len(vectors)]
+                    rows = embedding.vectors[name][: len(vectors)]
                     vectors[: len(rows)] = rows
 
 
@@ -230,14 +234,14 @@ def layers_of(parts: ModelComponents) -> Modules:
     return architectures.modules(UNet.from_config(parts.unet.config), encoders)
 
 
-def _speeds(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:
+def _lr_scales(names: list[str], lines: tuple[str, ...]) -> dict[str, float]:
     """{layer's name: factor} by the lines of `optimizer.block_lrs`. Problem where a line fits no layer of the base."""
     factors = dict(read_factor(line) for line in lines)
     for block in factors:
         if not any(fitting(name, [block]) for name in names):
             raise Problem("block_unknown", field="optimizer.block_lrs", block=block)
-    found = {name: fitting(name, factors) for name in names}
-    return {name: factors[block] for name, block in found.items() if block is not None}
+    blocks = {name: fitting(name, factors) for name in names}
+    return {name: factors[block] for name, block in blocks.items() if block is not None}
 
 
 def _numpy(weight: torch.Tensor) -> np.ndarray:

@@ -36,7 +36,7 @@ class Pair(NamedTuple):
     key: tuple[str, str]
     """Part and module, by the names of LoRA files."""
     layer: Any
-    given: Layer
+    source: Layer
 
     @property
     def place(self) -> str:
@@ -60,35 +60,35 @@ class ContinuedLayers(NamedTuple):
 class Continuation:
     """From one file, at the options of one training."""
 
-    def __init__(self, path: Path, kind: AdapterType, lora: Lora) -> None:
-        self.path, self.kind, self.lora = path, kind, lora
+    def __init__(self, path: Path, adapter_type: AdapterType, lora: Lora) -> None:
+        self.path, self.adapter_type, self.lora = path, adapter_type, lora
 
     @torch.no_grad()
-    def take(self, learning: Mapping[tuple[str, str], Any], theirs: LoraWeights) -> ContinuedLayers:
+    def fill(self, trained: Mapping[tuple[str, str], Any], theirs: LoraWeights) -> ContinuedLayers:
         """Fill the layers that learn. What the file lacks begins at nothing. Problem where the training cannot begin exactly
         where the file ends."""
         pairs: list[Pair] = []
         left = len(theirs.modules)
-        for (part, name), layer in learning.items():
+        for (part, name), layer in trained.items():
             key = (part, name if part == "unet" else bare(name))
-            given = theirs.modules.get(key)
-            if given is not None and not given.bias_alone:
-                pairs.append(Pair(key, layer, given.moved(torch.from_numpy)))
-                left -= 1 if given.bias is None else 0  # a bias does not learn here
+            source = theirs.modules.get(key)
+            if source is not None and not source.bias_alone:
+                pairs.append(Pair(key, layer, source.moved(torch.from_numpy)))
+                left -= 1 if source.bias is None else 0  # a bias does not learn here
         if not pairs:
             self._refuse("lora_no_match")
         for pair in pairs:
             self._check(pair)
-        if self.kind.file_kind == "oft":
-            pairs = [Pair(key, layer, unbounded(given)) for key, layer, given in pairs]
-        taken = [pair for pair in pairs if self._other_shape(pair)]
-        rest = [pair for pair in pairs if pair not in taken]
-        self._check_ranks(rest)
-        for pair in taken:
+        if self.adapter_type.file_kind == "oft":
+            pairs = [Pair(key, layer, unbounded(source)) for key, layer, source in pairs]
+        adopted = [pair for pair in pairs if self._other_shape(pair)]
+        filled = [pair for pair in pairs if pair not in adopted]
+        self._check_ranks(filled)
+        for pair in adopted:
             self._adopt(pair)
-        for pair in rest:
+        for pair in filled:
             self._fill(pair)
-        return ContinuedLayers(left, len(taken))
+        return ContinuedLayers(left, len(adopted))
 
     def _refuse(self, code: str, **params: Any) -> NoReturn:
         raise Problem(code, field="lora.continue_from", name=self.path.stem, **params)
@@ -96,23 +96,23 @@ class Continuation:
     # --- whether it can be exact ---------------------------------------------------------------------------------
 
     def _check(self, pair: Pair) -> None:
-        theirs = kind_of(pair.given)
-        if theirs != self.kind.file_kind:
+        theirs = kind_of(pair.source)
+        if theirs != self.adapter_type.file_kind:
             self._refuse("start_kind", theirs=theirs, ours=self.lora.type)
-        if not pair.given.fits(pair.shape):
+        if not pair.source.fits(pair.shape):
             self._refuse("start_size", layer=pair.place, ours=f"{pair.shape[0]} x {prod(pair.shape[1:])}")
-        if theirs == "dora" and len(pair.given.tensors["dora"]) != 1:
+        if theirs == "dora" and len(pair.source.tensors["dora"]) != 1:
             self._refuse("start_dora_rows")
-        if theirs == "ia3" and bool(pair.given.tensors["ia3_in"].reshape(-1)[0]):
+        if theirs == "ia3" and bool(pair.source.tensors["ia3_in"].reshape(-1)[0]):
             self._refuse("start_ia3_input", layer=pair.place)
 
     def _other_shape(self, pair: Pair) -> bool:
         """Whether a LoKr is split elsewhere than ours or keeps more than ours can, or an OFT's blocks do not fit into ours."""
-        mine = self.kind.learns(pair.layer)
-        if self.kind.file_kind == "lokr":
-            return split_of(mine) != split_of(pair.given.tensors) or any(self._ranks(pair))
-        if self.kind.file_kind == "oft":
-            return mine["oft_blocks"].shape[-1] % pair.given.tensors["oft_blocks"].shape[-1] != 0
+        mine = self.adapter_type.trainable(pair.layer)
+        if self.adapter_type.file_kind == "lokr":
+            return split_of(mine) != split_of(pair.source.tensors) or any(self._ranks(pair))
+        if self.adapter_type.file_kind == "oft":
+            return mine["oft_blocks"].shape[-1] % pair.source.tensors["oft_blocks"].shape[-1] != 0
         return False
 
     def _check_ranks(self, pairs: list[Pair]) -> None:
@@ -126,11 +126,11 @@ class Continuation:
 
     def _ranks(self, pair: Pair) -> Iterable[tuple[int, int]]:
         """(the rank needed, ours) of each product that has no room."""
-        mine = self.kind.learns(pair.layer)
+        mine = self.adapter_type.trainable(pair.layer)
         for left, right in PAIRS.items():
             if left in mine:
                 n, r, m = len(mine[left]), len(mine[right]), mine[right][0].numel()
-                need = min(rank_of(pair.given, left), n, m)
+                need = min(rank_of(pair.source, left), n, m)
                 if need > r:
                     yield need, r
 
@@ -138,35 +138,35 @@ class Continuation:
 
     def _adopt(self, pair: Pair) -> None:
         """Exchange the tensors that learn for the file's own: what is made of them does not ask for their shapes."""
-        layer, tensors = pair.layer, pair.given.tensors
-        where = layer.base_layer.weight.device
-        if self.kind.file_kind == "oft":
-            layer.oft_blocks = torch.nn.Parameter(tensors["oft_blocks"].float().to(where))
+        layer, tensors = pair.layer, pair.source.tensors
+        device = layer.base_layer.weight.device
+        if self.adapter_type.file_kind == "oft":
+            layer.oft_blocks = torch.nn.Parameter(tensors["oft_blocks"].float().to(device))
             return
-        by = pair.given.scale / scale_of(layer)
+        scale = pair.source.scale / scale_of(layer)
         for name in layer.adapter_layer_names:
-            held = getattr(layer, name)
-            if NAME in held:
-                del held[NAME]
+            parameters = getattr(layer, name)
+            if NAME in parameters:
+                del parameters[NAME]
             if name in tensors:
-                tensor = tensors[name].float() * (by if name in SCALED else 1.0)
-                held[NAME] = torch.nn.Parameter((tensor.flatten(1) if name.endswith("_b") else tensor).to(where))
+                tensor = tensors[name].float() * (scale if name in SCALED else 1.0)
+                parameters[NAME] = torch.nn.Parameter((tensor.flatten(1) if name.endswith("_b") else tensor).to(device))
 
     def _fill(self, pair: Pair) -> None:
-        mine, given = self.kind.learns(pair.layer), pair.given
-        scale = scale_of(pair.layer)
+        mine, source = self.adapter_type.trainable(pair.layer), pair.source
+        own_scale = scale_of(pair.layer)
         for name, tensor in mine.items():
             if name in PAIRS.values():
                 continue
-            by = given.scale / scale if name in SCALED else 1.0
+            scale = source.scale / own_scale if name in SCALED else 1.0
             if name in PAIRS:
-                fill_pair(tensor, mine[PAIRS[name]], given, name, by)
+                fill_pair(tensor, mine[PAIRS[name]], source, name, scale)
             elif name == "oft_blocks":
-                fill_blocks(tensor, given.tensors[name])
+                fill_blocks(tensor, source.tensors[name])
             elif name.startswith("lokr_"):
-                tensor.copy_(by * layers.factor(given.tensors, name, core_of(name)).reshape(tensor.shape))
+                tensor.copy_(scale * layers.factor(source.tensors, name, core_of(name)).reshape(tensor.shape))
             else:
-                tensor.copy_(by * given.tensors[name].reshape(tensor.shape))
+                tensor.copy_(scale * source.tensors[name].reshape(tensor.shape))
 
 
 def scale_of(layer: Any) -> float:
@@ -175,21 +175,21 @@ def scale_of(layer: Any) -> float:
     return scaling if isinstance(scaling, float) else scaling[NAME]  # PEFT's layers have one for each adapter
 
 
-def kind_of(given: Layer) -> str:
+def kind_of(source: Layer) -> str:
     """The kind of a file's layer, with all that a training here could not go on with named beside it."""
-    names = given.tensors.keys()
-    if given.kind == "dora":
+    names = source.tensors.keys()
+    if source.kind == "dora":
         inside = layers.kind(names - {"dora"})
         return "dora" if inside == "lora" else f"dora + {inside}"
-    if given.kind == "oft":
-        return ("oft" if given.tensors["oft_blocks"].ndim == 3 else "boft") + (" + rescale" if "rescale" in names else "")
-    return given.kind
+    if source.kind == "oft":
+        return ("oft" if source.tensors["oft_blocks"].ndim == 3 else "boft") + (" + rescale" if "rescale" in names else "")
+    return source.kind
 
 
-def unbounded(given: Layer) -> Layer:
+def unbounded(source: Layer) -> Layer:
     """An OFT without a constraint: half of Q as it is bounded gives the same Q."""
-    blocks = given.tensors["oft_blocks"]
-    return Layer({"oft_blocks": multiplied.generator(blocks, multiplied.bound(blocks, given.alpha)) / 2}, 0.0)
+    blocks = source.tensors["oft_blocks"]
+    return Layer({"oft_blocks": multiplied.generator(blocks, multiplied.bound(blocks, source.alpha)) / 2}, 0.0)
 
 
 def split_of(tensors: Mapping[str, Any]) -> tuple[int, int]:
@@ -205,28 +205,28 @@ def core_of(name: str) -> str:
     return name.replace("_w", "_t").removesuffix("_a") if name.startswith(("hada_", "lokr_")) else ""
 
 
-def rank_of(given: Layer, left: str) -> int:
+def rank_of(source: Layer, left: str) -> int:
     """How many ranks the product named by its left factor has in the file; a whole factor has as many as its smaller side."""
-    t = given.tensors
+    t = source.tensors
     if left in t and core_of(left) not in t:
         return t[left].shape[1]
-    whole = layers.factor(t, left.removesuffix("_a"), core_of(left))
-    return min(len(whole), whole[0].numel())
+    product = layers.factor(t, left.removesuffix("_a"), core_of(left))
+    return min(len(product), product[0].numel())
 
 
-def fill_pair(left: torch.nn.Parameter, right: torch.nn.Parameter, given: Layer, name: str, by: float) -> None:
-    """left · right = by · the file's product; ranks beyond it have nothing on the left. A product of more ranks than there
+def fill_pair(left: torch.nn.Parameter, right: torch.nn.Parameter, source: Layer, name: str, scale: float) -> None:
+    """left · right = scale · the file's product; ranks beyond it have nothing on the left. A product of more ranks than there
     are is written by its singular values, of which there is room for all."""
-    t = given.tensors
+    t = source.tensors
     paired = name in t and core_of(name) not in t
     a, b = (t[name].flatten(1), t[PAIRS[name]].flatten(1)) if paired else (None, None)
     if a is None or b is None or a.shape[1] > len(right):
-        whole = a @ b if a is not None and b is not None else layers.factor(t, name.removesuffix("_a"), core_of(name))
-        u, sigma, vt = torch.linalg.svd(whole.reshape(len(left), -1).float(), full_matrices=False)
+        product = a @ b if a is not None and b is not None else layers.factor(t, name.removesuffix("_a"), core_of(name))
+        u, sigma, vt = torch.linalg.svd(product.reshape(len(left), -1).float(), full_matrices=False)
         root = sigma.sqrt()
         a, b = u * root, root[:, None] * vt
     left.zero_()
-    left.flatten(1)[:, : a.shape[1]] = by * a.to(left)
+    left.flatten(1)[:, : a.shape[1]] = scale * a.to(left)
     right.flatten(1)[: len(b)] = b.to(right)
 
 

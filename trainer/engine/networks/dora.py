@@ -14,7 +14,7 @@ from torch import nn
 
 from trainer.formats.layers import Layer, norms
 
-Drop = Callable[[torch.Tensor, bool], torch.Tensor]
+Dropout = Callable[[torch.Tensor, bool], torch.Tensor]
 
 
 class ColumnDora(nn.Module):
@@ -24,17 +24,17 @@ class ColumnDora(nn.Module):
     the small difference c - 1 keeps its digits beside a base in 16 bits, at the price of one more pass of the base layer.
     """
 
-    def __init__(self, base_layer: Any, rank: int, alpha: float, drop: Drop) -> None:
+    def __init__(self, base_layer: Any, rank: int, alpha: float, dropout: Dropout) -> None:
         super().__init__()
-        self.base_layer, self.scaling, self.drop = base_layer, alpha / rank, drop
+        self.base_layer, self.scaling, self.dropout = base_layer, alpha / rank, dropout
         self.enabled, self.sign = True, 1.0
         weight = base_layer.weight
         out, *inside = weight.shape
-        there: dict[str, Any] = {"device": weight.device, "dtype": torch.float32}
-        self.lora_down = nn.Parameter(torch.empty(rank, *inside, **there))
-        self.lora_up = nn.Parameter(torch.zeros(out, rank, *[1] * (weight.ndim - 2), **there))
+        factory_kwargs: dict[str, Any] = {"device": weight.device, "dtype": torch.float32}
+        self.lora_down = nn.Parameter(torch.empty(rank, *inside, **factory_kwargs))
+        self.lora_up = nn.Parameter(torch.zeros(out, rank, *[1] * (weight.ndim - 2), **factory_kwargs))
         nn.init.kaiming_uniform_(self.lora_down, a=math.sqrt(5))
-        start = torch.zeros(1, inside[0], *[1] * (weight.ndim - 2), **there)  # the shape asks for the norm by column
+        start = torch.zeros(1, inside[0], *[1] * (weight.ndim - 2), **factory_kwargs)  # the shape asks for the norm by column
         self.lora_magnitude = nn.Parameter(norms(weight.detach().float(), start))
         self.eval()
 
@@ -45,18 +45,18 @@ class ColumnDora(nn.Module):
             return result
         c = self._columns()
         change = without_bias(self.base_layer, (c - 1) * x)
-        hidden = self.drop(passed(self.base_layer, c * x, self.lora_down), self.training)
+        hidden = self.dropout(base_operation(self.base_layer, c * x, self.lora_down), self.training)
         flat = self.lora_up.ndim == 2
         up = nn.functional.linear(hidden, self.lora_up) if flat else nn.functional.conv2d(hidden, self.lora_up)
         return result + self.sign * (change + self.scaling * up).to(result.dtype)
 
-    def learns(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         """The tensors that learn, by their short names in a file."""
         return {"down": self.lora_down, "up": self.lora_up, "dora": self.lora_magnitude}
 
-    def file(self) -> Layer:
+    def export(self) -> Layer:
         """What the file holds."""
-        tensors = {name: tensor.detach() for name, tensor in self.learns().items()}
+        tensors = {name: tensor.detach() for name, tensor in self.trainable().items()}
         return Layer(tensors, self.scaling * self.lora_down.shape[0])
 
     def _columns(self) -> torch.Tensor:
@@ -73,10 +73,10 @@ def without_bias(base_layer: Any, x: torch.Tensor) -> torch.Tensor:
     """The base layer without its bias."""
     if getattr(base_layer, "is_quantized", False):  # in few bits (quantize.py): its own function keeps no whole weight
         return base_layer(x, bias=False)
-    return passed(base_layer, x, base_layer.weight)
+    return base_operation(base_layer, x, base_layer.weight)
 
 
-def passed(base_layer: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def base_operation(base_layer: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The base layer's own operation with another weight and no bias."""
     x = x.to(weight.dtype)
     if weight.ndim == 2:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.engine.networks.dora import passed, without_bias
+from trainer.engine.networks.dora import base_operation, without_bias
 from trainer.engine.networks.oft_ia3 import OutputAdapter
 from trainer.formats.layers import Layer
 
 
-class _Adding(OutputAdapter):
-    """Adds a function of the layer's input x."""
+class InputAdapter(OutputAdapter):
+    """Adds a function of x, the layer's input, to the layer's result."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[…, in] to […, out], or [B, in, h, w] to [B, out, h', w']."""
@@ -30,56 +30,58 @@ class _Adding(OutputAdapter):
         raise NotImplementedError
 
 
-class GloraLayer(_Adding):
+class GloraLayer(InputAdapter):
     """GLoRA (Chavan et al. 2023) as LyCORIS has it: W' = W + s·(W·A1·A2 + B1·B2), A on a convolution's channels.
 
     W·A1·A2·x is the base layer without its bias on A1·A2·x, so the frozen weight is neither copied nor computed anew.
-    What is left out of a look are ranks, the same of both products.
+    Rank dropout drops the same ranks of both products.
     """
 
-    def __init__(self, base_layer: Any, rank: int, alpha: float, left_out: float = 0.0, asleep: float = 0.0) -> None:
-        super().__init__(base_layer, left_out, asleep)
+    def __init__(
+        self, base_layer: Any, rank: int, alpha: float, rank_dropout: float = 0.0, module_dropout: float = 0.0
+    ) -> None:
+        super().__init__(base_layer, rank_dropout, module_dropout)
         self.scaling, self.rank = alpha / rank, rank
         out, columns, *kernel = base_layer.weight.shape
         flat = [1] * len(kernel)
-        there: dict[str, Any] = {"device": base_layer.weight.device, "dtype": torch.float32}
-        self.glora_a1 = nn.Parameter(torch.zeros(columns, rank, *flat, **there))
-        self.glora_a2 = nn.Parameter(torch.empty(rank, columns, *flat, **there))
-        self.glora_b1 = nn.Parameter(torch.zeros(out, rank, *flat, **there))
-        self.glora_b2 = nn.Parameter(torch.empty(rank, columns, *kernel, **there))
+        factory_kwargs: dict[str, Any] = {"device": base_layer.weight.device, "dtype": torch.float32}
+        self.glora_a1 = nn.Parameter(torch.zeros(columns, rank, *flat, **factory_kwargs))
+        self.glora_a2 = nn.Parameter(torch.empty(rank, columns, *flat, **factory_kwargs))
+        self.glora_b1 = nn.Parameter(torch.zeros(out, rank, *flat, **factory_kwargs))
+        self.glora_b2 = nn.Parameter(torch.empty(rank, columns, *kernel, **factory_kwargs))
         for factor in (self.glora_a2, self.glora_b2):
             nn.init.kaiming_uniform_(factor, a=math.sqrt(5))
         self.eval()
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
-        here = self.awake(torch.ones(self.rank, device=x.device)).view(-1, *[1] * (self.glora_a2.ndim - 1))
-        across = _flat(_flat(x, self.glora_a2 * here), self.glora_a1)
-        own = _flat(passed(self.base_layer, x, self.glora_b2 * here), self.glora_b1)
+        kept = self.apply_dropout(torch.ones(self.rank, device=x.device)).view(-1, *[1] * (self.glora_a2.ndim - 1))
+        across = _flat(_flat(x, self.glora_a2 * kept), self.glora_a1)
+        own = _flat(base_operation(self.base_layer, x, self.glora_b2 * kept), self.glora_b1)
         return self.scaling * (without_bias(self.base_layer, across) + own)
 
-    def learns(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         return {name: getattr(self, name) for name in ("glora_a1", "glora_a2", "glora_b1", "glora_b2")}
 
-    def file(self) -> Layer:
-        return Layer({name: tensor.detach() for name, tensor in self.learns().items()}, self.scaling * self.rank)
+    def export(self) -> Layer:
+        return Layer({name: tensor.detach() for name, tensor in self.trainable().items()}, self.scaling * self.rank)
 
 
-class FullDiffLayer(_Adding):
-    """A full difference (LyCORIS "full"): W' = W + D with D as large as W. Left out of a look are output rows."""
+class FullDiffLayer(InputAdapter):
+    """A full difference (LyCORIS "full"): W' = W + D with D as large as W. Rank dropout drops output rows."""
 
-    def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:
-        super().__init__(base_layer, left_out, asleep)
+    def __init__(self, base_layer: Any, rank_dropout: float = 0.0, module_dropout: float = 0.0) -> None:
+        super().__init__(base_layer, rank_dropout, module_dropout)
         weight = base_layer.weight
         self.full_diff = nn.Parameter(torch.zeros(weight.shape, device=weight.device, dtype=torch.float32))
         self.eval()
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
-        return passed(self.base_layer, x, self.awake(self.full_diff))
+        return base_operation(self.base_layer, x, self.apply_dropout(self.full_diff))
 
-    def learns(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         return {"diff": self.full_diff}
 
-    def file(self) -> Layer:
+    def export(self) -> Layer:
         return Layer({"diff": self.full_diff.detach()}, 1.0)
 
 

@@ -15,12 +15,12 @@ from trainer.formats.layers import Layer
 
 
 class OutputAdapter(nn.Module):
-    """Adds a change of W·x, the base layer's result without its bias. `left_out` of the rows or blocks and `asleep` of the
-    layers do nothing in a look while learning, by torch's own chance, not made up for by the others, as LyCORIS does it."""
+    """Adds a change of W·x, the base layer's result without its bias. `rank_dropout` of the rows or blocks and `module_dropout`
+    of the layers add nothing in a training step, by torch's own generator and without rescaling the others, as in LyCORIS."""
 
-    def __init__(self, base_layer: Any, left_out: float, asleep: float) -> None:
+    def __init__(self, base_layer: Any, rank_dropout: float, module_dropout: float) -> None:
         super().__init__()
-        self.base_layer, self.left_out, self.asleep = base_layer, left_out, asleep
+        self.base_layer, self.rank_dropout, self.module_dropout = base_layer, rank_dropout, module_dropout
         self.enabled, self.sign = True, 1.0
         self.wide = base_layer.weight.ndim == 4
 
@@ -39,14 +39,14 @@ class OutputAdapter(nn.Module):
         """What is added to `own` […, out], in float32."""
         raise NotImplementedError
 
-    def awake(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`tensor` with what is left out of this look at 0, along its first axis."""
+    def apply_dropout(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` with what is dropped in this step at 0, along its first axis."""
         if not self.training:
             return tensor
-        if self.left_out:
-            here = torch.rand(tensor.shape[0], device=tensor.device) >= self.left_out
-            tensor = tensor * here.view(-1, *[1] * (tensor.ndim - 1))
-        return tensor * (torch.rand((), device=tensor.device) >= self.asleep) if self.asleep else tensor
+        if self.rank_dropout:
+            kept = torch.rand(tensor.shape[0], device=tensor.device) >= self.rank_dropout
+            tensor = tensor * kept.view(-1, *[1] * (tensor.ndim - 1))
+        return tensor * (torch.rand((), device=tensor.device) >= self.module_dropout) if self.module_dropout else tensor
 
 
 class OftLayer(OutputAdapter):
@@ -56,10 +56,10 @@ class OftLayer(OutputAdapter):
     R - I = 2·(I - Q)⁻¹·Q is computed instead of R: small changes keep their digits, and at B = 0 it is nothing.
     """
 
-    def __init__(self, base_layer: Any, side: int, left_out: float = 0.0, asleep: float = 0.0) -> None:
-        super().__init__(base_layer, left_out, asleep)
-        there = {"device": base_layer.weight.device, "dtype": torch.float32}
-        self.oft_blocks = nn.Parameter(torch.zeros(base_layer.weight.shape[0] // side, side, side, **there))
+    def __init__(self, base_layer: Any, side: int, rank_dropout: float = 0.0, module_dropout: float = 0.0) -> None:
+        super().__init__(base_layer, rank_dropout, module_dropout)
+        factory_kwargs = {"device": base_layer.weight.device, "dtype": torch.float32}
+        self.oft_blocks = nn.Parameter(torch.zeros(base_layer.weight.shape[0] // side, side, side, **factory_kwargs))
         self.eval()
 
     def change(self, own: torch.Tensor) -> torch.Tensor:
@@ -67,12 +67,12 @@ class OftLayer(OutputAdapter):
         q = self.oft_blocks - self.oft_blocks.mT
         one = torch.eye(q.shape[-1], device=q.device)
         turn, _ = torch.linalg.solve_ex(one - q, 2 * q)
-        return torch.einsum("...kn,knm->...km", own.unflatten(-1, q.shape[:2]), self.awake(turn)).flatten(-2)
+        return torch.einsum("...kn,knm->...km", own.unflatten(-1, q.shape[:2]), self.apply_dropout(turn)).flatten(-2)
 
-    def learns(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         return {"oft_blocks": self.oft_blocks}
 
-    def file(self) -> Layer:
+    def export(self) -> Layer:
         """With alpha 0, which bounds nothing."""
         return Layer({"oft_blocks": self.oft_blocks.detach()}, 0.0)
 
@@ -80,20 +80,20 @@ class OftLayer(OutputAdapter):
 class Ia3Layer(OutputAdapter):
     """(IA)³ (Liu et al. 2022): every output row times 1 + w."""
 
-    def __init__(self, base_layer: Any, left_out: float = 0.0, asleep: float = 0.0) -> None:
-        super().__init__(base_layer, left_out, asleep)
+    def __init__(self, base_layer: Any, rank_dropout: float = 0.0, module_dropout: float = 0.0) -> None:
+        super().__init__(base_layer, rank_dropout, module_dropout)
         weight = base_layer.weight
         shape = (weight.shape[0], *[1] * (weight.ndim - 1))
         self.ia3_scale = nn.Parameter(torch.zeros(shape, device=weight.device, dtype=torch.float32))
         self.eval()
 
     def change(self, own: torch.Tensor) -> torch.Tensor:
-        return own * self.awake(self.ia3_scale).flatten()
+        return own * self.apply_dropout(self.ia3_scale).flatten()
 
-    def learns(self) -> dict[str, nn.Parameter]:
+    def trainable(self) -> dict[str, nn.Parameter]:
         return {"ia3": self.ia3_scale}
 
-    def file(self) -> Layer:
+    def export(self) -> Layer:
         """In LyCORIS's shapes: [out], or [1, out, 1, 1] for a convolution."""
         scale = self.ia3_scale.detach().flatten()
         return Layer({"ia3": scale.view(1, -1, 1, 1) if self.wide else scale, "ia3_in": torch.zeros(())}, 1.0)

@@ -25,7 +25,7 @@ from trainer.formats.layers import Layer
 
 NAME = "default"
 Tensors = dict[str, torch.Tensor]
-Seats = Mapping[str, LayerRank]
+LayerRanks = Mapping[str, LayerRank]
 
 
 class AdapterType(Protocol):
@@ -34,53 +34,53 @@ class AdapterType(Protocol):
     file_kind: str
     """What `Layer.kind` calls the files it can go on from."""
 
-    def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
-        """Wrap the layers called in `seats`; returns them by name, doing nothing yet, with float32 tensors."""
+    def inject(self, model: Any, ranks: LayerRanks, lora: Lora) -> dict[str, Any]:
+        """Wrap the layers called in `ranks`; returns them by name, doing nothing yet, with float32 tensors."""
         ...
 
-    def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
+    def trainable(self, layer: Any) -> dict[str, torch.nn.Parameter]:
         """The tensors that learn, by their short names in a file (formats/layers.py)."""
         ...
 
-    def keeps(self, layer: Any) -> Tensors:
+    def buffers(self, layer: Any) -> Tensors:
         """Tensors that do not learn and are no part of the base."""
         ...
 
-    def file(self, layer: Any) -> Layer:
+    def export(self, layer: Any) -> Layer:
         """What the file holds: alpha / r in it is what `forward` multiplies by."""
         ...
 
-    def enable(self, layer: Any, on: bool) -> None:
+    def set_enabled(self, layer: Any, on: bool) -> None:
         """Whether the layer adds anything to the base."""
         ...
 
-    def turn(self, layer: Any) -> None:
-        """Let the layer take off what it added, as at strength -1; once more, and it adds again."""
+    def negate(self, layer: Any) -> None:
+        """Turn the sign of what the layer adds, as at strength -1; once more, and it is as before."""
         ...
 
 
 class Peft:
     """What PEFT's tuners have in common."""
 
-    def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
+    def trainable(self, layer: Any) -> dict[str, torch.nn.Parameter]:
         raise NotImplementedError
 
-    def keeps(self, layer: Any) -> Tensors:
+    def buffers(self, layer: Any) -> Tensors:
         return {}
 
-    def enable(self, layer: Any, on: bool) -> None:
+    def set_enabled(self, layer: Any, on: bool) -> None:
         layer.enable_adapters(on)
 
-    def turn(self, layer: Any) -> None:
+    def negate(self, layer: Any) -> None:
         layer.scaling[NAME] = -layer.scaling[NAME]
 
-    def _inject(self, model: Any, config: Any) -> dict[str, Any]:
+    def _inject_with_peft(self, model: Any, config: Any) -> dict[str, Any]:
         inject_adapter_in_model(config, model, adapter_name=NAME)
-        found: dict[str, Any] = {}
-        found |= {key: module for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
-        for layer in found.values():
+        layers: dict[str, Any] = {}
+        layers |= {key: module for key, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+        for layer in layers.values():
             layer.eval()
-        return found
+        return layers
 
 
 class PeftLora(Peft):
@@ -91,30 +91,30 @@ class PeftLora(Peft):
     def __init__(self, rank_stabilised: bool) -> None:
         self.rank_stabilised = rank_stabilised
 
-    def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
-        words = _words(seats)
-        words["lora_alpha"] = words.pop("alpha")
-        layers = self._inject(model, LoraConfig(use_rslora=self.rank_stabilised, **words))
+    def inject(self, model: Any, ranks: LayerRanks, lora: Lora) -> dict[str, Any]:
+        kwargs = _peft_kwargs(ranks)
+        kwargs["lora_alpha"] = kwargs.pop("alpha")
+        layers = self._inject_with_peft(model, LoraConfig(use_rslora=self.rank_stabilised, **kwargs))
         for name, layer in layers.items():
             if lora.init != "default":
-                first_factors(layer, lora.init)
-                take_off(layer)
+                pissa_olora_init(layer, lora.init)
+                subtract_initial(layer)
             if lora.dropout or lora.rank_dropout or lora.module_dropout:
-                layer.lora_A[NAME].register_forward_hook(_hook(layer, dropping(lora, name)))
+                layer.lora_A[NAME].register_forward_hook(_dropout_hook(layer, dropout_between(lora, name)))
         return layers
 
-    def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
+    def trainable(self, layer: Any) -> dict[str, torch.nn.Parameter]:
         return {"down": layer.lora_A[NAME].weight, "up": layer.lora_B[NAME].weight}
 
-    def keeps(self, layer: Any) -> Tensors:
+    def buffers(self, layer: Any) -> Tensors:
         if not hasattr(layer, "lora_start"):
             return {}
         return {f"start_{side}": layer.lora_start[side].weight for side in ("down", "up")}
 
-    def file(self, layer: Any) -> Layer:
+    def export(self, layer: Any) -> Layer:
         """rsLoRA's alpha times √r; with a start, [B, -B0]·[A; A0] at rank 2r with 2 alpha: the scale stays the same."""
-        down, up = self.learns(layer).values()
-        kept = self.keeps(layer)
+        down, up = self.trainable(layer).values()
+        kept = self.buffers(layer)
         if kept:
             down = torch.cat([down.detach(), kept["start_down"]])
             up = torch.cat([up.detach(), -kept["start_up"]], dim=1)
@@ -127,21 +127,21 @@ class PeftLycoris(Peft):
     def __init__(self, kind: str) -> None:
         self.file_kind, self.start = kind, "hada_" if kind == "loha" else "lokr_"
 
-    def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
-        words = _words(seats)
-        words |= {"rank_dropout": lora.rank_dropout, "module_dropout": lora.module_dropout}
+    def inject(self, model: Any, ranks: LayerRanks, lora: Lora) -> dict[str, Any]:
+        kwargs = _peft_kwargs(ranks)
+        kwargs |= {"rank_dropout": lora.rank_dropout, "module_dropout": lora.module_dropout}
         if self.start == "hada_":
-            return self._inject(model, LoHaConfig(**words))
+            return self._inject_with_peft(model, LoHaConfig(**kwargs))
         factor = lora.lokr_factor or -1
-        return self._inject(model, LoKrConfig(decompose_factor=factor, init_weights="lycoris", **words))
+        return self._inject_with_peft(model, LoKrConfig(decompose_factor=factor, init_weights="lycoris", **kwargs))
 
-    def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
+    def trainable(self, layer: Any) -> dict[str, torch.nn.Parameter]:
         names = [name for name in layer.adapter_layer_names if name.startswith(self.start)]
         return {name: getattr(layer, name)[NAME] for name in names if NAME in getattr(layer, name)}
 
-    def file(self, layer: Any) -> Layer:
+    def export(self, layer: Any) -> Layer:
         """A LoKr of two whole factors has no rank that programs could divide by: the scale goes into the first."""
-        tensors: Tensors = {name: tensor.detach() for name, tensor in self.learns(layer).items()}
+        tensors: Tensors = {name: tensor.detach() for name, tensor in self.trainable(layer).items()}
         scale = layer.scaling[NAME]
         rank = Layer(tensors, 1.0).rank
         if rank is None:
@@ -156,47 +156,47 @@ class CustomLayer:
     def __init__(self, file_kind: str, make: Callable[[Any, str, LayerRank, Lora], Any]) -> None:
         self.file_kind, self.make = file_kind, make
 
-    def put(self, model: Any, seats: Seats, lora: Lora) -> dict[str, Any]:
+    def inject(self, model: Any, ranks: LayerRanks, lora: Lora) -> dict[str, Any]:
         layers: dict[str, Any] = {}
-        for name, seat in seats.items():
+        for name, rank in ranks.items():
             parent, _, last = name.rpartition(".")
-            layers[name] = self.make(model.get_submodule(name), name, seat, lora)
+            layers[name] = self.make(model.get_submodule(name), name, rank, lora)
             setattr(model.get_submodule(parent), last, layers[name])
         return layers
 
-    def learns(self, layer: Any) -> dict[str, torch.nn.Parameter]:
-        return layer.learns()
+    def trainable(self, layer: Any) -> dict[str, torch.nn.Parameter]:
+        return layer.trainable()
 
-    def keeps(self, layer: Any) -> Tensors:
+    def buffers(self, layer: Any) -> Tensors:
         return {}
 
-    def file(self, layer: Any) -> Layer:
-        return layer.file()
+    def export(self, layer: Any) -> Layer:
+        return layer.export()
 
-    def enable(self, layer: Any, on: bool) -> None:
+    def set_enabled(self, layer: Any, on: bool) -> None:
         layer.enabled = on
 
-    def turn(self, layer: Any) -> None:
+    def negate(self, layer: Any) -> None:
         layer.sign = -layer.sign
 
 
-def _dora(base: Any, name: str, seat: LayerRank, lora: Lora) -> ColumnDora:
-    return ColumnDora(base, seat.rank, seat.alpha, dropping(lora, name))
+def _dora(base: Any, name: str, rank: LayerRank, lora: Lora) -> ColumnDora:
+    return ColumnDora(base, rank.rank, rank.alpha, dropout_between(lora, name))
 
 
-def _oft(base: Any, name: str, seat: LayerRank, lora: Lora) -> OftLayer:
-    return OftLayer(base, seat.rank, lora.rank_dropout, lora.module_dropout)
+def _oft(base: Any, name: str, rank: LayerRank, lora: Lora) -> OftLayer:
+    return OftLayer(base, rank.rank, lora.rank_dropout, lora.module_dropout)
 
 
-def _ia3(base: Any, name: str, seat: LayerRank, lora: Lora) -> Ia3Layer:
+def _ia3(base: Any, name: str, rank: LayerRank, lora: Lora) -> Ia3Layer:
     return Ia3Layer(base, lora.rank_dropout, lora.module_dropout)
 
 
-def _glora(base: Any, name: str, seat: LayerRank, lora: Lora) -> GloraLayer:
-    return GloraLayer(base, seat.rank, seat.alpha, lora.rank_dropout, lora.module_dropout)
+def _glora(base: Any, name: str, rank: LayerRank, lora: Lora) -> GloraLayer:
+    return GloraLayer(base, rank.rank, rank.alpha, lora.rank_dropout, lora.module_dropout)
 
 
-def _full(base: Any, name: str, seat: LayerRank, lora: Lora) -> FullDiffLayer:
+def _full(base: Any, name: str, rank: LayerRank, lora: Lora) -> FullDiffLayer:
     return FullDiffLayer(base, lora.rank_dropout, lora.module_dropout)
 
 
@@ -207,27 +207,27 @@ ADAPTER_TYPES: dict[str, AdapterType] = {
 }  # fmt: skip
 
 
-def _words(seats: Seats) -> dict[str, Any]:
+def _peft_kwargs(ranks: LayerRanks) -> dict[str, Any]:
     """What all of PEFT's configurations take: the commonest rank and alpha, and the layers that differ."""
-    common, _ = Counter(seats.values()).most_common(1)[0]
-    other = {name: seat for name, seat in seats.items() if seat != common}
+    common, _ = Counter(ranks.values()).most_common(1)[0]
+    other = {name: rank for name, rank in ranks.items() if rank != common}
     return {
-        "r": common.rank, "alpha": cast(int, common.alpha), "target_modules": list(seats),
-        "rank_pattern": {name: seat.rank for name, seat in other.items()},
-        "alpha_pattern": {name: cast(int, seat.alpha) for name, seat in other.items()},
+        "r": common.rank, "alpha": cast(int, common.alpha), "target_modules": list(ranks),
+        "rank_pattern": {name: rank.rank for name, rank in other.items()},
+        "alpha_pattern": {name: cast(int, rank.alpha) for name, rank in other.items()},
     }  # fmt: skip
 
 
-def dropping(lora: Lora, name: str) -> Any:
+def dropout_between(lora: Lora, name: str) -> Any:
     """What is left of the values between the two factors, [B, …, r] or [B, r, h, w]: `drop(hidden, learning)`.
 
     Values and ranks are made up for (1 / (1 - p)); a layer left out is left out, as others do it. Chance comes from
-    torch's own generator, which `Adapter.begin` sets at every step.
+    torch's own generator, which `Adapter.before_step` sets at every step.
     """
     values, ranks, layers = lora.dropout, lora.rank_dropout, lora.module_dropout
 
-    def drop(hidden: torch.Tensor, learning: bool) -> torch.Tensor:
-        if not learning:
+    def drop(hidden: torch.Tensor, training: bool) -> torch.Tensor:
+        if not training:
             return hidden
         if values:
             hidden = torch.nn.functional.dropout(hidden, values)
@@ -243,12 +243,12 @@ def dropping(lora: Lora, name: str) -> Any:
     return drop
 
 
-def _hook(layer: Any, drop: Any) -> Any:
-    return lambda module, given, hidden: drop(hidden, layer.training)
+def _dropout_hook(layer: Any, drop: Any) -> Any:
+    return lambda module, args, hidden: drop(hidden, layer.training)
 
 
 @torch.no_grad()
-def first_factors(layer: Any, start: str) -> None:
+def pissa_olora_init(layer: Any, init: str) -> None:
     """B0 and A0 from the base's weight W, into the factors that learn.
 
     PiSSA (Meng et al. 2024): s·B0·A0 = U·Σ·Vᵀ of the r largest singular values, shared evenly between the two.
@@ -257,7 +257,7 @@ def first_factors(layer: Any, start: str) -> None:
     weight = layer.get_base_layer().weight.detach().float().flatten(1)
     down, up, scale = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight, layer.scaling[NAME]
     r = down.shape[0]
-    if start == "pissa":
+    if init == "pissa":
         u, sigma, vt = torch.linalg.svd(weight, full_matrices=False)
         root = (sigma[:r] / scale).sqrt()
         b, a = u[:, :r] * root, root[:, None] * vt[:r]
@@ -268,15 +268,15 @@ def first_factors(layer: Any, start: str) -> None:
     up.data = b.reshape(up.shape).contiguous()
 
 
-def take_off(layer: Any) -> None:
+def subtract_initial(layer: Any) -> None:
     """Subtract the first factors, frozen, from whatever the layer gives: at first the sum is the base's own output."""
     sides = {"down": deepcopy(layer.lora_A[NAME]), "up": deepcopy(layer.lora_B[NAME])}
     layer.lora_start = torch.nn.ModuleDict(sides).float().requires_grad_(False)
 
-    def subtract(module: Any, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> torch.Tensor:
+    def subtract(module: Any, args: tuple[torch.Tensor, ...], result: torch.Tensor) -> torch.Tensor:
         if module.disable_adapters:
             return result
-        x = given[0].to(module.lora_start["down"].weight.dtype)
+        x = args[0].to(module.lora_start["down"].weight.dtype)
         start = module.lora_start["up"](module.lora_start["down"](x))
         return (result - module.scaling[NAME] * start).to(result.dtype)
 

@@ -58,7 +58,7 @@ class SliderObjective(TrainingObjective):
             for piece, share in self.pieces(batch):
                 here, way = self.goal(piece)
                 for sign in (1.0, -1.0):
-                    with self.adapter.at(sign):  # around the backward pass too: checkpointing computes activations in it
+                    with self.adapter.at_strength(sign):  # the backward pass too: checkpointing computes activations in it
                         error = self.predict(piece, piece.captions) - (here + sign * way)
                         loss = self.counted(error, piece) * (share / (2 * len(micro)))
                         (loss * scale).backward()
@@ -70,7 +70,7 @@ class SliderObjective(TrainingObjective):
         """The untouched base's answer to the target, and η times what lies between its answers to the two ends, each
         `[batch, channels, h, w]`."""
         ends = [self.ways[caption] for caption in batch.captions]
-        with self.adapter.switched_off():
+        with self.adapter.disabled():
             here, more, less = (
                 self.predict(batch, words) for words in (batch.captions, [a for a, _ in ends], [b for _, b in ends])
             )

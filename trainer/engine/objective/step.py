@@ -152,7 +152,7 @@ class TrainingObjective:
         noisy pictures. No new pictures are needed: what the words meant before is the base's own answer."""
         trigger, word = self.config.captions.trigger, self.config.preservation.class_word
         plain = [without_trigger(caption, trigger, word) for caption in batch.captions]
-        with torch.no_grad(), self.adapter.switched_off():
+        with torch.no_grad(), self.adapter.disabled():
             known = self.predict(batch, plain)
         return losses.per_picture((self.predict(batch, plain) - known).pow(2), None).mean()
 

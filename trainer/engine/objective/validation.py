@@ -78,7 +78,7 @@ class Validator:
         if any(one.step == step for one in self.seen):
             return
         if self.base is None:
-            with self.maker.adapter.switched_off():
+            with self.maker.adapter.disabled():
                 self.base = self._loss()
         loss = self._loss()
         ratio = loss / self.base if self.base else float("nan")

@@ -82,7 +82,7 @@ class Samples:
     def _draw(self, step: int, file: Path | None, missing: Sequence[int]) -> None:
         chosen, facts = self.config.samples, self.parts.facts
         side = self.config.images.resolution or facts.resolution
-        with self.adapter.switched_off():
+        with self.adapter.disabled():
             studio = ImageSampler(self.parts)
             for index in missing:
                 self.tell(events.Stage(name="sampling", done=index, of=len(self.shots)))

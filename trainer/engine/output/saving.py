@@ -65,7 +65,7 @@ class RunOutputs:
         self.room = disk_room.DiskRoom(run, tell, control)
         wanted = shots(config, parts.facts, [caption for caption, _, _ in self._seen()])
         self.samples = Samples(run, config, parts, adapter, wanted, self.likeness, tell, self.room)
-        self.finished: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.final_weights: Callable[[], AbstractContextManager[None]] = nullcontext
         """The guard's way to make the adapter what is to be saved."""
         quarter = max(1, math.ceil(total / 4))
         self.save_every = config.save.every or quarter
@@ -76,7 +76,7 @@ class RunOutputs:
 
     def resume(self, guard: OptimizerStepper, judge: Validator | None = None) -> int:
         """Load the newest checkpoint that verifies; returns the step to go on from, 0 where there is none."""
-        self.finished, self.judge = guard.finished, judge or self.judge
+        self.final_weights, self.judge = guard.final_weights, judge or self.judge
         found = checkpoint.newest(
             self.run, self.config, lambda step: self.tell(events.Note(code="checkpoint_bad", params={"step": step}))
         )
@@ -99,7 +99,7 @@ class RunOutputs:
         if self.rolled_back or not checkpoint.steps(self.run):
             raise Problem("nan_stop", field="optimizer.lr", step=step)
         back = self.resume(guard)
-        guard.rate_factor *= 0.5
+        guard.lr_factor *= 0.5
         self.rolled_back = True
         self.tell(events.Note(code="halved_rate", params={"step": step, "back": back}))
         return back
@@ -144,7 +144,7 @@ class RunOutputs:
             self._want(self.control, step)
             return folder
         if self.judge is not None and self.judge.due(step, saved=True):
-            with self.finished():
+            with self.final_weights():
                 self.judge.judge(step)
         self.tell(events.Stage(name="saving"))
         state, optimizer = self.adapter.state(), guard.state()
@@ -157,7 +157,7 @@ class RunOutputs:
                 step,
                 state,
                 optimizer,
-                guard.rate_factor,
+                guard.lr_factor,
                 lambda path: self._write_lora(path, step, None, path.stem),
                 self._judged(),
                 sources,
@@ -208,9 +208,9 @@ class RunOutputs:
             cover=cover,
             vae=self.parts.vae_from,
         )
-        with self.finished():
-            tensors = lora_file.kohya_tensors(self.adapter.factors(), self.parts.family.name)
-            word = self.adapter.embedding()
+        with self.final_weights():
+            tensors = lora_file.kohya_tensors(self.adapter.export_layers(), self.parts.family.name)
+            word = self.adapter.export_embedding()
         if word is not None:
             told |= embedding.to_metadata(word)
             tensors |= embedding.to_tensors(word) if self.config.save.bundle_embedding or not tensors else {}

@@ -84,7 +84,7 @@ class DataCosts:
         from trainer.engine.setup import TrainingData
 
         begun = time.monotonic()
-        with adapter.switched_off():
+        with adapter.disabled():
             run = RunDir(self.config_file.parent)
             config = slider.own_pictures(run, self.config, components, lambda event: None, count=1)
         drawn = config.slider.generated_images if draws(config) else 0

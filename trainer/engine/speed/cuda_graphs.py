@@ -41,9 +41,9 @@ def choose(
         return eager, "eager: blocks that wait in main memory come and go while a step runs"
     if is_slider(config):
         return eager, "eager: a slider's step has two signs"
-    if maker.adapter.word is not None:
+    if maker.adapter.token_embedding is not None:
         return eager, "eager: a word's own vectors stand elsewhere in every caption"
-    if maker.adapter.dropping:
+    if maker.adapter.has_dropout:
         return eager, "eager: dropout draws anew at every step"
     if parts.unet.is_gradient_checkpointing:  # reading the state of chance is not allowed while capturing; nothing draws
         parts.unet.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))

@@ -58,8 +58,8 @@ class GraphStepper(EagerStepper):
         self.learnt = maker.adapter.parameters()
         self.seen: Counter[Any] = Counter()
         self.made: dict[Any, tuple[dict[str, torch.Tensor], Work]] = {}
-        self.tensors_of = guard.tensors_of
-        guard.read_rates_from_tensors()
+        self.state_version = guard.state_version
+        guard.keep_lr_in_tensors()
 
     @property
     def warm_up(self) -> int:
@@ -70,13 +70,13 @@ class GraphStepper(EagerStepper):
         """As `EagerStepper.take`, for one micro batch."""
         if self.given_up or self.maker.split > 1:
             return super().take(step, micro, factor)
-        if self.tensors_of != self.guard.tensors_of:  # rolled back: the optimiser holds other tensors now
-            self.tensors_of = self.guard.tensors_of
+        if self.state_version != self.guard.state_version:  # rolled back: the optimiser holds other tensors now
+            self.state_version = self.guard.state_version
             self._forget()
         (looks,) = micro
         given = self._given(self.maker.draw(step, 0, looks))
         key = (tuple(p.requires_grad for p in self.learnt), *((n, x.shape, x.dtype) for n, x in given.items()))
-        self.guard.set_rates(factor)
+        self.guard.set_lr(factor)
         try:
             loss, finite = self._run(key, given)
         except RuntimeError as error:

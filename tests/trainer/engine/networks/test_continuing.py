@@ -52,7 +52,7 @@ def _same(parts, file, adapter):
     """Whether every layer that learns begins where the file ends."""
     given = lora_file.normalise(file).modules
     assert adapter.layers
-    for (part, name), layer in adapter.factors().items():
+    for (part, name), layer in adapter.export_layers().items():
         module = name if part == "unet" else bare(name)
         weight = _layer(parts, part, module).weight.detach().numpy()
         wanted = given[part, module].delta(weight)
@@ -86,7 +86,7 @@ def test_a_training_begins_exactly_where_a_file_of_lycoris_ends(loaded, tmp_path
     adapter = _going_on(loaded, file, *options)
     assert _same(loaded, file, adapter) and set(adapter.layers) and len(adapter.layers) == len(layers_of(loaded))
     biases = sum(layer.bias is not None for layer in lora_file.normalise(file).modules.values())
-    assert adapter.taken == (biases, 0) and (biases > 0) == (case == "full")
+    assert adapter.continued == (biases, 0) and (biases > 0) == (case == "full")
 
 
 SHAPED = {
@@ -106,7 +106,7 @@ def test_factors_and_blocks_of_other_shapes_are_kept_as_the_file_has_them_and_le
     kind, words, options = SHAPED[case]
     file = _theirs(loaded, tmp_path, kind, words)
     adapter = _going_on(loaded, file, *options)
-    assert _same(loaded, file, adapter) and adapter.taken.shaped > 0
+    assert _same(loaded, file, adapter) and adapter.continued.shaped > 0
     learnt_parts = adapter.parts
     tokens = learnt_parts.family.tokens(learnt_parts, ["blobby"])
     given = learnt_parts.family.encode(learnt_parts, tokens)
@@ -116,7 +116,7 @@ def test_factors_and_blocks_of_other_shapes_are_kept_as_the_file_has_them_and_le
     again.load(adapter.state())
     written = lora_file.write(
         tmp_path / "again.safetensors",
-        {(part, name if part == "unet" else bare(name)): layer for (part, name), layer in adapter.factors().items()},
+        {(part, name if part == "unet" else bare(name)): layer for (part, name), layer in adapter.export_layers().items()},
         {},
         "fp32",
     )
@@ -168,4 +168,4 @@ def test_layers_and_biases_left_behind_are_counted_and_noted(bench, tmp_path):
     bench.train(config, "on")
     (note,) = [event for event in bench.events if isinstance(event, events.Note) and event.code == "start_left"]
     adapter = Adapter(load_base(config, bench.home), config, file)
-    assert note.params["count"] == adapter.taken.left == len(layers_of(parts)) - len(adapter.layers) > 0
+    assert note.params["count"] == adapter.continued.left == len(layers_of(parts)) - len(adapter.layers) > 0

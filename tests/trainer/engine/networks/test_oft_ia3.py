@@ -40,7 +40,7 @@ LAYERS = {
 
 def _filled(layer):
     with torch.no_grad():
-        for parameter in layer.learns().values():
+        for parameter in layer.trainable().values():
             parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(0))
     return layer
 
@@ -54,15 +54,15 @@ def test_a_layer_gives_what_its_weight_as_the_file_has_it_gives(name, make):
     base, shape = LAYERS[name]
     base = base.requires_grad_(False)
     layer, x = _filled(make(base)), torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    told, weight = layer.file(), base.weight
+    told, weight = layer.export(), base.weight
     other = deepcopy(base)
-    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in layer.learns().items()}
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in layer.trainable().items()}
     change = type(told)({**told.tensors, **leaves}, told.alpha).delta(weight)
     theirs = torch.func.functional_call(other, {"weight": weight + change}, (x,))
     ours = layer(x)
     assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(ours, base(x), atol=1e-2)
     ours.pow(2).sum().backward(), theirs.pow(2).sum().backward()
-    for name, mine in layer.learns().items():
+    for name, mine in layer.trainable().items():
         assert torch.allclose(mine.grad, leaves[name].grad, rtol=1e-3, atol=1e-4)
     if isinstance(layer, OftLayer):  # rows turned among each other: the matrix of their angles and lengths is a turn's
         rows, turned = weight.flatten(1).view(2, 4, -1), (weight + change.detach()).flatten(1).view(2, 4, -1)
@@ -111,7 +111,7 @@ def test_a_run_goes_on_exactly_and_its_file_draws_what_was_learnt(bench, kind):
     assert last is not None
     adapter.load(last.adapter)
     learnt = _look(parts)
-    with adapter.switched_off():
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         ((_, matched, total),) = fuser.fuse([LoraStrength(straight)])
         assert matched == total == len(adapter.layers)
@@ -130,8 +130,8 @@ def test_on_a_base_in_few_bits_it_does_the_same(bench, kind):
         _filled(layer)
     settle(parts, "int8")
     learnt = _look(parts)
-    file = lora_file.write(bench.home.root / "a.safetensors", adapter.factors(), {}, "fp32")
-    with adapter.switched_off():
+    file = lora_file.write(bench.home.root / "a.safetensors", adapter.export_layers(), {}, "fp32")
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         fuser.fuse([LoraStrength(file)])
         assert torch.allclose(_look(parts), learnt, atol=1e-4)
@@ -149,7 +149,7 @@ def test_going_on_from_a_bounded_file_begins_where_it_ends_and_a_rescaled_one_is
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
     second = Adapter(parts, bench.config("lora.type=oft"), file)
-    for (part, name), layer in second.factors().items():
+    for (part, name), layer in second.export_layers().items():
         weight = parts.module(part).get_submodule(name).base_layer.weight.detach().numpy()
         assert np.allclose(layer.delta(weight), layers[part, name].delta(weight), atol=1e-5)
     for told in spelt.values():
@@ -217,11 +217,11 @@ def test_going_on_from_a_glora_or_a_full_difference_begins_where_it_ends(bench, 
     first = Adapter(load_base(bench.config(), bench.home), bench.config(*words, "lora.alpha=3"))
     for layer in first.layers.values():
         _filled(layer)
-    spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in first.factors().items()}
+    spelt = {(part, name.replace("text_model.", "")): layer for (part, name), layer in first.export_layers().items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
     parts = load_base(bench.config(), bench.home)
     second = Adapter(parts, bench.config(*words, "lora.alpha=1"), file)
-    begun, ended = second.factors(), first.factors()
+    begun, ended = second.export_layers(), first.export_layers()
     for (part, name), layer in begun.items():
         weight = parts.module(part).get_submodule(name).base_layer.weight.detach().numpy()
         assert np.allclose(layer.delta(weight), ended[part, name].delta(weight), atol=1e-5), name

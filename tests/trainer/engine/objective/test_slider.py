@@ -137,9 +137,9 @@ def test_a_slider_learns_from_words_alone_goes_on_exactly_and_draws_at_both_sign
     adapter = Adapter(parts, config)
     assert last is not None
     adapter.load(last.adapter)
-    with adapter.at(-1):
+    with adapter.at_strength(-1):
         learnt = _look(parts)
-    with adapter.switched_off():
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         fuser.fuse([LoraStrength(straight, -1, -1)])
         assert torch.allclose(_look(parts), learnt, atol=1e-5) and not torch.allclose(learnt, plain, atol=1e-4)
@@ -155,12 +155,12 @@ def test_at_minus_one_every_kind_takes_off_what_it_adds_as_its_file_does(bench, 
     adapter = Adapter(parts, config)
     for parameter in adapter.parameters():
         parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    with adapter.at(-1):
+    with adapter.at_strength(-1):
         learnt = _look(parts)
     more = _look(parts)
-    spelt = {(part, bare(name) if part != "unet" else name): layer for (part, name), layer in adapter.factors().items()}
+    spelt = {(part, bare(name) if part != "unet" else name): layer for (part, name), layer in adapter.export_layers().items()}
     file = lora_file.write(tmp_path / "a.safetensors", spelt, {}, "fp32")
-    with adapter.switched_off():
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         for sign, there in ((-1.0, learnt), (1.0, more)):
             fuser.fuse([LoraStrength(file, sign, sign)])

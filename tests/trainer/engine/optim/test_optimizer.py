@@ -32,7 +32,7 @@ class Layers:
     def parameters(self):
         return self.weights
 
-    def end(self) -> None:
+    def after_step(self) -> None:
         """No dropout here and no cap."""
 
     def loss(self) -> torch.Tensor:
@@ -50,7 +50,7 @@ def steps(guard: OptimizerStepper, layers: Layers, start: int, end: int, look_at
         loss.backward()
         assert guard.update(loss.detach(), 1.0 - step / 100)
         if step in look_at:
-            with guard.finished():
+            with guard.final_weights():
                 layers.loss()
 
 
@@ -65,11 +65,11 @@ def test_an_optimiser_learns_and_goes_on_exactly(name, ema):
     layers = Layers()
     before = float(layers.loss().detach())
     guard = stepper(config, layers)
-    assert guard.instead == ""
+    assert guard.fallback_reason == ""
     steps(guard, layers, 0, 20, look_at=(3, 11))  # saving in between must leave no trace
     assert float(layers.loss().detach()) < before
     straight = everything(layers)
-    with guard.finished():
+    with guard.final_weights():
         saved = everything(layers)
     assert torch.equal(everything(layers), straight)
     assert torch.equal(saved, straight) is (ema == 0 and name != "schedule_free")
@@ -87,7 +87,7 @@ def test_an_optimiser_learns_and_goes_on_exactly(name, ema):
         steps(guard, second, begin, end)
         first = second
     assert torch.equal(everything(first), straight)
-    with guard.finished():
+    with guard.final_weights():
         assert torch.equal(everything(first), saved)
 
 
@@ -122,8 +122,8 @@ def test_a_block_learns_so_many_times_as_fast_with_every_optimiser(name):
 def test_a_missing_library_gives_adamw_and_the_reason(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     guard = stepper(load.build({}, overrides=[f"optimizer.name={name}"]), Layers())
-    assert isinstance(guard.optimizer, torch.optim.AdamW) and guard.instead.startswith("ModuleNotFoundError")
-    assert guard.rates() == {"unet": 2e-4, "text_encoder": 5e-5}
+    assert isinstance(guard.optimizer, torch.optim.AdamW) and guard.fallback_reason.startswith("ModuleNotFoundError")
+    assert guard.learning_rates() == {"unet": 2e-4, "text_encoder": 5e-5}
 
 
 def test_an_optimiser_without_usable_numbers_gives_adamw(monkeypatch):
@@ -138,7 +138,7 @@ def test_an_optimiser_without_usable_numbers_gives_adamw(monkeypatch):
     monkeypatch.setattr(Lion, "build", lambda self, groups: Broken(groups, lr=1.0))
     layers = Layers()
     guard = stepper(load.build({}, overrides=["optimizer.name=lion"]), layers)
-    assert isinstance(guard.optimizer, torch.optim.AdamW) and "usable" in guard.instead
+    assert isinstance(guard.optimizer, torch.optim.AdamW) and "usable" in guard.fallback_reason
     assert torch.isfinite(everything(layers)).all()
 
 
@@ -160,8 +160,8 @@ def test_the_average_is_the_formula():
     average, expected = Ema([weight], 0.9), torch.zeros(3)
     for n in range(1, 200):
         weight.data.fill_(float(n))
-        average.take()
+        average.update()
         decay = min(0.9, (1 + n) / (10 + n))
         expected = decay * expected + (1 - decay) * weight.detach()
-    average.put()
+    average.copy_to()
     assert torch.allclose(weight.detach(), expected, rtol=1e-5) and 180 < float(expected[0]) < 199

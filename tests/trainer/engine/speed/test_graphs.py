@@ -138,7 +138,7 @@ def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
     batches = data.BucketBatchSampler(data.load_examples(config, 64), 1, 0, False).batches()
     losses, finite = [], []
     for step in range(steps):
-        adapter.begin(step, steps, config.run.seed)
+        adapter.before_step(step, steps, config.run.seed)
         if step in breaks:
             monkey = maker.noise.alpha_bar.clone()
             maker.noise.alpha_bar.fill_(float("nan"))
@@ -150,7 +150,7 @@ def taken(bench, recorder, *words, steps=8, on_device=True, breaks=()):
         if step == 4:  # as after a roll back: everything from a checkpoint
             kept, state = guard.state(), adapter.state()
             adapter.load(state)
-            guard.load(kept, guard.rate_factor)
+            guard.load(kept, guard.lr_factor)
     return [float(loss) for loss in losses], adapter.state(), guard, finite, notes
 
 
@@ -170,7 +170,7 @@ def test_a_whole_step_from_buffers_gives_the_losses_and_tensors_of_eager_steps(b
     assert not notes and all(finite) and recorder.replayed > 0 and recorder.warmed + recorder.replayed == 8
     assert again == pytest.approx(losses, rel=2e-6)  # a rate in 32 bits instead of 64
     assert all(torch.allclose(state[name], mine[name], rtol=1e-4, atol=5e-6) for name in state)
-    assert other.rates() == guard.rates() and other.rates()["unet"] > 0
+    assert other.learning_rates() == guard.learning_rates() and other.learning_rates()["unet"] > 0
     assert all(type(group["lr"]) is float for group in other.state()["optimizer"]["param_groups"])
 
 
@@ -208,7 +208,7 @@ def test_what_stands_in_the_way_of_a_whole_step_is_named(bench, words, why):
     parts = load_base(config, bench.home)
     adapter = Adapter(parts, config)
     guard = OptimizerStepper(config, adapter, parts.device)
-    assert not guard.instead
+    assert not guard.fallback_reason
     guard.on_device = isinstance(guard.optimizer, torch.optim.AdamW)
     said = step_graph.obstacle(config, guard, adapter.trains("text_encoder"))
     assert why in said and bool(why) == bool(said)

@@ -136,7 +136,7 @@ def test_every_kind_of_adapter_sits_on_it_and_its_file_is_folded_into_it(loaded,
         assert torch.equal(layer.lora_magnitude, norms(true[key], torch.ones_like(layer.lora_magnitude)))
     held = base_hash(parts)
     generator = torch.Generator().manual_seed(5)
-    with adapter.switched_off():
+    with adapter.disabled():
         bare = _look(parts)
     for parameter in adapter.parameters():
         parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
@@ -145,8 +145,8 @@ def test_every_kind_of_adapter_sits_on_it_and_its_file_is_folded_into_it(loaded,
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in adapter.parameters())
     learnt = _look(parts)
     told = {"ss_base_model_version": "sd_v1", "ss_network_module": "networks.lora"}
-    file = lora_file.write(tmp_path / "one.safetensors", adapter.factors(), told, "fp32", "sd1")
-    with adapter.switched_off():
+    file = lora_file.write(tmp_path / "one.safetensors", adapter.export_layers(), told, "fp32", "sd1")
+    with adapter.disabled():
         fuser = LoraFuser(parts)
         ((_, matched, total),) = fuser.fuse([LoraStrength(file)])
         assert matched == total == len(adapter.layers)

@@ -91,14 +91,14 @@ def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
     parts = load_base(config, bench.home)
     bare = encode.encode(parts, said)
     adapter = Adapter(parts, config)
-    assert adapter.word is not None
+    assert adapter.token_embedding is not None
     for limit in (75, 150):
         at_first = encode.encode(parts, said, limit)
         assert torch.equal(at_first["hidden"][1, :77], bare["hidden"][1])
-    for part, rows in adapter.word.vectors.items():
+    for part, rows in adapter.token_embedding.vectors.items():
         rows.data.copy_(torch.from_numpy(embedding.read_embeddings(file)[0].vectors[part]))
     learnt = encode.encode(parts, said)
-    with adapter.switched_off():
+    with adapter.disabled():
         off = encode.encode(parts, said)
         with embeddings.lent(parts, embeddings.of_files(parts, [file])):
             drawn = encode.encode(parts, said)
@@ -106,7 +106,7 @@ def test_what_is_drawn_is_what_was_learnt(bench, base: Path) -> None:
     assert all(torch.equal(off[name], bare[name]) and torch.equal(drawn[name], learnt[name]) for name in bare)
     assert not torch.equal(learnt["hidden"][0], bare["hidden"][0]) and torch.equal(learnt["hidden"][1], bare["hidden"][1])
     torch.stack([state.sum() for state in learnt.values()]).sum().backward()
-    assert all(rows.grad is not None and rows.grad.abs().sum() > 0 for rows in adapter.word.vectors.values())
+    assert all(rows.grad is not None and rows.grad.abs().sum() > 0 for rows in adapter.token_embedding.vectors.values())
 
 
 def test_diffusers_reads_the_embedding_as_we_do(bench, base: Path) -> None:
@@ -133,7 +133,7 @@ def test_bundled_tensors_are_named_as_others_name_them_and_win_over_the_note(ben
     (bundled,), (noted,) = embedding.read_embeddings(file), embedding.from_metadata(read_header(file))
     assert bundled.name == noted.name and np.array_equal(bundled.vectors["text_encoder"], noted.vectors["text_encoder"])
     seen = inspect(file)
-    assert seen.words == ["blobby"] and seen.programs["diffusers"].reason == "strange_keys"
+    assert seen.embedding_names == ["blobby"] and seen.programs["diffusers"].reason == "strange_keys"
     assert normalise(file).unknown == ()
 
 
@@ -142,13 +142,13 @@ def test_going_on_from_a_lora_its_trigger_goes_on_too(bench) -> None:
     (learnt,) = embedding.read_embeddings(first)
     parts = load_base(bench.config(), bench.home)
     more = bench.config("lora.embedding_tokens=4", "lora.embedding_init=owl")
-    word, fresh = Adapter(parts, more, first).word, embeddings.begin(parts, "blobby", 4, "owl")
+    word, fresh = Adapter(parts, more, first).token_embedding, embeddings.begin(parts, "blobby", 4, "owl")
     assert word is not None
     for part, rows in learnt.vectors.items():
         assert np.array_equal(word.vectors[part][:3].detach(), rows)
         assert torch.equal(word.vectors[part][3], fresh.vectors[part][3]) and word.vectors[part].requires_grad
     parts = load_base(bench.config(), bench.home)
-    other = Adapter(parts, bench.config("lora.embedding_tokens=3", "captions.trigger=owlet"), first).word
+    other = Adapter(parts, bench.config("lora.embedding_tokens=3", "captions.trigger=owlet"), first).token_embedding
     assert other is not None
     assert not np.array_equal(other.vectors["text_encoder"][:3].detach(), learnt.vectors["text_encoder"])
 
@@ -188,7 +188,7 @@ def test_the_word_alone_can_be_learnt_without_a_lora(bench) -> None:
     with safe_open(file, "np") as tensors:
         assert list(tensors.keys()) == ["bundle_emb.blobby.string_to_param.*"]
     seen = inspect(file)
-    assert seen.words == ["blobby"] and seen.modules == {"unet": 0, "text_encoder": 0, "text_encoder_2": 0}
+    assert seen.embedding_names == ["blobby"] and seen.modules == {"unet": 0, "text_encoder": 0, "text_encoder_2": 0}
     (card,) = Library(bench.home).cards()
     assert card.broken is None and card.trigger == "blobby"
     studio = ImageSampler(load_base(config, bench.home))
