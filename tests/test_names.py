@@ -15,7 +15,7 @@ from trainer.core.home import PROJECT
 PACKAGES = ("trainer", "app")
 WORDS = ("tell", "told", "said", "heard", "found", "here", "words")
 COUNTS = {
-    "trainer": {"tell": 79, "told": 56, "said": 14, "heard": 0, "found": 91, "here": 9, "words": 67},
+    "trainer": {"tell": 79, "told": 56, "said": 14, "heard": 0, "found": 81, "here": 4, "words": 56},
     "app": {"tell": 16, "told": 9, "said": 38, "heard": 0, "found": 43, "here": 4, "words": 11},
 }  # fmt: skip
 """How often each word occurs as a name now, by package; it may be lowered, never raised."""
